@@ -1,0 +1,372 @@
+//! The promise made for each record, and its one answer.
+//!
+//! An accepted record holds a [`Ticket`]. A ticket is settled exactly once, by value; one that is dropped
+//! instead was abandoned, and whoever waits is told so: a source's span then never counts as settled, so a
+//! checkpoint cannot pass it.
+//!
+//! Tickets of one chunk share a group, which holds the chunk's [`MemoryPermit`]: memory is given back when
+//! the last record of the chunk has its answer, and not before.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+
+/// The one answer a record gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// Acknowledged by the service. All members of an aggregate share its sequence number.
+    Stored {
+        shard: Arc<str>,
+        sequence: Arc<str>,
+        /// Calls made for it, the successful one included.
+        attempts: u32,
+    },
+    /// It will not be stored: the reason, and the calls made before that was known.
+    Failed { reason: FailReason, attempts: u32 },
+}
+
+impl Delivery {
+    pub fn is_stored(&self) -> bool {
+        matches!(self, Self::Stored { .. })
+    }
+}
+
+/// Why a record left the path without being stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FailReason {
+    #[error(
+        "record of {bytes} bytes (after encryption, key included) is over the limit of {limit}; \
+         split it, or raise batch.max_record_bytes if the stream allows larger records"
+    )]
+    TooLarge { bytes: usize, limit: usize },
+    #[error("the service refuses this record: {code}: {message}")]
+    Refused { code: String, message: String },
+    #[error("not stored within delivery.record_ttl; last answer: {last}")]
+    Expired { last: String },
+    #[error("the encryption refuses this record: {0}")]
+    Unsealable(String),
+    #[error("the producer was stopped before the record was stored")]
+    Abandoned,
+}
+
+/// One or more records' claim to an answer. Settled once, by value.
+pub struct Ticket {
+    group: Arc<Group>,
+    records: u32,
+}
+
+/// The tickets of one chunk: told together, freed together.
+struct Group {
+    open: AtomicU32,
+    abandoned: AtomicBool,
+    born: Instant,
+    reply: Reply,
+    /// Freed with the group, when the last ticket has gone.
+    _memory: MemoryPermit,
+}
+
+enum Reply {
+    /// A caller waits for this record; taken by the one answer.
+    Caller(Mutex<Option<oneshot::Sender<Delivery>>>),
+    /// A source has this span outstanding.
+    Span {
+        source: Arc<dyn SpanSettled>,
+        id: u64,
+    },
+}
+
+/// Told when every record of a span has its answer. Called on the owner loop: must not block.
+pub trait SpanSettled: Send + Sync {
+    fn settled(&self, id: u64);
+}
+
+impl Ticket {
+    /// For one record whose caller waits for the answer.
+    pub fn for_caller(born: Instant, memory: MemoryPermit) -> (Self, Receipt) {
+        let (tx, rx) = oneshot::channel();
+        let reply = Reply::Caller(Mutex::new(Some(tx)));
+        (Self::new(1, born, reply, memory), Receipt(rx))
+    }
+
+    /// For the `records` records of a source's span `id`; at least one.
+    pub fn for_span(
+        records: u32,
+        born: Instant,
+        memory: MemoryPermit,
+        source: Arc<dyn SpanSettled>,
+        id: u64,
+    ) -> Self {
+        Self::new(records, born, Reply::Span { source, id }, memory)
+    }
+
+    fn new(records: u32, born: Instant, reply: Reply, memory: MemoryPermit) -> Self {
+        assert!(records > 0, "a ticket stands for at least one record");
+        Self {
+            group: Arc::new(Group {
+                open: AtomicU32::new(records),
+                abandoned: AtomicBool::new(false),
+                born,
+                reply,
+                _memory: memory,
+            }),
+            records,
+        }
+    }
+
+    /// How many records this ticket stands for.
+    pub fn records(&self) -> u32 {
+        self.records
+    }
+
+    /// When the records were read; deadlines and latencies count from here.
+    pub fn born(&self) -> Instant {
+        self.group.born
+    }
+
+    /// Takes one record's ticket off this one, which must stand for more than one.
+    pub fn take_one(&mut self) -> Self {
+        assert!(self.records > 1, "a ticket for one record cannot be split");
+        self.records -= 1;
+        Self {
+            group: Arc::clone(&self.group),
+            records: 1,
+        }
+    }
+
+    /// Gives the answer.
+    pub fn settle(mut self, delivery: &Delivery) {
+        let records = std::mem::take(&mut self.records);
+        self.group.close(records, Some(delivery));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let records = std::mem::take(&mut self.records);
+        if records > 0 {
+            self.group.close(records, None);
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("records", &self.records)
+            .field("born", &self.group.born)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Group {
+    fn close(&self, records: u32, delivery: Option<&Delivery>) {
+        if delivery.is_none() {
+            self.abandoned.store(true, Ordering::Release);
+        }
+        match &self.reply {
+            Reply::Caller(sender) => {
+                let sender = sender.lock().expect("no panic while held").take();
+                if let Some(sender) = sender {
+                    let answer = delivery.cloned().unwrap_or(Delivery::Failed {
+                        reason: FailReason::Abandoned,
+                        attempts: 0,
+                    });
+                    // A caller that dropped its receipt does not want to know.
+                    let _ = sender.send(answer);
+                }
+            }
+            Reply::Span { source, id } => {
+                // AcqRel: whoever closes last sees every earlier `abandoned`.
+                let before = self.open.fetch_sub(records, Ordering::AcqRel);
+                if before == records && !self.abandoned.load(Ordering::Acquire) {
+                    source.settled(*id);
+                }
+            }
+        }
+    }
+}
+
+/// Resolves to the record's one [`Delivery`]. Dropping it does not cancel the record.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Delivery>);
+
+impl Receipt {
+    /// Waits for the answer. Cancel safe: the answer stays in the channel until it is taken.
+    pub async fn delivery(&mut self) -> Delivery {
+        (&mut self.0).await.unwrap_or(Delivery::Failed {
+            reason: FailReason::Abandoned,
+            attempts: 0,
+        })
+    }
+}
+
+impl Future for Receipt {
+    type Output = Delivery;
+
+    fn poll(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Delivery> {
+        std::pin::Pin::new(&mut self.0).poll(cx).map(|answer| {
+            answer.unwrap_or(Delivery::Failed {
+                reason: FailReason::Abandoned,
+                attempts: 0,
+            })
+        })
+    }
+}
+
+/// The byte budget of everything between read and settled (`memory_limit`).
+#[derive(Debug, Clone)]
+pub struct MemoryBudget {
+    units: Arc<Semaphore>,
+    total: u32,
+}
+
+/// Budget is counted in units of this many bytes, so that a semaphore's `u32` reaches 1 TiB.
+const UNIT: usize = 256;
+
+impl MemoryBudget {
+    pub fn new(bytes: usize) -> Self {
+        let total = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        Self {
+            units: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
+    }
+
+    /// Waits until `bytes` are free. More than the whole budget waits for all of it, so that one large
+    /// record can still pass, alone. Fair: first come, first served. Cancel safe.
+    pub async fn reserve(&self, bytes: usize) -> MemoryPermit {
+        let permit = Arc::clone(&self.units)
+            .acquire_many_owned(self.units_for(bytes))
+            .await
+            .expect("the semaphore is never closed");
+        MemoryPermit(Some(permit))
+    }
+
+    /// What is free now, or nothing.
+    pub fn try_reserve(&self, bytes: usize) -> Option<MemoryPermit> {
+        let permit = Arc::clone(&self.units)
+            .try_acquire_many_owned(self.units_for(bytes))
+            .ok()?;
+        Some(MemoryPermit(Some(permit)))
+    }
+
+    /// Bytes now held by permits.
+    pub fn in_use(&self) -> usize {
+        (self.total as usize).saturating_sub(self.units.available_permits()) * UNIT
+    }
+
+    pub fn limit(&self) -> usize {
+        self.total as usize * UNIT
+    }
+
+    fn units_for(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT))
+            .unwrap_or(u32::MAX)
+            .clamp(1, self.total)
+    }
+}
+
+/// A share of the [`MemoryBudget`], given back on drop.
+#[derive(Debug)]
+pub struct MemoryPermit(Option<OwnedSemaphorePermit>);
+
+impl MemoryPermit {
+    /// Gives back all but `bytes`. A permit never grows: that could deadlock.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.0 {
+            let surplus = permit
+                .num_permits()
+                .saturating_sub(bytes.div_ceil(UNIT).max(1));
+            drop(permit.split(surplus));
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |p| p.num_permits() * UNIT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<u64>>);
+
+    impl SpanSettled for Told {
+        fn settled(&self, id: u64) {
+            self.0.lock().unwrap().push(id);
+        }
+    }
+
+    fn stored() -> Delivery {
+        Delivery::Stored {
+            shard: "shardId-000000000000".into(),
+            sequence: "1".into(),
+            attempts: 1,
+        }
+    }
+
+    fn span(budget: &MemoryBudget, records: u32, told: &Arc<Told>) -> Ticket {
+        let memory = budget.try_reserve(1000).unwrap();
+        let source: Arc<dyn SpanSettled> = Arc::<Told>::clone(told);
+        Ticket::for_span(records, Instant::now(), memory, source, 7)
+    }
+
+    #[tokio::test]
+    async fn span_is_told_once_and_only_after_its_last_record() {
+        let (budget, told) = (MemoryBudget::new(10_000), Arc::new(Told::default()));
+        let mut rest = span(&budget, 3, &told);
+        let (a, b) = (rest.take_one(), rest.take_one());
+        a.settle(&stored());
+        rest.settle(&stored());
+        assert!(told.0.lock().unwrap().is_empty());
+        assert!(budget.in_use() > 0);
+        b.settle(&stored());
+        assert_eq!(*told.0.lock().unwrap(), [7]);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn span_with_an_abandoned_record_is_never_told() {
+        let (budget, told) = (MemoryBudget::new(10_000), Arc::new(Told::default()));
+        let mut rest = span(&budget, 2, &told);
+        drop(rest.take_one());
+        rest.settle(&stored());
+        assert!(told.0.lock().unwrap().is_empty());
+        assert_eq!(budget.in_use(), 0, "memory is free all the same");
+    }
+
+    #[tokio::test]
+    async fn caller_of_a_dropped_ticket_hears_that_it_was_abandoned() {
+        let budget = MemoryBudget::new(10_000);
+        let (ticket, receipt) = Ticket::for_caller(Instant::now(), budget.reserve(10).await);
+        drop(ticket);
+        assert!(matches!(
+            receipt.await,
+            Delivery::Failed {
+                reason: FailReason::Abandoned,
+                ..
+            }
+        ));
+    }
+
+    #[tokio::test]
+    async fn permit_shrinks_and_never_takes_more_than_the_budget() {
+        let budget = MemoryBudget::new(100 * UNIT);
+        let mut all = budget.reserve(usize::MAX).await;
+        assert_eq!(all.bytes(), 100 * UNIT);
+        assert!(budget.try_reserve(1).is_none());
+        all.shrink_to(10 * UNIT);
+        assert_eq!(budget.in_use(), 10 * UNIT);
+        all.shrink_to(50 * UNIT);
+        assert_eq!(all.bytes(), 10 * UNIT, "a permit never grows");
+    }
+}

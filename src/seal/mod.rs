@@ -1,0 +1,161 @@
+//! Record → [`SealedRecord`]: the only way onto the wire.
+//!
+//! A [`SealedRecord`] can be built in two ways: by encrypting, or by showing a [`PlaintextAllowed`] token,
+//! which only a configuration with `scope = "off"` gives out. No later stage can be handed anything else.
+
+pub mod key;
+pub mod keyring;
+pub mod kms;
+pub mod message;
+pub mod offload;
+pub mod open;
+pub mod rawkey;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::delivery::Ticket;
+use crate::record::{HashKey, PartitionKey, RecordKey};
+
+/// The `[encryption]` table, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub scope: Scope,
+    /// Authenticated, and stored in clear beside each ciphertext.
+    pub context: EncryptionContext,
+    pub cache: CacheSettings,
+}
+
+/// What is encrypted, and under which key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Plaintext is sent. Only by the word of the configuration.
+    Off,
+    /// Each user record is one AWS Encryption SDK message.
+    Record(KeyChoice),
+}
+
+/// What wraps the data keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyChoice {
+    /// A KMS key by ARN, id, or alias.
+    Kms(String),
+    /// A local raw AES wrapping key, read from a file.
+    WrappingKeyFile(PathBuf),
+}
+
+/// Sorted by key, as the message format wants it.
+pub type EncryptionContext = BTreeMap<String, String>;
+
+/// How long and how often one data key may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheSettings {
+    pub max_age: Duration,
+    /// At most 2^32, the AWS Encryption SDK's bound.
+    pub max_messages: u64,
+    pub max_bytes: u64,
+}
+
+impl Default for CacheSettings {
+    /// 5 minutes: one KMS call each five minutes per stream and host. Messages and bytes: far from what
+    /// AES-256-GCM with a key derived per message allows, so age decides.
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(300),
+            max_messages: 4_294_967_295,
+            max_bytes: 1 << 40,
+        }
+    }
+}
+
+impl Settings {
+    /// The token that lets records pass unencrypted, where the settings say so.
+    pub fn plaintext_allowed(&self) -> Option<PlaintextAllowed> {
+        matches!(self.scope, Scope::Off).then_some(PlaintextAllowed(()))
+    }
+}
+
+/// Witness that the configuration says `scope = "off"`.
+#[derive(Debug, Clone, Copy)]
+pub struct PlaintextAllowed(());
+
+/// A record as it will lie in the stream, with its routing resolved.
+#[derive(Debug)]
+pub struct SealedRecord {
+    data: Bytes,
+    route: Route,
+    ticket: Ticket,
+}
+
+/// Where a sealed record belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Any shard.
+    Any,
+    Hashed {
+        partition_key: PartitionKey,
+        /// Where the caller gave one; then `hash_key` equals it.
+        explicit: Option<HashKey>,
+        hash_key: HashKey,
+    },
+}
+
+impl Route {
+    pub fn of(key: RecordKey) -> Self {
+        match key {
+            RecordKey::Any => Self::Any,
+            RecordKey::Keyed(partition_key) => Self::Hashed {
+                hash_key: partition_key.hash_key(),
+                partition_key,
+                explicit: None,
+            },
+            RecordKey::Explicit(partition_key, hash_key) => Self::Hashed {
+                partition_key,
+                explicit: Some(hash_key),
+                hash_key,
+            },
+        }
+    }
+}
+
+impl SealedRecord {
+    /// Only the stage builds these.
+    fn new(data: Bytes, route: Route, ticket: Ticket) -> Self {
+        Self {
+            data,
+            route,
+            ticket,
+        }
+    }
+
+    /// Lets a record pass as it is.
+    pub fn plain(data: Bytes, route: Route, ticket: Ticket, _: PlaintextAllowed) -> Self {
+        Self::new(data, route, ticket)
+    }
+
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    pub fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    /// Points the record at its copy inside an aggregate, so that its own buffer can be freed. The bytes
+    /// must be the same.
+    pub(crate) fn relocate(&mut self, copy: Bytes) {
+        debug_assert_eq!(self.data, copy);
+        self.data = copy;
+    }
+
+    pub fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
+}

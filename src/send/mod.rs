@@ -1,0 +1,45 @@
+//! Batches → the service, and its answer for each entry.
+
+pub mod kinesis;
+
+use std::time::Duration;
+
+use crate::retry;
+
+/// The `[delivery]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Percent of a shard's quota (1 MiB/s, 1,000 records/s) that this agent may use.
+    pub rate_limit: u32,
+    /// PutRecords calls under way at once, per stream.
+    pub max_in_flight: usize,
+    /// A whole PutRecords call; longer, and its outcome is unknown.
+    pub request_timeout: Duration,
+    pub connect_timeout: Duration,
+    /// How long a record may wait to be stored; `None`: for ever.
+    pub record_ttl: Option<Duration>,
+    pub ordering: Ordering,
+    pub retry: retry::Settings,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ordering {
+    /// None, as with PutRecords itself.
+    None,
+    /// Records of one key arrive in order, across retries too: one request in flight per shard.
+    PartitionKey,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rate_limit: 100,
+            max_in_flight: 16,
+            request_timeout: Duration::from_secs(6),
+            connect_timeout: Duration::from_secs(6),
+            record_ttl: None,
+            ordering: Ordering::None,
+            retry: retry::Settings::default(),
+        }
+    }
+}

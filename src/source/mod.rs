@@ -1,0 +1,107 @@
+//! Where records come from: bytes in, [`Chunk`]s of records out.
+//!
+//! A source reserves memory for the worst case of what it is about to read *before* it reads, and hands the
+//! surplus back once it knows what it got. So a source that is faster than the stream waits here, with its
+//! bytes still in the file or the socket.
+
+pub mod frame;
+pub mod stdin;
+pub mod tail;
+pub mod unix;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::delivery::{MemoryBudget, MemoryPermit, Ticket};
+use crate::record::RecordKey;
+
+/// Records read together, which travel together as far as the aggregator.
+#[derive(Debug)]
+pub struct Chunk {
+    pub records: Vec<Accepted>,
+    /// How long it took to read and split them.
+    pub read_took: std::time::Duration,
+}
+
+/// A record that has a ticket: from here on it is owed an answer.
+#[derive(Debug)]
+pub struct Accepted {
+    pub data: Bytes,
+    pub key: RecordKey,
+    pub ticket: Ticket,
+}
+
+/// A pipeline's way in, as sources and producers see it.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    chunks: mpsc::Sender<Chunk>,
+    budget: MemoryBudget,
+    costs: Costs,
+}
+
+impl Intake {
+    pub fn new(chunks: mpsc::Sender<Chunk>, budget: MemoryBudget, costs: Costs) -> Self {
+        Self {
+            chunks,
+            budget,
+            costs,
+        }
+    }
+
+    /// Waits for room for `records` records of `bytes` bytes in all. Cancel safe.
+    pub async fn reserve(&self, records: usize, bytes: usize) -> MemoryPermit {
+        self.budget.reserve(self.costs.of(records, bytes)).await
+    }
+
+    /// Room that is free now, or nothing.
+    pub fn try_reserve(&self, records: usize, bytes: usize) -> Option<MemoryPermit> {
+        self.budget.try_reserve(self.costs.of(records, bytes))
+    }
+
+    /// Gives back what `records` records of `bytes` bytes in all do not need.
+    pub fn give_back(&self, permit: &mut MemoryPermit, records: usize, bytes: usize) {
+        permit.shrink_to(self.costs.of(records, bytes));
+    }
+
+    /// Hands a chunk over; waits while the pipeline has enough to do. Not cancel safe: a chunk whose send
+    /// is cancelled is dropped, and its tickets with it.
+    pub async fn send(&self, chunk: Chunk) -> Result<(), Closed> {
+        self.chunks.send(chunk).await.map_err(|_| Closed)
+    }
+
+    /// Hands a chunk over without waiting, or gives it back.
+    pub fn try_send(&self, chunk: Chunk) -> Result<(), mpsc::error::TrySendError<Chunk>> {
+        self.chunks.try_send(chunk)
+    }
+}
+
+/// The pipeline has ended; what it was given and had not stored was abandoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the pipeline has stopped")]
+pub struct Closed;
+
+/// What a record costs in memory at its worst, from read to settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Costs {
+    /// Bytes that sealing adds to a record.
+    pub sealed_overhead: usize,
+}
+
+impl Costs {
+    /// Structures that travel with a record: `SealedRecord`, its key, its place in an aggregate. An
+    /// estimate, rounded up.
+    const PER_RECORD: usize = 160;
+
+    /// A sealed byte's worst case is its own place, its copy in the aggregate, and its share of a request:
+    /// the SDK's copy and 4/3 for base64.
+    fn of(self, records: usize, bytes: usize) -> usize {
+        let sealed = bytes + records * self.sealed_overhead;
+        bytes + 3 * sealed + sealed / 3 + records * Self::PER_RECORD
+    }
+}
+
+/// When a chunk's clock starts.
+pub fn now() -> Instant {
+    Instant::now()
+}
