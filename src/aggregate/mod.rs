@@ -5,6 +5,13 @@ pub mod reducer;
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::record::{HashKey, PartitionKey};
+use crate::seal::{Route, SealedRecord};
+use crate::shard::ShardId;
+
 /// The `[aggregation]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -23,5 +30,83 @@ impl Default for Settings {
             max_size: 50 << 10,
             linger: Duration::from_millis(100),
         }
+    }
+}
+
+/// One entry of a PutRecords request: a lone user record as it is, or several in an aggregate.
+///
+/// The members stay with it, and not only their bytes: each is owed an answer, and after a reshard they may
+/// have to part ways.
+#[derive(Debug)]
+pub struct AggregatedRecord {
+    data: Bytes,
+    partition_key: PartitionKey,
+    explicit_hash_key: Option<HashKey>,
+    predicted: Option<ShardId>,
+    members: Vec<SealedRecord>,
+    /// When it should be in a request at the latest.
+    pub deadline: Instant,
+    /// When it was closed, or is to be tried again.
+    pub ready: Instant,
+    /// Calls made for it so far.
+    pub attempts: u32,
+}
+
+impl AggregatedRecord {
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    pub fn partition_key(&self) -> &PartitionKey {
+        &self.partition_key
+    }
+
+    pub fn explicit_hash_key(&self) -> Option<HashKey> {
+        self.explicit_hash_key
+    }
+
+    /// Where the shard map said it would land; `None` where there is no map.
+    pub fn predicted(&self) -> Option<&ShardId> {
+        self.predicted.as_ref()
+    }
+
+    pub fn members(&self) -> &[SealedRecord] {
+        &self.members
+    }
+
+    pub fn into_members(self) -> Vec<SealedRecord> {
+        self.members
+    }
+
+    /// User records inside.
+    pub fn user_records(&self) -> u64 {
+        self.members
+            .iter()
+            .map(|m| u64::from(m.ticket().records()))
+            .sum()
+    }
+
+    /// What counts towards the service's limits: data and partition key.
+    pub fn size(&self) -> usize {
+        self.data.len() + self.partition_key.len()
+    }
+
+    /// The hash key that the service routes by.
+    pub fn hash_key(&self) -> HashKey {
+        self.explicit_hash_key
+            .unwrap_or_else(|| self.partition_key.hash_key())
+    }
+
+    /// Whether every member belongs on a shard with this range. The KCL drops *all* records of an aggregate
+    /// once one of them does not.
+    pub fn belongs_on(&self, shard: &crate::shard::Shard) -> bool {
+        if self.members.len() < 2 {
+            // No aggregate: whoever finds it takes it.
+            return true;
+        }
+        self.members.iter().all(|member| match member.route() {
+            Route::Any => shard.contains(self.hash_key()),
+            Route::Hashed { hash_key, .. } => shard.contains(*hash_key),
+        })
     }
 }

@@ -1,1 +1,420 @@
-//! To come in this slice.
+//! One open aggregate per shard: size and deadline decide when it closes.
+//!
+//! Pure: time and the shard map are passed in. All members of an aggregate are predicted to land on one
+//! shard, because a KCL reader drops every record of an aggregate that holds a stray one.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::format::Layout;
+use super::{AggregatedRecord, Settings};
+use crate::record::{HashKey, PartitionKey};
+use crate::seal::{Route, SealedRecord};
+use crate::shard::map::draw_key;
+use crate::shard::{ShardId, ShardMap};
+
+/// What is known of the stream's shards.
+#[derive(Debug, Clone)]
+pub enum Routes {
+    Known(Arc<ShardMap>),
+    /// ListShards is denied, or the service distributes records itself (`RecordDistributionStrategy` AUTO)
+    /// and ignores keys: nothing can be predicted, so records go alone.
+    Unpredictable,
+}
+
+/// Closes aggregates by size, and by the earliest deadline among their members.
+#[derive(Debug)]
+pub struct Reducer {
+    settings: Settings,
+    routes: Routes,
+    /// By the shard's place in the map.
+    keyed: Vec<Option<Open>>,
+    any: Option<Open>,
+    deadlines: BTreeSet<(Instant, Slot)>,
+    /// Aggregates opened for any shard so far: whose turn it is.
+    turn: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Slot {
+    Any,
+    Shard(usize),
+}
+
+#[derive(Debug)]
+struct Open {
+    layout: Layout,
+    members: Vec<SealedRecord>,
+    deadline: Instant,
+    container: Container,
+}
+
+/// The keys of the entry.
+#[derive(Debug, Clone)]
+struct Container {
+    partition_key: PartitionKey,
+    explicit: Option<HashKey>,
+    predicted: Option<ShardId>,
+}
+
+impl Reducer {
+    pub fn new(settings: Settings, routes: Routes) -> Self {
+        let mut reducer = Self {
+            settings,
+            routes: Routes::Unpredictable,
+            keyed: Vec::new(),
+            any: None,
+            deadlines: BTreeSet::new(),
+            // Hosts that start together should not all begin with the same shard.
+            turn: rand::random_range(0..1 << 20),
+        };
+        reducer.adopt(routes);
+        reducer
+    }
+
+    /// Goes on with new routes. What is open must have been flushed: it was predicted by the old ones.
+    pub fn adopt(&mut self, routes: Routes) {
+        assert!(self.deadlines.is_empty(), "flush before new routes");
+        if let Routes::Known(map) = &routes {
+            self.keyed.resize_with(map.shards().len(), || None);
+        }
+        self.routes = routes;
+    }
+
+    pub fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
+    /// Adds a record that is due by `deadline`. What is full comes out through `closed`.
+    pub fn push(
+        &mut self,
+        record: SealedRecord,
+        deadline: Instant,
+        now: Instant,
+        closed: &mut Vec<AggregatedRecord>,
+    ) {
+        let Routes::Known(map) = &self.routes else {
+            closed.push(close(self.open_alone(record, deadline), now));
+            return;
+        };
+        if !self.settings.enabled {
+            closed.push(close(self.open_alone(record, deadline), now));
+            return;
+        }
+        let slot = match record.route() {
+            Route::Any => Slot::Any,
+            Route::Hashed { hash_key, .. } => Slot::Shard(map.predict_index(*hash_key)),
+        };
+        let max_size = self.settings.max_size;
+        if let Some(open) = self.at(slot) {
+            let (key, explicit) = open.member_key(&record);
+            let len = open
+                .layout
+                .wire_len_with(&key, explicit, record.data().len());
+            if len > max_size {
+                self.close_slot(slot, now, closed);
+            }
+        }
+        self.append(slot, record, deadline);
+        if matches!(self.at(slot), Some(open) if open.layout.wire_len() >= max_size) {
+            self.close_slot(slot, now, closed);
+        }
+    }
+
+    /// Closes what is due.
+    pub fn close_due(&mut self, now: Instant, closed: &mut Vec<AggregatedRecord>) {
+        while let Some(&(deadline, slot)) = self.deadlines.first()
+            && deadline <= now
+        {
+            self.close_slot(slot, now, closed);
+        }
+    }
+
+    /// Closes everything.
+    pub fn flush(&mut self, now: Instant, closed: &mut Vec<AggregatedRecord>) {
+        while let Some(&(_, slot)) = self.deadlines.first() {
+            self.close_slot(slot, now, closed);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn at(&mut self, slot: Slot) -> &mut Option<Open> {
+        match slot {
+            Slot::Any => &mut self.any,
+            Slot::Shard(index) => &mut self.keyed[index],
+        }
+    }
+
+    fn append(&mut self, slot: Slot, record: SealedRecord, deadline: Instant) {
+        if self.at(slot).is_none() {
+            let open = self.open_alone(record, deadline);
+            self.deadlines.insert((deadline, slot));
+            *self.at(slot) = Some(open);
+            return;
+        }
+        let open = self.at(slot).as_mut().expect("looked at just now");
+        let was = open.deadline;
+        open.add(record, deadline);
+        let is = open.deadline;
+        if is != was {
+            self.deadlines.remove(&(was, slot));
+            self.deadlines.insert((is, slot));
+        }
+    }
+
+    /// An aggregate of this one record so far, with its container's keys chosen.
+    fn open_alone(&mut self, record: SealedRecord, deadline: Instant) -> Open {
+        let container = match (record.route(), &self.routes) {
+            (Route::Any, Routes::Known(map)) => {
+                self.turn = self.turn.wrapping_add(1);
+                let key = map.spread_key(self.turn);
+                Container {
+                    predicted: Some(map.predict(key.hash_key()).id.clone()),
+                    partition_key: key.partition_key,
+                    explicit: key.explicit,
+                }
+            }
+            (Route::Any, Routes::Unpredictable) => Container {
+                partition_key: draw_key(),
+                explicit: None,
+                predicted: None,
+            },
+            // The first member's own keys lead to the right shard, and cost nothing new.
+            (
+                Route::Hashed {
+                    partition_key,
+                    explicit,
+                    hash_key,
+                },
+                routes,
+            ) => Container {
+                partition_key: partition_key.clone(),
+                explicit: *explicit,
+                predicted: match routes {
+                    Routes::Known(map) => Some(map.predict(*hash_key).id.clone()),
+                    Routes::Unpredictable => None,
+                },
+            },
+        };
+        let mut open = Open {
+            layout: Layout::new(),
+            members: Vec::new(),
+            deadline,
+            container,
+        };
+        open.add(record, deadline);
+        open
+    }
+
+    fn close_slot(&mut self, slot: Slot, now: Instant, closed: &mut Vec<AggregatedRecord>) {
+        if let Some(open) = self.at(slot).take() {
+            self.deadlines.remove(&(open.deadline, slot));
+            closed.push(close(open, now));
+        }
+    }
+}
+
+impl Open {
+    fn add(&mut self, record: SealedRecord, deadline: Instant) {
+        let (key, explicit) = self.member_key(&record);
+        self.layout.add(&key, explicit, record.data().len());
+        self.members.push(record);
+        self.deadline = self.deadline.min(deadline);
+    }
+
+    /// The keys a member is listed under: a record for any shard shares the container's.
+    fn member_key(&self, record: &SealedRecord) -> (PartitionKey, Option<HashKey>) {
+        match record.route() {
+            Route::Any => (
+                self.container.partition_key.clone(),
+                self.container.explicit,
+            ),
+            Route::Hashed {
+                partition_key,
+                explicit,
+                ..
+            } => (partition_key.clone(), *explicit),
+        }
+    }
+}
+
+/// One member goes as it is, as with the KPL; more are encoded.
+fn close(open: Open, now: Instant) -> AggregatedRecord {
+    let Open {
+        layout,
+        mut members,
+        deadline,
+        container,
+    } = open;
+    let data = if let [only] = &members[..] {
+        only.data().clone()
+    } else {
+        let (bytes, starts) = layout.encode(members.iter().map(|m| &m.data()[..]));
+        let bytes = bytes::Bytes::from(bytes);
+        for (member, start) in members.iter_mut().zip(starts) {
+            member.relocate(bytes.slice(start..start + member.data().len()));
+        }
+        bytes
+    };
+    AggregatedRecord {
+        data,
+        partition_key: container.partition_key,
+        explicit_hash_key: container.explicit,
+        predicted: container.predicted,
+        members,
+        deadline,
+        ready: now,
+        attempts: 0,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::aggregate::format::deaggregate;
+    use crate::delivery::{MemoryBudget, Ticket};
+    use crate::record::RecordKey;
+    use crate::shard::map::tests::even;
+    use proptest::prelude::*;
+
+    /// A record whose receipt nobody keeps.
+    pub(crate) fn sealed(data: impl Into<bytes::Bytes>, key: RecordKey) -> SealedRecord {
+        let memory = MemoryBudget::new(1 << 20).try_reserve(1).unwrap();
+        let (ticket, _) = Ticket::for_caller(Instant::now(), memory);
+        SealedRecord::for_test(data.into(), Route::of(key), ticket)
+    }
+
+    fn keyed(key: &str) -> RecordKey {
+        RecordKey::Keyed(PartitionKey::new(key).unwrap())
+    }
+
+    fn reducer(shards: u128) -> Reducer {
+        Reducer::new(Settings::default(), Routes::Known(Arc::new(even(shards))))
+    }
+
+    #[test]
+    fn a_lone_record_goes_as_it_is() {
+        let (now, mut closed) = (Instant::now(), Vec::new());
+        let mut reducer = reducer(4);
+        reducer.push(sealed("one", keyed("k")), now, now, &mut closed);
+        assert!(closed.is_empty());
+        reducer.flush(now, &mut closed);
+        assert_eq!(&closed[0].data()[..], b"one");
+        assert_eq!(closed[0].partition_key().as_str(), "k");
+        assert_eq!(closed[0].explicit_hash_key(), None);
+    }
+
+    #[test]
+    fn deadline_of_an_aggregate_is_its_earliest_members() {
+        let (now, mut closed) = (Instant::now(), Vec::new());
+        let mut reducer = reducer(1);
+        let after = |ms| now + Duration::from_millis(ms);
+        for (data, ms) in [("a", 90), ("b", 40), ("c", 70)] {
+            reducer.push(sealed(data, keyed(data)), after(ms), now, &mut closed);
+        }
+        assert_eq!(reducer.next_deadline(), Some(after(40)));
+        reducer.close_due(after(39), &mut closed);
+        assert!(closed.is_empty());
+        reducer.close_due(after(40), &mut closed);
+        assert_eq!(closed[0].members().len(), 3);
+        assert_eq!(reducer.next_deadline(), None);
+    }
+
+    #[test]
+    fn records_for_any_shard_share_one_key_and_shards_take_turns() {
+        let (now, mut closed) = (Instant::now(), Vec::new());
+        let mut reducer = reducer(4);
+        let map = even(4);
+        for _ in 0..8 {
+            for _ in 0..3 {
+                reducer.push(sealed("x", RecordKey::Any), now, now, &mut closed);
+            }
+            reducer.flush(now, &mut closed);
+        }
+        let mut per_shard = std::collections::HashMap::new();
+        for aggregate in &closed {
+            let shard = map.predict(aggregate.hash_key()).id.clone();
+            assert_eq!(aggregate.predicted(), Some(&shard));
+            let inner = deaggregate(aggregate.data()).unwrap();
+            assert!(inner.iter().all(|r| map.predict(r.hash_key()).id == shard));
+            *per_shard.entry(shard).or_insert(0) += 1;
+        }
+        assert_eq!(per_shard.into_values().collect::<Vec<_>>(), [2; 4]);
+    }
+
+    #[test]
+    fn a_record_over_the_size_goes_alone_and_takes_nobody_with_it() {
+        let (now, mut closed) = (Instant::now(), Vec::new());
+        let mut reducer = reducer(1);
+        reducer.push(sealed("small", RecordKey::Any), now, now, &mut closed);
+        reducer.push(
+            sealed(vec![b'x'; 60_000], RecordKey::Any),
+            now,
+            now,
+            &mut closed,
+        );
+        let lens: Vec<_> = closed.iter().map(|a| a.data().len()).collect();
+        assert_eq!(lens, [5, 60_000]);
+    }
+
+    #[test]
+    fn without_a_map_each_record_goes_alone_at_once() {
+        let (now, mut closed) = (Instant::now(), Vec::new());
+        let mut reducer = Reducer::new(Settings::default(), Routes::Unpredictable);
+        reducer.push(sealed("a", RecordKey::Any), now, now, &mut closed);
+        reducer.push(sealed("b", keyed("b")), now, now, &mut closed);
+        assert_eq!(closed.len(), 2);
+        assert!(closed.iter().all(|a| a.predicted().is_none()));
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_comes_out_once_within_size_on_its_shard(
+            shards in 1u128..9,
+            max_size in 100usize..2000,
+            records in proptest::collection::vec(
+                (proptest::option::of("[a-z]{1,8}"), 0usize..400), 1..200),
+        ) {
+            let now = Instant::now();
+            let map = Arc::new(even(shards));
+            let settings = Settings { max_size, ..Settings::default() };
+            let mut reducer = Reducer::new(settings, Routes::Known(Arc::clone(&map)));
+            let mut closed = Vec::new();
+            for (n, (key, len)) in records.iter().enumerate() {
+                let data = format!("{n}|{}", "x".repeat(*len));
+                let key = key.as_deref().map_or(RecordKey::Any, keyed);
+                reducer.push(sealed(data, key), now, now, &mut closed);
+            }
+            reducer.flush(now, &mut closed);
+            let mut seen = Vec::new();
+            for aggregate in &closed {
+                let shard = map.find(aggregate.predicted().unwrap().as_str()).unwrap();
+                prop_assert!(shard.contains(aggregate.hash_key()));
+                prop_assert!(aggregate.belongs_on(shard));
+                match deaggregate(aggregate.data()) {
+                    None => seen.push(aggregate.data().clone()),
+                    Some(inner) => {
+                        prop_assert!(aggregate.data().len() <= max_size);
+                        for record in inner {
+                            prop_assert!(shard.contains(record.hash_key()));
+                            seen.push(record.data);
+                        }
+                    }
+                }
+            }
+            let mut numbers: Vec<usize> = seen
+                .iter()
+                .map(|d| str::from_utf8(d).unwrap().split('|').next().unwrap().parse().unwrap())
+                .collect();
+            numbers.sort_unstable();
+            prop_assert_eq!(numbers, (0..records.len()).collect::<Vec<_>>());
+        }
+    }
+}

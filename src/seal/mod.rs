@@ -136,6 +136,11 @@ impl SealedRecord {
         Self::new(data, route, ticket)
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_test(data: Bytes, route: Route, ticket: Ticket) -> Self {
+        Self::new(data, route, ticket)
+    }
+
     pub fn data(&self) -> &Bytes {
         &self.data
     }

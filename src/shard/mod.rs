@@ -1,1 +1,6 @@
-//! To come in this slice.
+//! Which shard a record will land on, and how much each shard may be given.
+
+pub mod limiter;
+pub mod map;
+
+pub use map::{ListShards, ListShardsError, Shard, ShardId, ShardMap};

@@ -1,0 +1,256 @@
+//! The shard map: a stream's open shards and their hash key ranges.
+//!
+//! A map is a value that never changes; a refresh makes a new one. [`ShardMap::predict`] answers as the
+//! service routes: by the MD5 of the partition key or the explicit hash key,
+//! <https://docs.aws.amazon.com/streams/latest/dev/key-concepts.html#partition-key>.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+
+use crate::record::{HashKey, PartitionKey, StreamName};
+
+/// `shardId-000000000000`, shared by all that refer to it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(Arc<str>);
+
+impl ShardId {
+    pub fn new(id: &str) -> Self {
+        Self(id.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl fmt::Debug for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An open shard and its range, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    pub id: ShardId,
+    pub start: HashKey,
+    pub end: HashKey,
+}
+
+impl Shard {
+    pub fn contains(&self, hash_key: HashKey) -> bool {
+        self.start <= hash_key && hash_key <= self.end
+    }
+}
+
+/// A stream's open shards at one moment.
+#[derive(Debug)]
+pub struct ShardMap {
+    /// By range.
+    shards: Vec<Shard>,
+    /// Short partition keys that land on each shard, drawn as they are asked for.
+    spread_keys: Mutex<Vec<Vec<PartitionKey>>>,
+}
+
+/// A key that lands on a chosen shard: by its own MD5 where one was found, by an explicit hash key else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpreadKey {
+    pub partition_key: PartitionKey,
+    pub explicit: Option<HashKey>,
+}
+
+impl SpreadKey {
+    pub fn hash_key(&self) -> HashKey {
+        self.explicit
+            .unwrap_or_else(|| self.partition_key.hash_key())
+    }
+}
+
+impl ShardMap {
+    /// Length of a spread key: 36^6 of them, so that two hosts seldom choose the same.
+    pub const SPREAD_KEY_LEN: usize = 6;
+    /// Different keys per shard, so that consumers which parallelise by key are not serialised.
+    const SPREAD_KEYS: usize = 8;
+    /// Draws before a shard's range counts as too small to be hit: some ten times the largest stream's
+    /// number of shards, and still only milliseconds.
+    const SPREAD_DRAWS: usize = 200_000;
+
+    /// `None` unless the shards cover the whole ring without a gap or an overlap, as a complete listing
+    /// does.
+    pub fn new(mut shards: Vec<Shard>) -> Option<Self> {
+        shards.sort_by_key(|s| s.end);
+        let mut next = Some(HashKey::MIN);
+        for shard in &shards {
+            if next != Some(shard.start) || shard.end < shard.start {
+                return None;
+            }
+            next = shard.end.0.checked_add(1).map(HashKey);
+        }
+        // Only the last range ends where adding one overflows.
+        (next.is_none() && !shards.is_empty()).then(|| Self {
+            spread_keys: Mutex::new(vec![Vec::new(); shards.len()]),
+            shards,
+        })
+    }
+
+    pub fn shards(&self) -> &[Shard] {
+        &self.shards
+    }
+
+    /// The shard that a record with this hash key will land on.
+    pub fn predict(&self, hash_key: HashKey) -> &Shard {
+        &self.shards[self.predict_index(hash_key)]
+    }
+
+    /// Its place in [`shards`](Self::shards).
+    pub fn predict_index(&self, hash_key: HashKey) -> usize {
+        self.shards.partition_point(|s| s.end < hash_key)
+    }
+
+    pub fn find(&self, id: &str) -> Option<&Shard> {
+        self.shards.iter().find(|s| s.id.as_str() == id)
+    }
+
+    /// A short partition key that lands on the `n`-th shard, counting round and round.
+    ///
+    /// Keys are drawn at random and kept for whichever shard they fall on, so that all shards together cost
+    /// little more than one. A range so small that no draw hits it takes an explicit hash key, whose 39
+    /// digits cost more on the wire.
+    pub fn spread_key(&self, n: usize) -> SpreadKey {
+        let index = n % self.shards.len();
+        let mut known = self.spread_keys.lock().expect("no panic while held");
+        for _ in 0..Self::SPREAD_DRAWS {
+            let key = draw_key();
+            let shard = &mut known[self.predict_index(key.hash_key())];
+            if shard.len() < Self::SPREAD_KEYS {
+                shard.push(key);
+            }
+            if let Some(turns) = known[index].len().checked_sub(1) {
+                let turn = n / self.shards.len() % (turns + 1);
+                return SpreadKey {
+                    partition_key: known[index][turn].clone(),
+                    explicit: None,
+                };
+            }
+        }
+        SpreadKey {
+            partition_key: draw_key(),
+            explicit: Some(self.shards[index].start),
+        }
+    }
+}
+
+/// A random key for a record that may go anywhere.
+pub fn draw_key() -> PartitionKey {
+    const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let key =
+        [(); ShardMap::SPREAD_KEY_LEN].map(|()| ALPHABET[rand::random_range(0..ALPHABET.len())]);
+    PartitionKey::new(str::from_utf8(&key).expect("ASCII")).expect("six characters")
+}
+
+/// Asks the service for a stream's open shards.
+pub trait ListShards: Send + Sync + fmt::Debug {
+    fn list_shards<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>>;
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ListShardsError {
+    pub code: String,
+    pub message: String,
+}
+
+impl ListShardsError {
+    /// No permission for ListShards: sending can go on without a map, at a price.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.code.as_str(), "AccessDeniedException" | "AccessDenied")
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// `n` shards of equal ranges, as CreateStream makes them.
+    pub(crate) fn even(n: u128) -> ShardMap {
+        let width = u128::MAX / n;
+        let shards = (0..n)
+            .map(|i| Shard {
+                id: ShardId::new(&format!("shardId-{i:012}")),
+                start: HashKey(i * width),
+                end: HashKey(if i == n - 1 {
+                    u128::MAX
+                } else {
+                    (i + 1) * width - 1
+                }),
+            })
+            .collect();
+        ShardMap::new(shards).unwrap()
+    }
+
+    #[test]
+    fn a_listing_with_a_gap_or_an_overlap_is_no_map() {
+        let shard = |start, end| Shard {
+            id: ShardId::new("shardId-000000000000"),
+            start: HashKey(start),
+            end: HashKey(end),
+        };
+        assert!(ShardMap::new(vec![shard(0, u128::MAX)]).is_some());
+        assert!(ShardMap::new(vec![]).is_none());
+        assert!(ShardMap::new(vec![shard(1, u128::MAX)]).is_none());
+        assert!(ShardMap::new(vec![shard(0, 9)]).is_none());
+        assert!(ShardMap::new(vec![shard(0, 9), shard(11, u128::MAX)]).is_none());
+        assert!(ShardMap::new(vec![shard(0, 9), shard(9, u128::MAX)]).is_none());
+        assert!(ShardMap::new(vec![shard(10, u128::MAX), shard(0, 9)]).is_some());
+    }
+
+    #[test]
+    fn spread_key_lands_on_its_shard_also_on_one_of_a_single_hash_key() {
+        let map = even(7);
+        let mut seen = std::collections::HashSet::new();
+        for n in 0..700 {
+            let key = map.spread_key(n);
+            assert_eq!(key.explicit, None);
+            assert_eq!(key.partition_key.len(), ShardMap::SPREAD_KEY_LEN);
+            assert!(map.shards()[n % 7].contains(key.hash_key()));
+            seen.insert(key.partition_key);
+        }
+        assert_eq!(seen.len(), 7 * ShardMap::SPREAD_KEYS);
+
+        let ranges = [(0, 4), (5, 5), (6, u128::MAX)];
+        let shards = ranges.map(|(start, end)| Shard {
+            id: ShardId::new(&format!("shardId-{start:012}")),
+            start: HashKey(start),
+            end: HashKey(end),
+        });
+        let tiny = ShardMap::new(shards.to_vec()).unwrap().spread_key(1);
+        assert_eq!(tiny.hash_key(), HashKey(5));
+    }
+
+    proptest! {
+        #[test]
+        fn prediction_is_the_shard_whose_range_holds_the_key(n in 1u128..300, key in any::<u128>()) {
+            let map = even(n);
+            prop_assert!(map.predict(HashKey(key)).contains(HashKey(key)));
+            for edge in [0, u128::MAX] {
+                prop_assert!(map.predict(HashKey(edge)).contains(HashKey(edge)));
+            }
+        }
+    }
+}
