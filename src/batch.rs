@@ -1,5 +1,9 @@
 //! [`Batch`]: a PutRecords request that is within the limits by construction.
 
+use tokio::time::Instant;
+
+use crate::aggregate::AggregatedRecord;
+
 /// What a PutRecords request may hold, the `[batch]` table.
 ///
 /// The defaults are the service's classic quotas. It has allowed records and requests of 10 MiB since
@@ -20,6 +24,166 @@ impl Default for Limits {
             max_records: 500,
             max_bytes: 5 << 20,
             max_record_bytes: 1 << 20,
+        }
+    }
+}
+
+/// Entries of one PutRecords request.
+#[derive(Debug)]
+pub struct Batch {
+    limits: Limits,
+    entries: Vec<AggregatedRecord>,
+    bytes: usize,
+}
+
+/// There is no room; the entry comes back.
+#[derive(Debug)]
+pub struct Full(pub AggregatedRecord);
+
+/// The entry is over the limit of one record; it comes back, and no batch will ever take it.
+#[derive(Debug)]
+pub struct TooLarge(pub AggregatedRecord);
+
+/// Why a batch does not take an entry.
+#[derive(Debug)]
+pub enum Refused {
+    Full(Full),
+    TooLarge(TooLarge),
+}
+
+impl Batch {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    pub fn push(&mut self, entry: AggregatedRecord) -> Result<(), Refused> {
+        let size = entry.size();
+        if size > self.limits.max_record_bytes {
+            return Err(Refused::TooLarge(TooLarge(entry)));
+        }
+        let fits = self.entries.len() < self.limits.max_records
+            && self.bytes + size <= self.limits.max_bytes;
+        // A record that is within its own limit always passes, alone if need be.
+        if !fits && !self.entries.is_empty() {
+            return Err(Refused::Full(Full(entry)));
+        }
+        self.bytes += size;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Two halves, in order. Of a batch of one, the second is empty.
+    pub fn split(mut self) -> (Self, Self) {
+        let tail = self.entries.split_off(self.entries.len().div_ceil(2));
+        let sized = |entries: Vec<AggregatedRecord>| Self {
+            limits: self.limits.clone(),
+            bytes: entries.iter().map(AggregatedRecord::size).sum(),
+            entries,
+        };
+        (sized(self.entries), sized(tail))
+    }
+
+    pub fn entries(&self) -> &[AggregatedRecord] {
+        &self.entries
+    }
+
+    pub fn entries_mut(&mut self) -> &mut [AggregatedRecord] {
+        &mut self.entries
+    }
+
+    pub fn into_entries(self) -> Vec<AggregatedRecord> {
+        self.entries
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Data and partition keys, as the service counts them.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// When the first of its entries wants to be on its way.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.entries.iter().map(|e| e.deadline).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::Settings;
+    use crate::aggregate::reducer::tests::sealed;
+    use crate::aggregate::reducer::{Reducer, Routes};
+    use crate::record::{PartitionKey, RecordKey};
+    use proptest::prelude::*;
+
+    fn entry(len: usize, key: &str) -> AggregatedRecord {
+        let now = Instant::now();
+        let mut reducer = Reducer::new(Settings::default(), Routes::Unpredictable);
+        let key = RecordKey::Keyed(PartitionKey::new(key).unwrap());
+        let mut closed = Vec::new();
+        reducer.push(sealed(vec![0; len], key), now, now, &mut closed);
+        closed.pop().unwrap()
+    }
+
+    #[test]
+    fn record_limit_counts_the_partition_key() {
+        let mut batch = Batch::new(Limits::default());
+        assert!(batch.push(entry((1 << 20) - 3, "key")).is_ok());
+        assert!(matches!(
+            batch.push(entry((1 << 20) - 2, "key")),
+            Err(Refused::TooLarge(_))
+        ));
+    }
+
+    #[test]
+    fn full_batch_returns_the_entry() {
+        let limits = Limits {
+            max_records: 1,
+            ..Limits::default()
+        };
+        let mut batch = Batch::new(limits);
+        batch.push(entry(1, "a")).unwrap();
+        let Err(Refused::Full(Full(back))) = batch.push(entry(2, "b")) else {
+            panic!("took an entry over its limit");
+        };
+        assert_eq!(back.partition_key().as_str(), "b");
+        assert_eq!(batch.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn limits_hold_whatever_is_pushed(
+            lens in proptest::collection::vec(0usize..3000, 1..60),
+            max_records in 1usize..20,
+            max_bytes in 3000usize..9000,
+        ) {
+            let limits = Limits { max_records, max_bytes, max_record_bytes: 2000 };
+            let mut batch = Batch::new(limits);
+            for len in lens {
+                let refused = batch.push(entry(len, "k"));
+                if len + 1 > 2000 {
+                    prop_assert!(matches!(refused, Err(Refused::TooLarge(_))));
+                }
+                prop_assert!(batch.len() <= max_records);
+                prop_assert!(batch.bytes() <= max_bytes);
+                let sum: usize = batch.entries().iter().map(AggregatedRecord::size).sum();
+                prop_assert_eq!(batch.bytes(), sum);
+            }
+            let (bytes, len) = (batch.bytes(), batch.len());
+            let (head, tail) = batch.split();
+            prop_assert_eq!(head.bytes() + tail.bytes(), bytes);
+            prop_assert_eq!(head.len() + tail.len(), len);
         }
     }
 }

@@ -1,1 +1,235 @@
-//! To come in this slice.
+//! What is counted and what is timed.
+//!
+//! Counters are shared and atomic, added to once per chunk or batch, never per record. Histograms belong to
+//! the one owner loop of a stream: nothing locks on the hot path, because a snapshot is asked of the owner
+//! like anything else.
+
+pub mod report;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// Latency of each stage, in microseconds.
+#[derive(Debug, Clone)]
+pub struct Histograms {
+    /// Reading and splitting one chunk.
+    pub read: Latency,
+    /// Per record: from its chunk being handed over to being sealed, waiting included.
+    pub seal: Latency,
+    /// Per record: from sealed to in a request.
+    pub aggregate_wait: Latency,
+    /// One PutRecords call.
+    pub request: Latency,
+    /// Per record: from read to acknowledged.
+    pub line_to_stored: Latency,
+}
+
+impl Histograms {
+    pub fn new() -> Self {
+        Self {
+            read: Latency::new(),
+            seal: Latency::new(),
+            aggregate_wait: Latency::new(),
+            request: Latency::new(),
+            line_to_stored: Latency::new(),
+        }
+    }
+
+    /// Each stage by the name it is reported under, in the order of a record's journey.
+    pub fn stages(&self) -> [(&'static str, &Latency); 5] {
+        [
+            ("read", &self.read),
+            ("seal", &self.seal),
+            ("aggregate wait", &self.aggregate_wait),
+            ("request", &self.request),
+            ("line to stored", &self.line_to_stored),
+        ]
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.read.0.add(&other.read.0).expect(SAME_RANGE);
+        self.seal.0.add(&other.seal.0).expect(SAME_RANGE);
+        self.aggregate_wait
+            .0
+            .add(&other.aggregate_wait.0)
+            .expect(SAME_RANGE);
+        self.request.0.add(&other.request.0).expect(SAME_RANGE);
+        self.line_to_stored
+            .0
+            .add(&other.line_to_stored.0)
+            .expect(SAME_RANGE);
+    }
+}
+
+impl Default for Histograms {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const SAME_RANGE: &str = "all have the same range";
+
+/// A histogram of durations: 1 µs to 1 hour, three significant digits; longer counts as an hour.
+#[derive(Debug, Clone)]
+pub struct Latency(Histogram<u64>);
+
+impl Latency {
+    const MAX_MICROS: u64 = 3_600_000_000;
+
+    pub fn new() -> Self {
+        Self(Histogram::new_with_bounds(1, Self::MAX_MICROS, 3).expect("valid bounds"))
+    }
+
+    pub fn record(&mut self, took: Duration, times: u64) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.0
+            .saturating_record_n(micros.clamp(1, Self::MAX_MICROS), times);
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    pub fn quantile(&self, q: f64) -> Duration {
+        Duration::from_micros(self.0.value_at_quantile(q))
+    }
+
+    pub fn max(&self) -> Duration {
+        Duration::from_micros(self.0.max())
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// One stream's counters. `accepted = stored + dead_lettered + failed + abandoned + pending`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Records that were given a ticket.
+    pub accepted: AtomicU64,
+    pub stored: AtomicU64,
+    /// Shared with the dead letter writer, which counts what is on disk.
+    pub dead_lettered: Arc<AtomicU64>,
+    /// Told to their caller.
+    pub failed: AtomicU64,
+    /// Still owed when the pipeline was stopped; their source has them.
+    pub abandoned: AtomicU64,
+
+    /// Bytes of the records as read, and as they were sealed.
+    pub plain_bytes: AtomicU64,
+    pub sealed_bytes: AtomicU64,
+    /// Kinesis records stored and their bytes, keys included: what shards are billed for.
+    pub entries_stored: AtomicU64,
+    pub bytes_stored: AtomicU64,
+
+    pub calls: AtomicU64,
+    pub calls_failed: AtomicU64,
+    /// Calls after which nobody knows whether the records were stored: the only cause of doubles but one.
+    pub calls_unknown: AtomicU64,
+    pub entries_throttled: AtomicU64,
+    pub entries_retried: AtomicU64,
+    /// Aggregates that a reshard put where a member does not belong: sent again, so doubled.
+    pub entries_misplaced: AtomicU64,
+    pub data_keys: AtomicU64,
+}
+
+/// Counters at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub accepted: u64,
+    pub stored: u64,
+    pub dead_lettered: u64,
+    pub failed: u64,
+    pub abandoned: u64,
+    pub plain_bytes: u64,
+    pub sealed_bytes: u64,
+    pub entries_stored: u64,
+    pub bytes_stored: u64,
+    pub calls: u64,
+    pub calls_failed: u64,
+    pub calls_unknown: u64,
+    pub entries_throttled: u64,
+    pub entries_retried: u64,
+    pub entries_misplaced: u64,
+    pub data_keys: u64,
+}
+
+impl Counters {
+    pub fn add(counter: &AtomicU64, n: u64) {
+        counter.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub fn snapshot(&self) -> Counts {
+        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        Counts {
+            // The outcomes before `accepted`, so that a record in between counts as pending, not negative.
+            stored: read(&self.stored),
+            dead_lettered: read(&self.dead_lettered),
+            failed: read(&self.failed),
+            abandoned: read(&self.abandoned),
+            accepted: read(&self.accepted),
+            plain_bytes: read(&self.plain_bytes),
+            sealed_bytes: read(&self.sealed_bytes),
+            entries_stored: read(&self.entries_stored),
+            bytes_stored: read(&self.bytes_stored),
+            calls: read(&self.calls),
+            calls_failed: read(&self.calls_failed),
+            calls_unknown: read(&self.calls_unknown),
+            entries_throttled: read(&self.entries_throttled),
+            entries_retried: read(&self.entries_retried),
+            entries_misplaced: read(&self.entries_misplaced),
+            data_keys: read(&self.data_keys),
+        }
+    }
+}
+
+impl Counts {
+    /// Records that still wait for their answer.
+    pub fn pending(&self) -> u64 {
+        let answered = self.stored + self.dead_lettered + self.failed + self.abandoned;
+        self.accepted.saturating_sub(answered)
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.stored += other.stored;
+        self.dead_lettered += other.dead_lettered;
+        self.failed += other.failed;
+        self.abandoned += other.abandoned;
+        self.plain_bytes += other.plain_bytes;
+        self.sealed_bytes += other.sealed_bytes;
+        self.entries_stored += other.entries_stored;
+        self.bytes_stored += other.bytes_stored;
+        self.calls += other.calls;
+        self.calls_failed += other.calls_failed;
+        self.calls_unknown += other.calls_unknown;
+        self.entries_throttled += other.entries_throttled;
+        self.entries_retried += other.entries_retried;
+        self.entries_misplaced += other.entries_misplaced;
+        self.data_keys += other.data_keys;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_is_kept_to_three_digits_and_capped_at_an_hour() {
+        let mut latency = Latency::new();
+        latency.record(Duration::from_micros(1_234_567), 3);
+        latency.record(Duration::from_secs(86_400), 1);
+        let median = latency.quantile(0.5).as_micros();
+        assert!((1_233_000..=1_236_000).contains(&median), "{median}");
+        assert!(latency.max() >= Duration::from_secs(3590));
+        assert_eq!(latency.count(), 4);
+    }
+}

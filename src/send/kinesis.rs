@@ -1,1 +1,149 @@
-//! To come in this slice.
+//! PutRecords through aws-sdk-kinesis, with the SDK's own retries off.
+//!
+//! The SDK would send a whole call again; what was stored by a partly failed one must not be.
+
+use std::error::Error;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::{CallError, CallOutcome, EntryOutcome, PutRecords};
+use crate::aggregate::AggregatedRecord;
+use crate::batch::Batch;
+use crate::record::StreamName;
+
+/// The service, or anything that speaks its protocol.
+#[derive(Debug, Clone)]
+pub struct Kinesis {
+    client: Client,
+}
+
+impl Kinesis {
+    /// The client must have its retries off and its time-outs set, as [`crate::aws`] makes it.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    async fn call(&self, stream: &StreamName, batch: &Batch) -> CallOutcome {
+        let entries: Vec<_> = batch.entries().iter().map(request_entry).collect();
+        let request = self.client.put_records().set_records(Some(entries));
+        let request = match stream.arn() {
+            Some(arn) => request.stream_arn(arn),
+            None => request.stream_name(stream.name()),
+        };
+        match request.send().await {
+            Ok(answer) => read_answer(answer, batch.len()),
+            Err(error) => CallOutcome::Failed(call_error(&error)),
+        }
+    }
+}
+
+impl PutRecords for Kinesis {
+    fn put_records<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, CallOutcome> {
+        self.call(stream, batch).boxed()
+    }
+}
+
+fn request_entry(entry: &AggregatedRecord) -> PutRecordsRequestEntry {
+    PutRecordsRequestEntry::builder()
+        .data(Blob::new(entry.data().to_vec()))
+        .partition_key(entry.partition_key().as_str())
+        .set_explicit_hash_key(entry.explicit_hash_key().map(|k| k.to_string()))
+        .build()
+        .expect("data is set")
+}
+
+fn read_answer(answer: PutRecordsOutput, sent: usize) -> CallOutcome {
+    let entries = answer.records;
+    if entries.len() != sent {
+        // Which answer belongs to which entry cannot be known.
+        return CallOutcome::Failed(CallError {
+            code: "RecordCountMismatch".to_owned(),
+            message: format!("{sent} records sent, {} answers came", entries.len()),
+            status: None,
+        });
+    }
+    let outcomes = entries.into_iter().map(|entry| {
+        // As with the KPL: stored if and only if there is a sequence number.
+        match (entry.sequence_number, entry.shard_id) {
+            (Some(sequence), Some(shard)) if !sequence.is_empty() => EntryOutcome::Stored {
+                shard: shard.into(),
+                sequence: sequence.into(),
+            },
+            _ => EntryOutcome::Refused {
+                code: entry.error_code.unwrap_or_default(),
+                message: entry.error_message.unwrap_or_default(),
+            },
+        }
+    });
+    CallOutcome::Answered(outcomes.collect())
+}
+
+/// The code, message and status of a failed call, whichever layer it failed in.
+pub fn call_error<E>(error: &SdkError<E>) -> CallError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    if let Some(service) = error.as_service_error() {
+        return CallError {
+            code: service.code().unwrap_or_default().to_owned(),
+            message: service.message().unwrap_or_default().to_owned(),
+            status: error.raw_response().map(|r| r.status().as_u16()),
+        };
+    }
+    let status = error.raw_response().map(|r| r.status().as_u16());
+    let (code, status) = if caused_by::<CredentialsError>(error).is_some() {
+        ("NoCredentials", Some(401))
+    } else if matches!(error, SdkError::TimeoutError(_)) {
+        ("Timeout", None)
+    } else if never_connected(error) {
+        // Nothing was sent, so nothing can be stored.
+        ("ConnectFailed", Some(503))
+    } else {
+        match (error, status) {
+            // An error page of something in between.
+            (SdkError::ResponseError(_), Some(status)) if status >= 400 => ("", Some(status)),
+            (SdkError::ResponseError(_), _) => ("MalformedAnswer", None),
+            _ => ("ConnectionLost", None),
+        }
+    };
+    CallError {
+        code: code.to_owned(),
+        message: DisplayErrorContext(error).to_string(),
+        status,
+    }
+}
+
+fn never_connected<E: Error + 'static>(error: &SdkError<E>) -> bool {
+    use std::io::ErrorKind;
+    let refused = caused_by::<std::io::Error>(error).is_some_and(|io| {
+        matches!(
+            io.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+        )
+    });
+    refused || DisplayErrorContext(error).to_string().contains("dns error")
+}
+
+fn caused_by<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

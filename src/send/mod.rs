@@ -2,8 +2,14 @@
 
 pub mod kinesis;
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
+use crate::batch::Batch;
+use crate::record::StreamName;
 use crate::retry;
 
 /// The `[delivery]` table.
@@ -42,4 +48,37 @@ impl Default for Settings {
             retry: retry::Settings::default(),
         }
     }
+}
+
+/// Makes one PutRecords call. Retries nothing: that is for whoever knows the records.
+pub trait PutRecords: Send + Sync + fmt::Debug {
+    fn put_records<'a>(
+        &'a self,
+        stream: &'a StreamName,
+        batch: &'a Batch,
+    ) -> BoxFuture<'a, CallOutcome>;
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub enum CallOutcome {
+    /// An answer for each entry, in the order they were sent.
+    Answered(Vec<EntryOutcome>),
+    /// Refused as a whole, or no usable answer came.
+    Failed(CallError),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryOutcome {
+    Stored { shard: Arc<str>, sequence: Arc<str> },
+    Refused { code: String, message: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct CallError {
+    pub code: String,
+    pub message: String,
+    /// Absent where no usable answer came: the records may have been stored.
+    pub status: Option<u16>,
 }

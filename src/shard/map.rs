@@ -160,12 +160,27 @@ pub fn draw_key() -> PartitionKey {
     PartitionKey::new(str::from_utf8(&key).expect("ASCII")).expect("six characters")
 }
 
-/// Asks the service for a stream's open shards.
+/// Asks the service about a stream's shards.
 pub trait ListShards: Send + Sync + fmt::Debug {
     fn list_shards<'a>(
         &'a self,
         stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>>;
+
+    /// Who decides where a record goes.
+    fn distribution<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Distribution, ListShardsError>>;
+}
+
+/// A stream's `RecordDistributionStrategy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distribution {
+    /// The partition key or explicit hash key.
+    ByKey,
+    /// The service, whatever the keys say. An aggregate's members would not be where readers expect them.
+    Auto,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! Which shard a record will land on, and how much each shard may be given.
 
+pub mod kinesis;
 pub mod limiter;
 pub mod map;
 
-pub use map::{ListShards, ListShardsError, Shard, ShardId, ShardMap};
+pub use map::{Distribution, ListShards, ListShardsError, Shard, ShardId, ShardMap};

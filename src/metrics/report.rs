@@ -1,0 +1,122 @@
+//! Counters and histograms as a person reads them.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Counts, Histograms};
+
+/// A table of the stages' latencies.
+#[derive(Debug)]
+pub struct Latencies<'a>(pub &'a Histograms);
+
+impl fmt::Display for Latencies<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<16}{:>10}{:>10}{:>10}{:>10}{:>13}",
+            "stage", "p50", "p99", "p99.9", "max", "count"
+        )?;
+        for (name, latency) in self.0.stages() {
+            let at = |q| Short(latency.quantile(q)).to_string();
+            writeln!(
+                f,
+                "{name:<16}{:>10}{:>10}{:>10}{:>10}{:>13}",
+                at(0.5),
+                at(0.99),
+                at(0.999),
+                Short(latency.max()).to_string(),
+                Thousands(latency.count()).to_string(),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// One line that accounts for every record.
+#[derive(Debug)]
+pub struct Account<'a>(pub &'a Counts);
+
+impl fmt::Display for Account<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.0;
+        write!(
+            f,
+            "accepted {} = stored {} + dead-lettered {} + failed {} + abandoned {} + pending {}",
+            Thousands(counts.accepted),
+            Thousands(counts.stored),
+            Thousands(counts.dead_lettered),
+            Thousands(counts.failed),
+            Thousands(counts.abandoned),
+            Thousands(counts.pending()),
+        )
+    }
+}
+
+/// A duration in the unit that suits it, three digits: `812 µs`, `4.31 ms`, `2.5 s`.
+#[derive(Debug, Clone, Copy)]
+pub struct Short(pub Duration);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros() as f64;
+        let (value, unit) = match micros {
+            m if m < 1e3 => (m, "µs"),
+            m if m < 1e6 => (m / 1e3, "ms"),
+            m => (m / 1e6, "s"),
+        };
+        let decimals = match value {
+            v if v >= 100.0 || unit == "µs" => 0,
+            v if v >= 10.0 => 1,
+            _ => 2,
+        };
+        write!(f, "{value:.decimals$} {unit}")
+    }
+}
+
+/// A number with its thousands set apart: `1,234,567`.
+#[derive(Debug, Clone, Copy)]
+pub struct Thousands(pub u64);
+
+impl fmt::Display for Thousands {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                f.write_str(",")?;
+            }
+            write!(f, "{digit}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes in the decimal unit that suits them: `1.2 MB`.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 as f64 {
+            b if b < 1e3 => write!(f, "{b:.0} B"),
+            b if b < 1e6 => write!(f, "{:.1} kB", b / 1e3),
+            b if b < 1e9 => write!(f, "{:.1} MB", b / 1e6),
+            b => write!(f, "{:.2} GB", b / 1e9),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(Thousands(0).to_string(), "0");
+        assert_eq!(Thousands(1_234_567).to_string(), "1,234,567");
+        assert_eq!(Thousands(123_456).to_string(), "123,456");
+        assert_eq!(Short(Duration::from_micros(812)).to_string(), "812 µs");
+        assert_eq!(Short(Duration::from_micros(4_310)).to_string(), "4.31 ms");
+        assert_eq!(Short(Duration::from_millis(43_100)).to_string(), "43.1 s");
+        assert_eq!(Bytes(1_234_567).to_string(), "1.2 MB");
+    }
+}

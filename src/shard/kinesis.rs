@@ -1,0 +1,114 @@
+//! The shard map's facts from the service: ListShards, and what DescribeStreamSummary says of the stream.
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::{RecordDistributionStrategy, ShardFilter, ShardFilterType};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::map::{ListShards, ListShardsError, Shard, ShardId};
+use crate::record::{HashKey, StreamName};
+
+/// Lists shards through aws-sdk-kinesis.
+#[derive(Debug, Clone)]
+pub struct KinesisShards {
+    client: Client,
+}
+
+impl KinesisShards {
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Pages through the open shards. A failure on any page fails the listing: half a map is none.
+    async fn list(&self, stream: &StreamName) -> Result<Vec<Shard>, ListShardsError> {
+        let open = ShardFilter::builder()
+            .r#type(ShardFilterType::AtLatest)
+            .build()
+            .expect("type is set");
+        let mut shards = Vec::new();
+        let mut request = match stream.arn() {
+            Some(arn) => self.client.list_shards().stream_arn(arn),
+            None => self.client.list_shards().stream_name(stream.name()),
+        };
+        request = request.shard_filter(open);
+        loop {
+            let page = request.max_results(1000).send().await.map_err(|e| {
+                let error = crate::send::kinesis::call_error(&e);
+                ListShardsError {
+                    code: error.code,
+                    message: error.message,
+                }
+            })?;
+            for shard in page.shards.unwrap_or_default() {
+                // Some servers list closed shards too, whatever the filter; a closed one has an end.
+                let closed = shard
+                    .sequence_number_range
+                    .as_ref()
+                    .is_some_and(|r| r.ending_sequence_number.is_some());
+                if !closed {
+                    shards.push(open_shard(shard)?);
+                }
+            }
+            match page.next_token {
+                // A token stands for the stream and the filter; the service refuses them beside it.
+                Some(token) => request = self.client.list_shards().next_token(token),
+                None => return Ok(shards),
+            }
+        }
+    }
+}
+
+impl ListShards for KinesisShards {
+    fn list_shards<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>> {
+        self.list(stream).boxed()
+    }
+
+    fn distribution<'a>(
+        &'a self,
+        stream: &'a StreamName,
+    ) -> BoxFuture<'a, Result<super::map::Distribution, ListShardsError>> {
+        async move {
+            let request = match stream.arn() {
+                Some(arn) => self.client.describe_stream_summary().stream_arn(arn),
+                None => self
+                    .client
+                    .describe_stream_summary()
+                    .stream_name(stream.name()),
+            };
+            let answer = request.send().await.map_err(|e| {
+                let error = crate::send::kinesis::call_error(&e);
+                ListShardsError {
+                    code: error.code,
+                    message: error.message,
+                }
+            })?;
+            let strategy = answer
+                .stream_description_summary
+                .and_then(|s| s.record_distribution_strategy);
+            Ok(match strategy {
+                Some(RecordDistributionStrategy::Auto) => super::map::Distribution::Auto,
+                _ => super::map::Distribution::ByKey,
+            })
+        }
+        .boxed()
+    }
+}
+
+fn open_shard(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard, ListShardsError> {
+    let hash_key = |text: &str| -> Result<HashKey, ListShardsError> {
+        text.parse().map_err(|e| ListShardsError {
+            code: "MalformedAnswer".to_owned(),
+            message: format!("hash key range of {}: {e}", shard.shard_id),
+        })
+    };
+    let range = shard.hash_key_range.as_ref();
+    let (start, end) = range.map_or(("", ""), |r| (&r.starting_hash_key, &r.ending_hash_key));
+    Ok(Shard {
+        id: ShardId::new(&shard.shard_id),
+        start: hash_key(start)?,
+        end: hash_key(end)?,
+    })
+}
