@@ -1,1 +1,161 @@
-//! To come in this slice.
+//! Sealing on a pool of its own, in order.
+//!
+//! A [`SealJob`] is a self-contained value: records in, sealed records out, nothing shared but the data
+//! key's writer. Jobs wait in a bounded crossbeam channel, and each one is matched by one rayon task that
+//! takes exactly one job from it: rayon threads never block, neither on a channel nor on a lock nor on KMS.
+//! Each stream awaits its jobs in the order it gave them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use super::message::{MessageIds, Writer};
+use super::{PlaintextAllowed, Route, SealedRecord};
+use crate::source::{Accepted, Chunk};
+
+/// The pool, and the bound on what waits for it.
+#[derive(Debug, Clone)]
+pub struct SealPool {
+    pool: Arc<rayon::ThreadPool>,
+    jobs: (Sender<SealJob>, Receiver<SealJob>),
+    slots: Arc<Semaphore>,
+}
+
+/// A chunk's records as they will lie in the stream.
+#[derive(Debug)]
+pub struct SealedChunk {
+    pub records: Vec<SealedRecord>,
+    pub plain_bytes: u64,
+    pub sealed_bytes: u64,
+    pub read_took: Duration,
+    /// From the chunk's being handed over to its being sealed.
+    pub seal_took: Duration,
+}
+
+/// How the records of a job may leave.
+#[derive(Debug, Clone)]
+pub enum Sealing {
+    Encrypted(Arc<Writer>),
+    Plain(PlaintextAllowed),
+}
+
+/// One chunk's work.
+#[derive(Debug)]
+struct SealJob {
+    chunk: Chunk,
+    sealing: Sealing,
+    received: Instant,
+    reply: oneshot::Sender<SealedChunk>,
+    /// Frees the slot when the job is done.
+    _slot: OwnedSemaphorePermit,
+}
+
+impl SealPool {
+    /// Jobs that may wait per thread: enough that no thread idles while the async side is scheduled.
+    const QUEUED_PER_THREAD: usize = 4;
+
+    /// `threads` of its own, not rayon's global pool: the latter takes all cores, and is shared.
+    pub fn new(threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|n| format!("seal-{n}"))
+            .build()?;
+        let queued = threads * Self::QUEUED_PER_THREAD;
+        Ok(Self {
+            pool: Arc::new(pool),
+            jobs: crossbeam_channel::bounded(queued),
+            slots: Arc::new(Semaphore::new(queued)),
+        })
+    }
+
+    /// Waits for a slot, then gives the chunk to the pool; the answer comes through the receiver. `received`
+    /// is when the stage got it. Cancel safe until the slot is there; then it does not wait any more.
+    pub async fn seal(
+        &self,
+        chunk: Chunk,
+        sealing: Sealing,
+        received: Instant,
+    ) -> oneshot::Receiver<SealedChunk> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        let (reply, sealed) = oneshot::channel();
+        let job = SealJob {
+            chunk,
+            sealing,
+            received,
+            reply,
+            _slot: slot.expect("the semaphore is never closed"),
+        };
+        match self.jobs.0.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => unreachable!("as many places as slots"),
+            Err(TrySendError::Disconnected(_)) => unreachable!("both ends are ours"),
+        }
+        let jobs = Receiver::clone(&self.jobs.1);
+        self.pool.spawn(move || {
+            if let Ok(job) = jobs.try_recv() {
+                job.run();
+            }
+        });
+        sealed
+    }
+}
+
+impl SealJob {
+    fn run(self) {
+        let sealed = seal_chunk(self.chunk, &self.sealing, self.received);
+        // A stream that is gone dropped its tickets knowingly.
+        let _ = self.reply.send(sealed);
+    }
+}
+
+/// The work itself, on whichever thread.
+pub fn seal_chunk(chunk: Chunk, sealing: &Sealing, received: Instant) -> SealedChunk {
+    let plain_bytes: usize = chunk.records.iter().map(|r| r.data.len()).sum();
+    let records = match sealing {
+        Sealing::Encrypted(writer) => encrypt(chunk.records, writer),
+        Sealing::Plain(allowed) => chunk
+            .records
+            .into_iter()
+            .map(|r| SealedRecord::plain(r.data, Route::of(r.key), r.ticket, *allowed))
+            .collect(),
+    };
+    SealedChunk {
+        plain_bytes: plain_bytes as u64,
+        sealed_bytes: records.iter().map(|r| r.data().len() as u64).sum(),
+        read_took: chunk.read_took,
+        seal_took: received.elapsed(),
+        records,
+    }
+}
+
+/// All messages of a chunk go into one buffer, sized beforehand, and are slices of it.
+fn encrypt(records: Vec<Accepted>, writer: &Writer) -> Vec<SealedRecord> {
+    let total = records
+        .iter()
+        .map(|r| writer.sealed_len(r.data.len()))
+        .sum();
+    let mut out = Vec::with_capacity(total);
+    let mut ids = MessageIds::for_messages(records.len());
+    let mut ends = Vec::with_capacity(records.len());
+    for record in &records {
+        writer.seal(ids.draw(), &record.data, &mut out);
+        ends.push(out.len());
+    }
+    let out = Bytes::from(out);
+    let mut start = 0;
+    let mut sealed = Vec::with_capacity(records.len());
+    for (record, end) in records.into_iter().zip(ends) {
+        let data = out.slice(start..end);
+        sealed.push(SealedRecord::new(
+            data,
+            Route::of(record.key),
+            record.ticket,
+        ));
+        start = end;
+    }
+    sealed
+}
