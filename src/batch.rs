@@ -34,6 +34,7 @@ pub struct Batch {
     limits: Limits,
     entries: Vec<AggregatedRecord>,
     bytes: usize,
+    deadline: Option<Instant>,
 }
 
 /// There is no room; the entry comes back.
@@ -57,6 +58,7 @@ impl Batch {
             limits,
             entries: Vec::new(),
             bytes: 0,
+            deadline: None,
         }
     }
 
@@ -72,6 +74,10 @@ impl Batch {
             return Err(Refused::Full(Full(entry)));
         }
         self.bytes += size;
+        self.deadline = Some(
+            self.deadline
+                .map_or(entry.deadline, |d| d.min(entry.deadline)),
+        );
         self.entries.push(entry);
         Ok(())
     }
@@ -82,6 +88,7 @@ impl Batch {
         let sized = |entries: Vec<AggregatedRecord>| Self {
             limits: self.limits.clone(),
             bytes: entries.iter().map(AggregatedRecord::size).sum(),
+            deadline: entries.iter().map(|e| e.deadline).min(),
             entries,
         };
         (sized(self.entries), sized(tail))
@@ -114,7 +121,7 @@ impl Batch {
 
     /// When the first of its entries wants to be on its way.
     pub fn deadline(&self) -> Option<Instant> {
-        self.entries.iter().map(|e| e.deadline).min()
+        self.deadline
     }
 }
 

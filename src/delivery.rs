@@ -127,6 +127,11 @@ impl Ticket {
         self.group.born
     }
 
+    /// Whether a caller waits for the answer, and will be told of a failure.
+    pub fn has_caller(&self) -> bool {
+        matches!(self.group.reply, Reply::Caller(_))
+    }
+
     /// Takes one record's ticket off this one, which must stand for more than one.
     pub fn take_one(&mut self) -> Self {
         assert!(self.records > 1, "a ticket for one record cannot be split");

@@ -9,11 +9,14 @@ pub mod stdin;
 pub mod tail;
 pub mod unix;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::delivery::{MemoryBudget, MemoryPermit, Ticket};
+use crate::metrics::Counters;
 use crate::record::RecordKey;
 
 /// Records read together, which travel together as far as the aggregator.
@@ -38,6 +41,7 @@ pub struct Intake {
     chunks: mpsc::Sender<Chunk>,
     budget: MemoryBudget,
     costs: Costs,
+    counters: Arc<Counters>,
 }
 
 impl Intake {
@@ -46,7 +50,15 @@ impl Intake {
             chunks,
             budget,
             costs,
+            counters: Arc::default(),
         }
+    }
+
+    /// Counts what is accepted here.
+    #[must_use]
+    pub fn counting(mut self, counters: Arc<Counters>) -> Self {
+        self.counters = counters;
+        self
     }
 
     /// Waits for room for `records` records of `bytes` bytes in all. Cancel safe.
@@ -67,13 +79,32 @@ impl Intake {
     /// Hands a chunk over; waits while the pipeline has enough to do. Not cancel safe: a chunk whose send
     /// is cancelled is dropped, and its tickets with it.
     pub async fn send(&self, chunk: Chunk) -> Result<(), Closed> {
-        self.chunks.send(chunk).await.map_err(|_| Closed)
+        let place = self.chunks.reserve().await.map_err(|_| Closed)?;
+        // Counted before it is sent, so that no record is answered before it was accepted.
+        Counters::add(&self.counters.accepted, chunk.records.len() as u64);
+        place.send(chunk);
+        Ok(())
     }
 
     /// Hands a chunk over without waiting, or gives it back.
-    pub fn try_send(&self, chunk: Chunk) -> Result<(), mpsc::error::TrySendError<Chunk>> {
-        self.chunks.try_send(chunk)
+    pub fn try_send(&self, chunk: Chunk) -> Result<(), TrySend> {
+        match self.chunks.try_reserve() {
+            Ok(place) => {
+                Counters::add(&self.counters.accepted, chunk.records.len() as u64);
+                place.send(chunk);
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(())) => Err(TrySend::Full(chunk)),
+            Err(mpsc::error::TrySendError::Closed(())) => Err(TrySend::Closed(chunk)),
+        }
     }
+}
+
+/// Why a chunk was not taken; it comes back.
+#[derive(Debug)]
+pub enum TrySend {
+    Full(Chunk),
+    Closed(Chunk),
 }
 
 /// The pipeline has ended; what it was given and had not stored was abandoned.
@@ -99,9 +130,4 @@ impl Costs {
         let sealed = bytes + records * self.sealed_overhead;
         bytes + 3 * sealed + sealed / 3 + records * Self::PER_RECORD
     }
-}
-
-/// When a chunk's clock starts.
-pub fn now() -> Instant {
-    Instant::now()
 }
