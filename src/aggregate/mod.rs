@@ -50,6 +50,8 @@ pub struct AggregatedRecord {
     pub ready: Instant,
     /// Calls made for it so far.
     pub attempts: u32,
+    /// Why the last of them did not store it.
+    pub last_refusal: Option<String>,
 }
 
 impl AggregatedRecord {

@@ -96,11 +96,11 @@ impl Reducer {
         closed: &mut Vec<AggregatedRecord>,
     ) {
         let Routes::Known(map) = &self.routes else {
-            closed.push(close(self.open_alone(record, deadline), now));
+            closed.push(self.alone(record, deadline, now));
             return;
         };
         if !self.settings.enabled {
-            closed.push(close(self.open_alone(record, deadline), now));
+            closed.push(self.alone(record, deadline, now));
             return;
         }
         let slot = match record.route() {
@@ -121,6 +121,16 @@ impl Reducer {
         if matches!(self.at(slot), Some(open) if open.layout.wire_len() >= max_size) {
             self.close_slot(slot, now, closed);
         }
+    }
+
+    /// A record as an entry of its own, past all aggregation.
+    pub fn alone(
+        &mut self,
+        record: SealedRecord,
+        deadline: Instant,
+        now: Instant,
+    ) -> AggregatedRecord {
+        close(self.open_alone(record, deadline), now)
     }
 
     /// Closes what is due.
@@ -270,6 +280,7 @@ fn close(open: Open, now: Instant) -> AggregatedRecord {
         deadline,
         ready: now,
         attempts: 0,
+        last_refusal: None,
     }
 }
 

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::delivery::{MemoryBudget, MemoryPermit, Ticket};
 use crate::metrics::Counters;

@@ -1,0 +1,218 @@
+//! The wiring of one stream: four tasks and the channels between them.
+//!
+//! ```text
+//! Intake ─chunks─► sealing ─sealed, in order─► owner ─batches─► PutRecords calls
+//!                  (keys,   )                  (all state,  ◄─outcomes─┘
+//!                  (pool    )                  ( no locks )  ─dead─► dead letter writer
+//!                                                 ▲
+//!                                 shard map ─routes┘
+//! ```
+//!
+//! The owner ([`owner::Owner`]) holds every record between sealing and its answer. It ends when all intakes
+//! are gone and everything has been answered.
+
+mod lanes;
+mod owner;
+mod routes;
+mod sealing;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::deadletter::DeadLetters;
+use crate::delivery::MemoryBudget;
+use crate::metrics::{Counters, Histograms};
+use crate::record::StreamName;
+use crate::seal::PlaintextAllowed;
+use crate::seal::keyring::Keyring;
+use crate::seal::offload::SealPool;
+use crate::send::PutRecords;
+use crate::shard::ListShards;
+use crate::source::{Costs, Intake};
+use crate::{aggregate, batch, send};
+
+/// What a stream's pipeline is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub stream: StreamName,
+    pub aggregation: aggregate::Settings,
+    pub batch: batch::Limits,
+    pub delivery: send::Settings,
+    pub sealer: Sealer,
+    pub pool: SealPool,
+    pub budget: MemoryBudget,
+    pub put_records: Arc<dyn PutRecords>,
+    pub shards: Arc<dyn ListShards>,
+    /// For records that nobody waits for. Without it, none may come from a source.
+    pub dead_letters: Option<DeadLetters>,
+    pub counters: Arc<Counters>,
+}
+
+/// How records are made fit to leave.
+#[derive(Debug, Clone)]
+pub enum Sealer {
+    Encrypt(Arc<Keyring>),
+    Plain(PlaintextAllowed),
+}
+
+impl Sealer {
+    fn overhead(&self) -> usize {
+        match self {
+            Self::Encrypt(keyring) => keyring.overhead_hint(),
+            Self::Plain(_) => 0,
+        }
+    }
+}
+
+/// A running pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    stream: StreamName,
+    intake: Intake,
+    control: mpsc::UnboundedSender<Control>,
+    counters: Arc<Counters>,
+    tasks: Tasks,
+}
+
+/// What an owner can be asked.
+#[derive(Debug)]
+enum Control {
+    /// Linger for nothing; answered when nothing is pending.
+    Flush(oneshot::Sender<()>),
+    Snapshot(oneshot::Sender<Histograms>),
+}
+
+impl Pipeline {
+    /// Chunks that may wait between tasks: enough to keep them all busy. The bound that counts is memory.
+    const CHUNKS: usize = 16;
+
+    /// Starts the tasks of a stream. Must be called within a tokio runtime.
+    pub fn start(parts: Parts) -> Self {
+        let costs = Costs {
+            sealed_overhead: parts.sealer.overhead(),
+        };
+        let (chunk_tx, chunk_rx) = mpsc::channel(Self::CHUNKS);
+        let (sealed_tx, sealed_rx) = mpsc::channel(Self::CHUNKS);
+        let (control_tx, control_rx) = mpsc::unbounded_channel();
+        let intake = Intake::new(chunk_tx, parts.budget.clone(), costs)
+            .counting(Arc::clone(&parts.counters));
+        let (refresh, routes, routes_task) =
+            routes::watch(Arc::clone(&parts.shards), parts.stream.clone());
+        let sealing = sealing::Sealing {
+            sealer: parts.sealer.clone(),
+            pool: parts.pool.clone(),
+            sealed: sealed_tx,
+            counters: Arc::clone(&parts.counters),
+        };
+        let stream = parts.stream.clone();
+        let counters = Arc::clone(&parts.counters);
+        let owner = owner::Owner::new(parts, sealed_rx, control_rx, routes, refresh);
+        Self {
+            stream,
+            intake,
+            control: control_tx,
+            counters,
+            tasks: Tasks {
+                owner: Some(tokio::spawn(owner.run())),
+                helpers: vec![tokio::spawn(sealing.run(chunk_rx)), routes_task],
+            },
+        }
+    }
+
+    pub fn stream(&self) -> &StreamName {
+        &self.stream
+    }
+
+    pub fn intake(&self) -> Intake {
+        self.intake.clone()
+    }
+
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Puts everything on its way without lingering, and resolves when nothing is pending. While others
+    /// keep putting records, that can be never.
+    pub async fn flush(&self) {
+        let (tx, rx) = oneshot::channel();
+        if self.control.send(Control::Flush(tx)).is_ok() {
+            let _ = rx.await;
+        }
+    }
+
+    /// The latencies so far.
+    pub async fn histograms(&self) -> Histograms {
+        let (tx, rx) = oneshot::channel();
+        match self.control.send(Control::Snapshot(tx)) {
+            Ok(()) => rx.await.unwrap_or_default(),
+            Err(_) => Histograms::default(),
+        }
+    }
+
+    /// Waits until every record has its answer, at most `grace`, and ends. All other intakes must be gone, or
+    /// go meanwhile. What is still pending after the grace period is abandoned: its source has it still.
+    ///
+    /// Not cancel safe: cancelled, it abandons what is pending at once.
+    pub async fn close(self, grace: Duration) -> Histograms {
+        let Self {
+            intake,
+            control,
+            counters,
+            mut tasks,
+            stream,
+        } = self;
+        drop(intake);
+        let owner = tasks.owner.as_mut().expect("set until closed");
+        if let Ok(ended) = tokio::time::timeout(grace, owner).await {
+            tasks.owner = None;
+            return ended.unwrap_or_default();
+        }
+        let (tx, rx) = oneshot::channel();
+        let histograms = match control.send(Control::Snapshot(tx)) {
+            Ok(()) => rx.await.unwrap_or_default(),
+            Err(_) => Histograms::default(),
+        };
+        tasks.abandon().await;
+        let pending = counters.snapshot().pending();
+        Counters::add(&counters.abandoned, pending);
+        tracing::warn!(%stream, pending, "stopped before all was stored; the rest was not acknowledged");
+        histograms
+    }
+}
+
+/// The pipeline's tasks, which do not outlive it.
+#[derive(Debug)]
+struct Tasks {
+    owner: Option<JoinHandle<Histograms>>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+impl Tasks {
+    /// Ends all, and waits until they have dropped what they held.
+    async fn abandon(mut self) {
+        if let Some(owner) = self.owner.take() {
+            owner.abort();
+            let _ = owner.await;
+        }
+        for helper in std::mem::take(&mut self.helpers) {
+            helper.abort();
+            let _ = helper.await;
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        if let Some(owner) = &self.owner {
+            owner.abort();
+        }
+        for helper in &self.helpers {
+            helper.abort();
+        }
+    }
+}

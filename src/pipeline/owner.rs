@@ -1,0 +1,516 @@
+//! The one owner of a stream's records between sealing and their answer.
+//!
+//! `run` is a loop of two steps: [`select`](Owner::select) what happened, [`apply`](Owner::apply) it. All
+//! state is here and nothing is locked; calls to the service run aside and come back as an action. The price:
+//! one stream's aggregation and accounting are bound to one core.
+
+mod judge;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::lanes::Lanes;
+use super::routes::Refresh;
+use super::sealing::InOrder;
+use super::{Control, Parts};
+use crate::aggregate::AggregatedRecord;
+use crate::aggregate::reducer::{Reducer, Routes};
+use crate::batch::{Batch, Full, Limits, Refused, TooLarge};
+use crate::deadletter::{DeadLetters, DeadRecord};
+use crate::delivery::{Delivery, FailReason};
+use crate::metrics::{Counters, Histograms};
+use crate::record::StreamName;
+use crate::retry::Backoff;
+use crate::seal::offload::SealedChunk;
+use crate::seal::{Route, SealedRecord};
+use crate::send::{self, CallError, CallOutcome, PutRecords};
+use crate::shard::{ShardId, ShardMap};
+
+#[derive(Debug)]
+pub(super) struct Owner {
+    stream: StreamName,
+    linger: Duration,
+    limits: Limits,
+    delivery: send::Settings,
+    put_records: Arc<dyn PutRecords>,
+    dead_letters: Option<DeadLetters>,
+    counters: Arc<Counters>,
+    histograms: Histograms,
+    backoff: Backoff<StdRng>,
+
+    sealed: InOrder,
+    /// The oldest chunk that is still being sealed.
+    sealing: Option<oneshot::Receiver<SealedChunk>>,
+    control: mpsc::UnboundedReceiver<Control>,
+    routes: watch::Receiver<Option<Routes>>,
+    refresh: Refresh,
+
+    /// Sealed before the first shard map was there; at most one chunk.
+    early: Option<SealedChunk>,
+    /// `None` until the first shard map.
+    reducer: Option<Reducer>,
+    aggregation: crate::aggregate::Settings,
+    lanes: Lanes,
+    collecting: Batch,
+    /// Full batches, and halves of refused ones.
+    ready: VecDeque<Batch>,
+    in_flight: JoinSet<Answered>,
+    retries: BinaryHeap<Reverse<Waiting>>,
+    retry_number: u64,
+    /// Stored where a member may not belong; judged when the next shard map is there.
+    misplaced: Vec<Misplaced>,
+    outage: Option<Outage>,
+    flushes: Vec<oneshot::Sender<()>>,
+    draining: bool,
+}
+
+/// What can happen.
+enum Action {
+    Answered(Box<Answered>),
+    Control(Control),
+    NewRoutes,
+    /// A deadline has passed, whosever it is.
+    Tick,
+    Sealed(SealedChunk),
+    /// Nothing more will come.
+    Ended,
+}
+
+/// A call that has come back.
+#[derive(Debug)]
+struct Answered {
+    batch: Batch,
+    outcome: CallOutcome,
+    took: Duration,
+}
+
+/// An entry that waits for its next attempt; the number keeps equal times in order.
+#[derive(Debug)]
+struct Waiting {
+    until: Instant,
+    number: u64,
+    entry: AggregatedRecord,
+}
+
+#[derive(Debug)]
+struct Misplaced {
+    entry: AggregatedRecord,
+    shard: ShardId,
+    sequence: Arc<str>,
+}
+
+/// Nothing is wrong with the records, and nothing can be stored.
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    probes: u32,
+    next_probe: Instant,
+    reminded: Instant,
+}
+
+impl Owner {
+    pub(super) fn new(
+        parts: Parts,
+        sealed: InOrder,
+        control: mpsc::UnboundedReceiver<Control>,
+        routes: watch::Receiver<Option<Routes>>,
+        refresh: Refresh,
+    ) -> Self {
+        let ordered = parts.delivery.ordering == send::Ordering::PartitionKey;
+        let rng = StdRng::from_rng(&mut rand::rng());
+        Self {
+            stream: parts.stream,
+            linger: parts.aggregation.linger,
+            aggregation: parts.aggregation,
+            backoff: Backoff::new(parts.delivery.retry.clone(), rng),
+            lanes: Lanes::new(parts.delivery.rate_limit, ordered),
+            delivery: parts.delivery,
+            put_records: parts.put_records,
+            dead_letters: parts.dead_letters,
+            counters: parts.counters,
+            histograms: Histograms::new(),
+            sealed,
+            sealing: None,
+            control,
+            routes,
+            refresh,
+            early: None,
+            reducer: None,
+            collecting: Batch::new(parts.batch.clone()),
+            limits: parts.batch,
+            ready: VecDeque::new(),
+            in_flight: JoinSet::new(),
+            retries: BinaryHeap::new(),
+            retry_number: 0,
+            misplaced: Vec::new(),
+            outage: None,
+            flushes: Vec::new(),
+            draining: false,
+        }
+    }
+
+    /// Ends when nothing more comes and every record has its answer.
+    pub(super) async fn run(mut self) -> Histograms {
+        while !(self.draining && self.holds_nothing()) {
+            let action = self.select().await;
+            self.apply(action);
+        }
+        self.histograms
+    }
+
+    /// Cancel safe. Answers first, since they free memory; new records last.
+    async fn select(&mut self) -> Action {
+        let next_deadline = self.next_deadline();
+        tokio::select! {
+            biased;
+            Some(answered) = self.in_flight.join_next() => {
+                Action::Answered(Box::new(answered.expect("a call neither panics nor is cancelled")))
+            }
+            Some(control) = self.control.recv() => Action::Control(control),
+            Ok(()) = self.routes.changed() => Action::NewRoutes,
+            () = until(next_deadline) => Action::Tick,
+            chunk = next_sealed(&mut self.sealed, &mut self.sealing),
+                if !self.draining && self.early.is_none() =>
+            {
+                chunk.map_or(Action::Ended, Action::Sealed)
+            }
+        }
+    }
+
+    fn apply(&mut self, action: Action) {
+        let now = Instant::now();
+        match action {
+            Action::Answered(answered) => self.judge(*answered, now),
+            Action::Control(Control::Flush(done)) => self.flushes.push(done),
+            Action::Control(Control::Snapshot(reply)) => {
+                let _ = reply.send(self.histograms.clone());
+            }
+            Action::NewRoutes => self.adopt_routes(now),
+            Action::Tick => {}
+            Action::Sealed(chunk) => self.take_in(chunk, now),
+            Action::Ended => self.draining = true,
+        }
+        self.advance(now);
+    }
+
+    /// Moves everything as far as it may go at this moment.
+    fn advance(&mut self, now: Instant) {
+        while self.retries.peek().is_some_and(|r| r.0.until <= now) {
+            let Reverse(Waiting { mut entry, .. }) = self.retries.pop().expect("peeked");
+            // Retries ride with what comes along, but not for long.
+            entry.deadline = now + self.linger / 2;
+            self.collect(entry, now);
+        }
+        self.close_aggregates(now);
+        while let Some(entry) = self.lanes.pop(now) {
+            self.collect(entry, now);
+        }
+        self.send_what_is_due(now);
+        if !self.flushes.is_empty() && self.counters.snapshot().pending() == 0 {
+            for done in self.flushes.drain(..) {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn take_in(&mut self, chunk: SealedChunk, now: Instant) {
+        if self.reducer.is_none() {
+            self.early = Some(chunk);
+            return;
+        }
+        let records = chunk.records.len() as u64;
+        self.histograms.read.record(chunk.read_took, 1);
+        self.histograms.seal.record(chunk.seal_took, records);
+        Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
+        Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
+        let mut closed = Vec::new();
+        for record in chunk.records {
+            let bytes = record.data().len() + key_len(record.route());
+            if bytes > self.limits.max_record_bytes {
+                let limit = self.limits.max_record_bytes;
+                self.give_up(record, FailReason::TooLarge { bytes, limit }, 0);
+                continue;
+            }
+            let deadline = record.ticket().born() + self.linger;
+            let reducer = self.reducer.as_mut().expect("taken in only with a map");
+            reducer.push(record, deadline, now, &mut closed);
+        }
+        self.queue(closed);
+    }
+
+    fn close_aggregates(&mut self, now: Instant) {
+        let Some(reducer) = &mut self.reducer else {
+            return;
+        };
+        let mut closed = Vec::new();
+        if self.draining || !self.flushes.is_empty() {
+            reducer.flush(now, &mut closed);
+        } else {
+            reducer.close_due(now, &mut closed);
+        }
+        self.queue(closed);
+    }
+
+    fn queue(&mut self, closed: Vec<AggregatedRecord>) {
+        for entry in closed {
+            self.lanes.push(entry);
+        }
+    }
+
+    /// Puts an entry into the batch that is being filled.
+    fn collect(&mut self, entry: AggregatedRecord, now: Instant) {
+        let Some(entry) = self.unless_expired(entry, now) else {
+            return;
+        };
+        match self.collecting.push(entry) {
+            Ok(()) => {}
+            Err(Refused::Full(Full(entry))) => {
+                let full = std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()));
+                self.ready.push_back(full);
+                assert!(
+                    self.collecting.push(entry).is_ok(),
+                    "an empty batch has room"
+                );
+            }
+            Err(Refused::TooLarge(TooLarge(entry))) => {
+                // Aggregates are kept below the limit, and records were measured when they came.
+                let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
+                self.give_up_entry(entry, &FailReason::TooLarge { bytes, limit });
+            }
+        }
+    }
+
+    fn send_what_is_due(&mut self, now: Instant) {
+        while self.has_slot(now) {
+            let batch = match self.ready.pop_front() {
+                Some(batch) => batch,
+                None if self.collecting_is_due(now) => {
+                    std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()))
+                }
+                None => return,
+            };
+            if let Some(outage) = &mut self.outage {
+                outage.next_probe = now + self.delivery.request_timeout;
+            }
+            self.send(batch, now);
+        }
+    }
+
+    /// During an outage one call at a time probes whether it is over.
+    fn has_slot(&self, now: Instant) -> bool {
+        match &self.outage {
+            None => self.in_flight.len() < self.delivery.max_in_flight,
+            Some(outage) => self.in_flight.is_empty() && outage.next_probe <= now,
+        }
+    }
+
+    fn collecting_is_due(&self, now: Instant) -> bool {
+        let hurry = self.draining || !self.flushes.is_empty();
+        self.collecting
+            .deadline()
+            .is_some_and(|deadline| hurry || deadline <= now)
+    }
+
+    fn send(&mut self, mut batch: Batch, now: Instant) {
+        for entry in batch.entries_mut() {
+            entry.attempts += 1;
+            if entry.attempts == 1 {
+                let waited = now.saturating_duration_since(entry.ready);
+                self.histograms
+                    .aggregate_wait
+                    .record(waited, entry.user_records());
+            }
+        }
+        Counters::add(&self.counters.calls, 1);
+        let put_records = Arc::clone(&self.put_records);
+        let stream = self.stream.clone();
+        let timeout = self.delivery.request_timeout;
+        self.in_flight.spawn(async move {
+            let began = Instant::now();
+            let call = put_records.put_records(&stream, &batch);
+            let outcome = tokio::time::timeout(timeout, call).await;
+            let outcome = outcome.unwrap_or_else(|_| {
+                CallOutcome::Failed(CallError {
+                    code: "Timeout".to_owned(),
+                    message: format!("no answer within delivery.request_timeout, {timeout:?}"),
+                    status: None,
+                })
+            });
+            Answered {
+                batch,
+                outcome,
+                took: began.elapsed(),
+            }
+        });
+    }
+
+    fn adopt_routes(&mut self, now: Instant) {
+        let Some(routes) = self.routes.borrow_and_update().clone() else {
+            return;
+        };
+        match &mut self.reducer {
+            None => self.reducer = Some(Reducer::new(self.aggregation.clone(), routes.clone())),
+            Some(reducer) => {
+                let mut closed = Vec::new();
+                reducer.flush(now, &mut closed);
+                reducer.adopt(routes.clone());
+                self.queue(closed);
+            }
+        }
+        if let Some(chunk) = self.early.take() {
+            self.take_in(chunk, now);
+        }
+        if let Routes::Known(map) = &routes {
+            self.lanes
+                .retain(|shard| map.find(shard.as_str()).is_some());
+            self.settle_misplaced(map, now);
+        }
+    }
+
+    /// The new map tells whether what was stored on an unexpected shard belongs there after all.
+    fn settle_misplaced(&mut self, map: &ShardMap, now: Instant) {
+        for Misplaced {
+            entry,
+            shard,
+            sequence,
+        } in std::mem::take(&mut self.misplaced)
+        {
+            let range = map.find(shard.as_str());
+            if range.is_some_and(|range| entry.belongs_on(range)) {
+                self.settle_stored(entry, shard.to_shared(), sequence, now);
+                continue;
+            }
+            // The KCL would drop the whole aggregate: all members again, for their right shards.
+            Counters::add(&self.counters.entries_misplaced, 1);
+            let mut closed = Vec::new();
+            let deadline = now + self.linger;
+            for member in entry.into_members() {
+                let reducer = self.reducer.as_mut().expect("there is a map");
+                reducer.push(member, deadline, now, &mut closed);
+            }
+            self.queue(closed);
+        }
+    }
+
+    /// When something is due that needs no event.
+    fn next_deadline(&self) -> Option<Instant> {
+        let retry = self.retries.peek().map(|r| r.0.until);
+        let aggregate = self.reducer.as_ref().and_then(Reducer::next_deadline);
+        let has_more = !self.ready.is_empty() || !self.collecting.is_empty();
+        let send = match &self.outage {
+            Some(outage) if self.in_flight.is_empty() && has_more => Some(outage.next_probe),
+            Some(_) => None,
+            None if self.in_flight.len() < self.delivery.max_in_flight => {
+                self.collecting.deadline()
+            }
+            // An answer will wake us.
+            None => None,
+        };
+        [retry, aggregate, send, self.lanes.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn holds_nothing(&self) -> bool {
+        let open = self.reducer.as_ref().and_then(Reducer::next_deadline);
+        open.is_none()
+            && self.early.is_none()
+            && self.lanes.is_empty()
+            && self.collecting.is_empty()
+            && self.ready.is_empty()
+            && self.in_flight.is_empty()
+            && self.retries.is_empty()
+            && self.misplaced.is_empty()
+    }
+
+    /// The last word on a record that will not be stored.
+    fn give_up(&self, record: SealedRecord, reason: FailReason, attempts: u32) {
+        if record.ticket().has_caller() {
+            let ticket = record.into_ticket();
+            Counters::add(&self.counters.failed, u64::from(ticket.records()));
+            ticket.settle(&Delivery::Failed { reason, attempts });
+            return;
+        }
+        let letters = self.dead_letters.as_ref();
+        letters
+            .expect("a pipeline with sources has a dead letter file")
+            .bury(DeadRecord {
+                record,
+                reason,
+                attempts,
+            });
+    }
+
+    fn give_up_entry(&mut self, entry: AggregatedRecord, reason: &FailReason) {
+        let attempts = entry.attempts;
+        self.lanes.release(&entry.predicted().cloned());
+        for member in entry.into_members() {
+            self.give_up(member, reason.clone(), attempts);
+        }
+    }
+}
+
+/// Cancel safe: the chunk that is waited for stays in `sealing`.
+async fn next_sealed(
+    sealed: &mut InOrder,
+    sealing: &mut Option<oneshot::Receiver<SealedChunk>>,
+) -> Option<SealedChunk> {
+    loop {
+        if sealing.is_none() {
+            *sealing = Some(sealed.recv().await?);
+        }
+        let chunk = sealing.as_mut().expect("set just now").await;
+        *sealing = None;
+        match chunk {
+            Ok(chunk) => return Some(chunk),
+            // The pool's thread died with it; its tickets were dropped, so its source has it still.
+            Err(_) => {
+                tracing::error!("a sealing job failed; its records are read again after a restart")
+            }
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the record's key will cost in an entry of its own.
+fn key_len(route: &Route) -> usize {
+    match route {
+        Route::Any => ShardMap::SPREAD_KEY_LEN,
+        Route::Hashed { partition_key, .. } => partition_key.len(),
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        (self.until, self.number) == (other.until, other.number)
+    }
+}
+
+impl Eq for Waiting {}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.until, self.number).cmp(&(other.until, other.number))
+    }
+}

@@ -1,0 +1,314 @@
+//! What the owner does with an answer: settle, retry, split, wait, or give up.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Answered, Misplaced, Outage, Owner, Waiting};
+use crate::aggregate::AggregatedRecord;
+use crate::batch::{Batch, Full, Refused, TooLarge};
+use crate::delivery::{Delivery, FailReason};
+use crate::metrics::Counters;
+use crate::retry::{Class, Verdict, judge_call, judge_entry};
+use crate::send::{CallError, CallOutcome, EntryOutcome};
+use crate::shard::ShardId;
+
+/// The log hears of a lasting outage this often.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+impl Owner {
+    pub(super) fn judge(&mut self, answered: Answered, now: Instant) {
+        let Answered {
+            batch,
+            outcome,
+            took,
+        } = answered;
+        self.histograms.request.record(took, 1);
+        match outcome {
+            CallOutcome::Answered(outcomes) => {
+                self.heal(now);
+                for (entry, outcome) in batch.into_entries().into_iter().zip(outcomes) {
+                    self.judge_one(entry, outcome, now);
+                }
+            }
+            CallOutcome::Failed(error) => self.judge_failed(batch, error, now),
+        }
+    }
+
+    fn judge_one(&mut self, entry: AggregatedRecord, outcome: EntryOutcome, now: Instant) {
+        match outcome {
+            EntryOutcome::Stored { shard, sequence } => self.stored(entry, shard, sequence, now),
+            EntryOutcome::Refused { code, message } => {
+                if judge_entry(&code) == Verdict::Retry(Class::Throttled) {
+                    Counters::add(&self.counters.entries_throttled, 1);
+                }
+                let delay = self.backoff.delay(entry.attempts);
+                self.retry(entry, now + delay, format!("{code}: {message}"), now);
+            }
+        }
+    }
+
+    fn stored(
+        &mut self,
+        entry: AggregatedRecord,
+        shard: Arc<str>,
+        sequence: Arc<str>,
+        now: Instant,
+    ) {
+        let as_predicted = entry.predicted().is_none_or(|p| p.as_str() == &*shard);
+        if !as_predicted {
+            self.refresh.request();
+            if entry.members().len() > 1 {
+                let shard = ShardId::new(&shard);
+                self.lanes.release(&entry.predicted().cloned());
+                self.misplaced.push(Misplaced {
+                    entry,
+                    shard,
+                    sequence,
+                });
+                return;
+            }
+        }
+        self.settle_stored(entry, shard, sequence, now);
+    }
+
+    pub(super) fn settle_stored(
+        &mut self,
+        entry: AggregatedRecord,
+        shard: Arc<str>,
+        sequence: Arc<str>,
+        now: Instant,
+    ) {
+        Counters::add(&self.counters.entries_stored, 1);
+        Counters::add(&self.counters.bytes_stored, entry.size() as u64);
+        let delivery = Delivery::Stored {
+            shard,
+            sequence,
+            attempts: entry.attempts,
+        };
+        self.lanes.release(&entry.predicted().cloned());
+        let mut stored = 0;
+        // Neighbours mostly come from one chunk and share its clock: one histogram entry for each run.
+        let mut run = (now, 0);
+        for member in entry.into_members() {
+            let ticket = member.into_ticket();
+            let (born, records) = (ticket.born(), u64::from(ticket.records()));
+            stored += records;
+            if born == run.0 {
+                run.1 += records;
+            } else {
+                self.record_latency(run, now);
+                run = (born, records);
+            }
+            ticket.settle(&delivery);
+        }
+        self.record_latency(run, now);
+        Counters::add(&self.counters.stored, stored);
+    }
+
+    fn record_latency(&mut self, (born, records): (Instant, u64), now: Instant) {
+        if records > 0 {
+            let latency = now.saturating_duration_since(born);
+            self.histograms.line_to_stored.record(latency, records);
+        }
+    }
+
+    fn judge_failed(&mut self, batch: Batch, error: CallError, now: Instant) {
+        Counters::add(&self.counters.calls_failed, 1);
+        let verdict = judge_call(&error.code, error.status);
+        tracing::debug!(stream = %self.stream, %error, ?verdict, entries = batch.len(), "call failed");
+        match verdict {
+            Verdict::Retry(class) => {
+                match class {
+                    Class::Unknown => Counters::add(&self.counters.calls_unknown, 1),
+                    Class::Throttled => {
+                        Counters::add(&self.counters.entries_throttled, batch.len() as u64);
+                    }
+                    Class::Fault => {}
+                }
+                // One delay for the whole call: its entries did nothing wrong one by one.
+                let attempts = batch.entries().iter().map(|e| e.attempts).min();
+                let delay = self.backoff.delay(attempts.unwrap_or(1));
+                for entry in batch.into_entries() {
+                    self.retry(entry, now + delay, error.to_string(), now);
+                }
+            }
+            Verdict::Outage => {
+                if error.code == "ResourceNotFoundException" {
+                    self.refresh.request();
+                }
+                self.declare_outage(&error, now);
+                self.ready.push_front(batch);
+                self.expire_ready(&error, now);
+            }
+            Verdict::Isolate if batch.len() == 1 => {
+                let entry = batch.into_entries().pop().expect("one entry");
+                self.isolate(entry, &error, now);
+            }
+            Verdict::Isolate => {
+                let (head, tail) = batch.split();
+                self.ready.push_front(tail);
+                self.ready.push_front(head);
+            }
+        }
+    }
+
+    /// The call was refused for this entry alone: no other can be at fault. An aggregate's members go on one
+    /// by one, so that a refused one does not take the others with it.
+    fn isolate(&mut self, entry: AggregatedRecord, error: &CallError, now: Instant) {
+        if entry.members().len() == 1 {
+            let reason = FailReason::Refused {
+                code: error.code.clone(),
+                message: error.message.clone(),
+            };
+            self.give_up_entry(entry, &reason);
+            return;
+        }
+        self.lanes.release(&entry.predicted().cloned());
+        for member in entry.into_members() {
+            let reducer = self.reducer.as_mut().expect("entries come from it");
+            let alone = reducer.alone(member, now, now);
+            // In a batch of its own: one bad member must not need another round of splitting.
+            let mut batch = Batch::new(self.limits.clone());
+            match batch.push(alone) {
+                Ok(()) => self.ready.push_back(batch),
+                Err(Refused::TooLarge(TooLarge(entry)) | Refused::Full(Full(entry))) => {
+                    let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
+                    self.give_up_entry(entry, &FailReason::TooLarge { bytes, limit });
+                }
+            }
+        }
+    }
+
+    fn retry(
+        &mut self,
+        mut entry: AggregatedRecord,
+        until: Instant,
+        refusal: String,
+        now: Instant,
+    ) {
+        entry.last_refusal = Some(refusal);
+        if let Some(ttl) = self.delivery.record_ttl
+            && entry
+                .members()
+                .iter()
+                .any(|m| m.ticket().born() + ttl <= now)
+        {
+            self.expire(entry, ttl, now);
+            return;
+        }
+        Counters::add(&self.counters.entries_retried, 1);
+        self.retry_number += 1;
+        self.retries.push(Reverse(Waiting {
+            until,
+            number: self.retry_number,
+            entry,
+        }));
+    }
+
+    /// Passes an entry on, or gives up those of its members whose time is over.
+    pub(super) fn unless_expired(
+        &mut self,
+        entry: AggregatedRecord,
+        now: Instant,
+    ) -> Option<AggregatedRecord> {
+        match self.delivery.record_ttl {
+            Some(ttl)
+                if entry
+                    .members()
+                    .iter()
+                    .any(|m| m.ticket().born() + ttl <= now) =>
+            {
+                self.expire(entry, ttl, now);
+                None
+            }
+            _ => Some(entry),
+        }
+    }
+
+    /// Members whose time is over are given up; the others are aggregated anew.
+    fn expire(&mut self, entry: AggregatedRecord, ttl: Duration, now: Instant) {
+        let attempts = entry.attempts;
+        let last = entry.last_refusal.clone();
+        let last = last.unwrap_or_else(|| "none, it was never sent".to_owned());
+        self.lanes.release(&entry.predicted().cloned());
+        let mut closed = Vec::new();
+        for member in entry.into_members() {
+            if member.ticket().born() + ttl <= now {
+                let last = last.clone();
+                self.give_up(member, FailReason::Expired { last }, attempts);
+            } else {
+                let reducer = self.reducer.as_mut().expect("entries come from it");
+                reducer.push(member, now, now, &mut closed);
+            }
+        }
+        self.queue(closed);
+    }
+
+    /// An outage may outlast the time that records have: gives up those among the waiting batches.
+    fn expire_ready(&mut self, error: &CallError, now: Instant) {
+        let Some(ttl) = self.delivery.record_ttl else {
+            return;
+        };
+        for batch in std::mem::take(&mut self.ready) {
+            let mut kept = Batch::new(self.limits.clone());
+            for mut entry in batch.into_entries() {
+                entry.last_refusal = Some(error.to_string());
+                if entry
+                    .members()
+                    .iter()
+                    .any(|m| m.ticket().born() + ttl <= now)
+                {
+                    self.expire(entry, ttl, now);
+                } else {
+                    assert!(kept.push(entry).is_ok(), "a part of a batch fits a batch");
+                }
+            }
+            if !kept.is_empty() {
+                self.ready.push_back(kept);
+            }
+        }
+    }
+
+    fn declare_outage(&mut self, error: &CallError, now: Instant) {
+        let probes = self.outage.as_ref().map_or(0, |o| o.probes);
+        let delay = self.backoff.delay(probes + 1);
+        let outage = self.outage.get_or_insert(Outage {
+            since: now,
+            probes: 0,
+            next_probe: now,
+            reminded: now,
+        });
+        if outage.probes == 0 || now.saturating_duration_since(outage.reminded) >= REMIND_EVERY {
+            outage.reminded = now;
+            tracing::error!(
+                stream = %self.stream, %error, way_out = way_out(&error.code),
+                "the stream takes no records: nothing is lost, sources wait, probing"
+            );
+        }
+        outage.probes += 1;
+        outage.next_probe = now + delay;
+    }
+
+    fn heal(&mut self, now: Instant) {
+        if let Some(outage) = self.outage.take() {
+            let down_for = now.saturating_duration_since(outage.since);
+            tracing::warn!(stream = %self.stream, ?down_for, "the stream takes records again");
+        }
+    }
+}
+
+fn way_out(code: &str) -> &'static str {
+    match code {
+        "ResourceNotFoundException" => "create the stream, or correct its name, account or region",
+        "AccessDeniedException" | "AccessDenied" => {
+            "allow kinesis:PutRecords on the stream for this identity"
+        }
+        kms if kms.starts_with("KMS") => {
+            "the stream's server-side encryption key is out of reach: see its state and policy"
+        }
+        _ => "renew or correct the credentials, and check this host's clock",
+    }
+}

@@ -1,0 +1,112 @@
+//! Chunks → sealed chunks, in order: reserves the data key, cuts the chunk to what the key allows, and gives
+//! it to the pool.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::Sealer;
+use crate::metrics::Counters;
+use crate::seal::keyring::{Keyring, Lease};
+use crate::seal::offload::{self, SealPool, SealedChunk, seal_chunk};
+use crate::source::Chunk;
+
+/// Sealed chunks in the order their plain ones came, each possibly still at work.
+pub(super) type InOrder = mpsc::Receiver<oneshot::Receiver<SealedChunk>>;
+
+/// Between tries while there is no data key.
+const KEY_PAUSE: Duration = Duration::from_secs(1);
+/// The log hears of a lasting outage this often.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// The stage between a stream's intake and its owner.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    pub(super) sealer: Sealer,
+    pub(super) pool: SealPool,
+    pub(super) sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// The owner is gone.
+struct Gone;
+
+impl Sealing {
+    /// Ends when the chunks end or the owner is gone.
+    pub(super) async fn run(self, mut chunks: mpsc::Receiver<Chunk>) {
+        while let Some(chunk) = chunks.recv().await {
+            let received = Instant::now();
+            let given = match &self.sealer {
+                Sealer::Plain(allowed) => {
+                    // Nothing to compute but routes: a hop to the pool would cost more.
+                    let how = offload::Sealing::Plain(*allowed);
+                    let (tx, rx) = oneshot::channel();
+                    let _ = tx.send(seal_chunk(chunk, &how, received));
+                    self.sealed.send(rx).await.map_err(|_| Gone)
+                }
+                Sealer::Encrypt(keyring) => self.encrypt(chunk, keyring, received).await,
+            };
+            if given.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Cuts the chunk into pieces that one data key each may seal.
+    async fn encrypt(
+        &self,
+        chunk: Chunk,
+        keyring: &Arc<Keyring>,
+        received: Instant,
+    ) -> Result<(), Gone> {
+        let sizes: Vec<usize> = chunk.records.iter().map(|r| r.data.len()).collect();
+        let mut rest = chunk.records.into_iter();
+        let mut read_took = chunk.read_took;
+        let mut done = 0;
+        while done < sizes.len() {
+            let lease = lease_at_last(keyring, &sizes[done..]).await;
+            let fetched = keyring.keys_fetched();
+            self.counters.data_keys.store(fetched, Ordering::Relaxed);
+            let piece = Chunk {
+                records: rest.by_ref().take(lease.messages).collect(),
+                read_took: std::mem::take(&mut read_took),
+            };
+            done += lease.messages;
+            let how = offload::Sealing::Encrypted(lease.writer);
+            let job = self.pool.seal(piece, how, received).await;
+            self.sealed.send(job).await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits out an outage of the key service: records wait, and with them their sources.
+async fn lease_at_last(keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
+    let mut since: Option<Instant> = None;
+    let mut reminded = Instant::now();
+    loop {
+        match keyring.lease(sizes).await {
+            Ok(lease) => {
+                if let Some(since) = since {
+                    tracing::warn!(
+                        key = keyring.key_name(), down_for = ?since.elapsed(), "data keys are back"
+                    );
+                }
+                return lease;
+            }
+            Err(error) => {
+                if since.is_none() || reminded.elapsed() >= REMIND_EVERY {
+                    reminded = Instant::now();
+                    tracing::error!(
+                        %error, "no data key: nothing is sent, nothing is lost, sources wait"
+                    );
+                }
+                since.get_or_insert_with(Instant::now);
+            }
+        }
+        tokio::time::sleep(KEY_PAUSE).await;
+    }
+}
