@@ -44,7 +44,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use aead::{Aead, Tampered, aes_gcm};
+pub(crate) use aead::{Aead, IV_LEN, Iv, TAG_LEN, aes_gcm};
 pub use context::{ContextError, EncryptionContext};
 pub(crate) use context::{check_context, serialize_pairs};
 pub use header::{Content, EncryptedDataKeyRef, looks_sealed};
