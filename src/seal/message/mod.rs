@@ -46,7 +46,7 @@ mod tests;
 
 pub(crate) use aead::{Aead, IV_LEN, Iv, TAG_LEN, aes_gcm};
 pub use context::{ContextError, EncryptionContext};
-pub(crate) use context::{check_context, serialize_pairs};
+pub(crate) use context::{check_context, check_length, serialize_pairs};
 pub use header::{Content, EncryptedDataKeyRef, looks_sealed};
 pub use ids::{MessageId, MessageIds};
 pub use reader::{Message, ReadError, ReadLimits};

@@ -5,7 +5,7 @@ use zeroize::Zeroize;
 
 use super::aead::{Aead, aes_gcm};
 use super::body::{BlockAad, Blocks};
-use super::context::{EncryptionContext, PUBLIC_KEY, serialize_pairs, serialized_len};
+use super::context::{EncryptionContext, PUBLIC_KEY, check_length, serialize_pairs};
 use super::cursor::Cursor;
 use super::derive;
 use super::header::{Content, EncryptedDataKeyRef, Header};
@@ -201,12 +201,10 @@ impl<'a> Message<'a> {
                 }
             }
         }
-        if serialized_len(&unstored) > usize::from(u16::MAX) {
-            return Err(ReadError::Malformed {
-                part: "required encryption context",
-                reason: "takes more than 65535 bytes",
-            });
-        }
+        check_length(&unstored).map_err(|_| ReadError::Malformed {
+            part: "required encryption context",
+            reason: "takes more than 65535 bytes",
+        })?;
         Ok(unstored)
     }
 
