@@ -33,7 +33,7 @@ pub use file::WrappingKeyFileError;
 /// A raw AES wrapping key of 128, 192 or 256 bits.
 pub struct WrappingKey {
     namespace: String,
-    name: String,
+    key_name: String,
     /// `namespace/name`, for messages.
     label: String,
     key: Zeroizing<Vec<u8>>,
@@ -70,7 +70,7 @@ impl WrappingKey {
         }
         Ok(Self {
             namespace: namespace.to_owned(),
-            name: name.to_owned(),
+            key_name: name.to_owned(),
             label: format!("{namespace}/{name}"),
             key: Zeroizing::new(key.to_owned()),
         })
@@ -81,7 +81,7 @@ impl WrappingKey {
     }
 
     pub fn key_name(&self) -> &str {
-        &self.name
+        &self.key_name
     }
 
     fn fresh(&self, context: &EncryptionContext) -> Result<FreshKey, KeyError> {
@@ -106,7 +106,9 @@ impl WrappingKey {
         ciphertext.extend_from_slice(&tag);
         EncryptedDataKey {
             provider: self.namespace.clone(),
-            info: [self.name.as_bytes(), &INFO_LENGTHS, &iv].concat().into(),
+            info: [self.key_name.as_bytes(), &INFO_LENGTHS, &iv]
+                .concat()
+                .into(),
             ciphertext: Bytes::from(ciphertext),
         }
     }
@@ -148,7 +150,7 @@ impl WrappingKey {
         if edk.provider != self.namespace {
             return None;
         }
-        let rest = edk.info.strip_prefix(self.name.as_bytes())?;
+        let rest = edk.info.strip_prefix(self.key_name.as_bytes())?;
         rest.strip_prefix(&INFO_LENGTHS)?.try_into().ok()
     }
 
@@ -170,7 +172,7 @@ impl GenerateDataKey for WrappingKey {
     }
 
     fn encrypted_len_hint(&self) -> usize {
-        let info = self.name.len() + INFO_LENGTHS.len() + IV_LEN;
+        let info = self.key_name.len() + INFO_LENGTHS.len() + IV_LEN;
         2 + 6 + self.namespace.len() + info + PlaintextKey::LEN + TAG_LEN
     }
 

@@ -93,7 +93,7 @@ impl WrappingKey {
         // Reserved at once: a String that grows leaves its old bytes behind.
         let mut text = Zeroizing::new(String::with_capacity(4096 + 2 * 1024 * 2));
         text.push_str("# kinseal wrapping key: who has this file opens every record. Keep a copy in a safe place.\n");
-        for (field, value) in [("namespace", &self.namespace), ("name", &self.name)] {
+        for (field, value) in [("namespace", &self.namespace), ("name", &self.key_name)] {
             let _ = writeln!(text, "{field} = \"{}\"", escaped(value));
         }
         text.push_str("key = \"");
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
         let loaded = WrappingKey::load(&path).expect("loads");
         assert_eq!(loaded.key, created.key);
-        assert_eq!(loaded.name, name);
+        assert_eq!(loaded.key_name, name);
     }
 
     #[test]
