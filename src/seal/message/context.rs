@@ -36,6 +36,11 @@ pub(crate) fn check_context(context: &EncryptionContext) -> Result<(), ContextEr
     if let Some(key) = context.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
         return Err(ContextError::Reserved { key: key.clone() });
     }
+    check_length(context)
+}
+
+/// Whether a context fits into a message.
+pub(crate) fn check_length(context: &EncryptionContext) -> Result<(), ContextError> {
     let found = serialized_len(context);
     if found > MAX_SERIALIZED {
         return Err(ContextError::TooLong { found });

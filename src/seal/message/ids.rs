@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 
 /// The id of one version 2 message. It is the salt of the message's key: the same id under the same data
 /// key would repeat every IV, so an id can not be copied, and writing a message consumes it.
-pub struct MessageId([u8; MessageId::LEN]);
+pub struct MessageId([u8; Self::LEN]);
 
 impl MessageId {
     const LEN: usize = 32;

@@ -31,16 +31,25 @@
 mod aead;
 mod body;
 mod context;
+mod cursor;
 mod derive;
+mod header;
 mod ids;
+mod reader;
 mod secret;
+mod signature;
 mod suite;
 mod writer;
 
-pub(crate) use aead::{Aead, Tampered, aes_gcm};
+#[cfg(test)]
+mod tests;
+
+pub(crate) use aead::{Aead, IV_LEN, Iv, TAG_LEN, aes_gcm};
 pub use context::{ContextError, EncryptionContext};
-pub(crate) use context::{check_context, serialize_pairs};
+pub(crate) use context::{check_context, check_length, serialize_pairs};
+pub use header::{Content, EncryptedDataKeyRef, looks_sealed};
 pub use ids::{MessageId, MessageIds};
+pub use reader::{Message, ReadError, ReadLimits};
 pub use secret::{PlaintextKey, SecretKeyBytes};
 pub use suite::{Signature, Suite, Version};
 pub use writer::{EncryptedDataKey, WriteError, Writer};

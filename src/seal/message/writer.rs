@@ -10,6 +10,7 @@ use super::body::{
 };
 use super::context::{self, ContextError, EncryptionContext, check_context};
 use super::derive::{self, COMMITMENT_LEN};
+use super::header::{FRAMED, VERSION_2};
 use super::ids::MessageId;
 use super::secret::PlaintextKey;
 use super::suite::{Suite, Version};
@@ -22,6 +23,22 @@ pub struct EncryptedDataKey {
     /// The KMS key's ARN, or what the raw wrapping key needs.
     pub info: Bytes,
     pub ciphertext: Bytes,
+}
+
+impl EncryptedDataKey {
+    /// The provider id of a key that KMS wrapped.
+    pub const KMS: &str = "aws-kms";
+
+    /// The wrapping key's name, for messages: the ARN of a KMS key, `namespace/name` of a raw one.
+    pub fn wrapping_key(&self) -> String {
+        if self.provider == Self::KMS {
+            return String::from_utf8_lossy(&self.info).into_owned();
+        }
+        // A raw AES key's info ends with tag length, IV length and IV.
+        let name = self.info.len().saturating_sub(20);
+        let name = String::from_utf8_lossy(&self.info[..name]);
+        format!("{}/{name}", self.provider)
+    }
 }
 
 /// Why messages can not be written with these parts.
@@ -150,9 +167,6 @@ impl fmt::Debug for Writer {
             .finish_non_exhaustive()
     }
 }
-
-const VERSION_2: u8 = 2;
-const FRAMED: u8 = 2;
 
 /// Ciphertext and tag.
 fn write_block(

@@ -1,0 +1,91 @@
+//! What an error of KMS means for the key.
+//!
+//! Source: AWS KMS API reference, errors of `GenerateDataKey` and `Decrypt`, and "Common errors".
+
+use std::error::Error;
+
+use aws_sdk_kms::config::http::HttpResponse;
+use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
+
+use crate::seal::key::KeyError;
+
+/// By the error's code; where no answer came, it is an outage.
+pub(super) fn judge<E>(
+    error: &SdkError<E, HttpResponse>,
+    key: &str,
+    permission: &'static str,
+) -> KeyError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let key = key.to_owned();
+    let SdkError::ServiceError(answer) = error else {
+        return KeyError::Unreachable {
+            key,
+            message: with_causes(error),
+        };
+    };
+    let code = answer.err().code().unwrap_or_default();
+    let status = answer.raw().status().as_u16();
+    let message = match answer.err().message() {
+        Some(text) => format!("{code}: {text}"),
+        None => format!("{code}, HTTP status {status}"),
+    };
+    match code {
+        "AccessDeniedException" | "AccessDenied" => KeyError::Denied {
+            key,
+            permission,
+            message,
+        },
+        "NotFoundException" | "InvalidArnException" => KeyError::NotFound { key, message },
+        "DisabledException" => KeyError::Disabled { key, message },
+        "KMSInvalidStateException" => KeyError::InvalidState { key, message },
+        "InvalidKeyUsageException" => KeyError::Unusable { key, message },
+        "IncorrectKeyException" => KeyError::WrongKey { key, message },
+        "InvalidCiphertextException" => KeyError::WrongContext { key, message },
+        "ThrottlingException"
+        | "Throttling"
+        | "LimitExceededException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException" => KeyError::Throttled { key, message },
+        "ExpiredTokenException"
+        | "ExpiredToken"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "NotAuthorized" => KeyError::Credentials { key, message },
+        "KMSInternalException"
+        | "DependencyTimeoutException"
+        | "KeyUnavailableException"
+        | "InternalFailure"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException" => KeyError::Unreachable { key, message },
+        _ if status >= 500 => KeyError::Unreachable { key, message },
+        _ if status == 429 => KeyError::Throttled { key, message },
+        _ => KeyError::Refused {
+            key,
+            code: if code.is_empty() {
+                format!("HTTP status {status}")
+            } else {
+                code.to_owned()
+            },
+            message,
+        },
+    }
+}
+
+/// In one line: the SDK's own words alone are "dispatch failure".
+fn with_causes(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
