@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::table::{File, Table};
+use super::file::File;
+use super::table::Table;
 use super::words;
 use super::written::Written;
 use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
@@ -27,8 +28,6 @@ pub(super) enum ScopeWord {
 const SCOPE: &str = "\"record\" or \"off\"";
 const KEYS: &str = "kms_key or wrapping_key_file";
 const CONTEXT: &str = "strings by name, like { app = \"shop\" }";
-/// The message format counts its bytes in 16 bits.
-const CONTEXT_MAX: usize = 65_535;
 impl Encryption {
     pub(super) fn read(t: &mut Table<'_>, scope_required: bool) -> Self {
         let scope = t.parsed("scope", SCOPE, |text| match text {
@@ -94,9 +93,10 @@ impl Encryption {
         let context = context.map(|pairs| pairs.into_iter().collect::<EncryptionContext>());
         if let Written::Given(context, place) = &context {
             let bytes = words::context_len(context);
-            if bytes > CONTEXT_MAX {
+            if bytes > words::CONTEXT_MAX {
                 let text = format!(
-                    "found {bytes} bytes; allowed: up to {CONTEXT_MAX} bytes with their lengths"
+                    "found {bytes} bytes; allowed: up to {} bytes with their lengths",
+                    words::CONTEXT_MAX
                 );
                 t.file().mistake(place, text);
                 return Written::Mistaken;

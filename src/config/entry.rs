@@ -3,7 +3,7 @@
 use toml_edit::{Item, TableLike, Value};
 
 use super::environment::interpolate;
-use super::table::File;
+use super::file::File;
 use super::written::{Place, Written};
 
 /// One key's value in a [`Table`], or one element of a list.

@@ -1,9 +1,9 @@
 //! The configuration: a file as written → [`Settings`], checked.
 //!
 //! Two kinds of types. What a file says is read key by key into parts in which anything may be absent or
-//! mistaken ([`table`]); the parts of `[encryption]`, `[aggregation]`, `[batch]` and `[delivery]` are laid
-//! over one another and over the stages' own defaults, and checked, to give [`Settings`], in which
-//! everything is there and valid ([`stream`]). Every mistake is reported at once ([`Mistakes`]).
+//! mistaken (`table`, `written`); a stream's own parts are laid over the top-level ones and over the stages'
+//! defaults (`stream`), and checked, to give [`Settings`], in which everything is there and valid. Every
+//! mistake is reported at once ([`Mistakes`]).
 //!
 //! Refused: keys that are not known, streams that no source names, anything outside the service's quotas,
 //! and plaintext by omission: a stream without encryption is one whose configuration says `scope = "off"`.
@@ -11,6 +11,7 @@
 mod encryption;
 mod entry;
 mod environment;
+mod file;
 mod mistake;
 mod source;
 mod stream;
@@ -27,8 +28,9 @@ use std::time::Duration;
 use toml_edit::TableLike;
 
 pub use self::environment::{Environment, System};
+use self::file::File;
 pub use self::mistake::{Mistake, Mistakes};
-use self::table::{File, Table};
+use self::table::Table;
 use self::written::{Place, Written};
 use crate::record::StreamName;
 use crate::{aggregate, aws, batch, seal, send};
@@ -230,7 +232,8 @@ fn read_aws(t: &mut Table<'_>) -> Option<aws::Settings> {
     }
     for apart in [&kinesis, &kms] {
         if let (Some(place), false) = (apart.place(), both.is_absent()) {
-            t.file().mistake(place, "found beside endpoint_url; allowed: endpoint_url for both services, or one URL for each");
+            let text = "found beside endpoint_url; allowed: endpoint_url for both services, or one URL for each";
+            t.file().mistake(place, text);
         }
     }
     let some = |url: Written<String>| url.map(Some).or_default(None);

@@ -6,8 +6,9 @@
 
 use super::Stream;
 use super::encryption::{Encryption, ScopeWord};
+use super::file::File;
 use super::source;
-use super::table::{File, Table};
+use super::table::Table;
 use super::tuning::{Aggregation, Batch, Delivery};
 use super::words::{show_bytes, show_duration};
 use super::written::{Place, Written};

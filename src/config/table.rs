@@ -4,30 +4,16 @@
 //! is wrong, with its line, and goes on; keys that nobody asked for are mistakes too. No accessor fails:
 //! what it gives is [`Written`], which knows "not given" from "given, and wrong".
 
-use std::cell::RefCell;
-use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use toml_edit::{Item, TableLike, Value};
 
 use super::entry::{Entry, Found};
-use super::environment::Environment;
-use super::mistake::{Mistake, did_you_mean, nearest};
+use super::file::File;
+use super::mistake::{did_you_mean, nearest};
 use super::words;
 use super::written::{Place, Written};
-
-/// The document under way, and what is wrong with it so far.
-pub(super) struct File<'a> {
-    pub(super) text: &'a str,
-    line_starts: Vec<usize>,
-    pub(super) env: &'a dyn Environment,
-    mistakes: RefCell<Vec<Mistake>>,
-    /// Required keys that are not there.
-    missing: RefCell<Vec<(Place, String)>>,
-    /// Keys that a misspelt key was likely meant to be: these are not missing as well.
-    misspelt: RefCell<Vec<Place>>,
-}
 
 pub(super) struct Table<'a> {
     file: &'a File<'a>,
@@ -36,79 +22,8 @@ pub(super) struct Table<'a> {
     known: Vec<&'static str>,
 }
 
-impl<'a> File<'a> {
-    pub(super) fn new(text: &'a str, env: &'a dyn Environment) -> Self {
-        let newlines = memchr::memchr_iter(b'\n', text.as_bytes());
-        Self {
-            text,
-            line_starts: std::iter::once(0)
-                .chain(newlines.map(|at| at + 1))
-                .collect(),
-            env,
-            mistakes: RefCell::default(),
-            missing: RefCell::default(),
-            misspelt: RefCell::default(),
-        }
-    }
-
-    pub(super) fn line_of(&self, offset: usize) -> usize {
-        self.line_starts.partition_point(|start| *start <= offset)
-    }
-
-    pub(super) fn mistake(&self, place: &Place, text: impl Into<String>) {
-        self.mistakes.borrow_mut().push(Mistake {
-            line: place.line,
-            key: place.key.clone(),
-            text: text.into(),
-        });
-    }
-
-    /// `key` has to be in the table at `table`, and is not.
-    pub(super) fn missing(&self, table: &Place, key: &str, allowed: impl Display) {
-        let text = format!("not given; allowed: {allowed}");
-        self.missing.borrow_mut().push((table.child(key), text));
-    }
-
-    /// `key` has to be beside the key at `place`, and is not.
-    pub(super) fn missing_beside(&self, place: &Place, key: &str, allowed: impl Display) {
-        let text = format!("not given; allowed: {allowed}");
-        self.missing.borrow_mut().push((place.sibling(key), text));
-    }
-
-    /// Reads the whole document.
-    pub(super) fn read<R>(
-        &'a self,
-        root: &'a dyn TableLike,
-        f: impl FnOnce(&mut Table<'a>) -> R,
-    ) -> R {
-        Table::read(self, Place::top(1), root, f)
-    }
-
-    pub(super) fn into_mistakes(self) -> Vec<Mistake> {
-        let misspelt = self.misspelt.into_inner();
-        let mut mistakes = self.mistakes.into_inner();
-        for (
-            Place {
-                line,
-                table_line,
-                key,
-            },
-            text,
-        ) in self.missing.into_inner()
-        {
-            if !misspelt
-                .iter()
-                .any(|meant| (meant.table_line, &meant.key) == (table_line, &key))
-            {
-                mistakes.push(Mistake { line, key, text });
-            }
-        }
-        mistakes
-    }
-}
-
 impl<'a> Table<'a> {
-    fn read<R>(
+    pub(super) fn read<R>(
         file: &'a File<'a>,
         place: Place,
         entries: &'a dyn TableLike,
@@ -426,15 +341,6 @@ impl<'a> Table<'a> {
             };
             self.file.mistake(&place, text);
         }
-    }
-}
-
-impl File<'_> {
-    fn place_of_key(&self, table: &Place, entries: &dyn TableLike, name: &str) -> Place {
-        let span = entries.key(name).and_then(toml_edit::Key::span);
-        table
-            .child(name)
-            .at(span.map(|span| self.line_of(span.start)))
     }
 }
 

@@ -260,6 +260,9 @@ pub fn context_key(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The message format counts the bytes of a context in 16 bits.
+pub const CONTEXT_MAX: usize = 65_535;
+
 /// Bytes of a context in a message, without the length in front: a count, and each string with its length.
 pub fn context_len(context: &EncryptionContext) -> usize {
     let pairs = context
@@ -267,3 +270,6 @@ pub fn context_len(context: &EncryptionContext) -> usize {
         .map(|(key, value)| 2 + key.len() + 2 + value.len());
     2 + pairs.sum::<usize>()
 }
+
+#[cfg(test)]
+mod tests;
