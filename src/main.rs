@@ -1,1 +1,24 @@
-fn main() {}
+//! The binary: parse, runtime, dispatch, exit code.
+
+use std::process::ExitCode;
+
+use kinseal::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    let cli = match Cli::parse_args(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(e) => return cli::usage(&e),
+    };
+    cli.init_log();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(e) => return cli::failed(&anyhow::Error::new(e).context("cannot start threads")),
+    };
+    let ended = runtime.block_on(cli.run());
+    // What still blocks, a read of a terminal say, must not hold up the exit.
+    runtime.shutdown_background();
+    ended.unwrap_or_else(|e| cli::failed(&e))
+}

@@ -1,1 +1,136 @@
-//! To come in this slice.
+//! The command line: arguments → settings → a front door.
+//!
+//! Exit codes, after `sysexits.h`: 0 done; 1 failed; 64 a mistake on the command line; 78 a mistake in the
+//! configuration. Errors go to standard error, as `kinseal: …` in two lines at most, or a line for each
+//! mistake of a configuration.
+
+pub mod agent;
+pub mod config;
+mod connection;
+pub mod consume;
+#[cfg(feature = "fake")]
+pub mod demo;
+#[cfg(feature = "fake")]
+pub mod local;
+mod log;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Mistakes, System};
+
+/// A mistake on the command line.
+pub const EX_USAGE: u8 = 64;
+/// A mistake in the configuration.
+pub const EX_CONFIG: u8 = 78;
+
+/// Puts records on Amazon Kinesis Data Streams: encrypted on this host, aggregated, and each accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "kinseal", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    log: log::LogArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(agent::AgentArgs),
+    Consume(consume::ConsumeArgs),
+    #[cfg(feature = "fake")]
+    Demo(demo::DemoArgs),
+    #[cfg(feature = "fake")]
+    Local(local::LocalArgs),
+    Config(config::ConfigArgs),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kinseal demo                                  the whole journey on this machine, no AWS account needed
+  kinseal agent --config /etc/kinseal/agent.toml
+  kinseal agent --stream shop-logs --file '/var/log/shop/*.log' --kms-key alias/shop
+  kinseal consume --stream shop-logs --kms-key alias/shop --until-empty
+  kinseal config check /etc/kinseal/agent.toml";
+
+impl Cli {
+    pub fn parse_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(args)
+    }
+
+    /// What `--log`, `--verbose` and `KINSEAL_LOG` ask for, on standard error.
+    pub fn init_log(&self) {
+        self.log.init(&System);
+    }
+
+    /// The exit code, where the command has said all there was to say.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Agent(args) => agent::run(args).await,
+            Command::Consume(args) => consume::run(args).await,
+            #[cfg(feature = "fake")]
+            Command::Demo(args) => demo::run(args).await,
+            #[cfg(feature = "fake")]
+            Command::Local(args) => local::run(args).await,
+            Command::Config(args) => config::run(&args),
+        }
+    }
+}
+
+/// Prints why the arguments could not be used, or the help that was asked for.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
+    };
+    match error.kind() {
+        // A closed pipe is the reader's choice.
+        DisplayHelp | DisplayVersion => {
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(EX_USAGE)
+        }
+        _ => {
+            print_error(&usage_lines(&error.render().to_string()));
+            ExitCode::from(EX_USAGE)
+        }
+    }
+}
+
+/// clap's paragraphs in two lines: what is wrong, and how it is meant.
+fn usage_lines(rendered: &str) -> String {
+    let (what, rest) = rendered.split_once("Usage:").unwrap_or((rendered, ""));
+    let what = what
+        .split("For more information")
+        .next()
+        .unwrap_or_default();
+    let what: Vec<&str> = what.split_whitespace().collect();
+    let what = what.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    match rest.lines().next().map(str::trim) {
+        Some(usage) if !usage.is_empty() => format!("kinseal: {what}\nusage: {usage}"),
+        _ => format!("kinseal: {what}"),
+    }
+}
+
+/// Prints why a command failed.
+pub fn failed(error: &anyhow::Error) -> ExitCode {
+    if let Some(mistakes) = error.downcast_ref::<Mistakes>() {
+        print_error(&mistakes.to_string());
+        return ExitCode::from(EX_CONFIG);
+    }
+    print_error(&format!("kinseal: {error:#}"));
+    ExitCode::FAILURE
+}
+
+fn print_error(text: &str) {
+    // Nobody is left to be told.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

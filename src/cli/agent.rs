@@ -1,0 +1,201 @@
+//! `kinseal agent`: sources → streams, until stopped.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args, ValueEnum};
+
+use super::connection::{self, ConnectionArgs};
+use crate::config::{self, Environment, Settings, SourceKind};
+use crate::record::StreamName;
+use crate::seal::{self, CacheSettings, KeyChoice, Scope};
+use crate::source::tail;
+
+/// Send records from files, sockets or standard input to Kinesis streams, until stopped
+///
+/// SIGTERM and SIGINT end it: what was read is sent within the grace period, the checkpoint is saved. What
+/// is not sent by then is read again by the next agent with the same state directory. A second signal ends
+/// it at once.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[command(group = ArgGroup::new("from").required(true).args(["config", "stream"]))]
+#[command(group = ArgGroup::new("source").args(["files", "stdin"]))]
+#[command(group = ArgGroup::new("key").args(["kms_key", "wrapping_key", "encryption"]))]
+pub struct AgentArgs {
+    /// The configuration, with everything that the other options cannot say
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "key", "context", "state_dir",
+        "start_position", "region", "profile", "endpoint_url", "kms_endpoint_url"])]
+    pub config: Option<PathBuf>,
+    /// Without a configuration: the stream to send to, by name or ARN
+    #[arg(long, value_name = "STREAM", requires = "source", requires = "key", value_parser = connection::stream)]
+    pub stream: Option<StreamName>,
+    /// Follow this file, or the files of this glob (repeatable)
+    #[arg(long = "file", value_name = "PATH", num_args = 1.., requires = "stream")]
+    pub files: Vec<PathBuf>,
+    /// Send the lines of standard input
+    #[arg(long, requires = "stream")]
+    pub stdin: bool,
+    /// Encrypt under this KMS key: id, ARN or alias
+    #[arg(long, value_name = "KEY", requires = "stream", value_parser = connection::kms_key)]
+    pub kms_key: Option<String>,
+    /// Encrypt under the raw AES key in this file
+    #[arg(long, value_name = "FILE", requires = "stream")]
+    pub wrapping_key: Option<PathBuf>,
+    /// off: send plaintext
+    #[arg(
+        long,
+        value_name = "off",
+        hide_possible_values = true,
+        requires = "stream"
+    )]
+    pub encryption: Option<EncryptionWord>,
+    /// Bind each record to this pair, which stays readable beside it (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "encryption", value_parser = connection::context_pair)]
+    pub context: Vec<(String, String)>,
+    #[command(
+        flatten,
+        next_help_heading = "AWS (default: as every AWS tool finds it)"
+    )]
+    pub connection: ConnectionArgs,
+    /// Where checkpoints and dead letters are kept [default: /var/lib/kinseal]
+    #[arg(long, value_name = "DIR", help_heading = "Running")]
+    pub state_dir: Option<PathBuf>,
+    /// Where to start in a file without a checkpoint [default: end]
+    #[arg(
+        long,
+        value_name = "WHERE",
+        requires = "files",
+        help_heading = "Running"
+    )]
+    pub start_position: Option<StartWord>,
+    /// How long to go on sending after a signal
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = connection::duration, help_heading = "Running")]
+    pub grace: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EncryptionWord {
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StartWord {
+    /// The whole file
+    Beginning,
+    /// Only what is appended from now on
+    End,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kinseal agent --config /etc/kinseal/agent.toml
+  kinseal agent --stream shop-logs --file '/var/log/shop/*.log' --kms-key alias/shop --context app=shop
+  journalctl -f -o json | kinseal agent --stream journal --stdin --kms-key alias/logs
+
+A glob that the agent is to expand, also for files to come, has to be quoted.";
+
+pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
+    let _settings = args.settings(&config::System)?;
+    anyhow::bail!("this build has no agent yet")
+}
+
+impl AgentArgs {
+    /// From the file, or from the other options.
+    pub fn settings(&self, env: &dyn Environment) -> anyhow::Result<Settings> {
+        if let Some(path) = &self.config {
+            return Ok(config::load(path, env)?);
+        }
+        let stream = self
+            .stream
+            .clone()
+            .ok_or_else(|| missing("--config FILE or --stream STREAM"))?;
+        let encryption = seal::Settings {
+            scope: self.scope()?,
+            context: connection::context(&self.context)?,
+            cache: CacheSettings::default(),
+        };
+        let state_dir = match &self.state_dir {
+            Some(dir) => std::path::absolute(dir)?,
+            None => Settings::STATE_DIR.into(),
+        };
+        Ok(Settings::for_one(
+            stream,
+            self.source()?,
+            encryption,
+            self.connection.settings(),
+            state_dir,
+        ))
+    }
+
+    fn scope(&self) -> anyhow::Result<Scope> {
+        match (&self.kms_key, &self.wrapping_key, self.encryption) {
+            (Some(key), None, None) => Ok(Scope::Record(KeyChoice::Kms(key.clone()))),
+            (None, Some(file), None) => Ok(Scope::Record(KeyChoice::WrappingKeyFile(
+                std::path::absolute(file)?,
+            ))),
+            (None, None, Some(EncryptionWord::Off)) => Ok(Scope::Off),
+            _ => Err(missing(
+                "one of --kms-key KEY, --wrapping-key FILE or --encryption off",
+            )),
+        }
+    }
+
+    fn source(&self) -> anyhow::Result<SourceKind> {
+        if self.stdin {
+            return Ok(SourceKind::Stdin);
+        }
+        if self.files.is_empty() {
+            return Err(missing("--file PATH or --stdin"));
+        }
+        let start_position = match self.start_position {
+            Some(StartWord::Beginning) => tail::StartPosition::Beginning,
+            Some(StartWord::End) | None => tail::StartPosition::End,
+        };
+        Ok(SourceKind::File(tail::Settings {
+            include: self
+                .files
+                .iter()
+                .map(|path| glob(path))
+                .collect::<Result<_, _>>()?,
+            exclude: Vec::new(),
+            start_position,
+        }))
+    }
+}
+
+fn missing(what: &str) -> anyhow::Error {
+    anyhow::anyhow!("give {what}")
+}
+
+/// A file that is there is meant by its name, whatever characters are in it.
+fn glob(path: &Path) -> anyhow::Result<String> {
+    let absolute = std::path::absolute(path)?;
+    let (Some(given), Some(absolute)) = (path.to_str(), absolute.to_str()) else {
+        anyhow::bail!(
+            "--file {}: not UTF-8; give a glob that matches it, with ? for each odd byte",
+            path.display()
+        );
+    };
+    if path.is_dir() {
+        anyhow::bail!(
+            "--file {given}: a directory; give the files in it, like --file '{}/*.log'",
+            absolute.trim_end_matches('/')
+        );
+    }
+    if path.exists() {
+        return Ok(globset::escape(absolute));
+    }
+    if !given.contains(['*', '?', '[', '{']) {
+        anyhow::bail!(
+            "--file {given}: no such file; make it first, or give a quoted glob that will match it"
+        );
+    }
+    let glob = match absolute.strip_suffix(given) {
+        // The working directory's name is no glob.
+        Some(folder) => format!("{}{given}", globset::escape(folder)),
+        None => absolute.to_owned(),
+    };
+    config::words::absolute_glob(&glob)
+        .map_err(|allowed| anyhow::anyhow!("--file {given}: allowed: {allowed}"))
+}

@@ -1,0 +1,147 @@
+//! `[encryption]`: whether, under which key, bound to what.
+
+use std::time::Duration;
+
+use super::file::File;
+use super::table::Table;
+use super::words;
+use super::written::Written;
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
+
+/// The table as written.
+#[derive(Clone, Default)]
+pub(super) struct Encryption {
+    pub(super) scope: Written<ScopeWord>,
+    pub(super) key: Written<KeyChoice>,
+    pub(super) context: Written<EncryptionContext>,
+    pub(super) max_age: Written<Duration>,
+    pub(super) max_messages: Written<u64>,
+    pub(super) max_bytes: Written<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScopeWord {
+    Record,
+    Off,
+}
+
+const SCOPE: &str = "\"record\" or \"off\"";
+const KEYS: &str = "kms_key or wrapping_key_file";
+const CONTEXT: &str = "strings by name, like { app = \"shop\" }";
+impl Encryption {
+    pub(super) fn read(t: &mut Table<'_>, scope_required: bool) -> Self {
+        let scope = t.parsed("scope", SCOPE, |text| match text {
+            "record" => Ok(ScopeWord::Record),
+            "off" => Ok(ScopeWord::Off),
+            "block" => Err(format!(
+                "{SCOPE}; \"block\" comes in a later version: use \"record\" until then"
+            )),
+            _ => Err(SCOPE.into()),
+        });
+        if scope.is_absent() && scope_required {
+            let allowed = format!("{SCOPE}; plaintext is only sent when scope = \"off\" says so");
+            t.file().missing(t.place(), "scope", allowed);
+        }
+        let key = Self::read_key(t);
+        let context = Self::read_context(t);
+        let cache = t.table("cache", |t| {
+            (
+                t.duration(
+                    "max_age",
+                    Duration::from_secs(1)..=Duration::from_secs(30 * 86_400),
+                ),
+                // The AWS Encryption SDK's bound.
+                t.integer("max_messages", 1..=1 << 32),
+                t.bytes("max_bytes", 1..=i64::MAX as u64),
+            )
+        });
+        let (max_age, max_messages, max_bytes) = cache.given().unwrap_or_default();
+        Self {
+            scope,
+            key,
+            context,
+            max_age,
+            max_messages,
+            max_bytes,
+        }
+    }
+
+    fn read_key(t: &mut Table<'_>) -> Written<KeyChoice> {
+        let kms = t.parsed(
+            "kms_key",
+            "a key of KMS by id, ARN or alias",
+            words::kms_key,
+        );
+        let file = t.parsed(
+            "wrapping_key_file",
+            "an absolute path",
+            words::absolute_path,
+        );
+        if let (Some(_), Some(place)) = (kms.place(), file.place()) {
+            t.file()
+                .mistake(place, "found beside kms_key; allowed: one of the two");
+            return Written::Mistaken;
+        }
+        kms.map(KeyChoice::Kms)
+            .or(file.map(KeyChoice::WrappingKeyFile))
+    }
+
+    fn read_context(t: &mut Table<'_>) -> Written<EncryptionContext> {
+        let context = t.map("context", CONTEXT, words::context_key, |value| {
+            Ok(value.to_owned())
+        });
+        let context = context.map(|pairs| pairs.into_iter().collect::<EncryptionContext>());
+        if let Written::Given(context, place) = &context {
+            let bytes = words::context_len(context);
+            if bytes > words::CONTEXT_MAX {
+                let text = format!(
+                    "found {bytes} bytes; allowed: up to {} bytes with their lengths",
+                    words::CONTEXT_MAX
+                );
+                t.file().mistake(place, text);
+                return Written::Mistaken;
+            }
+        }
+        context
+    }
+
+    pub(super) fn over(self, base: &Self) -> Self {
+        Self {
+            scope: self.scope.or(base.scope.clone()),
+            key: self.key.or(base.key.clone()),
+            context: self.context.or(base.context.clone()),
+            max_age: self.max_age.or(base.max_age.clone()),
+            max_messages: self.max_messages.or(base.max_messages.clone()),
+            max_bytes: self.max_bytes.or(base.max_bytes.clone()),
+        }
+    }
+
+    pub(super) fn check_key(&self, file: &File<'_>) {
+        if let (Written::Given(ScopeWord::Record, place), Written::Absent) =
+            (&self.scope, &self.key)
+        {
+            file.missing_beside(
+                place,
+                "kms_key",
+                format!("{KEYS}, which scope = \"record\" needs"),
+            );
+        }
+    }
+
+    pub(super) fn resolve(self) -> Option<seal::Settings> {
+        let default = CacheSettings::default();
+        let scope = match self.scope.given()? {
+            ScopeWord::Off => Scope::Off,
+            ScopeWord::Record => Scope::Record(self.key.given()?),
+        };
+        Some(seal::Settings {
+            scope,
+            context: self.context.or_default(EncryptionContext::new())?,
+            cache: CacheSettings {
+                max_age: self.max_age.or_default(default.max_age)?,
+                max_messages: self.max_messages.or_default(default.max_messages)?,
+                max_bytes: self.max_bytes.or_default(default.max_bytes)?,
+            },
+        })
+    }
+}
