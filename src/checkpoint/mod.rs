@@ -1,1 +1,18 @@
-//! To come in this slice.
+//! How far each source has been stored, kept over a restart.
+//!
+//! [`ledger`] knows, per file, which spans are still outstanding, and so how far the contiguous settled
+//! prefix reaches. [`store`] puts that on disk. [`Checkpoints`] joins the two: sources register the files they
+//! read, and somebody calls [`Checkpoints::save_if_moved`] every second and at the end.
+//!
+//! Promises: a saved offset never passes a record without its answer; a checkpoint that cannot be written
+//! stops moving and is tried again, and sending goes on; one that cannot be read is an error, never a silent
+//! start from the beginning or the end; one state directory has one writer.
+
+pub mod ledger;
+pub mod store;
+
+mod tracked;
+
+pub use ledger::FileLedger;
+pub use store::{CheckpointError, Fingerprint, SavedFile, ShortHash};
+pub use tracked::Checkpoints;

@@ -1,0 +1,278 @@
+//! The checkpoint on disk: one JSON file that a person can read.
+//!
+//! ```json
+//! {"version":1,
+//!  "includes":["/var/log/shop/*.log"],
+//!  "files":[{"path":"/var/log/shop/a.log","device":64768,"inode":1311,
+//!            "fingerprint":{"len":256,"hash":"9f86d081884c7d65"},
+//!            "offset":81920,"tail_hash":{"len":64,"hash":"2c26b46b68ffc68f"},
+//!            "size_seen":82944,"updated":1767225600}]}
+//! ```
+//!
+//! It is replaced as a whole: written beside, synced, renamed over the old one, and the directory synced. So a
+//! crash at any point, also one that loses what was not synced, leaves the old or the new one. What is left of
+//! an unfinished write is ignored and overwritten.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+const VERSION: u32 = 1;
+const NAME: &str = "checkpoint.json";
+const UNFINISHED: &str = "checkpoint.json.new";
+const LOCK: &str = "lock";
+
+/// Everything that is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Saved {
+    /// Globs that have been looked at before: what matches them and has no entry appeared since.
+    #[serde(default)]
+    pub includes: Vec<String>,
+    pub files: Vec<SavedFile>,
+}
+
+/// A file, how to know it again, and where to go on reading it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFile {
+    /// For people, and for where to look after a rotation; what is not UTF-8 in it is replaced.
+    pub path: String,
+    pub device: u64,
+    pub inode: u64,
+    pub fingerprint: Fingerprint,
+    pub offset: u64,
+    /// Of the bytes before `offset`.
+    pub tail_hash: ShortHash,
+    pub size_seen: u64,
+    /// Seconds since 1970 when this entry last changed.
+    pub updated: u64,
+}
+
+/// A hash of the first bytes of a file: up to 256, fewer while the file is shorter.
+pub type Fingerprint = ShortHash;
+
+/// The first 8 bytes of a SHA-256, and over how many bytes. Compared with one other, so 64 bits are plenty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortHash {
+    pub len: u32,
+    #[serde(with = "hex")]
+    pub hash: u64,
+}
+
+impl ShortHash {
+    pub fn of(bytes: &[u8]) -> Self {
+        let digest = Sha256::digest(bytes);
+        let first = digest.first_chunk().expect("a SHA-256 has 32 bytes");
+        Self {
+            len: u32::try_from(bytes.len()).expect("heads and tails are short"),
+            hash: u64::from_be_bytes(*first),
+        }
+    }
+}
+
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(hash: &u64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{hash:016x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(from)?;
+        u64::from_str_radix(&text, 16)
+            .map_err(|_| D::Error::custom(format!("{text:?} is not a hash of 16 hex digits")))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    #[error(
+        "state directory {dir} cannot be used: {source}; create it and let this user write to it, or set \
+         state_dir to another"
+    )]
+    StateDir { dir: PathBuf, source: io::Error },
+    #[error(
+        "state directory {dir} is in use by {holder}; stop that one, or give this one another state_dir"
+    )]
+    InUse { dir: PathBuf, holder: String },
+    #[error("checkpoint {path} cannot be read: {source}; let this user read it")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error(
+        "checkpoint {path} is damaged: {why}; put back a copy of it, or move it away to start over: files \
+         are then read from start_position, which repeats or skips lines"
+    )]
+    Damaged { path: PathBuf, why: String },
+    #[error(
+        "checkpoint {path} has version {found}, this program knows {VERSION}; use the program that wrote \
+         it, or move it away to start over"
+    )]
+    Version { path: PathBuf, found: u32 },
+    #[error(
+        "checkpoint {path} cannot be written: {source}; free space on its disk and let this user write to \
+         it. Sending goes on and writing is tried again; until then a restart sends lines again"
+    )]
+    Unwritable { path: PathBuf, source: io::Error },
+}
+
+/// What the store asks of a file system; a test's forgets what was not synced, or is full.
+pub trait Disk: Send + Sync + fmt::Debug {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written to a file, or the names in a directory, survive a power cut.
+    fn sync(&self, path: &Path) -> io::Result<()>;
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+}
+
+/// The machine's own.
+#[derive(Debug, Clone, Copy)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        std::fs::write(path, bytes)
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+}
+
+/// The checkpoint file of one state directory.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    disk: Box<dyn Disk>,
+}
+
+impl Store {
+    pub fn new(dir: PathBuf, disk: Box<dyn Disk>) -> Self {
+        Self { dir, disk }
+    }
+
+    /// What was saved last; nothing if nothing ever was.
+    pub fn load(&self) -> Result<Option<Saved>, CheckpointError> {
+        let path = self.path();
+        let bytes = match self.disk.read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(CheckpointError::Unreadable { path, source }),
+        };
+        parse(&bytes, path).map(Some)
+    }
+
+    /// Replaces what was saved; once this returns it survives a power cut.
+    pub fn save(&self, saved: &Saved) -> Result<(), CheckpointError> {
+        let (path, unfinished) = (self.path(), self.dir.join(UNFINISHED));
+        let replace = || {
+            let versioned = Versioned {
+                version: VERSION,
+                rest: saved,
+            };
+            let mut bytes = serde_json::to_vec_pretty(&versioned).map_err(io::Error::other)?;
+            bytes.push(b'\n');
+            self.disk.write(&unfinished, &bytes)?;
+            self.disk.sync(&unfinished)?;
+            self.disk.rename(&unfinished, &path)?;
+            self.disk.sync(&self.dir)
+        };
+        replace().map_err(|source| CheckpointError::Unwritable {
+            path: self.path(),
+            source,
+        })
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.join(NAME)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    version: u32,
+    #[serde(flatten)]
+    rest: T,
+}
+
+fn parse(bytes: &[u8], path: PathBuf) -> Result<Saved, CheckpointError> {
+    #[derive(Deserialize)]
+    struct OnlyVersion {
+        version: u32,
+    }
+    // The version first: what another version means by the rest is not known here.
+    let parsed = match serde_json::from_slice(bytes) {
+        Ok(OnlyVersion { version: VERSION }) => serde_json::from_slice::<Versioned<Saved>>(bytes),
+        Ok(OnlyVersion { version: found }) => {
+            return Err(CheckpointError::Version { path, found });
+        }
+        Err(e) => Err(e),
+    };
+    match parsed {
+        Ok(versioned) => Ok(versioned.rest),
+        Err(e) => Err(CheckpointError::Damaged {
+            path,
+            why: e.to_string(),
+        }),
+    }
+}
+
+/// The right to write to a state directory, for as long as it lives; the system ends it with the process.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl Lock {
+    /// Creates the directory if it is not there.
+    pub fn take(dir: &Path) -> Result<Self, CheckpointError> {
+        let unusable = |source| CheckpointError::StateDir {
+            dir: dir.to_owned(),
+            source,
+        };
+        std::fs::create_dir_all(dir).map_err(unusable)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(dir.join(LOCK))
+            .map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(CheckpointError::InUse {
+                    dir: dir.to_owned(),
+                    holder: holder(&mut file),
+                });
+            }
+            Err(TryLockError::Error(e)) => return Err(unusable(e)),
+        }
+        // Only for the message above: that it cannot be written (a full disk) is no reason not to start.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(Self(file))
+    }
+}
+
+fn holder(lock: &mut File) -> String {
+    let mut pid = String::new();
+    match lock.read_to_string(&mut pid) {
+        Ok(_) if !pid.trim().is_empty() => format!("process {}", pid.trim()),
+        _ => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
