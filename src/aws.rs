@@ -1,5 +1,16 @@
 //! The one place where clients are made: region, endpoint, credentials, time-outs.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
+
 /// The `[aws]` table. What is `None` is found as every AWS tool finds it: environment, profile, SSO, web
 /// identity, container, instance metadata.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,4 +21,131 @@ pub struct Settings {
     pub external_id: Option<String>,
     pub kinesis_endpoint_url: Option<String>,
     pub kms_endpoint_url: Option<String>,
+}
+
+/// Clients of the two services, sharing credentials and connections.
+#[derive(Debug, Clone)]
+pub struct Clients {
+    pub kinesis: aws_sdk_kinesis::Client,
+    pub kms: aws_sdk_kms::Client,
+    /// Where they call, for messages: the region, or the endpoint where one was given.
+    pub place: String,
+}
+
+/// How long a client waits.
+#[derive(Debug, Clone, Copy)]
+pub struct TimeOuts {
+    pub connect: Duration,
+    /// One try of one call. PutRecords has its own, around it.
+    pub request: Duration,
+}
+
+impl Default for TimeOuts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(6),
+            request: Duration::from_secs(6),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AwsError {
+    #[error(
+        "no AWS region: set aws.region (or --region, AWS_REGION, or the region of the profile in use)"
+    )]
+    NoRegion,
+    #[error("AWS_CA_BUNDLE: cannot read {path}: {source}", path = path.display())]
+    CaBundle {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("AWS_CA_BUNDLE: {path} holds no usable certificates: {message}", path = path.display())]
+    BadCaBundle { path: PathBuf, message: String },
+}
+
+/// Finds region and credentials and makes the clients. Makes no call, except where the region must be asked
+/// of the instance.
+pub async fn clients(settings: &Settings, time_outs: TimeOuts) -> Result<Clients, AwsError> {
+    let base = load(settings, time_outs).await?;
+    let config = match &settings.assume_role_arn {
+        Some(role) => assume(&base, role, settings.external_id.as_deref()).await,
+        None => base,
+    };
+    let region = config.region().ok_or(AwsError::NoRegion)?.to_string();
+
+    // The pipeline judges each entry itself: a call that was repeated below it would double what was stored.
+    let mut kinesis =
+        aws_sdk_kinesis::config::Builder::from(&config).retry_config(RetryConfig::disabled());
+    if let Some(url) = &settings.kinesis_endpoint_url {
+        kinesis = kinesis.endpoint_url(url);
+    }
+    let mut kms = aws_sdk_kms::config::Builder::from(&config);
+    if let Some(url) = &settings.kms_endpoint_url {
+        kms = kms.endpoint_url(url);
+    }
+    Ok(Clients {
+        kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
+        kms: aws_sdk_kms::Client::from_conf(kms.build()),
+        place: settings.kinesis_endpoint_url.clone().unwrap_or(region),
+    })
+}
+
+async fn load(settings: &Settings, time_outs: TimeOuts) -> Result<SdkConfig, AwsError> {
+    let time_outs = TimeoutConfig::builder()
+        .connect_timeout(time_outs.connect)
+        .operation_attempt_timeout(time_outs.request)
+        .build();
+    let mut loader: ConfigLoader = aws_config::defaults(BehaviorVersion::latest())
+        .timeout_config(time_outs)
+        // Watches for slow bodies; our answers are short, and the time-out bounds them.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(profile) = &settings.profile {
+        loader = loader.profile_name(profile);
+    }
+    // The other AWS tools read this variable; the Rust SDK does not.
+    if let Some(path) = std::env::var_os("AWS_CA_BUNDLE").filter(|p| !p.is_empty()) {
+        loader = loader.http_client(trusting(path.into())?);
+    }
+    Ok(loader.load().await)
+}
+
+fn trusting(
+    path: PathBuf,
+) -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient, AwsError> {
+    let pem = match std::fs::read(&path) {
+        Ok(pem) => pem,
+        Err(source) => return Err(AwsError::CaBundle { path, source }),
+    };
+    let trust = TrustStore::empty().with_pem_certificate(pem);
+    let context = TlsContext::builder().with_trust_store(trust).build();
+    match context {
+        Ok(context) => Ok(aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(context)
+            .build_https()),
+        Err(error) => Err(AwsError::BadCaBundle {
+            path,
+            message: error.to_string(),
+        }),
+    }
+}
+
+async fn assume(base: &SdkConfig, role: &str, external_id: Option<&str>) -> SdkConfig {
+    let mut provider = AssumeRoleProvider::builder(role)
+        .session_name("kinseal")
+        .configure(base);
+    if let Some(external_id) = external_id {
+        provider = provider.external_id(external_id);
+    }
+    let provider = provider.build().await;
+    base.to_builder()
+        .credentials_provider(
+            aws_credential_types::provider::SharedCredentialsProvider::new(provider),
+        )
+        .build()
 }

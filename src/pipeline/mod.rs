@@ -34,7 +34,17 @@ use crate::seal::offload::SealPool;
 use crate::send::PutRecords;
 use crate::shard::ListShards;
 use crate::source::{Costs, Intake};
-use crate::{aggregate, batch, send};
+use crate::{aggregate, batch, seal, send};
+
+/// How records reach one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamSettings {
+    pub name: StreamName,
+    pub encryption: seal::Settings,
+    pub aggregation: aggregate::Settings,
+    pub batch: batch::Limits,
+    pub delivery: send::Settings,
+}
 
 /// What a stream's pipeline is made of.
 #[derive(Debug)]

@@ -19,6 +19,8 @@ pub(super) type InOrder = mpsc::Receiver<oneshot::Receiver<SealedChunk>>;
 
 /// Between tries while there is no data key.
 const KEY_PAUSE: Duration = Duration::from_secs(1);
+/// Chunks sealed as one at most.
+const MOST_TOGETHER: usize = 64;
 /// The log hears of a lasting outage this often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
@@ -37,7 +39,8 @@ struct Gone;
 impl Sealing {
     /// Ends when the chunks end or the owner is gone.
     pub(super) async fn run(self, mut chunks: mpsc::Receiver<Chunk>) {
-        while let Some(chunk) = chunks.recv().await {
+        let mut waiting = Vec::new();
+        while let Some(chunk) = next_chunk(&mut chunks, &mut waiting).await {
             let received = Instant::now();
             let given = match &self.sealer {
                 Sealer::Plain(allowed) => {
@@ -81,6 +84,19 @@ impl Sealing {
         }
         Ok(())
     }
+}
+
+/// Single records, as callers put them, are sealed together where several wait: a job each would cost more
+/// than its work.
+async fn next_chunk(chunks: &mut mpsc::Receiver<Chunk>, waiting: &mut Vec<Chunk>) -> Option<Chunk> {
+    chunks.recv_many(waiting, MOST_TOGETHER).await;
+    let mut together = waiting.drain(..);
+    let mut first = together.next()?;
+    for chunk in together {
+        first.read_took += chunk.read_took;
+        first.records.extend(chunk.records);
+    }
+    Some(first)
 }
 
 /// Waits out an outage of the key service: records wait, and with them their sources.

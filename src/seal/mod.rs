@@ -11,11 +11,12 @@ pub mod offload;
 pub mod open;
 pub mod rawkey;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+pub use message::EncryptionContext;
 
 use crate::delivery::Ticket;
 use crate::record::{HashKey, PartitionKey, RecordKey};
@@ -46,9 +47,6 @@ pub enum KeyChoice {
     /// A local raw AES wrapping key, read from a file.
     WrappingKeyFile(PathBuf),
 }
-
-/// Sorted by key, as the message format wants it.
-pub type EncryptionContext = BTreeMap<String, String>;
 
 /// How long and how often one data key may be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
