@@ -1,1 +1,385 @@
-//! To come in this slice.
+//! The public way to put records: [`Producer`].
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use kinseal::delivery::Delivery;
+//! use kinseal::producer::Producer;
+//! use kinseal::record::Record;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let producer = Producer::builder("shop-logs")
+//!     .kms_key("alias/shop")
+//!     .context("app", "shop")
+//!     .build()
+//!     .await?;
+//! let receipt = producer.put(Record::new("one line")).await?;
+//! match receipt.await {
+//!     Delivery::Stored { shard, sequence, .. } => println!("{shard} {sequence}"),
+//!     Delivery::Failed { reason, .. } => eprintln!("{reason}"),
+//! }
+//! producer.close(Duration::from_secs(30)).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/producer.rs` is the same against the stand-ins, and runs anywhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::aws::{self, AwsError, Clients, TimeOuts};
+use crate::deadletter::DeadLetters;
+use crate::delivery::{MemoryBudget, Receipt, Ticket};
+use crate::metrics::{Counters, Counts, Histograms};
+use crate::pipeline::{Parts, Pipeline, Sealer, StreamSettings};
+use crate::record::{Record, StreamName, StreamNameError};
+use crate::seal::key::{GenerateDataKey, KeyError};
+use crate::seal::keyring::Keyring;
+use crate::seal::kms::KmsKey;
+use crate::seal::offload::SealPool;
+use crate::seal::rawkey::{WrappingKey, WrappingKeyFileError};
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
+use crate::send::kinesis::Kinesis;
+use crate::shard::kinesis::KinesisShards;
+use crate::shard::{ListShards, ListShardsError};
+use crate::source::{Accepted, Chunk, Closed, TrySend};
+use crate::{aggregate, batch, send};
+
+/// Puts records on one stream. Cheap to share by reference; dropping it abandons what is pending, so
+/// [`close`](Self::close) it.
+#[derive(Debug)]
+pub struct Producer {
+    pipeline: Pipeline,
+}
+
+impl Producer {
+    /// For a stream by name or ARN. How it is encrypted must be said before [`build`](Builder::build).
+    pub fn builder(stream: impl AsRef<str>) -> Builder {
+        Builder::new(stream.as_ref())
+    }
+
+    /// Accepts a record: waits until there is room for it within the memory limit, then promises exactly one
+    /// [`Delivery`](crate::delivery::Delivery) through the receipt. A dropped receipt changes nothing.
+    ///
+    /// Cancel safe: a cancelled put has not accepted its record.
+    pub async fn put(&self, record: Record) -> Result<Receipt, Closed> {
+        let intake = self.pipeline.intake();
+        let memory = intake.reserve(1, record.data.len()).await;
+        let (chunk, receipt) = single(record, memory);
+        intake.send(chunk).await?;
+        Ok(receipt)
+    }
+
+    /// Accepts a record if there is room for it now, or gives it back.
+    pub fn try_put(&self, record: Record) -> Result<Receipt, TryPutError> {
+        let intake = self.pipeline.intake();
+        let Some(memory) = intake.try_reserve(1, record.data.len()) else {
+            return Err(TryPutError::Full(record));
+        };
+        let (chunk, receipt) = single(record, memory);
+        match intake.try_send(chunk) {
+            Ok(()) => Ok(receipt),
+            Err(TrySend::Full(chunk)) => Err(TryPutError::Full(take_back(chunk))),
+            Err(TrySend::Closed(chunk)) => Err(TryPutError::Closed(take_back(chunk))),
+        }
+    }
+
+    /// Puts everything on its way without lingering, and resolves when nothing is pending.
+    pub async fn flush(&self) {
+        self.pipeline.flush().await;
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.pipeline.counters().snapshot()
+    }
+
+    pub async fn histograms(&self) -> Histograms {
+        self.pipeline.histograms().await
+    }
+
+    /// Waits until every record has its answer, at most `grace`; what is pending then is answered with
+    /// `Abandoned`. Not cancel safe: cancelled, it abandons at once.
+    pub async fn close(self, grace: Duration) -> Histograms {
+        self.pipeline.close(grace).await
+    }
+}
+
+/// Why a record was not accepted; it comes back.
+#[derive(Debug, thiserror::Error)]
+pub enum TryPutError {
+    #[error("there is no room within the memory limit now")]
+    Full(Record),
+    #[error("the producer has stopped")]
+    Closed(Record),
+}
+
+fn single(record: Record, memory: crate::delivery::MemoryPermit) -> (Chunk, Receipt) {
+    let (ticket, receipt) = Ticket::for_caller(Instant::now(), memory);
+    let chunk = Chunk {
+        records: vec![Accepted {
+            data: record.data,
+            key: record.key,
+            ticket,
+        }],
+        read_took: Duration::ZERO,
+    };
+    (chunk, receipt)
+}
+
+fn take_back(chunk: Chunk) -> Record {
+    let accepted = chunk
+        .records
+        .into_iter()
+        .next()
+        .expect("one record went in");
+    Record {
+        data: accepted.data,
+        key: accepted.key,
+    }
+}
+
+/// Settings of a [`Producer`], all with defaults but the stream and the choice on encryption.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    stream: Result<StreamName, StreamNameError>,
+    scope: Option<Scope>,
+    context: EncryptionContext,
+    cache: CacheSettings,
+    aws: aws::Settings,
+    aggregation: aggregate::Settings,
+    batch: batch::Limits,
+    delivery: send::Settings,
+    memory_limit: usize,
+}
+
+impl Builder {
+    /// 64 MiB, the agent's default too.
+    const MEMORY_LIMIT: usize = 64 << 20;
+
+    fn new(stream: &str) -> Self {
+        Self {
+            stream: StreamName::new(stream),
+            scope: None,
+            context: EncryptionContext::new(),
+            cache: CacheSettings::default(),
+            aws: aws::Settings::default(),
+            aggregation: aggregate::Settings::default(),
+            batch: batch::Limits::default(),
+            delivery: send::Settings::default(),
+            memory_limit: Self::MEMORY_LIMIT,
+        }
+    }
+
+    /// Each record is encrypted under data keys of this KMS key: an ARN, an id, or `alias/…`.
+    #[must_use]
+    pub fn kms_key(mut self, key: impl Into<String>) -> Self {
+        self.scope = Some(Scope::Record(KeyChoice::Kms(key.into())));
+        self
+    }
+
+    /// Each record is encrypted under data keys wrapped by a local key.
+    #[must_use]
+    pub fn wrapping_key_file(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.scope = Some(Scope::Record(KeyChoice::WrappingKeyFile(path.into())));
+        self
+    }
+
+    /// Records are sent as they are.
+    #[must_use]
+    pub fn plaintext(mut self) -> Self {
+        self.scope = Some(Scope::Off);
+        self
+    }
+
+    /// Adds a pair to the encryption context: authenticated, and in clear beside each ciphertext.
+    #[must_use]
+    pub fn context(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.context.insert(key.into(), value.into());
+        self
+    }
+
+    #[must_use]
+    pub fn cache(mut self, cache: CacheSettings) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    #[must_use]
+    pub fn aws(mut self, aws: aws::Settings) -> Self {
+        self.aws = aws;
+        self
+    }
+
+    #[must_use]
+    pub fn aggregation(mut self, aggregation: aggregate::Settings) -> Self {
+        self.aggregation = aggregation;
+        self
+    }
+
+    #[must_use]
+    pub fn batch(mut self, batch: batch::Limits) -> Self {
+        self.batch = batch;
+        self
+    }
+
+    #[must_use]
+    pub fn delivery(mut self, delivery: send::Settings) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// Bytes of everything between `put` and its answer.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Finds credentials, fetches the first data key, and looks the stream up, so that a mistake is told
+    /// here and not by the first record.
+    pub async fn build(self) -> Result<Producer, StartError> {
+        let settings = StreamSettings {
+            name: self.stream?,
+            encryption: seal::Settings {
+                scope: self.scope.ok_or(StartError::NoEncryptionChoice)?,
+                context: self.context,
+                cache: self.cache,
+            },
+            aggregation: self.aggregation,
+            batch: self.batch,
+            delivery: self.delivery,
+        };
+        let time_outs = TimeOuts {
+            connect: settings.delivery.connect_timeout,
+            request: settings.delivery.request_timeout,
+        };
+        let clients = aws::clients(&self.aws, time_outs).await?;
+        let shared = Shared::new(clients, self.memory_limit)?;
+        let pipeline = shared.start(&settings, None, Arc::default()).await?;
+        Ok(Producer { pipeline })
+    }
+}
+
+/// What all streams of a process share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    clients: Clients,
+    pool: SealPool,
+    budget: MemoryBudget,
+}
+
+impl Shared {
+    pub fn new(clients: Clients, memory_limit: usize) -> Result<Self, StartError> {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        Ok(Self {
+            clients,
+            pool: SealPool::new(threads)?,
+            budget: MemoryBudget::new(memory_limit),
+        })
+    }
+
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
+    /// Starts a stream's pipeline, once its key and the stream itself have been seen to be there. What may
+    /// heal by itself (no network, throttling) does not stop the start.
+    pub async fn start(
+        &self,
+        settings: &StreamSettings,
+        dead_letters: Option<DeadLetters>,
+        counters: Arc<Counters>,
+    ) -> Result<Pipeline, StartError> {
+        let sealer = self.sealer(&settings.encryption).await?;
+        let shards = KinesisShards::new(self.clients.kinesis.clone());
+        self.look_up(&shards, &settings.name).await?;
+        Ok(Pipeline::start(Parts {
+            stream: settings.name.clone(),
+            aggregation: settings.aggregation.clone(),
+            batch: settings.batch.clone(),
+            delivery: settings.delivery.clone(),
+            sealer,
+            pool: self.pool.clone(),
+            budget: self.budget.clone(),
+            put_records: Arc::new(Kinesis::new(self.clients.kinesis.clone())),
+            shards: Arc::new(shards),
+            dead_letters,
+            counters,
+        }))
+    }
+
+    async fn sealer(&self, encryption: &seal::Settings) -> Result<Sealer, StartError> {
+        let source: Arc<dyn GenerateDataKey> = match &encryption.scope {
+            Scope::Off => {
+                let allowed = encryption.plaintext_allowed();
+                return Ok(Sealer::Plain(allowed.expect("the scope is off")));
+            }
+            Scope::Record(KeyChoice::Kms(key)) => {
+                Arc::new(KmsKey::new(self.clients.kms.clone(), key.clone()))
+            }
+            Scope::Record(KeyChoice::WrappingKeyFile(path)) => Arc::new(WrappingKey::load(path)?),
+        };
+        let keyring = Keyring::new(source, encryption.context.clone(), encryption.cache.clone());
+        match keyring.lease(&[0]).await {
+            Ok(_) => {}
+            Err(error) if error.is_outage() => {
+                tracing::warn!(%error, "no data key yet; records wait until there is one");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Sealer::Encrypt(keyring))
+    }
+
+    async fn look_up(&self, shards: &KinesisShards, stream: &StreamName) -> Result<(), StartError> {
+        let Err(error) = shards.list_shards(stream).await else {
+            return Ok(());
+        };
+        let place = self.clients.place.clone();
+        let stream = stream.clone();
+        match error.code.as_str() {
+            "ResourceNotFoundException" => Err(StartError::NoStream { stream, place }),
+            "NoCredentials" => Err(StartError::NoCredentials(error)),
+            "UnrecognizedClientException"
+            | "InvalidSignatureException"
+            | "InvalidClientTokenId"
+            | "ExpiredTokenException"
+            | "IncompleteSignatureException"
+            | "MissingAuthenticationTokenException" => Err(StartError::BadCredentials(error)),
+            // Denied or out of reach: the shard map's own task says so, and goes on.
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a stream's pipeline did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error(transparent)]
+    StreamName(#[from] StreamNameError),
+    #[error("say how to encrypt: kms_key, wrapping_key_file, or plaintext")]
+    NoEncryptionChoice,
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    WrappingKey(#[from] WrappingKeyFileError),
+    #[error(
+        "stream {stream} does not exist in {place}: create it, or correct its name, region or account"
+    )]
+    NoStream { stream: StreamName, place: String },
+    #[error(
+        "no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+         or give this host a role ({0})"
+    )]
+    NoCredentials(ListShardsError),
+    #[error(
+        "the AWS credentials are refused: renew or correct them, and check this host's clock ({0})"
+    )]
+    BadCredentials(ListShardsError),
+    #[error("cannot start the sealing threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+}
