@@ -90,7 +90,7 @@ pub enum StartWord {
 const EXAMPLES: &str = "\
 Examples:
   kinseal agent --config /etc/kinseal/agent.toml
-  kinseal agent --stream shop-logs --file '/var/log/shop/*.log' --kms-key alias/shop --context app=shop
+  kinseal agent --stream shop-logs --file '/var/log/*.log' --kms-key alias/shop --context app=shop
   journalctl -f -o json | kinseal agent --stream journal --stdin --kms-key alias/logs
 
 A glob that the agent is to expand, also for files to come, has to be quoted.";

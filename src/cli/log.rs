@@ -8,13 +8,12 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Environment;
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
 pub(super) struct LogArgs {
     /// Say more: -v debug, -vv trace
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// error, warn, info, debug or trace, or directives such as kinseal=debug,aws_config=info
-    ///
-    /// Default: the environment's KINSEAL_LOG, else info.
+    /// error, warn, info, debug, trace, or directives: kinseal=debug,hyper=info [default: KINSEAL_LOG]
     #[arg(long, global = true, value_name = "LEVEL", value_parser = directives, conflicts_with = "verbose")]
     log: Option<String>,
 }

@@ -52,7 +52,7 @@ enum Command {
 
 const EXAMPLES: &str = "\
 Examples:
-  kinseal demo                                  the whole journey on this machine, no AWS account needed
+  kinseal demo                   the whole journey on this machine, no AWS account needed
   kinseal agent --config /etc/kinseal/agent.toml
   kinseal agent --stream shop-logs --file '/var/log/shop/*.log' --kms-key alias/shop
   kinseal consume --stream shop-logs --kms-key alias/shop --until-empty
@@ -113,6 +113,7 @@ fn usage_lines(rendered: &str) -> String {
         .unwrap_or_default();
     let what: Vec<&str> = what.split_whitespace().collect();
     let what = what.join(" ");
+    let what = what.replace(" tip: ", "; ");
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     match rest.lines().next().map(str::trim) {
         Some(usage) if !usage.is_empty() => format!("kinseal: {what}\nusage: {usage}"),

@@ -206,7 +206,7 @@ fn a_reader_takes_its_keys_from_both() {
 const BAD: &[(&str, &str)] = &[
     (
         "agnet",
-        "unrecognized subcommand 'agnet' tip: a similar subcommand exists: 'agent'",
+        "unrecognized subcommand 'agnet'; a similar subcommand exists: 'agent'",
     ),
     (
         "agent",

@@ -239,7 +239,7 @@ impl<'a> Table<'a> {
     pub(super) fn table<R>(
         &mut self,
         key: &'static str,
-        f: impl FnOnce(&mut Table<'a>) -> R,
+        f: impl FnOnce(&mut Self) -> R,
     ) -> Written<R> {
         self.with(key, |entry| match entry.table() {
             Some(table) => {
@@ -256,7 +256,7 @@ impl<'a> Table<'a> {
         key: &'static str,
         what: &str,
         parse: impl Fn(&str) -> Result<R, String>,
-        f: impl FnOnce(&mut Table<'a>) -> Written<R>,
+        f: impl FnOnce(&mut Self) -> Written<R>,
     ) -> Written<R> {
         self.with(key, |entry| match entry.table() {
             Some(table) => Table::read(entry.file, entry.place.clone(), table, f),
@@ -268,7 +268,7 @@ impl<'a> Table<'a> {
     pub(super) fn tables<R>(
         &mut self,
         key: &'static str,
-        mut f: impl FnMut(&mut Table<'a>) -> R,
+        mut f: impl FnMut(&mut Self) -> R,
     ) -> Written<Vec<R>> {
         self.with(key, |entry| {
             let refused =
@@ -334,13 +334,31 @@ impl<'a> Table<'a> {
                     self.file.misspelt.borrow_mut().push(meant);
                     format!("unknown key{}", did_you_mean(Some(near), '`'))
                 }
-                None if ["state_dir", "memory_limit"].contains(&name) => String::from(
-                    "not a key of this table; it belongs at the top, before the first [table]",
-                ),
+                None if let Some(home) = home_of(name) => {
+                    format!("not a key of this table; it belongs {home}")
+                }
                 None => format!("unknown key; allowed here: {}", self.known.join(", ")),
             };
             self.file.mistake(&place, text);
         }
+    }
+}
+
+/// Where a key lies that was written elsewhere: below the wrong header, most often.
+fn home_of(key: &str) -> Option<&'static str> {
+    match key {
+        "state_dir" | "memory_limit" => Some("at the top, before the first [table]"),
+        "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),
+        "include" | "exclude" | "start_position" => Some("in a [[source]] of type = \"file\""),
+        "path" => Some("in a [[source]] of type = \"unix\""),
+        "stream" | "partition_key" => Some("in a [[source]]"),
+        "scope" | "kms_key" | "wrapping_key_file" | "context" | "cache" => Some("in [encryption]"),
+        "max_size" | "linger" => Some("in [aggregation]"),
+        "max_records" | "max_record_bytes" => Some("in [batch]"),
+        "rate_limit" | "max_in_flight" | "request_timeout" | "connect_timeout" | "record_ttl"
+        | "ordering" | "retry" => Some("in [delivery]"),
+        "log_interval" => Some("in [metrics]"),
+        _ => None,
     }
 }
 

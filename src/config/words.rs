@@ -66,7 +66,7 @@ pub fn show_duration(duration: Duration) -> String {
         (1_000, "s"),
     ]
     .into_iter()
-    .find(|(unit, _)| millis > 0 && millis % unit == 0);
+    .find(|(unit, _)| millis > 0 && millis.is_multiple_of(*unit));
     match unit {
         Some((factor, unit)) => format!("{}{unit}", millis / factor),
         None => format!("{millis}ms"),
