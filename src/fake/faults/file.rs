@@ -1,0 +1,450 @@
+//! The faults file: TOML → [`Faults`], every mistake named with its line and key.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml_edit::{Document, Item, Table, Value};
+
+use super::{Action, Entries, Faults, Rule};
+use crate::fake::protocol::{ApiError, Service};
+
+const TOP_KEYS: &[&str] = &["seed", "rule"];
+const ACTIONS: &str = "throttle, internal_failure, error, expired_token, access_denied, malformed, truncated, \
+                       fewer_answers, stall, stall_after, reset_before, reset_after or latency";
+
+/// All mistakes of a faults file, one a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct FaultsFileError {
+    mistakes: Vec<String>,
+}
+
+impl FaultsFileError {
+    pub fn mistakes(&self) -> &[String] {
+        &self.mistakes
+    }
+}
+
+impl fmt::Display for FaultsFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.mistakes.join("\n"))
+    }
+}
+
+pub(super) fn read(text: &str) -> Result<Faults, FaultsFileError> {
+    let document = Document::parse(text).map_err(|error| FaultsFileError {
+        mistakes: vec![format!(
+            "line {}: {}",
+            line_of(text, error.span()),
+            error.message()
+        )],
+    })?;
+    let mut reader = Reader {
+        text,
+        mistakes: Vec::new(),
+    };
+    let top = Keys::of(document.as_table());
+    reader.refuse_others(&top, TOP_KEYS);
+    let seed = reader.number(&top, "seed").unwrap_or(0);
+    let rules = match document.get("rule") {
+        None => Vec::new(),
+        Some(Item::ArrayOfTables(rules)) => {
+            rules.iter().filter_map(|rule| reader.rule(rule)).collect()
+        }
+        Some(other) => {
+            reader.mistake(other.span(), "rule", "is written as [[rule]] tables");
+            Vec::new()
+        }
+    };
+    if reader.mistakes.is_empty() {
+        Ok(Faults { seed, rules })
+    } else {
+        Err(FaultsFileError {
+            mistakes: reader.mistakes,
+        })
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    mistakes: Vec<String>,
+}
+
+/// A table and where it stands.
+struct Keys<'a> {
+    table: &'a Table,
+    span: Option<Range<usize>>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(table: &'a Table) -> Self {
+        Self {
+            table,
+            span: table.span(),
+        }
+    }
+
+    fn value(&self, key: &str) -> Option<&'a Value> {
+        self.table.get(key)?.as_value()
+    }
+}
+
+impl Reader<'_> {
+    fn rule(&mut self, table: &Table) -> Option<Rule> {
+        let keys = Keys::of(table);
+        let before = self.mistakes.len();
+        let (action, own_keys) = self.action(&keys)?;
+        let common = [
+            "do",
+            "service",
+            "operation",
+            "after",
+            "every",
+            "percent",
+            "count",
+        ];
+        self.refuse_others(&keys, &[&common[..], own_keys].concat());
+        let mut rule = Rule::new(action);
+        rule.service = self.service(&keys);
+        rule.operation = self.text(&keys, "operation");
+        rule.shard = self.text(&keys, "shard");
+        rule.after = self.number(&keys, "after").unwrap_or(0);
+        rule.count = self.number(&keys, "count");
+        if let Some(every) = self.number(&keys, "every") {
+            if every == 0 {
+                self.mistake_at(&keys, "every", "counts from 1: every = 1 strikes each call");
+            }
+            rule.every = every;
+        }
+        if let Some(percent) = self.percent(&keys) {
+            rule.percent = percent;
+        }
+        (self.mistakes.len() == before).then_some(rule)
+    }
+
+    /// The action, and the keys that belong to it alone.
+    fn action(&mut self, keys: &Keys<'_>) -> Option<(Action, &'static [&'static str])> {
+        let Some(name) = self.text(keys, "do") else {
+            if keys.value("do").is_none() {
+                self.mistake(
+                    keys.span.clone(),
+                    "do",
+                    &format!("is missing: it is {ACTIONS}"),
+                );
+            }
+            return None;
+        };
+        let no_keys: &[&str] = &[];
+        Some(match name.as_str() {
+            "throttle" => (Action::Throttle(self.entries(keys)?), &["entries", "shard"]),
+            "internal_failure" => (
+                Action::FailEntries(self.entries(keys)?),
+                &["entries", "shard"],
+            ),
+            "error" => (self.error(keys)?, &["code", "status", "message"]),
+            "expired_token" => (Action::expired_token(), no_keys),
+            "access_denied" => (Action::access_denied(), no_keys),
+            "malformed" => (Action::Malformed, no_keys),
+            "truncated" => (Action::Truncated, no_keys),
+            "fewer_answers" => {
+                let by = self.number(keys, "by").unwrap_or(1);
+                (
+                    Action::FewerAnswers(usize::try_from(by).unwrap_or(usize::MAX)),
+                    &["by"],
+                )
+            }
+            "stall" => (Action::Stall, no_keys),
+            "stall_after" => (Action::StallAfter, no_keys),
+            "reset_before" => (Action::ResetBefore, no_keys),
+            "reset_after" => (Action::ResetAfter, no_keys),
+            "latency" => (Action::Latency(self.delay(keys)?), &["delay"]),
+            other => {
+                self.mistake_at(keys, "do", &format!("is {ACTIONS}, found {other:?}"));
+                return None;
+            }
+        })
+    }
+
+    fn error(&mut self, keys: &Keys<'_>) -> Option<Action> {
+        let Some(code) = self.text(keys, "code") else {
+            self.mistake_at(
+                keys,
+                "code",
+                "is required with do = \"error\", such as \"ThrottlingException\"",
+            );
+            return None;
+        };
+        let message = self
+            .text(keys, "message")
+            .unwrap_or_else(|| format!("{code} by a fault rule"));
+        let status = self.number(keys, "status").unwrap_or(400);
+        let Some(status) = u16::try_from(status)
+            .ok()
+            .filter(|s| (400..600).contains(s))
+        else {
+            self.mistake_at(keys, "status", &format!("is 400 to 599, found {status}"));
+            return None;
+        };
+        Some(Action::Error(
+            ApiError::new(code, message).with_status(status),
+        ))
+    }
+
+    fn entries(&mut self, keys: &Keys<'_>) -> Option<Entries> {
+        let entries = match keys.value("entries") {
+            None => Some(Entries::All),
+            Some(Value::Integer(n)) => usize::try_from(*n.value()).ok().map(Entries::Count),
+            Some(Value::String(s)) => match s.value().as_str() {
+                "all" => Some(Entries::All),
+                text => text
+                    .strip_suffix('%')
+                    .and_then(|percent| percent.trim().parse().ok())
+                    .filter(|percent| (0.0..=100.0).contains(percent))
+                    .map(Entries::Percent),
+            },
+            Some(_) => None,
+        };
+        if entries.is_none() {
+            self.mistake_at(
+                keys,
+                "entries",
+                "is a number, a share such as \"10%\", or \"all\"",
+            );
+        }
+        entries
+    }
+
+    fn delay(&mut self, keys: &Keys<'_>) -> Option<Duration> {
+        let delay = self.text(keys, "delay").as_deref().and_then(parse_delay);
+        if delay.is_none() {
+            self.mistake_at(keys, "delay", "is a duration such as \"50ms\" or \"2s\"");
+        }
+        delay
+    }
+
+    fn service(&mut self, keys: &Keys<'_>) -> Option<Service> {
+        match self.text(keys, "service")?.as_str() {
+            "kinesis" => Some(Service::Kinesis),
+            "kms" => Some(Service::Kms),
+            other => {
+                self.mistake_at(
+                    keys,
+                    "service",
+                    &format!("is \"kinesis\" or \"kms\", found {other:?}"),
+                );
+                None
+            }
+        }
+    }
+
+    fn percent(&mut self, keys: &Keys<'_>) -> Option<f64> {
+        let value = keys.value("percent")?;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "what is lost is far outside 0 to 100"
+        )]
+        let percent = value
+            .as_float()
+            .or_else(|| value.as_integer().map(|n| n as f64));
+        let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+        if percent.is_none() {
+            self.mistake_at(keys, "percent", "is a number from 0 to 100");
+        }
+        percent
+    }
+
+    fn text(&mut self, keys: &Keys<'_>, key: &str) -> Option<String> {
+        let item = keys.table.get(key)?;
+        let text = item.as_str().map(str::to_owned);
+        if text.is_none() {
+            self.mistake_at(keys, key, "is a string in quotes");
+        }
+        text
+    }
+
+    fn number(&mut self, keys: &Keys<'_>, key: &str) -> Option<u64> {
+        let item = keys.table.get(key)?;
+        let number = item.as_integer().and_then(|n| u64::try_from(n).ok());
+        if number.is_none() {
+            self.mistake_at(keys, key, "is a whole number, not below 0");
+        }
+        number
+    }
+
+    fn refuse_others(&mut self, keys: &Keys<'_>, allowed: &[&str]) {
+        for (key, _) in keys.table {
+            if !allowed.contains(&key) {
+                self.mistake_at(
+                    keys,
+                    key,
+                    &format!("is not known here; known are {}", allowed.join(", ")),
+                );
+            }
+        }
+    }
+
+    /// Names the line of `key`, or that of its table where the key is missing.
+    fn mistake_at(&mut self, keys: &Keys<'_>, key: &str, what: &str) {
+        let span = keys
+            .table
+            .get_key_value(key)
+            .and_then(|(key, item)| key.span().or_else(|| item.span()));
+        self.mistake(span.or_else(|| keys.span.clone()), key, what);
+    }
+
+    fn mistake(&mut self, span: Option<Range<usize>>, key: &str, what: &str) {
+        let line = line_of(self.text, span);
+        self.mistakes.push(format!("line {line}: `{key}` {what}"));
+    }
+}
+
+fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
+    let start = span.map_or(0, |span| span.start.min(text.len()));
+    1 + text.as_bytes()[..start]
+        .iter()
+        .filter(|&&b| b == b'\n')
+        .count()
+}
+
+fn parse_delay(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    match text[digits..].trim_start() {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_secs(number.checked_mul(60)?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_action_of_the_format_is_read() {
+        let faults = Faults::from_toml(
+            r#"
+seed = 7
+[[rule]]
+service = "kinesis"
+operation = "PutRecords"
+shard = "shardId-000000000001"
+every = 3
+count = 2
+do = "throttle"
+entries = 3
+[[rule]]
+do = "internal_failure"
+entries = "12.5%"
+[[rule]]
+service = "kms"
+after = 10
+percent = 50
+do = "error"
+code = "ThrottlingException"
+status = 503
+message = "slow down"
+[[rule]]
+do = "fewer_answers"
+by = 2
+[[rule]]
+do = "latency"
+delay = "50ms"
+"#,
+        )
+        .unwrap();
+        assert_eq!(faults.seed, 7);
+        assert_eq!(
+            faults.rules,
+            [
+                Rule::new(Action::Throttle(Entries::Count(3)))
+                    .service(Service::Kinesis)
+                    .on("PutRecords")
+                    .shard("shardId-000000000001")
+                    .every(3)
+                    .times(2),
+                Rule::new(Action::FailEntries(Entries::Percent(12.5))),
+                Rule::new(Action::Error(
+                    ApiError::new("ThrottlingException", "slow down").with_status(503)
+                ))
+                .service(Service::Kms)
+                .after(10)
+                .percent(50.0),
+                Rule::new(Action::FewerAnswers(2)),
+                Rule::new(Action::Latency(Duration::from_millis(50))),
+            ]
+        );
+        for name in [
+            "expired_token",
+            "access_denied",
+            "malformed",
+            "truncated",
+            "stall",
+            "stall_after",
+            "reset_before",
+            "reset_after",
+        ] {
+            let faults = Faults::from_toml(&format!("[[rule]]\ndo = {name:?}")).unwrap();
+            assert_eq!(faults.rules.len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_line_and_key() {
+        let error = Faults::from_toml(
+            "seeed = 1\n[[rule]]\ndo = \"throtle\"\n[[rule]]\nevery = 0\ndo = \"stall\"\nshard = \"x\"\n\
+             [[rule]]\ndo = \"error\"\n[[rule]]\ndo = \"latency\"\ndelay = 5\n[[rule]]\npercent = 101\ndo = \"stall\"\n\
+             [[rule]]\nservice = \"s3\"\n",
+        )
+        .unwrap_err();
+        let lines: Vec<&str> = error.mistakes().iter().map(String::as_str).collect();
+        assert!(
+            lines[0].starts_with("line 1: `seeed` is not known here"),
+            "{lines:#?}"
+        );
+        assert!(
+            lines[1].starts_with("line 3: `do` is throttle, "),
+            "{lines:#?}"
+        );
+        assert!(lines[1].ends_with("found \"throtle\""), "{lines:#?}");
+        assert!(
+            lines
+                .iter()
+                .any(|l| l.starts_with("line 7: `shard` is not known here")),
+            "{lines:#?}"
+        );
+        assert!(
+            lines
+                .iter()
+                .any(|l| l.starts_with("line 5: `every` counts from 1")),
+            "{lines:#?}"
+        );
+        assert!(
+            lines
+                .iter()
+                .any(|l| l.starts_with("line 8: `code` is required")),
+            "{lines:#?}"
+        );
+        assert!(
+            lines.iter().any(|l| l.starts_with("line 12: `delay`")),
+            "{lines:#?}"
+        );
+        assert!(
+            lines.iter().any(|l| l.starts_with("line 14: `percent`")),
+            "{lines:#?}"
+        );
+        assert!(
+            lines
+                .iter()
+                .any(|l| l.starts_with("line 16: `do` is missing")),
+            "{lines:#?}"
+        );
+    }
+
+    #[test]
+    fn broken_toml_names_its_line() {
+        let error = Faults::from_toml("seed = 1\n[[rule]\n").unwrap_err();
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
+    }
+}

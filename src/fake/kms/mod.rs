@@ -1,0 +1,515 @@
+//! The KMS stand-in: symmetric keys, aliases, and blobs that are really encrypted.
+//!
+//! A blob opens only under the key, the encryption context and the bytes it was made with; a key that is
+//! disabled or about to be deleted does nothing. ARNs have 75 bytes and blobs 152 more than what they hold,
+//! as those of AWS have, because both lie in every encrypted record. Errors are worded as the service words
+//! them. It refuses asymmetric and HMAC keys, grants, policies, and rotation (`UnknownOperationException`).
+//!
+//! Source: API reference 2014-11-01, model of aws-sdk-kms 1.129.
+
+mod wrap;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::clock::Clock;
+use super::protocol::{ApiError, decode_blob, json_bytes, parse, timestamp, unknown_operation};
+use wrap::KeyMaterial;
+
+/// API_Encrypt: 1 to 4096 bytes of plaintext under a symmetric key.
+const MOST_PLAINTEXT: usize = 4096;
+/// API_GenerateDataKey: NumberOfBytes 1 to 1024.
+const MOST_KEY_BYTES: usize = 1024;
+/// API_ScheduleKeyDeletion: 7 to 30 days, 30 by default.
+const DELETION_DAYS: std::ops::RangeInclusive<u64> = 7..=30;
+
+#[derive(Debug)]
+pub(crate) struct Kms {
+    account: String,
+    region: String,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By key id.
+    keys: BTreeMap<String, Key>,
+    /// `alias/NAME` → key id.
+    aliases: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Key {
+    id: String,
+    arn: String,
+    description: String,
+    created: u64,
+    state: KeyState,
+    material: Arc<KeyMaterial>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyState {
+    Enabled,
+    Disabled,
+    /// Until that time, in milliseconds.
+    PendingDeletion(u64),
+}
+
+impl KeyState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "Enabled",
+            Self::Disabled => "Disabled",
+            Self::PendingDeletion(_) => "PendingDeletion",
+        }
+    }
+}
+
+/// Every member that an operation here reads.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Request {
+    key_id: Option<String>,
+    alias_name: Option<String>,
+    target_key_id: Option<String>,
+    description: Option<String>,
+    key_spec: Option<String>,
+    key_usage: Option<String>,
+    number_of_bytes: Option<usize>,
+    plaintext: Option<String>,
+    ciphertext_blob: Option<String>,
+    #[serde(default)]
+    encryption_context: Option<BTreeMap<String, String>>,
+    pending_window_in_days: Option<u64>,
+    #[serde(default)]
+    dry_run: Option<bool>,
+}
+
+impl Kms {
+    pub(crate) fn new(account: String, region: String, clock: Clock) -> Self {
+        Self {
+            account,
+            region,
+            clock,
+            state: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn answer(&self, operation: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+        let request: Request = parse(body)?;
+        let answer = match operation {
+            "GenerateDataKey" => self.generate_data_key(&request, true)?,
+            "GenerateDataKeyWithoutPlaintext" => self.generate_data_key(&request, false)?,
+            "Encrypt" => self.encrypt(&request)?,
+            "Decrypt" => self.decrypt(&request)?,
+            "CreateKey" => self.create(&request)?,
+            "DescribeKey" => self.describe(&request)?,
+            "ListKeys" => self.list_keys(),
+            "ListAliases" => self.list_aliases(),
+            "CreateAlias" => self.alias_to(&request, false)?,
+            "UpdateAlias" => self.alias_to(&request, true)?,
+            "DeleteAlias" => self.delete_alias(&request)?,
+            "EnableKey" => self.set_state(&request, KeyState::Enabled)?,
+            "DisableKey" => self.set_state(&request, KeyState::Disabled)?,
+            "ScheduleKeyDeletion" => self.schedule_deletion(&request)?,
+            "CancelKeyDeletion" => self.cancel_deletion(&request)?,
+            other => return Err(unknown_operation(other)),
+        };
+        Ok(match answer {
+            Value::Null => Vec::new(),
+            answer => json_bytes(&answer),
+        })
+    }
+
+    fn generate_data_key(
+        &self,
+        request: &Request,
+        with_plaintext: bool,
+    ) -> Result<Value, ApiError> {
+        let bytes = match (request.key_spec.as_deref(), request.number_of_bytes) {
+            (Some("AES_256"), None) => 32,
+            (Some("AES_128"), None) => 16,
+            (None, Some(n)) if (1..=MOST_KEY_BYTES).contains(&n) => n,
+            (None, Some(_)) => {
+                return Err(ApiError::validation(
+                    "numberOfBytes",
+                    "Member must have value from 1 to 1024",
+                ));
+            }
+            (Some(_), None) => {
+                return Err(ApiError::validation(
+                    "keySpec",
+                    "Member must satisfy enum value set: [AES_128, AES_256]",
+                ));
+            }
+            _ => {
+                return Err(ApiError::new(
+                    "ValidationException",
+                    "Please specify either number of bytes or key spec.",
+                ));
+            }
+        };
+        let plaintext = wrap::random_bytes(bytes);
+        let mut answer = self.wrap(request, &plaintext)?;
+        if with_plaintext {
+            answer["Plaintext"] = blob(&plaintext);
+        }
+        Ok(answer)
+    }
+
+    fn encrypt(&self, request: &Request) -> Result<Value, ApiError> {
+        let text = request
+            .plaintext
+            .as_ref()
+            .ok_or_else(|| ApiError::missing("plaintext"))?;
+        let plaintext = decode_blob("plaintext", text)?;
+        if !(1..=MOST_PLAINTEXT).contains(&plaintext.len()) {
+            return Err(ApiError::validation(
+                "plaintext",
+                "Member must have length from 1 to 4096",
+            ));
+        }
+        let mut answer = self.wrap(request, &plaintext)?;
+        answer["EncryptionAlgorithm"] = "SYMMETRIC_DEFAULT".into();
+        Ok(answer)
+    }
+
+    fn wrap(&self, request: &Request, plaintext: &[u8]) -> Result<Value, ApiError> {
+        let (arn, material) = self.usable(request)?;
+        refuse_dry_run(request)?;
+        let ciphertext = material.wrap(plaintext, context_of(request));
+        Ok(json!({
+            "CiphertextBlob": blob(&ciphertext),
+            "KeyId": arn,
+            "KeyMaterialId": material.id(),
+        }))
+    }
+
+    fn decrypt(&self, request: &Request) -> Result<Value, ApiError> {
+        let text = request
+            .ciphertext_blob
+            .as_ref()
+            .ok_or_else(|| ApiError::missing("ciphertextBlob"))?;
+        let ciphertext = decode_blob("ciphertextBlob", text)?;
+        let invalid = || ApiError::new("InvalidCiphertextException", "");
+        let made_by = wrap::key_id_of(&ciphertext).ok_or_else(invalid)?;
+        let state = self.state();
+        let key = state.keys.get(&made_by).ok_or_else(invalid)?;
+        if let Some(expected) = &request.key_id
+            && self.find(&state, expected)?.id != key.id
+        {
+            return Err(ApiError::new(
+                "IncorrectKeyException",
+                "The key ID in the request does not identify a CMK that can perform this operation.",
+            ));
+        }
+        refuse_unusable(key)?;
+        refuse_dry_run(request)?;
+        let plaintext = key
+            .material
+            .unwrap(&ciphertext, context_of(request))
+            .ok_or_else(invalid)?;
+        Ok(json!({
+            "KeyId": key.arn,
+            "Plaintext": blob(&plaintext),
+            "EncryptionAlgorithm": "SYMMETRIC_DEFAULT",
+            "KeyMaterialId": key.material.id(),
+        }))
+    }
+
+    fn create(&self, request: &Request) -> Result<Value, ApiError> {
+        let symmetric = request
+            .key_spec
+            .as_deref()
+            .is_none_or(|spec| spec == "SYMMETRIC_DEFAULT")
+            && request
+                .key_usage
+                .as_deref()
+                .is_none_or(|usage| usage == "ENCRYPT_DECRYPT");
+        if !symmetric {
+            return Err(ApiError::new(
+                "UnsupportedOperationException",
+                "this stand-in makes symmetric keys only: KeySpec SYMMETRIC_DEFAULT, KeyUsage ENCRYPT_DECRYPT",
+            ));
+        }
+        let arn = self.create_key(request.description.clone().unwrap_or_default());
+        let state = self.state();
+        let key = self.find(&state, &arn)?;
+        Ok(json!({ "KeyMetadata": self.metadata(key) }))
+    }
+
+    /// Makes a key and returns its ARN.
+    pub(crate) fn create_key(&self, description: String) -> String {
+        let material = KeyMaterial::generate();
+        let id = material.key_id();
+        let arn = format!("arn:aws:kms:{}:{}:key/{id}", self.region, self.account);
+        let key = Key {
+            id: id.clone(),
+            arn: arn.clone(),
+            description,
+            created: self.clock.now_millis(),
+            state: KeyState::Enabled,
+            material: Arc::new(material),
+        };
+        self.state().keys.insert(id, key);
+        arn
+    }
+
+    fn describe(&self, request: &Request) -> Result<Value, ApiError> {
+        let state = self.state();
+        let key = self.find(&state, key_id(request)?)?;
+        Ok(json!({ "KeyMetadata": self.metadata(key) }))
+    }
+
+    fn list_keys(&self) -> Value {
+        let state = self.state();
+        let keys = state
+            .keys
+            .values()
+            .map(|key| json!({ "KeyId": key.id, "KeyArn": key.arn }));
+        json!({ "Keys": keys.collect::<Value>(), "Truncated": false })
+    }
+
+    fn list_aliases(&self) -> Value {
+        let state = self.state();
+        let aliases = state.aliases.iter().map(|(name, id)| {
+            json!({ "AliasName": name, "AliasArn": self.alias_arn(name), "TargetKeyId": id })
+        });
+        json!({ "Aliases": aliases.collect::<Value>(), "Truncated": false })
+    }
+
+    fn alias_to(&self, request: &Request, update: bool) -> Result<Value, ApiError> {
+        let name = request
+            .alias_name
+            .as_deref()
+            .ok_or_else(|| ApiError::missing("aliasName"))?;
+        let target = request
+            .target_key_id
+            .as_deref()
+            .ok_or_else(|| ApiError::missing("targetKeyId"))?;
+        self.set_alias(name, target, update)?;
+        Ok(Value::Null)
+    }
+
+    pub(crate) fn set_alias(&self, name: &str, target: &str, update: bool) -> Result<(), ApiError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-');
+        let valid = name.strip_prefix("alias/").is_some_and(|rest| {
+            !rest.is_empty() && !rest.starts_with("aws/") && rest.bytes().all(allowed)
+        });
+        if !valid || name.len() > 256 {
+            return Err(ApiError::new(
+                "InvalidAliasNameException",
+                format!(
+                    "Invalid alias name {name:?}: it is alias/ and then letters, digits, '/', '_' or '-'"
+                ),
+            ));
+        }
+        let mut state = self.state();
+        let id = self.find(&state, target)?.id.clone();
+        let known = state.aliases.contains_key(name);
+        if known && !update {
+            return Err(ApiError::new(
+                "AlreadyExistsException",
+                format!(
+                    "An alias with the name {} already exists",
+                    self.alias_arn(name)
+                ),
+            ));
+        }
+        if !known && update {
+            return Err(self.alias_not_found(name));
+        }
+        state.aliases.insert(name.to_owned(), id);
+        Ok(())
+    }
+
+    fn delete_alias(&self, request: &Request) -> Result<Value, ApiError> {
+        let name = request
+            .alias_name
+            .as_deref()
+            .ok_or_else(|| ApiError::missing("aliasName"))?;
+        let removed = self.state().aliases.remove(name);
+        removed
+            .map(|_| Value::Null)
+            .ok_or_else(|| self.alias_not_found(name))
+    }
+
+    fn set_state(&self, request: &Request, to: KeyState) -> Result<Value, ApiError> {
+        let mut state = self.state();
+        let id = self.find(&state, key_id(request)?)?.id.clone();
+        let key = state
+            .keys
+            .get_mut(&id)
+            .expect("it was found above, under the same lock");
+        refuse_pending_deletion(key)?;
+        key.state = to;
+        Ok(Value::Null)
+    }
+
+    fn schedule_deletion(&self, request: &Request) -> Result<Value, ApiError> {
+        let days = request
+            .pending_window_in_days
+            .unwrap_or(*DELETION_DAYS.end());
+        if !DELETION_DAYS.contains(&days) {
+            return Err(ApiError::validation(
+                "pendingWindowInDays",
+                "Member must have value from 7 to 30",
+            ));
+        }
+        let mut state = self.state();
+        let id = self.find(&state, key_id(request)?)?.id.clone();
+        let key = state
+            .keys
+            .get_mut(&id)
+            .expect("it was found above, under the same lock");
+        refuse_pending_deletion(key)?;
+        let until = self.clock.now_millis() + days * 86_400_000;
+        key.state = KeyState::PendingDeletion(until);
+        Ok(json!({
+            "KeyId": key.arn,
+            "KeyState": key.state.as_str(),
+            "DeletionDate": timestamp(until),
+            "PendingWindowInDays": days,
+        }))
+    }
+
+    fn cancel_deletion(&self, request: &Request) -> Result<Value, ApiError> {
+        let mut state = self.state();
+        let id = self.find(&state, key_id(request)?)?.id.clone();
+        let key = state
+            .keys
+            .get_mut(&id)
+            .expect("it was found above, under the same lock");
+        if !matches!(key.state, KeyState::PendingDeletion(_)) {
+            return Err(ApiError::new(
+                "KMSInvalidStateException",
+                format!("{} is not pending deletion.", key.arn),
+            ));
+        }
+        // The service leaves it disabled, too.
+        key.state = KeyState::Disabled;
+        Ok(json!({ "KeyId": key.arn }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The key a request names, with its material, if it may be used.
+    fn usable(&self, request: &Request) -> Result<(String, Arc<KeyMaterial>), ApiError> {
+        let state = self.state();
+        let key = self.find(&state, key_id(request)?)?;
+        refuse_unusable(key)?;
+        Ok((key.arn.clone(), Arc::clone(&key.material)))
+    }
+
+    /// By id, ARN, alias or alias ARN.
+    fn find<'s>(&self, state: &'s State, given: &str) -> Result<&'s Key, ApiError> {
+        let prefix = format!("arn:aws:kms:{}:{}:", self.region, self.account);
+        let local = given.strip_prefix(&prefix).unwrap_or(given);
+        let id = if local.starts_with("alias/") {
+            state
+                .aliases
+                .get(local)
+                .ok_or_else(|| self.alias_not_found(local))?
+                .as_str()
+        } else {
+            local.strip_prefix("key/").unwrap_or(local)
+        };
+        state.keys.get(id).ok_or_else(|| {
+            let arn = if given.starts_with("arn:") {
+                given.to_owned()
+            } else {
+                format!("{prefix}key/{given}")
+            };
+            ApiError::new("NotFoundException", format!("Key '{arn}' does not exist"))
+        })
+    }
+
+    fn alias_arn(&self, name: &str) -> String {
+        format!("arn:aws:kms:{}:{}:{name}", self.region, self.account)
+    }
+
+    fn alias_not_found(&self, name: &str) -> ApiError {
+        ApiError::new(
+            "NotFoundException",
+            format!("Alias {} is not found.", self.alias_arn(name)),
+        )
+    }
+
+    fn metadata(&self, key: &Key) -> Value {
+        let mut metadata = json!({
+            "AWSAccountId": self.account,
+            "KeyId": key.id,
+            "Arn": key.arn,
+            "CreationDate": timestamp(key.created),
+            "Enabled": key.state == KeyState::Enabled,
+            "Description": key.description,
+            "KeyUsage": "ENCRYPT_DECRYPT",
+            "KeyState": key.state.as_str(),
+            "Origin": "AWS_KMS",
+            "KeyManager": "CUSTOMER",
+            "CustomerMasterKeySpec": "SYMMETRIC_DEFAULT",
+            "KeySpec": "SYMMETRIC_DEFAULT",
+            "EncryptionAlgorithms": ["SYMMETRIC_DEFAULT"],
+            "MultiRegion": false,
+            "CurrentKeyMaterialId": key.material.id(),
+        });
+        if let KeyState::PendingDeletion(until) = key.state {
+            metadata["DeletionDate"] = timestamp(until);
+        }
+        metadata
+    }
+}
+
+fn key_id(request: &Request) -> Result<&str, ApiError> {
+    request
+        .key_id
+        .as_deref()
+        .ok_or_else(|| ApiError::missing("keyId"))
+}
+
+fn context_of(request: &Request) -> &BTreeMap<String, String> {
+    static EMPTY: BTreeMap<String, String> = BTreeMap::new();
+    request.encryption_context.as_ref().unwrap_or(&EMPTY)
+}
+
+fn refuse_unusable(key: &Key) -> Result<(), ApiError> {
+    if key.state == KeyState::Disabled {
+        return Err(ApiError::new(
+            "DisabledException",
+            format!("{} is disabled.", key.arn),
+        ));
+    }
+    refuse_pending_deletion(key)
+}
+
+fn refuse_pending_deletion(key: &Key) -> Result<(), ApiError> {
+    if let KeyState::PendingDeletion(_) = key.state {
+        return Err(ApiError::new(
+            "KMSInvalidStateException",
+            format!("{} is pending deletion.", key.arn),
+        ));
+    }
+    Ok(())
+}
+
+/// Asked after everything that could refuse the call: the answer says that it would have succeeded.
+fn refuse_dry_run(request: &Request) -> Result<(), ApiError> {
+    if request.dry_run == Some(true) {
+        return Err(ApiError::new(
+            "DryRunOperationException",
+            "The request would have succeeded, but the DryRun option is set.",
+        ));
+    }
+    Ok(())
+}
+
+fn blob(bytes: &[u8]) -> Value {
+    base64_simd::STANDARD.encode_to_string(bytes).into()
+}

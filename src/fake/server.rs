@@ -1,0 +1,447 @@
+//! The listener, and the way of one request: read → faults → signature → service → answer.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::http::request::Parts;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::clock::Clock;
+use super::counters::{Tally, add};
+use super::faults::{Cut, Injector, Plan, Spoil};
+use super::kinesis::Kinesis;
+use super::kms::Kms;
+use super::null::{NullAnswers, RecordCounter};
+use super::protocol::{ApiError, CONTENT_TYPE, Service, Target, expect_json};
+use super::sigv4::Verifier;
+use crate::shutdown::Shutdown;
+
+/// 10 MiB of records are 14 MB of base64; the rest is keys and JSON.
+const MOST_BODY: usize = 16 << 20;
+/// The default of 64 KiB makes one large body wait for many window updates.
+const HTTP2_WINDOW: u32 = 4 << 20;
+/// How long to wait when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) kinesis: Kinesis,
+    pub(crate) kms: Kms,
+    pub(crate) clock: Clock,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) injector: Injector,
+    /// Only in strict mode.
+    pub(crate) verifier: Option<Verifier>,
+    /// Only in null mode.
+    pub(crate) null: Option<NullAnswers>,
+    /// Added to every answer, in microseconds.
+    pub(crate) latency: AtomicU64,
+    pub(crate) http2: bool,
+}
+
+/// Accepts until told to stop, then drops every connection.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    stop: Shutdown,
+) {
+    let mut connections = JoinSet::new();
+    let mut stopped = pin!(stop.stopped());
+    loop {
+        tokio::select! {
+            () = &mut stopped => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    add(&shared.tally.connections, 1);
+                    connections.spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the stand-in cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    // Answers are small and complete: waiting for more of them gains nothing.
+    let _ = stream.set_nodelay(true);
+    let hangup = Arc::new(Hangup::default());
+    let socket = Socket {
+        stream,
+        hangup: Arc::clone(&hangup),
+    };
+    match tls {
+        None => speak(socket, shared, hangup).await,
+        // A client that does not like the certificate is its own affair.
+        Some(tls) => {
+            if let Ok(socket) = tls.accept(socket).await {
+                speak(socket, shared, hangup).await;
+            }
+        }
+    }
+}
+
+async fn speak<S>(socket: S, shared: Arc<Shared>, hangup: Arc<Hangup>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let shared = Arc::clone(&shared);
+        let hangup = Arc::clone(&hangup);
+        async move { Ok::<_, Infallible>(exchange(&shared, &hangup, request).await) }
+    });
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http2()
+        .initial_stream_window_size(HTTP2_WINDOW)
+        .initial_connection_window_size(HTTP2_WINDOW);
+    let http = if shared.http2 {
+        http
+    } else {
+        http.http1_only()
+    };
+    let connection = http.serve_connection(TokioIo::new(socket), service);
+    tokio::select! {
+        // How a client ends its connection is no concern of ours.
+        _ = connection => {}
+        () = hangup.asked.notified() => {}
+    }
+}
+
+async fn exchange(
+    shared: &Shared,
+    hangup: &Hangup,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let (parts, body) = request.into_parts();
+    let target = match Target::of(&parts.headers) {
+        Ok(target) => target,
+        Err(error) => return refusal(&error),
+    };
+    let mut plan = shared.injector.plan(target);
+    let read = read_body(shared, target, body).await;
+    shared.tally.call(target.service, target.operation);
+    add(&shared.tally.faulted_calls, usize::from(plan.strikes()));
+    if let Some(cut) = plan.before {
+        hangup.cut(cut).await;
+    }
+    let result = read.and_then(|body| answer(shared, &parts, target, &body, &mut plan));
+    let latency = Duration::from_micros(shared.latency.load(Ordering::Relaxed)) + plan.delay;
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    if let Some(cut) = plan.after {
+        hangup.cut(cut).await;
+    }
+    match result {
+        Ok(body) => respond(200, body, plan.answer),
+        Err(error) => refusal(&error),
+    }
+}
+
+/// What was read of a request.
+enum Read {
+    Whole(Bytes),
+    /// In null mode: how many records it held.
+    Counted(usize),
+}
+
+async fn read_body(shared: &Shared, target: Target<'_>, body: Incoming) -> Result<Read, ApiError> {
+    let counts = shared.null.is_some() && matches!(target.operation, "PutRecords" | "PutRecord");
+    if counts && shared.verifier.is_none() {
+        return count_body(shared, body).await.map(Read::Counted);
+    }
+    let collected = Limited::new(body, MOST_BODY)
+        .collect()
+        .await
+        .map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return ApiError::new(
+                    "RequestEntityTooLargeException",
+                    "The request is larger than 16 MiB.",
+                )
+                .with_status(413);
+            }
+            unreadable(&*error)
+        })?;
+    let bytes = collected.to_bytes();
+    add(&shared.tally.body_bytes, bytes.len());
+    Ok(Read::Whole(bytes))
+}
+
+async fn count_body(shared: &Shared, mut body: Incoming) -> Result<usize, ApiError> {
+    let mut counter = RecordCounter::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| unreadable(&error))?;
+        if let Some(piece) = frame.data_ref() {
+            length += piece.len();
+            counter.feed(piece);
+        }
+    }
+    add(&shared.tally.body_bytes, length);
+    Ok(counter.records())
+}
+
+fn unreadable(error: &dyn std::error::Error) -> ApiError {
+    ApiError::new(
+        "SerializationException",
+        format!("the body could not be read: {error}"),
+    )
+}
+
+fn answer(
+    shared: &Shared,
+    parts: &Parts,
+    target: Target<'_>,
+    read: &Read,
+    plan: &mut Plan,
+) -> Result<Bytes, ApiError> {
+    let body: &[u8] = match read {
+        Read::Whole(body) => body,
+        Read::Counted(_) => &[],
+    };
+    if let Some(verifier) = &shared.verifier {
+        let checked = verifier.check(parts, body, target.service, shared.clock.now());
+        add(
+            &shared.tally.refused_signatures,
+            usize::from(checked.is_err()),
+        );
+        checked?;
+    }
+    if let Some(error) = plan.error.take() {
+        return Err(error);
+    }
+    if let Some(null) = &shared.null
+        && matches!(target.operation, "PutRecords" | "PutRecord")
+    {
+        return Ok(answer_null(shared, null, target, read));
+    }
+    expect_json(&parts.headers)?;
+    match target.service {
+        Service::Kinesis => shared.kinesis.answer(target.operation, body, plan),
+        Service::Kms => shared.kms.answer(target.operation, body),
+    }
+    .map(Bytes::from)
+}
+
+fn answer_null(shared: &Shared, null: &NullAnswers, target: Target<'_>, read: &Read) -> Bytes {
+    let records = match read {
+        Read::Counted(records) => *records,
+        // Strict as well: the body had to be whole for its signature.
+        Read::Whole(body) => {
+            let mut counter = RecordCounter::new();
+            counter.feed(body);
+            counter.records()
+        }
+    };
+    add(&shared.tally.records_stored, records);
+    if target.operation == "PutRecord" {
+        null.put_record()
+    } else {
+        null.put_records(records)
+    }
+}
+
+fn refusal(error: &ApiError) -> Response<AnswerBody> {
+    let mut response = respond(error.status, error.to_body().into(), None);
+    // Some clients read the code from here.
+    if let Ok(code) = error.code.parse() {
+        response.headers_mut().insert("x-amzn-errortype", code);
+    }
+    response
+}
+
+fn respond(status: u16, body: Bytes, spoil: Option<Spoil>) -> Response<AnswerBody> {
+    let half = body.len() / 2;
+    let content_length = match spoil {
+        Some(Spoil::Malformed) => half,
+        _ => body.len(),
+    };
+    let body = match spoil {
+        None => AnswerBody::whole(body),
+        Some(Spoil::Malformed) => AnswerBody::whole(body.slice(..half)),
+        Some(Spoil::Truncated) => AnswerBody::broken_off(body.slice(..half)),
+    };
+    Response::builder()
+        .status(status)
+        .header("content-type", CONTENT_TYPE)
+        .header("content-length", content_length)
+        .header("x-amzn-requestid", request_id())
+        .body(body)
+        .unwrap_or_else(|_| Response::new(AnswerBody::whole(Bytes::new())))
+}
+
+fn request_id() -> String {
+    let n: u128 = rand::random();
+    let hex = format!("{n:032x}");
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+/// How a request asks for the end of its connection.
+#[derive(Debug, Default)]
+struct Hangup {
+    asked: Notify,
+    with_reset: AtomicBool,
+}
+
+impl Hangup {
+    /// Never returns: the client gives up, the connection is dropped, or the stand-in stops.
+    async fn cut(&self, cut: Cut) {
+        if cut == Cut::Reset {
+            self.with_reset.store(true, Ordering::Relaxed);
+            self.asked.notify_one();
+        }
+        std::future::pending().await
+    }
+}
+
+/// A TCP stream that ends with a reset where one was asked for, also below TLS.
+struct Socket {
+    stream: TcpStream,
+    hangup: Arc<Hangup>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.hangup.with_reset.load(Ordering::Relaxed) {
+            // SO_LINGER 0: close sends RST.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// An answer's body, which may break off before its announced length.
+struct AnswerBody {
+    data: Option<Bytes>,
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    End,
+    /// Once more round, so that what there is gets sent.
+    Flush,
+    BreakOff,
+}
+
+impl AnswerBody {
+    fn whole(data: Bytes) -> Self {
+        Self {
+            data: Some(data).filter(|data| !data.is_empty()),
+            then: Then::End,
+        }
+    }
+
+    fn broken_off(data: Bytes) -> Self {
+        Self {
+            data: Some(data),
+            then: Then::Flush,
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(data) = self.data.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        match self.then {
+            Then::End => Poll::Ready(None),
+            Then::Flush => {
+                self.then = Then::BreakOff;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Then::BreakOff => {
+                Poll::Ready(Some(Err(io::Error::other("broken off by a fault rule"))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.data.is_none() && self.then == Then::End
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.then {
+            Then::End => {
+                SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
+            }
+            _ => SizeHint::default(),
+        }
+    }
+}
