@@ -1,4 +1,43 @@
 //! Files that grow.
+//!
+//! One thread per source finds its files, watches them and reads them in turns, a block each. It promises:
+//!
+//! - every line of a file that matches is handed over once, and once more only after a restart, from where the
+//!   checkpoint says that everything before is settled;
+//! - a file that is renamed is read on to its end, and [`ROTATE_WAIT`] longer; the file that takes its name is
+//!   read from its beginning, after it. A file that was renamed while nobody looked is found by its identity
+//!   in its directory and finished first;
+//! - a file that shrinks, or has other bytes where reading has got to, is new content from its beginning;
+//! - a file that cannot be read stops no other.
+//!
+//! An unfinished last line waits for its newline; it becomes a record when its file has lost its name and is
+//! closed. Each file that matches is held open: the limit of open files must allow for it.
+
+mod discover;
+mod identity;
+mod reader;
+mod tailer;
+mod watch;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+pub use self::discover::{GlobError, Globs};
+use self::reader::{Ended, Outlet};
+use self::tailer::{Live, Tailer};
+use self::watch::Watch;
+use super::{Closed, Intake};
+use crate::checkpoint::Checkpoints;
+pub use crate::checkpoint::ledger::FileStatus;
+use crate::record::RecordKey;
+use crate::shutdown::Shutdown;
+
+/// A file that has lost its name is read for so long: its writer may not have noticed yet. As Fluent Bit's
+/// `Rotate_Wait`.
+pub const ROTATE_WAIT: Duration = Duration::from_secs(5);
 
 /// A `[[source]]` table of `type = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,4 +54,164 @@ pub struct Settings {
 pub enum StartPosition {
     Beginning,
     End,
+}
+
+/// A file source at work.
+#[derive(Debug)]
+pub struct Tail {
+    live: Live,
+    thread: thread::JoinHandle<Ended>,
+    ended: oneshot::Receiver<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TailError {
+    #[error(transparent)]
+    Glob(#[from] GlobError),
+    #[error(
+        "no thread can be started to read files: {0}; raise the limit of processes for this user"
+    )]
+    Thread(#[source] std::io::Error),
+}
+
+impl Tail {
+    /// Starts reading: into `intake`, each record with a clone of `key`, until `shutdown`. Needs a runtime.
+    pub fn spawn(
+        settings: &Settings,
+        checkpoints: Checkpoints,
+        intake: Intake,
+        key: RecordKey,
+        shutdown: Shutdown,
+    ) -> Result<Self, TailError> {
+        let globs = Globs::new(&settings.include, &settings.exclude)?;
+        let runtime = Handle::current();
+        let watch = Watch::new();
+        let waker = watch.waker();
+        let outlet = Outlet {
+            runtime: runtime.clone(),
+            intake,
+            key,
+            shutdown: shutdown.clone(),
+        };
+        let now = Instant::now();
+        let tailer = Tailer::new(settings, globs, checkpoints, outlet, watch, now);
+        let live = tailer.live();
+        let (on_end, ended) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("tail".to_owned())
+            .spawn(move || {
+                let _on_end = on_end;
+                tailer.run()
+            })
+            .map_err(TailError::Thread)?;
+        runtime.spawn(async move {
+            shutdown.stopped().await;
+            waker.wake();
+        });
+        Ok(Self {
+            live,
+            thread,
+            ended,
+        })
+    }
+
+    /// How far each file is that is open now, in the order of their paths.
+    pub fn status(&self) -> Vec<FileStatus> {
+        let live = self.live.lock().expect("no panic while held");
+        let mut status: Vec<FileStatus> = live.values().map(|ledger| ledger.status()).collect();
+        status.sort_by(|a, b| a.path.cmp(&b.path));
+        status
+    }
+
+    /// Waits until the thread has ended: after a shutdown, or because the pipeline is gone.
+    pub async fn finished(self) -> Result<(), Closed> {
+        // Dropped by the thread as its last deed, whichever way it ends.
+        let _ = self.ended.await;
+        match self.thread.join().expect("the tail thread does not panic") {
+            Ended::Stopped => Ok(()),
+            Ended::PipelineClosed => Err(Closed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::MemoryBudget;
+    use crate::shutdown;
+    use crate::source::Costs;
+    use std::fs::{self, OpenOptions};
+    use std::io::Write as _;
+    use tokio::sync::mpsc;
+
+    async fn line(chunks: &mut mpsc::Receiver<super::super::Chunk>) -> String {
+        let chunk = chunks.recv().await.unwrap();
+        String::from_utf8(chunk.records[0].data.to_vec()).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn thread_follows_files_until_it_is_told_to_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log/a.log");
+        fs::create_dir(dir.path().join("log")).unwrap();
+        let settings = Settings {
+            include: vec![dir.path().join("log/*.log").display().to_string()],
+            exclude: Vec::new(),
+            start_position: StartPosition::End,
+        };
+        let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
+        let (to, mut chunks) = mpsc::channel(4);
+        let costs = Costs { sealed_overhead: 0 };
+        let intake = Intake::new(to, MemoryBudget::new(1 << 26), costs);
+        let (stop, shutdown) = shutdown::channel();
+        let tail = Tail::spawn(&settings, checkpoints, intake, RecordKey::Any, shutdown).unwrap();
+
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&log)
+            .unwrap();
+        // Whether or not the first look has been taken by now, this file was empty in it.
+        file.write_all(b"").unwrap();
+        while tail.status().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        file.write_all(b"one\n").unwrap();
+        assert_eq!(line(&mut chunks).await, "one");
+        fs::rename(&log, dir.path().join("log/a.log.1")).unwrap();
+        file.write_all(b"two\n").unwrap();
+        assert_eq!(line(&mut chunks).await, "two");
+        fs::write(&log, "three\n").unwrap();
+        assert_eq!(line(&mut chunks).await, "three");
+        assert_eq!(tail.status().len(), 2);
+        stop.stop();
+        tail.finished().await.unwrap();
+        assert!(chunks.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn source_that_waits_for_room_stops_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "1\n".repeat(100_000)).unwrap();
+        let settings = Settings {
+            include: vec![dir.path().join("a").display().to_string()],
+            exclude: Vec::new(),
+            start_position: StartPosition::Beginning,
+        };
+        let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
+        let (to, mut chunks) = mpsc::channel(4);
+        let costs = Costs { sealed_overhead: 0 };
+        let budget = MemoryBudget::new(4096);
+        let intake = Intake::new(to, budget.clone(), costs);
+        let (stop, shutdown) = shutdown::channel();
+        let tail = Tail::spawn(&settings, checkpoints, intake, RecordKey::Any, shutdown).unwrap();
+        let first = chunks.recv().await.unwrap();
+        assert_eq!(budget.in_use(), budget.limit(), "and it waits for more");
+        stop.stop();
+        tail.finished().await.unwrap();
+        assert!(chunks.recv().await.is_none());
+        drop(first);
+        assert_eq!(budget.in_use(), 0);
+    }
 }

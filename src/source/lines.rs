@@ -1,0 +1,139 @@
+//! Lines become a [`Chunk`], with one ticket each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::frame::{Framer, Line};
+use super::{Accepted, Chunk, Closed, Intake};
+use crate::delivery::{MemoryPermit, SpanSettled, Ticket};
+use crate::record::RecordKey;
+
+/// Lines in a chunk at most: bounds what a read of nothing but newlines can cost.
+pub(super) const MAX_LINES: usize = 1024;
+
+/// When the records of a chunk were read, and how long that took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read {
+    pub(super) born: Instant,
+    pub(super) took: Duration,
+}
+
+/// The next lines that `framer` has, up to [`MAX_LINES`].
+pub(super) fn next_lines(framer: &mut Framer) -> Vec<Line> {
+    std::iter::from_fn(|| framer.next_line())
+        .take(MAX_LINES)
+        .collect()
+}
+
+/// The worst that `bytes` read can become in one chunk: its records. An empty line is a byte, its newline.
+pub(super) fn worst_records(bytes: usize) -> usize {
+    bytes.clamp(1, MAX_LINES)
+}
+
+/// At least one line, as a chunk whose span is `id` of `source`. What `permit` has too much is given back.
+pub(super) fn chunk(
+    lines: Vec<Line>,
+    key: &RecordKey,
+    intake: &Intake,
+    mut permit: MemoryPermit,
+    (source, id): (Arc<dyn SpanSettled>, u64),
+    read: Read,
+) -> Chunk {
+    let bytes = lines.iter().map(|line| line.bytes.len()).sum();
+    intake.give_back(&mut permit, lines.len(), bytes);
+    let count = u32::try_from(lines.len()).expect("a chunk has at most MAX_LINES lines");
+    let mut rest = Some(Ticket::for_span(count, read.born, permit, source, id));
+    let mut take_ticket = || match rest.as_mut() {
+        Some(ticket) if ticket.records() > 1 => ticket.take_one(),
+        _ => rest.take().expect("the ticket is for as many as there are"),
+    };
+    let records = lines
+        .into_iter()
+        .map(|line| Accepted {
+            data: line.bytes,
+            key: key.clone(),
+            ticket: take_ticket(),
+        })
+        .collect();
+    Chunk {
+        records,
+        read_took: read.took,
+    }
+}
+
+/// A stream of bytes that cannot be read again, on its way into a pipeline.
+///
+/// Until a spool stands behind it, what was read and is not yet stored is lost when the process is killed.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) framer: Framer,
+    intake: Intake,
+    key: RecordKey,
+}
+
+/// Nothing to note: there is no place to go on from.
+struct Unrepeatable;
+
+impl SpanSettled for Unrepeatable {
+    fn settled(&self, _: u64) {}
+}
+
+impl Feed {
+    pub(super) fn new(intake: Intake, key: RecordKey) -> Self {
+        Self {
+            framer: Framer::new(0, super::frame::MAX_LINE),
+            intake,
+            key,
+        }
+    }
+
+    /// Room for `more` bytes and what is held already. Cancel safe.
+    pub(super) async fn reserve(&self, more: usize) -> MemoryPermit {
+        let bytes = self.framer.pending().len() + more;
+        self.intake.reserve(worst_records(bytes), bytes).await
+    }
+
+    /// Sends all whole lines. `permit` covers the first chunk; waits for room for others. Not cancel safe.
+    pub(super) async fn send_lines(
+        &mut self,
+        permit: MemoryPermit,
+        born: Instant,
+    ) -> Result<(), Closed> {
+        let mut permit = Some(permit);
+        loop {
+            let lines = next_lines(&mut self.framer);
+            let took = born.elapsed();
+            if lines.is_empty() {
+                return Ok(());
+            }
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None => {
+                    let bytes = lines.iter().map(|line| line.bytes.len()).sum();
+                    self.intake.reserve(lines.len(), bytes).await
+                }
+            };
+            self.send(lines, permit, Read { born, took }).await?;
+        }
+    }
+
+    /// Sends a last line without its newline, if there is one. Not cancel safe.
+    pub(super) async fn finish(&mut self) -> Result<(), Closed> {
+        let born = Instant::now();
+        let permit = self.reserve(0).await;
+        let lines: Vec<Line> = self.framer.finish().into_iter().collect();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let took = born.elapsed();
+        self.send(lines, permit, Read { born, took }).await
+    }
+
+    async fn send(&self, lines: Vec<Line>, permit: MemoryPermit, read: Read) -> Result<(), Closed> {
+        let span = (Arc::new(Unrepeatable) as Arc<dyn SpanSettled>, 0);
+        let chunk = chunk(lines, &self.key, &self.intake, permit, span, read);
+        self.intake.send(chunk).await
+    }
+}

@@ -1,0 +1,325 @@
+//! One open file, from where it was left to its end.
+//!
+//! A turn reads one block and hands its lines over as chunks, each a span of the file's ledger. Memory is
+//! reserved before the block is read, so a file that is faster than the stream waits here.
+//!
+//! The reader holds its file open, so a rename or a deletion does not stop it. Content that is not the one it
+//! was reading (a file shorter than what was read, or with other bytes before that place) is read from its
+//! beginning, with a ledger of its own: answers for the old content do not move it.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::identity::{FileId, Head, Tail};
+use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
+use crate::checkpoint::{Checkpoints, Fingerprint};
+use crate::delivery::{MemoryPermit, SpanSettled};
+use crate::record::RecordKey;
+use crate::shutdown::Shutdown;
+use crate::source::frame::{Framer, Line, MAX_LINE};
+use crate::source::lines::{self, MAX_LINES, Read};
+use crate::source::{Chunk, Intake};
+
+/// Read per turn. Large enough that system calls do not show beside splitting (bench `frame`), small enough
+/// to stay in a core's cache and to let other files have their turn.
+pub(super) const BLOCK: usize = 256 * 1024;
+
+/// Where a source's chunks go, from a thread that may block.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub(super) runtime: Handle,
+    pub(super) intake: Intake,
+    pub(super) key: RecordKey,
+    pub(super) shutdown: Shutdown,
+}
+
+/// No more chunks are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Stopped,
+    PipelineClosed,
+}
+
+#[derive(Debug)]
+pub(super) enum TurnError {
+    Read(io::Error),
+    Ended(Ended),
+}
+
+/// What a turn found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing behind what was read.
+    CaughtUp,
+    /// A block was read; there may be more.
+    Read,
+    /// Other content than before: it starts over.
+    StartedOver,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Reader {
+    file: File,
+    id: FileId,
+    path: PathBuf,
+    head: Head,
+    /// Before `framer.at()`.
+    tail: Tail,
+    framer: Framer,
+    /// Where a restart would go on if all that was handed over were settled.
+    place: Place,
+    ledger: Arc<FileLedger>,
+    /// Another process had the time to change what was read before.
+    caught_up: bool,
+}
+
+impl Reader {
+    /// Reads `file` from `offset`, the beginning of a line.
+    pub(super) fn new(
+        path: PathBuf,
+        file: File,
+        offset: u64,
+        checkpoints: &Checkpoints,
+    ) -> io::Result<Self> {
+        let meta = file.metadata()?;
+        let (id, head) = (FileId::of(&meta), Head::read(&file)?);
+        (&file).seek(SeekFrom::Start(offset))?;
+        let tail = Tail::read(&file, offset)?;
+        let place = Place {
+            offset,
+            tail: tail.hash(),
+        };
+        let tracked = tracked(&path, id, head.fingerprint(), meta.len());
+        Ok(Self {
+            ledger: checkpoints.track(tracked, place),
+            framer: Framer::new(offset, MAX_LINE),
+            file,
+            id,
+            path,
+            head,
+            tail,
+            place,
+            caught_up: false,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn ledger(&self) -> &Arc<FileLedger> {
+        &self.ledger
+    }
+
+    /// The same file under another name.
+    pub(super) fn renamed(&mut self, path: PathBuf) {
+        self.path = path;
+        self.describe();
+    }
+
+    /// Reads and sends one block. Blocks the thread while there is no room.
+    pub(super) fn turn(
+        &mut self,
+        outlet: &Outlet,
+        checkpoints: &Checkpoints,
+    ) -> Result<Turn, TurnError> {
+        let size = self.file.metadata()?.len();
+        let read_to = self.framer.read_offset();
+        if size < read_to || (self.caught_up && size > read_to && !self.is_as_it_was()?) {
+            self.start_over(outlet, checkpoints)?;
+            return Ok(Turn::StartedOver);
+        }
+        self.ledger.seen(size, read_to);
+        let room = usize::try_from(size - read_to).map_or(BLOCK, |available| available.min(BLOCK));
+        if room == 0 {
+            self.caught_up = true;
+            return Ok(Turn::CaughtUp);
+        }
+        let held = self.framer.pending().len() + room;
+        let permit = outlet.reserve(lines::worst_records(held), held)?;
+        let born = Instant::now();
+        let read = self.read(room)?;
+        self.send_lines(outlet, permit, born)?;
+        self.ledger.seen(size, self.framer.read_offset());
+        self.caught_up = read == 0;
+        Ok(if read == 0 {
+            Turn::CaughtUp
+        } else {
+            Turn::Read
+        })
+    }
+
+    /// No newline will come: sends what is left as a line, and has the checkpoint forget the file once all of
+    /// it is settled.
+    pub(super) fn close(&mut self, outlet: &Outlet) -> Result<(), Ended> {
+        self.send_rest(outlet)?;
+        self.ledger.close();
+        Ok(())
+    }
+
+    fn read(&mut self, room: usize) -> io::Result<usize> {
+        let offset = self.framer.read_offset();
+        let mut block = (&self.file).take(room as u64);
+        let outcome = self.framer.fill(room, |held| block.read_to_end(held));
+        // Also what was read before an error counts.
+        let pending = self.framer.pending();
+        let read = (self.framer.read_offset() - offset) as usize;
+        if self.head.grow(offset, &pending[pending.len() - read..]) {
+            self.describe();
+        }
+        outcome.map(|_| read)
+    }
+
+    fn send_lines(
+        &mut self,
+        outlet: &Outlet,
+        permit: MemoryPermit,
+        born: Instant,
+    ) -> Result<(), Ended> {
+        let (mut permit, mut began) = (Some(permit), born);
+        loop {
+            let (at, held) = (self.framer.at(), self.framer.pending().clone());
+            let lines = lines::next_lines(&mut self.framer);
+            if lines.is_empty() {
+                return Ok(());
+            }
+            let is_last = lines.len() < MAX_LINES;
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None => outlet.reserve(lines.len(), held.len())?,
+            };
+            let took = began.elapsed();
+            self.pass(at, &held);
+            self.send(lines, outlet, permit, Read { born, took })?;
+            if is_last {
+                return Ok(());
+            }
+            began = Instant::now();
+        }
+    }
+
+    fn send_rest(&mut self, outlet: &Outlet) -> Result<(), Ended> {
+        let (at, held) = (self.framer.at(), self.framer.pending().clone());
+        let Some(line) = self.framer.finish() else {
+            return Ok(());
+        };
+        let permit = outlet.reserve(1, held.len())?;
+        let read = Read {
+            born: Instant::now(),
+            took: std::time::Duration::ZERO,
+        };
+        self.pass(at, &held);
+        self.send(vec![line], outlet, permit, read)
+    }
+
+    fn send(
+        &self,
+        lines: Vec<Line>,
+        outlet: &Outlet,
+        permit: MemoryPermit,
+        read: Read,
+    ) -> Result<(), Ended> {
+        let source = Arc::clone(&self.ledger) as Arc<dyn SpanSettled>;
+        let span = (source, self.ledger.open(self.place));
+        let (key, intake) = (&outlet.key, &outlet.intake);
+        outlet.send(lines::chunk(lines, key, intake, permit, span, read))
+    }
+
+    /// The framer has moved on from `at`, where it held `held`.
+    fn pass(&mut self, at: u64, held: &Bytes) {
+        let upto = |offset: u64| offset.saturating_sub(at) as usize;
+        let (boundary, passed) = (upto(self.framer.boundary()), upto(self.framer.at()));
+        if boundary > 0 {
+            self.tail.pass(&held[..boundary]);
+            self.place = Place {
+                offset: self.framer.boundary(),
+                tail: self.tail.hash(),
+            };
+        }
+        // Pieces of a long line, which a restart reads again: the place stays before them.
+        self.tail.pass(&held[boundary..passed]);
+    }
+
+    fn is_as_it_was(&self) -> io::Result<bool> {
+        let (at, pending) = (self.framer.at(), self.framer.pending());
+        self.tail.still_precedes(&self.file, at, pending)
+    }
+
+    fn start_over(&mut self, outlet: &Outlet, checkpoints: &Checkpoints) -> Result<(), TurnError> {
+        tracing::info!(
+            path = %self.path.display(), read = self.framer.read_offset(),
+            "file has other content now; reading it from its beginning"
+        );
+        // Its newline went with the old content; a line cut short is better than none.
+        self.send_rest(outlet)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.head = Head::none();
+        self.tail = Tail::default();
+        self.framer = Framer::new(0, MAX_LINE);
+        self.place = Place {
+            offset: 0,
+            tail: self.tail.hash(),
+        };
+        let tracked = tracked(&self.path, self.id, self.head.fingerprint(), 0);
+        self.ledger = checkpoints.track(tracked, self.place);
+        self.caught_up = false;
+        Ok(())
+    }
+
+    fn describe(&self) {
+        self.ledger.describe(&self.path, self.head.fingerprint());
+    }
+}
+
+fn tracked(path: &Path, id: FileId, fingerprint: Fingerprint, size: u64) -> TrackedFile {
+    TrackedFile {
+        path: path.to_owned(),
+        device: id.device,
+        inode: id.inode,
+        fingerprint,
+        size_seen: size,
+    }
+}
+
+impl Outlet {
+    /// Waits for room, or for the end.
+    fn reserve(&self, records: usize, bytes: usize) -> Result<MemoryPermit, Ended> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.shutdown.stopped() => Err(Ended::Stopped),
+                permit = self.intake.reserve(records, bytes) => Ok(permit),
+            }
+        })
+    }
+
+    /// A chunk that is not taken before the end is dropped, and its span with it: it is read again.
+    fn send(&self, chunk: Chunk) -> Result<(), Ended> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                sent = self.intake.send(chunk) => sent.map_err(|_| Ended::PipelineClosed),
+                () = self.shutdown.stopped() => Err(Ended::Stopped),
+            }
+        })
+    }
+}
+
+impl From<io::Error> for TurnError {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl From<Ended> for TurnError {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended)
+    }
+}

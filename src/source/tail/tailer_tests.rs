@@ -1,0 +1,594 @@
+//! Real files, a clock of our own, and a pipeline that settles when it is told to.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::delivery::{Delivery, MemoryBudget, Ticket};
+use crate::record::RecordKey;
+use crate::shutdown::{self, Stop};
+use crate::source::{Chunk, Costs, Intake};
+
+struct Rig {
+    dir: TempDir,
+    include: Vec<String>,
+    start_position: StartPosition,
+    runtime: Runtime,
+    now: Instant,
+    run: Option<Run>,
+    /// Read, not settled.
+    held: Vec<Ticket>,
+}
+
+/// From a start of the agent to its end.
+struct Run {
+    tailer: Tailer,
+    chunks: mpsc::Receiver<Chunk>,
+    checkpoints: Checkpoints,
+    budget: MemoryBudget,
+    stop: Stop,
+}
+
+impl Rig {
+    fn new(include: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("log")).unwrap();
+        let log = dir.path().join("log").display().to_string();
+        Self {
+            include: include.iter().map(|g| format!("{log}/{g}")).collect(),
+            start_position: StartPosition::Beginning,
+            runtime: Runtime::new().unwrap(),
+            now: Instant::now(),
+            run: None,
+            held: Vec::new(),
+            dir,
+        }
+    }
+
+    fn started(include: &[&str]) -> Self {
+        let mut rig = Self::new(include);
+        rig.start();
+        rig
+    }
+
+    fn start(&mut self) {
+        let settings = Settings {
+            include: self.include.clone(),
+            exclude: Vec::new(),
+            start_position: self.start_position,
+        };
+        let checkpoints = Checkpoints::open(&self.dir.path().join("state")).unwrap();
+        let globs = Globs::new(&settings.include, &[]).unwrap();
+        let (to, chunks) = mpsc::channel(10_000);
+        let budget = MemoryBudget::new(1 << 30);
+        let (stop, shutdown) = shutdown::channel();
+        let costs = Costs {
+            sealed_overhead: 100,
+        };
+        let outlet = Outlet {
+            runtime: self.runtime.handle().clone(),
+            intake: Intake::new(to, budget.clone(), costs),
+            key: RecordKey::Any,
+            shutdown,
+        };
+        let (ours, watch) = (checkpoints.clone(), Watch::polling());
+        self.run = Some(Run {
+            tailer: Tailer::new(&settings, globs, ours, outlet, watch, self.now),
+            chunks,
+            checkpoints,
+            budget,
+            stop,
+        });
+    }
+
+    /// Ends the agent, with all that is settled saved and all else abandoned.
+    fn stop(&mut self) {
+        self.run().checkpoints.save_if_moved().unwrap();
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        self.run = None;
+        self.held.clear();
+    }
+
+    fn run(&mut self) -> &mut Run {
+        self.run.as_mut().expect("started")
+    }
+
+    /// Ten seconds later: whatever is there is found, and read to its end. The lines read, not yet settled.
+    fn read(&mut self) -> Vec<String> {
+        self.now += Duration::from_secs(10);
+        let now = self.now;
+        let run = self.run.as_mut().expect("started");
+        while run.tailer.poll_once(now).unwrap() {}
+        // As somebody does every second.
+        run.checkpoints.save_if_moved().unwrap();
+        let mut lines = Vec::new();
+        while let Ok(chunk) = run.chunks.try_recv() {
+            for record in chunk.records {
+                lines.push(String::from_utf8(record.data.to_vec()).unwrap());
+                self.held.push(record.ticket);
+            }
+        }
+        lines
+    }
+
+    fn settle(&mut self) {
+        self.held
+            .drain(..)
+            .for_each(|ticket| ticket.settle(&STORED()));
+    }
+
+    /// Reads, and everything is stored at once.
+    fn deliver(&mut self) -> Vec<String> {
+        let lines = self.read();
+        self.settle();
+        lines
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("log").join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.path(name))
+            .unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.path(from), self.path(to)).unwrap();
+    }
+
+    fn status(&mut self) -> Vec<(String, u64, u64)> {
+        let live = self.run().tailer.live();
+        let live = live.lock().unwrap();
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let mut status: Vec<_> = (live.values().map(|ledger| ledger.status()))
+            .map(|s| (name(s.path), s.read, s.settled))
+            .collect();
+        status.sort();
+        status
+    }
+}
+
+const STORED: fn() -> Delivery = || Delivery::Stored {
+    shard: "shardId-000000000000".into(),
+    sequence: "1".into(),
+    attempts: 1,
+};
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn lines_come_as_they_are_appended_and_a_partial_one_waits() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "one\ntw");
+    assert_eq!(rig.deliver(), ["one"]);
+    assert_eq!(rig.deliver(), NOTHING);
+    rig.append("a.log", "o\n\nthree\n");
+    assert_eq!(rig.deliver(), ["two", "", "three"]);
+    assert_eq!(rig.status(), [("a.log".to_owned(), 15, 15)]);
+    assert_eq!(rig.run().budget.in_use(), 0);
+}
+
+#[test]
+fn restart_goes_on_after_what_was_settled() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "one\n");
+    rig.deliver();
+    rig.append("a.log", "two\nthr");
+    assert_eq!(rig.read(), ["two"]);
+    rig.stop();
+    rig.append("a.log", "ee\n");
+    rig.start();
+    assert_eq!(rig.deliver(), ["two", "three"]);
+    rig.stop();
+    rig.start();
+    assert_eq!(rig.deliver(), NOTHING);
+}
+
+#[test]
+fn partial_line_is_not_sent_at_shutdown() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "one\ntw");
+    rig.deliver();
+    rig.run().stop.stop();
+    rig.append("a.log", "o\n");
+    let now = rig.now + Duration::from_secs(10);
+    assert_eq!(rig.run().tailer.poll_once(now), Err(Ended::Stopped));
+    assert!(rig.run().chunks.try_recv().is_err());
+    rig.stop();
+    rig.start();
+    assert_eq!(rig.deliver(), ["two"]);
+}
+
+#[test]
+fn pipeline_that_is_gone_ends_the_source() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "one\n");
+    rig.run().chunks.close();
+    let now = rig.now;
+    assert_eq!(rig.run().tailer.poll_once(now), Err(Ended::PipelineClosed));
+}
+
+#[test]
+fn start_at_the_end_is_for_files_that_were_there_before_the_first_start() {
+    let mut rig = Rig::new(&["*.log"]);
+    rig.start_position = StartPosition::End;
+    rig.append("old.log", "long ago\nhalf ");
+    rig.start();
+    assert_eq!(rig.deliver(), NOTHING);
+    rig.append("old.log", "a line\n");
+    rig.append("new.log", "hello\n");
+    assert_eq!(rig.deliver(), ["hello", "half a line"]);
+    rig.stop();
+
+    rig.append("while-down.log", "also new\n");
+    rig.start();
+    assert_eq!(rig.deliver(), ["also new"]);
+    rig.stop();
+
+    rig.include.push(rig.path("other/*").display().to_string());
+    fs::create_dir(rig.path("other")).unwrap();
+    rig.append("other/a", "before its glob was configured\n");
+    rig.start();
+    assert_eq!(rig.deliver(), NOTHING);
+}
+
+#[test]
+fn file_that_started_at_its_end_is_remembered_before_anything_of_it_is_read() {
+    let mut rig = Rig::new(&["*.log"]);
+    rig.start_position = StartPosition::End;
+    rig.append("old.log", "long ago\n");
+    rig.start();
+    rig.read();
+    rig.kill();
+    rig.append("old.log", "while down\n");
+    rig.start();
+    assert_eq!(rig.deliver(), ["while down"]);
+}
+
+#[test]
+fn renamed_file_is_read_to_its_end_and_then_its_successor() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "1\n");
+    rig.deliver();
+    rig.append("a.log", "2\n");
+    rig.rename("a.log", "a.log.1");
+    rig.append("a.log.1", "3, by a writer that has not noticed\n");
+    rig.append("a.log", "4\n");
+    assert_eq!(
+        rig.deliver(),
+        ["2", "3, by a writer that has not noticed", "4"]
+    );
+    assert_eq!(rig.status().len(), 2, "the old one is kept for a while");
+    rig.append("a.log.1", "5, no newline");
+    assert_eq!(rig.deliver(), ["5, no newline"], "it is closed");
+    assert_eq!(rig.status(), [("a.log".to_owned(), 2, 2)]);
+    assert_eq!(rig.run().checkpoints.unclaimed().len(), 0);
+}
+
+#[test]
+fn renamed_file_that_still_matches_stays_one_file() {
+    let mut rig = Rig::started(&["a.log*"]);
+    rig.append("a.log", "1\n");
+    rig.deliver();
+    rig.rename("a.log", "a.log.1");
+    rig.append("a.log", "2\n");
+    assert_eq!(rig.deliver(), ["2"]);
+    rig.append("a.log.1", "3\n");
+    assert_eq!(rig.deliver(), ["3"]);
+    rig.stop();
+    rig.rename("a.log.1", "a.log.2");
+    rig.rename("a.log", "a.log.1");
+    rig.append("a.log.1", "4\n");
+    rig.start();
+    assert_eq!(rig.deliver(), ["4"]);
+}
+
+#[test]
+fn file_rotated_while_down_is_found_and_finished_first() {
+    let mut rig = Rig::started(&["z.log"]);
+    rig.append("z.log", "1\n");
+    rig.deliver();
+    rig.stop();
+    rig.append("z.log", "2\n");
+    rig.rename("z.log", "z.log.1");
+    rig.append("z.log", "3\n");
+    rig.append("z.log.0", "a stranger\n");
+    rig.start();
+    assert_eq!(rig.deliver(), ["2", "3"]);
+    assert_eq!(rig.deliver(), NOTHING);
+    rig.stop();
+    rig.start();
+    assert_eq!(rig.deliver(), NOTHING);
+}
+
+#[test]
+fn deleted_file_is_read_to_its_end() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "1\n");
+    rig.deliver();
+    rig.append("a.log", "2\n3");
+    fs::remove_file(rig.path("a.log")).unwrap();
+    assert_eq!(rig.deliver(), ["2"]);
+    assert_eq!(rig.deliver(), ["3"]);
+    assert!(rig.status().is_empty());
+    rig.append("a.log", "4\n");
+    assert_eq!(rig.deliver(), ["4"]);
+}
+
+#[test]
+fn truncated_file_starts_over_and_old_answers_do_not_move_it() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "1\n2\nhalf");
+    assert_eq!(rig.read(), ["1", "2"]);
+    fs::write(rig.path("a.log"), "").unwrap();
+    assert_eq!(rig.read(), ["half"]);
+    rig.append("a.log", "3\n");
+    assert_eq!(rig.read(), ["3"]);
+    let newest = rig.held.pop().unwrap();
+    rig.settle();
+    assert_eq!(rig.status(), [("a.log".to_owned(), 2, 0)]);
+    newest.settle(&STORED());
+    assert_eq!(rig.status(), [("a.log".to_owned(), 2, 2)]);
+}
+
+#[test]
+fn file_refilled_beyond_its_old_size_starts_over() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "old 1\nold 2\n");
+    rig.deliver();
+    fs::write(rig.path("a.log"), "new 1\nnew 2\nnew 3\n").unwrap();
+    assert_eq!(rig.deliver(), ["new 1", "new 2", "new 3"]);
+    rig.stop();
+    fs::write(rig.path("a.log"), "newer\n".repeat(10)).unwrap();
+    rig.start();
+    assert_eq!(rig.deliver(), vec!["newer"; 10]);
+}
+
+#[test]
+fn file_and_directory_that_appear_later_are_found_by_a_glob_with_two_stars() {
+    let mut rig = Rig::started(&["**/*.log"]);
+    assert_eq!(rig.deliver(), NOTHING);
+    fs::create_dir_all(rig.path("deep/er")).unwrap();
+    rig.append("deep/er/a.log", "1\n");
+    rig.append("deep/er/a.txt", "no\n");
+    assert_eq!(rig.deliver(), ["1"]);
+}
+
+#[test]
+fn link_and_its_file_are_one_and_a_link_set_anew_is_a_rotation() {
+    let mut rig = Rig::started(&["*"]);
+    rig.append("monday", "1\n");
+    symlink(rig.path("monday"), rig.path("current")).unwrap();
+    assert_eq!(rig.deliver(), ["1"]);
+    rig.append("tuesday", "3\n");
+    rig.append("monday", "2\n");
+    fs::remove_file(rig.path("current")).unwrap();
+    symlink(rig.path("tuesday"), rig.path("current")).unwrap();
+    let mut lines = rig.deliver();
+    lines.sort();
+    assert_eq!(lines, ["2", "3"]);
+    assert_eq!(rig.deliver(), NOTHING);
+}
+
+#[test]
+fn unreadable_file_stops_no_other_and_is_read_once_it_may_be() {
+    let mut rig = Rig::started(&["*"]);
+    rig.append("a", "1\n");
+    rig.append("b", "2\n");
+    let mode = |mode| fs::set_permissions(rig.path("a"), fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o000);
+    // To root nothing is unreadable.
+    let is_root = File::open(rig.path("a")).is_ok();
+    if is_root {
+        mode(0o644);
+        assert_eq!(rig.deliver(), ["1", "2"]);
+        return;
+    }
+    assert_eq!(rig.deliver(), ["2"]);
+    assert!(rig.run().tailer.refused.len() == 1);
+    fs::set_permissions(rig.path("a"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(rig.deliver(), ["1"]);
+    assert!(rig.run().tailer.refused.is_empty());
+}
+
+#[test]
+fn large_file_does_not_keep_a_small_one_waiting() {
+    let mut rig = Rig::started(&["*"]);
+    let line = "x".repeat(99) + "\n";
+    rig.append("a-large", &line.repeat(30_000));
+    rig.append("b-small", "small\n");
+    rig.now += Duration::from_secs(10);
+    let now = rig.now;
+    assert_eq!(rig.run().tailer.poll_once(now), Ok(true));
+    let mut sizes = Vec::new();
+    while let Ok(chunk) = rig.run().chunks.try_recv() {
+        sizes.push(chunk.records.len());
+    }
+    assert_eq!(sizes, [1024, 1024, 573, 1], "one block of the large one");
+}
+
+#[test]
+fn block_of_empty_lines_becomes_chunks_of_bounded_size() {
+    let mut rig = Rig::started(&["a"]);
+    rig.append("a", &"\n".repeat(300_000));
+    rig.now += Duration::from_secs(10);
+    let now = rig.now;
+    while rig.run().tailer.poll_once(now).unwrap() {}
+    let mut count = 0;
+    while let Ok(chunk) = rig.run().chunks.try_recv() {
+        assert!(chunk.records.len() <= 1024);
+        count += chunk.records.len();
+        let tickets = chunk.records.into_iter().map(|record| record.ticket);
+        rig.held.extend(tickets);
+    }
+    assert_eq!(count, 300_000);
+    rig.settle();
+    assert_eq!(rig.status(), [("a".to_owned(), 300_000, 300_000)]);
+}
+
+/// What may happen to a log, and to who reads it.
+#[derive(Debug, Clone)]
+enum Step {
+    Append(u8),
+    /// Bytes that become a line with whatever is appended next.
+    AppendPart,
+    Rotate,
+    Read,
+    Settle,
+    Restart,
+    Kill,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1u8..40).prop_map(Step::Append),
+        2 => Just(Step::AppendPart),
+        2 => Just(Step::Rotate),
+        4 => Just(Step::Read),
+        3 => Just(Step::Settle),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Kill),
+    ]
+}
+
+/// Plays `steps`; with `matching`, rotated files match the glob still. Returns how often each line came, and
+/// whether there was a moment when lines were read and abandoned.
+fn play(steps: &[Step], matching: bool) -> (BTreeMap<String, u32>, u32, bool) {
+    let mut rig = Rig::started(&[if matching { "a.log*" } else { "a.log" }]);
+    let (mut seen, mut abandoned, mut next, mut rotations) = (BTreeMap::new(), false, 0, 0);
+    let (mut has_part, mut is_known) = (false, false);
+    let mut note = |lines: Vec<String>| {
+        for line in lines {
+            let line = line.trim_start_matches('p').to_owned();
+            *seen.entry(line).or_insert(0u32) += 1;
+        }
+    };
+    rig.read();
+    for step in steps {
+        match step {
+            Step::Append(lines) => {
+                for _ in 0..*lines {
+                    rig.append("a.log", &format!("{next}\n"));
+                    next += 1;
+                }
+                has_part = false;
+            }
+            Step::AppendPart => {
+                rig.append("a.log", "p");
+                has_part = true;
+            }
+            // Without a glob that matches it, a file is only known once it has been seen.
+            Step::Rotate if !rig.path("a.log").exists() || (!matching && !is_known) => {}
+            Step::Rotate => {
+                // The line it ends with is another story: it becomes a record, or waits for ever.
+                if has_part {
+                    rig.append("a.log", &format!("{next}\n"));
+                    next += 1;
+                    has_part = false;
+                }
+                rig.rename("a.log", &format!("a.log.{rotations}"));
+                rotations += 1;
+                is_known = false;
+            }
+            Step::Read => {
+                note(rig.read());
+                is_known = rig.path("a.log").exists();
+            }
+            Step::Settle => rig.settle(),
+            Step::Restart | Step::Kill => {
+                abandoned |= !rig.held.is_empty() || matches!(step, Step::Kill);
+                match step {
+                    Step::Restart => rig.stop(),
+                    _ => rig.kill(),
+                }
+                rig.start();
+                note(rig.read());
+                is_known = rig.path("a.log").exists();
+            }
+        }
+    }
+    rig.append("a.log", &format!("{next}\n"));
+    next += 1;
+    note(rig.read());
+    note(rig.read());
+    rig.settle();
+    rig.stop();
+    rig.start();
+    let again = rig.read();
+    assert!(again.is_empty(), "settled, and read again: {again:?}");
+    (seen, next, abandoned)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn every_line_is_read_exactly_once_unless_a_restart_abandons_it(
+        steps in prop::collection::vec(step(), 1..40),
+        matching: bool,
+    ) {
+        let (seen, written, abandoned) = play(&steps, matching);
+        let want: BTreeMap<String, u32> = (0..written).map(|n| (n.to_string(), 1)).collect();
+        if abandoned {
+            prop_assert!(seen.keys().eq(want.keys()), "{seen:?} of {written}");
+        } else {
+            prop_assert_eq!(seen, want);
+        }
+    }
+}
+
+#[test]
+fn lines_of_a_writer_that_rotates_meanwhile_all_come_once() {
+    const LINES: usize = 30_000;
+    let mut rig = Rig::started(&["a.log*"]);
+    let path = rig.path("a.log");
+    let writer = std::thread::spawn(move || {
+        let open = || {
+            OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&path)
+                .unwrap()
+        };
+        let mut file = open();
+        for n in 0..LINES {
+            // In two writes, so that half lines are met.
+            let line = format!("{n}\n");
+            let (a, b) = line.split_at(n % line.len());
+            file.write_all(a.as_bytes()).unwrap();
+            file.write_all(b.as_bytes()).unwrap();
+            if n % 1999 == 1998 {
+                fs::rename(&path, path.with_extension(format!("log.{n}"))).unwrap();
+                file.write_all(b"late\n").unwrap();
+                file = open();
+            }
+        }
+    });
+    let mut lines = Vec::new();
+    while !writer.is_finished() {
+        lines.extend(rig.deliver());
+    }
+    writer.join().unwrap();
+    lines.extend(rig.deliver());
+    let late = lines.len();
+    lines.retain(|line| line != "late");
+    assert_eq!(late - lines.len(), LINES / 1999);
+    let mut numbers: Vec<usize> = lines.iter().map(|line| line.parse().unwrap()).collect();
+    numbers.sort();
+    assert!(numbers.into_iter().eq(0..LINES));
+}
