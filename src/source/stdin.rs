@@ -1,1 +1,161 @@
-//! To come in this slice.
+//! Newline-framed records from standard input, to its end.
+//!
+//! What follows the last newline is a record too. What was read cannot be read again: after a crash it is
+//! lost if it was not yet stored, until the spool exists. One block is read ahead of the memory budget.
+
+use std::io;
+use std::thread;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Intake;
+use super::lines::Feed;
+use crate::record::RecordKey;
+use crate::shutdown::Shutdown;
+
+/// As much as a pipe holds (Linux: 64 KiB).
+const BLOCK: usize = 64 * 1024;
+
+/// Reads standard input to its end, or until told to stop. A pipeline that has gone ends it too.
+///
+/// Not cancel safe: use `shutdown`.
+pub async fn run(intake: Intake, key: RecordKey, shutdown: Shutdown) -> io::Result<()> {
+    let (to, blocks) = mpsc::channel(1);
+    // Not one of the runtime's threads: a read that waits for a person cannot be ended, and the runtime
+    // would wait for it when the process is to exit.
+    thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || read_blocks(io::stdin(), &to))?;
+    feed(blocks, intake, key, shutdown).await
+}
+
+fn read_blocks(mut input: impl io::Read, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
+    let mut buf = vec![0; BLOCK];
+    loop {
+        let block = match input.read(&mut buf) {
+            Ok(0) => return,
+            Ok(n) => Ok(buf[..n].to_vec()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => Err(e),
+        };
+        let failed = block.is_err();
+        if to.blocking_send(block).is_err() || failed {
+            return;
+        }
+    }
+}
+
+async fn feed(
+    mut blocks: mpsc::Receiver<io::Result<Vec<u8>>>,
+    intake: Intake,
+    key: RecordKey,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let mut feed = Feed::new(intake, key);
+    let outcome = loop {
+        let block = tokio::select! {
+            biased;
+            () = shutdown.stopped() => break Ok(()),
+            block = blocks.recv() => block,
+        };
+        let block = match block {
+            None => break Ok(()),
+            Some(Ok(block)) => block,
+            // What came before it is still sent.
+            Some(Err(e)) => break Err(e),
+        };
+        let permit = feed.reserve(block.len()).await;
+        let born = Instant::now();
+        feed.framer
+            .fill(block.len(), |held| held.extend_from_slice(&block));
+        if feed.send_lines(permit, born).await.is_err() {
+            return Ok(());
+        }
+    };
+    // A pipeline that is gone has said so elsewhere.
+    let _ = feed.finish().await;
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::MemoryBudget;
+    use crate::shutdown;
+    use crate::source::{Chunk, Costs};
+
+    fn intake(limit: usize) -> (Intake, mpsc::Receiver<Chunk>) {
+        let (to, chunks) = mpsc::channel(100);
+        let costs = Costs { sealed_overhead: 0 };
+        (Intake::new(to, MemoryBudget::new(limit), costs), chunks)
+    }
+
+    async fn lines(mut chunks: mpsc::Receiver<Chunk>) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            let text = |data: bytes::Bytes| String::from_utf8(data.to_vec()).unwrap();
+            lines.extend(chunk.records.into_iter().map(|record| text(record.data)));
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn last_line_without_a_newline_is_a_record() {
+        let (intake, chunks) = intake(1 << 20);
+        let (to, blocks) = mpsc::channel(1);
+        let (_stop, shutdown) = shutdown::channel();
+        let reader = thread::spawn(move || read_blocks(&b"one\n\ntwo\nthr"[..], &to));
+        feed(blocks, intake, RecordKey::Any, shutdown)
+            .await
+            .unwrap();
+        reader.join().unwrap();
+        assert_eq!(lines(chunks).await, ["one", "", "two", "thr"]);
+    }
+
+    #[tokio::test]
+    async fn input_longer_than_the_memory_waits_and_all_of_it_comes() {
+        let (intake, chunks) = intake(10_000);
+        let (to, blocks) = mpsc::channel(1);
+        let (_stop, shutdown) = shutdown::channel();
+        let input: String = (0..50_000).map(|n| format!("{n}\n")).collect();
+        let reader = thread::spawn(move || read_blocks(input.as_bytes(), &to));
+        let (fed, lines) = tokio::join!(
+            feed(blocks, intake, RecordKey::Any, shutdown),
+            lines(chunks)
+        );
+        fed.unwrap();
+        reader.join().unwrap();
+        let want = (0..50_000).map(|n| n.to_string());
+        assert!(lines.into_iter().eq(want));
+    }
+
+    #[tokio::test]
+    async fn stop_ends_it_while_nothing_comes_and_what_came_is_sent() {
+        let (intake, chunks) = intake(1 << 20);
+        let (to, blocks) = mpsc::channel(1);
+        let (stop, shutdown) = shutdown::channel();
+        let fed = tokio::spawn(feed(blocks, intake, RecordKey::Any, shutdown));
+        to.send(Ok(b"one\ntw".to_vec())).await.unwrap();
+        let permit = to.reserve().await.unwrap();
+        stop.stop();
+        fed.await.unwrap().unwrap();
+        drop(permit);
+        let lines = lines(chunks).await;
+        assert!(lines == ["one", "tw"] || lines.is_empty(), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn error_is_told_after_what_came_before_it() {
+        let (intake, chunks) = intake(1 << 20);
+        let (to, blocks) = mpsc::channel(2);
+        let (_stop, shutdown) = shutdown::channel();
+        to.send(Ok(b"one".to_vec())).await.unwrap();
+        to.send(Err(io::ErrorKind::BrokenPipe.into()))
+            .await
+            .unwrap();
+        let error = feed(blocks, intake, RecordKey::Any, shutdown).await;
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(lines(chunks).await, ["one"]);
+    }
+}

@@ -1,9 +1,399 @@
 //! Newline-framed records over a Unix stream socket.
+//!
+//! Each client has a task. A client that sends faster than the stream takes is not read, and sees its own
+//! writes wait; others go on as far as the shared memory does. What follows the last newline when a client
+//! hangs up is a record too.
+//!
+//! What was read cannot be read again: after a crash it is lost if it was not yet stored, until the spool
+//! exists. No answer is given to clients.
 
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::lines::Feed;
+use super::{Closed, Intake};
+use crate::record::RecordKey;
+use crate::shutdown::Shutdown;
+
+/// Read at once from one client.
+const BLOCK: usize = 64 * 1024;
+/// After a stop, so much is still read of what a client had sent. More than a socket holds by default on
+/// Linux (`net.core.wmem_default`, 208 KiB), so that a client that has finished loses nothing.
+const LAST_READ: usize = 1024 * 1024;
+/// Accepting failed, most likely for want of descriptors: clients wait in the backlog meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A `[[source]]` table of `type = "unix"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub path: PathBuf,
+}
+
+/// A bound socket. Its file is removed on drop.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    #[error(
+        "socket {0} is in use: another process answers on it; stop that one, or choose another path"
+    )]
+    InUse(PathBuf),
+    #[error("{0} is there and is no socket; move it away, or choose another path")]
+    NotASocket(PathBuf),
+    #[error(
+        "cannot listen on {path}: {source}; its directory must exist and this user may write to it"
+    )]
+    Io { path: PathBuf, source: io::Error },
+}
+
+/// Listens and reads until told to stop.
+///
+/// Not cancel safe: use `shutdown`.
+pub async fn run(
+    settings: &Settings,
+    intake: Intake,
+    key: RecordKey,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let listener = Listener::bind(settings).map_err(io::Error::other)?;
+    listener.run(intake, key, shutdown).await;
+    Ok(())
+}
+
+impl Listener {
+    /// Takes the path. A socket file that nobody answers on is left over from a crash, and replaced.
+    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let path = &settings.path;
+        let failed = |source| BindError::Io {
+            path: path.clone(),
+            source,
+        };
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let file = SocketFile::new(path).map_err(failed)?;
+        Ok(Self { listener, file })
+    }
+
+    /// Reads all clients until told to stop, and then what they had sent. The socket file is gone when this
+    /// returns. Not cancel safe: use `shutdown`.
+    pub async fn run(self, intake: Intake, key: RecordKey, shutdown: Shutdown) {
+        let mut clients = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.stopped() => break,
+                Some(_) = clients.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let feed = Feed::new(intake.clone(), key.clone());
+                        clients.spawn(serve(stream, feed, shutdown.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            path = %self.file.path.display(), %error,
+                            "cannot take a client; raise the limit of open files if it says so"
+                        );
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        // No new ones; those that are here are finished.
+        drop(self);
+        while clients.join_next().await.is_some() {}
+    }
+}
+
+/// One client, to its end.
+async fn serve(stream: UnixStream, mut feed: Feed, shutdown: Shutdown) {
+    let ended = loop {
+        // Before room is reserved: a client that is silent holds none.
+        tokio::select! {
+            biased;
+            () = shutdown.stopped() => break drain(stream, &mut feed).await,
+            readable = stream.readable() => if let Err(e) = readable { break Err(e.into()) },
+        }
+        match read(&stream, &mut feed).await {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(ended) => break Err(ended),
+        }
+    };
+    match ended {
+        Err(Ended::PipelineClosed) => return,
+        // A client that has gone in mid-line; what it did send counts.
+        Err(Ended::Socket(error)) => tracing::info!(%error, "a client's connection broke"),
+        Ok(()) => {}
+    }
+    // A pipeline that is gone has said so elsewhere.
+    let _ = feed.finish().await;
+}
+
+/// Why a client is not read on.
+enum Ended {
+    Socket(io::Error),
+    PipelineClosed,
+}
+
+/// Takes what the client had sent by now.
+async fn drain(stream: UnixStream, feed: &mut Feed) -> Result<(), Ended> {
+    // Asked directly: the runtime does not yet know what has come since it last looked.
+    let stream = stream.into_std()?;
+    let mut left = LAST_READ;
+    while left > 0 {
+        let permit = feed.reserve(BLOCK).await;
+        let (born, before) = (Instant::now(), feed.framer.read_offset());
+        // An error, of which "would block" is one, comes after what could be read.
+        let outcome = feed
+            .framer
+            .fill(BLOCK, |held| (&stream).take(BLOCK as u64).read_to_end(held));
+        feed.send_lines(permit, born).await?;
+        let read = (feed.framer.read_offset() - before) as usize;
+        match outcome {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            outcome => outcome?,
+        };
+        if read == 0 {
+            break;
+        }
+        left = left.saturating_sub(read);
+    }
+    Ok(())
+}
+
+/// One block, if there is one, and its lines. False at the end of the stream.
+async fn read(stream: &UnixStream, feed: &mut Feed) -> Result<bool, Ended> {
+    let permit = feed.reserve(BLOCK).await;
+    let born = Instant::now();
+    let read = feed
+        .framer
+        .fill(BLOCK, |held| stream.try_read_buf(&mut held.limit(BLOCK)));
+    match read {
+        Ok(0) => Ok(false),
+        Ok(_) => {
+            feed.send_lines(permit, born).await?;
+            Ok(true)
+        }
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<Closed> for Ended {
+    fn from(_: Closed) -> Self {
+        Self::PipelineClosed
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let failed = |source| BindError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(failed(e)),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match BlockingStream::connect(path) {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path).map_err(failed)
+        }
+        Err(e) => Err(failed(e)),
+        Ok(_) => Err(BindError::InUse(path.to_owned())),
+    }
+}
+
+/// The socket's file, unless another has taken its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let meta = path.symlink_metadata()?;
+        Ok(Self {
+            path: path.to_owned(),
+            id: (meta.dev(), meta.ino()),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = |meta: std::fs::Metadata| (meta.dev(), meta.ino()) == self.id;
+        if self.path.symlink_metadata().is_ok_and(is_ours) {
+            // Left behind, it is found stale at the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::MemoryBudget;
+    use crate::shutdown::{self, Stop};
+    use crate::source::{Chunk, Costs};
+    use tokio::io::AsyncWriteExt;
+    use tokio::sync::mpsc;
+    use tokio::task::JoinHandle;
+
+    struct Rig {
+        dir: tempfile::TempDir,
+        chunks: mpsc::Receiver<Chunk>,
+        budget: MemoryBudget,
+        stop: Stop,
+        run: JoinHandle<()>,
+    }
+
+    fn settings(dir: &Path) -> Settings {
+        Settings {
+            path: dir.join("in.sock"),
+        }
+    }
+
+    fn start(memory: usize) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(&settings(dir.path())).unwrap();
+        let (to, chunks) = mpsc::channel(1000);
+        let budget = MemoryBudget::new(memory);
+        let intake = Intake::new(to, budget.clone(), Costs { sealed_overhead: 0 });
+        let (stop, shutdown) = shutdown::channel();
+        let run = tokio::spawn(listener.run(intake, RecordKey::Any, shutdown));
+        Rig {
+            dir,
+            chunks,
+            budget,
+            stop,
+            run,
+        }
+    }
+
+    impl Rig {
+        async fn client(&self) -> UnixStream {
+            let path = settings(self.dir.path()).path;
+            UnixStream::connect(path).await.unwrap()
+        }
+
+        async fn lines(&mut self, count: usize) -> Vec<String> {
+            let mut lines = Vec::new();
+            while lines.len() < count {
+                let Some(chunk) = self.chunks.recv().await else {
+                    break;
+                };
+                for record in chunk.records {
+                    lines.push(String::from_utf8(record.data.to_vec()).unwrap());
+                }
+            }
+            lines
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_of_many_clients_come_whole_and_a_last_one_without_newline_too() {
+        let mut rig = start(1 << 26);
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            clients.push(rig.client().await);
+        }
+        for part in ["on", "e\ntw"] {
+            for client in &mut clients {
+                client.write_all(part.as_bytes()).await.unwrap();
+            }
+        }
+        assert_eq!(rig.lines(20).await, vec!["one"; 20]);
+        drop(clients);
+        assert_eq!(rig.lines(20).await, vec!["tw"; 20]);
+        assert_eq!(rig.budget.in_use(), 0, "silent clients hold nothing");
+    }
+
+    #[tokio::test]
+    async fn what_clients_had_sent_is_read_after_the_stop_and_the_file_is_removed() {
+        let mut rig = start(1 << 26);
+        let mut client = rig.client().await;
+        client.write_all(b"zero\n").await.unwrap();
+        assert_eq!(rig.lines(1).await, ["zero"]);
+        let many = "0123456789\n".repeat(10_000);
+        client.write_all(many.as_bytes()).await.unwrap();
+        client.write_all(b"half").await.unwrap();
+        rig.stop.stop();
+        assert_eq!(rig.lines(usize::MAX).await.len(), 10_001);
+        rig.run.await.unwrap();
+        assert!(!settings(rig.dir.path()).path.exists());
+    }
+
+    #[tokio::test]
+    async fn client_waits_while_there_is_no_room() {
+        let mut rig = start(8192);
+        let mut client = rig.client().await;
+        let written = tokio::spawn(async move {
+            let line = "x".repeat(999) + "\n";
+            for _ in 0..2000 {
+                client.write_all(line.as_bytes()).await.unwrap();
+            }
+        });
+        // While its ticket lives, so does its memory: nothing else is read.
+        let first = rig.chunks.recv().await.unwrap();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!written.is_finished());
+        let held = first.records.len();
+        drop(first);
+        assert_eq!(rig.lines(2000 - held).await.len(), 2000 - held);
+        written.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn stale_socket_is_replaced_and_a_live_one_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        let stale = std::os::unix::net::UnixListener::bind(&settings.path).unwrap();
+        drop(stale);
+        let listener = Listener::bind(&settings).unwrap();
+        let error = Listener::bind(&settings).unwrap_err();
+        assert!(matches!(&error, BindError::InUse(path) if *path == settings.path));
+        drop(listener);
+        assert!(!settings.path.exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(dir.path());
+        std::fs::write(&settings.path, "precious").unwrap();
+        let error = Listener::bind(&settings).unwrap_err();
+        assert!(matches!(error, BindError::NotASocket(_)));
+        assert_eq!(std::fs::read(&settings.path).unwrap(), b"precious");
+        let nowhere = Settings {
+            path: dir.path().join("no/such/dir.sock"),
+        };
+        let error = Listener::bind(&nowhere).unwrap_err().to_string();
+        assert!(error.contains("no/such/dir.sock"), "{error}");
+    }
 }
