@@ -1,1 +1,369 @@
-//! To come in this slice.
+//! The front door for hosts: sources + one pipeline per stream + checkpoint, and the order in which they stop.
+//!
+//! Stopping goes with the data: sources first, then pipelines (which drain), then dead letter writers, then
+//! the checkpoint one last time. Whatever order fails, nothing is lost: a record that was not stored is not
+//! in the checkpoint.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::aws::{self, AwsError, TimeOuts};
+use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::deadletter::DeadLetters;
+use crate::metrics::report::{Account, Calls, Latencies, Volume};
+use crate::metrics::{Counters, Counts, Histograms};
+use crate::pipeline::{Pipeline, StreamSettings};
+use crate::producer::{Shared, StartError};
+use crate::record::{PartitionKey, RecordKey, StreamName};
+use crate::shutdown::{self, Shutdown, Stop};
+use crate::source::tail::{self, Tail, TailError};
+use crate::source::{Intake, stdin, unix};
+use crate::{aggregate, batch, seal, send};
+
+/// Everything the agent needs to know, all of it valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Checkpoints and dead letters.
+    pub state_dir: PathBuf,
+    /// Bytes between read and settled.
+    pub memory_limit: usize,
+    pub aws: aws::Settings,
+    pub sources: Vec<Source>,
+    /// One per stream that a source names.
+    pub streams: Vec<StreamSettings>,
+    /// Latencies and counters go to the log this often; `None`: only at exit.
+    pub log_interval: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub kind: SourceKind,
+    pub stream: StreamName,
+    pub partition_key: PartitionKeyRule,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    File(tail::Settings),
+    Unix(unix::Settings),
+    Stdin,
+}
+
+/// How a record gets its partition key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionKeyRule {
+    /// Any shard, chosen per aggregate.
+    Random,
+    /// The same for every record of the source.
+    Constant(PartitionKey),
+}
+
+impl Settings {
+    /// Where the system keeps what a service must not lose.
+    pub const STATE_DIR: &str = "/var/lib/kinseal";
+    /// A few seconds of a busy log at a shard's pace.
+    pub const MEMORY_LIMIT: usize = 64 << 20;
+    pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
+    /// Less leaves no room for a source to read while a request is under way. A guess.
+    pub const LEAST_MEMORY: usize = 8 << 20;
+    /// [`source::Costs`](crate::source::Costs), rounded up: 13/3 of the sealed record.
+    pub const COPIES_OF_A_RECORD: usize = 5;
+
+    /// One source, one stream, and everything else at its default: the agent without a file.
+    pub fn for_one(
+        stream: StreamName,
+        kind: SourceKind,
+        encryption: seal::Settings,
+        aws: aws::Settings,
+        state_dir: PathBuf,
+    ) -> Self {
+        Self {
+            state_dir,
+            memory_limit: Self::MEMORY_LIMIT,
+            aws,
+            sources: vec![Source {
+                kind,
+                stream: stream.clone(),
+                partition_key: PartitionKeyRule::Random,
+            }],
+            streams: vec![StreamSettings {
+                name: stream,
+                encryption,
+                aggregation: aggregate::Settings::default(),
+                batch: batch::Limits::default(),
+                delivery: send::Settings::default(),
+            }],
+            log_interval: Some(Self::LOG_INTERVAL),
+        }
+    }
+
+    pub fn stream(&self, name: &StreamName) -> Option<&StreamSettings> {
+        self.streams.iter().find(|stream| stream.name == *name)
+    }
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    log_interval: Option<Duration>,
+    checkpoints: Checkpoints,
+    pipelines: Vec<Pipeline>,
+    dead_letter_writers: Vec<JoinHandle<()>>,
+    sources: JoinSet<Result<(), AgentError>>,
+    stop_sources: Stop,
+    saver: JoinHandle<()>,
+    stop_saver: Stop,
+}
+
+/// What was done, per stream.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub streams: Vec<StreamReport>,
+}
+
+#[derive(Debug, Clone)]
+pub struct StreamReport {
+    pub stream: StreamName,
+    pub counts: Counts,
+    pub histograms: Histograms,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Tail(#[from] TailError),
+    #[error(transparent)]
+    Socket(#[from] unix::BindError),
+    #[error("standard input: {0}")]
+    Stdin(#[source] std::io::Error),
+    #[error(
+        "a stream's pipeline has stopped by itself; this is a bug, and the log above says where"
+    )]
+    PipelineStopped,
+}
+
+impl Agent {
+    /// A crash costs at most this much reading again.
+    const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+
+    /// Starts everything, once keys, streams, state directory and sockets have been seen to be usable.
+    pub async fn start(settings: &Settings) -> Result<Self, AgentError> {
+        let checkpoints = Checkpoints::open(&settings.state_dir)?;
+        let clients = aws::clients(&settings.aws, time_outs(&settings.streams)).await?;
+        let shared = Shared::new(clients, settings.memory_limit)?;
+
+        let mut pipelines = Vec::new();
+        let mut dead_letter_writers = Vec::new();
+        for stream in &settings.streams {
+            let counters: Arc<Counters> = Arc::default();
+            let written = Arc::clone(&counters.dead_lettered);
+            let (dead_letters, writer) =
+                DeadLetters::open(&settings.state_dir, &stream.name, written);
+            pipelines.push(shared.start(stream, Some(dead_letters), counters).await?);
+            dead_letter_writers.push(writer);
+        }
+
+        let (stop_sources, shutdown) = shutdown::channel();
+        let mut sources = JoinSet::new();
+        for source in &settings.sources {
+            let pipeline = pipelines.iter().find(|p| *p.stream() == source.stream);
+            let intake = pipeline.expect("a pipeline for each stream").intake();
+            start_source(&mut sources, source, intake, &checkpoints, &shutdown)?;
+        }
+
+        let (stop_saver, saver_shutdown) = shutdown::channel();
+        let saving = checkpoints.clone();
+        let saver = tokio::spawn(async move {
+            saving
+                .keep_saving(Self::CHECKPOINT_INTERVAL, saver_shutdown)
+                .await;
+        });
+        Ok(Self {
+            log_interval: settings.log_interval,
+            checkpoints,
+            pipelines,
+            dead_letter_writers,
+            sources,
+            stop_sources,
+            saver,
+            stop_saver,
+        })
+    }
+
+    /// Resolves when all sources have ended by themselves, as standard input does; logs a report every
+    /// `log_interval` meanwhile. Cancel safe.
+    pub async fn sources_ended(&mut self) -> Result<(), AgentError> {
+        let mut next_log = self.log_interval.map(|interval| Instant::now() + interval);
+        loop {
+            let log_due = async {
+                match next_log {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = self.sources.join_next() => match ended {
+                    None => return Ok(()),
+                    Some(ended) => ended.unwrap_or(Err(AgentError::PipelineStopped))?,
+                },
+                () = log_due => {
+                    self.report().await.log();
+                    next_log = self.log_interval.map(|interval| Instant::now() + interval);
+                }
+            }
+        }
+    }
+
+    pub async fn report(&self) -> Report {
+        let mut streams = Vec::new();
+        for pipeline in &self.pipelines {
+            let histograms = pipeline.histograms().await;
+            streams.push(StreamReport {
+                stream: pipeline.stream().clone(),
+                counts: pipeline.counters().snapshot(),
+                histograms,
+            });
+        }
+        Report { streams }
+    }
+
+    /// Puts everything on its way without lingering, and resolves when nothing is pending. Cancel safe.
+    pub async fn flush(&self) {
+        futures_util::future::join_all(self.pipelines.iter().map(Pipeline::flush)).await;
+    }
+
+    /// Stops reading, sends what was read for at most `grace`, and saves the checkpoint. Not cancel safe.
+    pub async fn stop(mut self, grace: Duration) -> Result<Report, AgentError> {
+        let until = Instant::now() + grace;
+        self.stop_sources.stop();
+        // A source that waits for room hears the signal there too.
+        let _ = tokio::time::timeout_at(until, async {
+            while self.sources.join_next().await.is_some() {}
+        })
+        .await;
+        self.sources.abort_all();
+
+        let left = until.saturating_duration_since(Instant::now());
+        let closing = self.pipelines.into_iter().map(async |pipeline| {
+            let (stream, counters) = (pipeline.stream().clone(), Arc::clone(pipeline.counters()));
+            let histograms = pipeline.close(left).await;
+            (stream, counters, histograms)
+        });
+        let closed = futures_util::future::join_all(closing).await;
+        let left = until.saturating_duration_since(Instant::now());
+        for writer in self.dead_letter_writers {
+            // A disk that refuses must not hold up the end: those records are not in the checkpoint.
+            let _ = tokio::time::timeout(left.max(Duration::from_secs(1)), writer).await;
+        }
+
+        self.stop_saver.stop();
+        let _ = self.saver.await;
+        let checkpoints = self.checkpoints;
+        let saved = tokio::task::spawn_blocking(move || checkpoints.save_if_moved());
+        saved.await.expect("saving does not panic")?;
+        let streams = closed
+            .into_iter()
+            .map(|(stream, counters, histograms)| StreamReport {
+                stream,
+                counts: counters.snapshot(),
+                histograms,
+            });
+        Ok(Report {
+            streams: streams.collect(),
+        })
+    }
+}
+
+fn start_source(
+    sources: &mut JoinSet<Result<(), AgentError>>,
+    source: &Source,
+    intake: Intake,
+    checkpoints: &Checkpoints,
+    shutdown: &Shutdown,
+) -> Result<(), AgentError> {
+    let key = match &source.partition_key {
+        PartitionKeyRule::Random => RecordKey::Any,
+        PartitionKeyRule::Constant(key) => RecordKey::Keyed(key.clone()),
+    };
+    let shutdown = shutdown.clone();
+    match &source.kind {
+        SourceKind::File(settings) => {
+            let tail = Tail::spawn(settings, checkpoints.clone(), intake, key, shutdown)?;
+            sources.spawn(async move {
+                tail.finished()
+                    .await
+                    .map_err(|_| AgentError::PipelineStopped)
+            });
+        }
+        SourceKind::Unix(settings) => {
+            let listener = unix::Listener::bind(settings)?;
+            sources.spawn(async move {
+                listener.run(intake, key, shutdown).await;
+                Ok(())
+            });
+        }
+        SourceKind::Stdin => {
+            sources.spawn(async move {
+                stdin::run(intake, key, shutdown)
+                    .await
+                    .map_err(AgentError::Stdin)
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Streams may differ; the clients they share take the longest.
+fn time_outs(streams: &[StreamSettings]) -> TimeOuts {
+    let longest = |of: fn(&StreamSettings) -> Duration, default: Duration| {
+        streams.iter().map(of).max().unwrap_or(default)
+    };
+    let default = TimeOuts::default();
+    TimeOuts {
+        connect: longest(|s| s.delivery.connect_timeout, default.connect),
+        request: longest(|s| s.delivery.request_timeout, default.request),
+    }
+}
+
+/// What a person reads when the agent ends.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for StreamReport {
+            stream,
+            counts,
+            histograms,
+        } in &self.streams
+        {
+            writeln!(f, "{stream}: {}", Account(counts))?;
+            writeln!(f, "{stream}: {}", Calls(counts))?;
+            writeln!(f, "{stream}: {}", Volume(counts))?;
+            write!(f, "{}", Latencies(histograms))?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    pub fn log(&self) {
+        for stream in &self.streams {
+            let (counts, stream_name) = (&stream.counts, &stream.stream);
+            tracing::info!(stream = %stream_name, "{}", Account(counts));
+            tracing::info!(stream = %stream_name, "{}; {}", Calls(counts), Volume(counts));
+            for line in Latencies(&stream.histograms).to_string().lines() {
+                tracing::info!(stream = %stream.stream, "{line}");
+            }
+        }
+    }
+}

@@ -1,12 +1,15 @@
 //! `kinseal agent`: sources → streams, until stopped.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connection::{self, ConnectionArgs};
+use crate::agent::{Agent, AgentError};
 use crate::config::{self, Environment, Settings, SourceKind};
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, KeyChoice, Scope};
@@ -96,8 +99,65 @@ Examples:
 A glob that the agent is to expand, also for files to come, has to be quoted.";
 
 pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
-    let _settings = args.settings(&config::System)?;
-    anyhow::bail!("this build has no agent yet")
+    let settings = args.settings(&config::System)?;
+    // Before anything is started: a signal during the start must end it too.
+    let mut signals = Signals::listen()?;
+    let mut agent = tokio::select! {
+        started = Agent::start(&settings) => started?,
+        () = signals.next() => return Ok(ExitCode::SUCCESS),
+    };
+    for source in &settings.sources {
+        tracing::info!(stream = %source.stream, source = ?source.kind, "started");
+    }
+    let ended = tokio::select! {
+        ended = async { agent.sources_ended().await?; agent.flush().await; Ok(()) } => ended,
+        () = signals.next() => Ok(()),
+    };
+    tokio::spawn(async move {
+        signals.next().await;
+        let _ = writeln!(
+            std::io::stderr(),
+            "kinseal: stopped at once; what was not acknowledged is not in the checkpoint"
+        );
+        // Nothing to clean up: the checkpoint on disk is right at every moment.
+        std::process::exit(1);
+    });
+    let report = agent.stop(args.grace).await?;
+    let _ = write!(std::io::stderr(), "{report}");
+    ended.map_err(|e: AgentError| anyhow::Error::from(e))?;
+
+    let abandoned: u64 = report.streams.iter().map(|s| s.counts.abandoned).sum();
+    let readable_again = |s: &crate::agent::Source| matches!(s.kind, SourceKind::File(_));
+    if abandoned > 0 && !settings.sources.iter().all(readable_again) {
+        anyhow::bail!(
+            "{abandoned} records were not stored within the grace period, and a source that is no file \
+             cannot be read again; give a longer --grace"
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Cancel safe.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 impl AgentArgs {

@@ -22,7 +22,7 @@ mod tuning;
 pub mod words;
 mod written;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use toml_edit::TableLike;
@@ -32,100 +32,9 @@ use self::file::File;
 pub use self::mistake::{Mistake, Mistakes};
 use self::table::Table;
 use self::written::{Place, Written};
-use crate::record::StreamName;
-use crate::{aggregate, aws, batch, seal, send};
-
-/// Everything the agent needs to know, all of it valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Checkpoints and dead letters.
-    pub state_dir: PathBuf,
-    /// Bytes between read and settled.
-    pub memory_limit: usize,
-    pub aws: aws::Settings,
-    pub sources: Vec<Source>,
-    /// One per stream that a source names.
-    pub streams: Vec<Stream>,
-    /// Latencies and counters go to the log this often; `None`: only at exit.
-    pub log_interval: Option<Duration>,
-}
-
-/// How records reach one stream: the top-level tables with the stream's own `[[stream]]` laid over them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stream {
-    pub name: StreamName,
-    pub encryption: seal::Settings,
-    pub aggregation: aggregate::Settings,
-    pub batch: batch::Limits,
-    pub delivery: send::Settings,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    pub kind: SourceKind,
-    pub stream: StreamName,
-    pub partition_key: PartitionKeyRule,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceKind {
-    File(crate::source::tail::Settings),
-    Unix(crate::source::unix::Settings),
-    Stdin,
-}
-
-/// How a record gets its partition key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartitionKeyRule {
-    /// Any shard, chosen per aggregate.
-    Random,
-    /// The same for every record of the source.
-    Constant(crate::record::PartitionKey),
-}
-
-impl Settings {
-    /// Where the system keeps what a service must not lose.
-    pub const STATE_DIR: &str = "/var/lib/kinseal";
-    /// A few seconds of a busy log at a shard's pace.
-    pub const MEMORY_LIMIT: usize = 64 << 20;
-    pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
-    /// Less leaves no room for a source to read while a request is under way. A guess.
-    const LEAST_MEMORY: usize = 8 << 20;
-    /// [`source::Costs`](crate::source::Costs), rounded up: 13/3 of the sealed record.
-    const COPIES_OF_A_RECORD: usize = 5;
-
-    /// One source, one stream, and everything else at its default: the agent without a file.
-    pub fn for_one(
-        stream: StreamName,
-        kind: SourceKind,
-        encryption: seal::Settings,
-        aws: aws::Settings,
-        state_dir: PathBuf,
-    ) -> Self {
-        Self {
-            state_dir,
-            memory_limit: Self::MEMORY_LIMIT,
-            aws,
-            sources: vec![Source {
-                kind,
-                stream: stream.clone(),
-                partition_key: PartitionKeyRule::Random,
-            }],
-            streams: vec![Stream {
-                name: stream,
-                encryption,
-                aggregation: aggregate::Settings::default(),
-                batch: batch::Limits::default(),
-                delivery: send::Settings::default(),
-            }],
-            log_interval: Some(Self::LOG_INTERVAL),
-        }
-    }
-
-    pub fn stream(&self, name: &StreamName) -> Option<&Stream> {
-        self.streams.iter().find(|stream| stream.name == *name)
-    }
-}
+pub use crate::agent::{PartitionKeyRule, Settings, Source, SourceKind};
+pub use crate::pipeline::StreamSettings as Stream;
+use crate::{aws, batch};
 
 /// The settings in the file at `path`.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Mistakes> {

@@ -3,9 +3,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::environment::tests::Fixed;
+use std::path::PathBuf;
+
 use super::*;
+use crate::record::StreamName;
 use crate::seal::{CacheSettings, KeyChoice, Scope};
 use crate::source::tail::{self, StartPosition};
+use crate::{seal, send};
 
 const AGENT: &str = include_str!("../../config/agent.toml");
 const DEMO: &str = include_str!("../../config/demo.toml");

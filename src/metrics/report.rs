@@ -52,6 +52,46 @@ impl fmt::Display for Account<'_> {
     }
 }
 
+/// What the calls came to.
+#[derive(Debug)]
+pub struct Calls<'a>(pub &'a Counts);
+
+impl fmt::Display for Calls<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.0;
+        write!(
+            f,
+            "{} PutRecords calls, {} failed, {} of unknown outcome; entries: {} stored, {} throttled, \
+             {} sent again, {} misplaced by a reshard; {} data keys",
+            Thousands(counts.calls),
+            Thousands(counts.calls_failed),
+            Thousands(counts.calls_unknown),
+            Thousands(counts.entries_stored),
+            Thousands(counts.entries_throttled),
+            Thousands(counts.entries_retried),
+            Thousands(counts.entries_misplaced),
+            Thousands(counts.data_keys),
+        )
+    }
+}
+
+/// What the bytes came to.
+#[derive(Debug)]
+pub struct Volume<'a>(pub &'a Counts);
+
+impl fmt::Display for Volume<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.0;
+        write!(
+            f,
+            "{} read, {} sealed, {} stored (with keys and aggregation)",
+            Bytes(counts.plain_bytes),
+            Bytes(counts.sealed_bytes),
+            Bytes(counts.bytes_stored),
+        )
+    }
+}
+
 /// A duration in the unit that suits it, three digits: `812 µs`, `4.31 ms`, `2.5 s`.
 #[derive(Debug, Clone, Copy)]
 pub struct Short(pub Duration);

@@ -207,7 +207,10 @@ impl Owner {
             let Reverse(Waiting { mut entry, .. }) = self.retries.pop().expect("peeked");
             // Retries ride with what comes along, but not for long.
             entry.deadline = now + self.linger / 2;
-            self.collect(entry, now);
+            // Tokens are paid for each attempt. In ordered mode the entry still holds its lane: it is let
+            // go and goes first.
+            self.lanes.release(&entry.predicted().cloned());
+            self.lanes.push_front(entry);
         }
         self.close_aggregates(now);
         while let Some(entry) = self.lanes.pop(now) {
