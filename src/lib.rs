@@ -1,26 +1,74 @@
-//! kinseal: a producer agent for Amazon Kinesis Data Streams.
-pub mod delivery;
+//! kinseal puts records on Amazon Kinesis Data Streams: encrypted on this host under AWS KMS, aggregated,
+//! batched, retried, and accounted for one by one.
+//!
+//! ```text
+//!  source ──► seal ──► aggregate ──► limit ──► collect ──► send ──► judge ──► settle
+//!  tail,      rayon    per shard     tokens    ≤500 rec.   tokio    per       ticket → checkpoint,
+//!  unix,      pool,    KPL wire      per       ≤5 MiB      N in     entry     receipt, histogram
+//!  stdin      data-key format        shard                 flight     │
+//!             cache       ▲                                           │ retry at t / re-aggregate
+//!                         └───────────────────────────────────────────┘
+//! ```
+//!
+//! A library user starts at [`producer::Producer`]; the agent is [`agent::Agent`]; the way back is
+//! [`consume`].
+//!
+//! # Layout
+//! Modules stand in the order of a record's journey. Each group may use those above it:
+//!
+//! - words: [`record`] and its checked parts, [`delivery`] (tickets, memory), [`retry`] (verdicts),
+//!   [`metrics`], [`shutdown`];
+//! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
+//!   [`source::frame`] (lines);
+//! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`],
+//!   [`deadletter`];
+//! - assembly: [`pipeline`] (the one owner loop of a stream), [`producer`], [`consume`], [`aws`] (clients);
+//! - doors: [`agent`];
+//! - shell: [`config`], [`cli`];
+//! - beside: `fake`, the stand-ins for Kinesis and KMS, which use words and codecs only.
+//!
+//! # Features
+//! - `fake` (default): the stand-ins, and with them `kinseal demo` and `kinseal local`.
+
+// In the order of a record's journey; the blank lines keep rustfmt from sorting it away.
 pub mod record;
 
-pub mod aggregate;
-pub mod batch;
-pub mod checkpoint;
-pub mod deadletter;
-pub mod retry;
-pub mod seal;
-pub mod send;
-pub mod shard;
+pub mod delivery;
+
 pub mod source;
 
-pub mod agent;
-pub mod consume;
+pub mod seal;
+
+pub mod aggregate;
+
+pub mod shard;
+
+pub mod batch;
+
+pub mod send;
+
+pub mod retry;
+
+pub mod checkpoint;
+
+pub mod deadletter;
+
 pub mod pipeline;
+
 pub mod producer;
 
+pub mod consume;
+
 pub mod aws;
-pub mod cli;
+
+pub mod agent;
+
 pub mod config;
+
+pub mod cli;
+
 pub mod metrics;
+
 pub mod shutdown;
 
 #[cfg(feature = "fake")]

@@ -8,7 +8,7 @@
 //!                                 shard map ─routes┘
 //! ```
 //!
-//! The owner ([`owner::Owner`]) holds every record between sealing and its answer. It ends when all intakes
+//! The owner (`owner.rs`) holds every record between sealing and its answer. It ends when all intakes
 //! are gone and everything has been answered.
 
 mod lanes;

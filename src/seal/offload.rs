@@ -1,6 +1,6 @@
 //! Sealing on a pool of its own, in order.
 //!
-//! A [`SealJob`] is a self-contained value: records in, sealed records out, nothing shared but the data
+//! A `SealJob` is a self-contained value: records in, sealed records out, nothing shared but the data
 //! key's writer. Jobs wait in a bounded crossbeam channel, and each one is matched by one rayon task that
 //! takes exactly one job from it: rayon threads never block, neither on a channel nor on a lock nor on KMS.
 //! Each stream awaits its jobs in the order it gave them.
