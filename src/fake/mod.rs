@@ -92,6 +92,7 @@ pub struct Builder {
     tls: bool,
     http2: bool,
     verify_signatures: bool,
+    enforce_quotas: bool,
     null: bool,
     access_key: String,
     secret_key: String,
@@ -113,6 +114,7 @@ impl Default for Builder {
             tls: false,
             http2: true,
             verify_signatures: false,
+            enforce_quotas: false,
             null: false,
             access_key: DEFAULT_CREDENTIAL.to_owned(),
             secret_key: DEFAULT_CREDENTIAL.to_owned(),
@@ -168,8 +170,7 @@ impl Builder {
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.verify_signatures = strict;
-        self.limits.write_quota = strict;
-        self.limits.read_quota = strict;
+        self.enforce_quotas = strict;
         self
     }
 
@@ -274,8 +275,11 @@ impl Builder {
         })
     }
 
-    fn into_shared(self) -> Shared {
+    fn into_shared(mut self) -> Shared {
         let tally = Arc::new(Tally::default());
+        // Either way of asking counts, in whichever order they were called.
+        self.limits.write_quota |= self.enforce_quotas;
+        self.limits.read_quota |= self.enforce_quotas;
         let verifier = Verifier {
             access_key: self.access_key,
             secret_key: self.secret_key,

@@ -2,6 +2,7 @@
 //!
 //! Nothing is parsed, checked or kept: a needle that can only stand before a record's data is searched for,
 //! and each hit is answered as stored on the first shard under a sequence number that means nothing.
+//! Faults of whole calls work here too; those of entries do not.
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
@@ -56,7 +57,7 @@ pub(crate) struct NullAnswers {
 }
 
 impl NullAnswers {
-    /// More than the service takes, so that a wrong count is seen by the client, not hidden.
+    /// What the service takes in one call; of more, only so many are answered, which no client overlooks.
     const MOST: usize = 500;
 
     pub(crate) fn new() -> Self {

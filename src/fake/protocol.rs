@@ -159,13 +159,16 @@ impl std::ops::Deref for Text<'_> {
 }
 
 /// Binary members travel as padded base64.
-pub(crate) fn decode_blob(member: impl fmt::Display, text: &str) -> Result<Vec<u8>, ApiError> {
+pub(crate) fn decode_blob(
+    text: &str,
+    member: impl FnOnce() -> String,
+) -> Result<Vec<u8>, ApiError> {
     base64_simd::STANDARD
         .decode_to_vec(text.as_bytes())
         .map_err(|_| {
             ApiError::new(
                 "SerializationException",
-                format!("{member} is not valid base64"),
+                format!("{} is not valid base64", member()),
             )
         })
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::shard::{Incoming, Offered, Shard};
+use super::stream::Settings;
 use super::{Distribution, Kinesis, Stream};
 use crate::fake::counters::add;
 use crate::fake::faults::{EntryFault, Plan};
@@ -32,6 +33,7 @@ struct PutRecords<'a> {
     stream_name: Option<Text<'a>>,
     #[serde(rename = "StreamARN", borrow)]
     stream_arn: Option<Text<'a>>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -47,6 +49,7 @@ struct PutRecord<'a> {
     partition_key: Option<Text<'a>>,
     #[serde(borrow)]
     explicit_hash_key: Option<Text<'a>>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,14 +89,10 @@ impl Kinesis {
                 ),
             ));
         }
+        let settings = *stream.settings();
         let mut records = Vec::with_capacity(entries.len());
         for (index, entry) in entries.iter().enumerate() {
-            // The service counts members from 1.
-            records.push(check(
-                &stream,
-                &format!("records.{}.member.", index + 1),
-                entry,
-            )?);
+            records.push(check(settings, Path(Some(index)), entry)?);
         }
         let total: usize = records
             .iter()
@@ -105,6 +104,7 @@ impl Kinesis {
                 self.limits.request_bytes >> 20
             )));
         }
+        refuse_dry_run(request.dry_run)?;
         let mut outcomes = self.put(&stream, records, plan);
         outcomes.truncate(outcomes.len().saturating_sub(plan.missing_answers));
         Ok(render(&outcomes, stream.name(), &self.account))
@@ -121,7 +121,8 @@ impl Kinesis {
             partition_key: request.partition_key,
             explicit_hash_key: request.explicit_hash_key,
         };
-        let record = check(&stream, "", &entry)?;
+        let record = check(*stream.settings(), Path(None), &entry)?;
+        refuse_dry_run(request.dry_run)?;
         let outcome = self.put(&stream, vec![record], plan).pop();
         match outcome.expect("one record in, one outcome out") {
             Outcome::Stored { shard, counter } => Ok(json_bytes(&json!({
@@ -189,16 +190,39 @@ pub(super) fn rate_exceeded(shard: &str, stream: &str, account: &str) -> String 
     format!("Rate exceeded for shard {shard} in stream {stream} under account {account}.")
 }
 
-fn check(stream: &Stream, path: &str, entry: &Entry<'_>) -> Result<Incoming, ApiError> {
-    let settings = *stream.settings();
+/// How the service names a member of an entry: `records.3.member.data`, counted from 1, or just `data`.
+#[derive(Clone, Copy)]
+struct Path(Option<usize>);
+
+impl Path {
+    fn to(self, member: &str) -> String {
+        match self.0 {
+            Some(index) => format!("records.{}.member.{member}", index + 1),
+            None => member.to_owned(),
+        }
+    }
+}
+
+/// Asked after all checks: the answer says that the call would have succeeded.
+fn refuse_dry_run(dry_run: Option<bool>) -> Result<(), ApiError> {
+    if dry_run == Some(true) {
+        return Err(ApiError::new(
+            "DryRunOperationException",
+            "The request would have succeeded, but the DryRun option is set.",
+        ));
+    }
+    Ok(())
+}
+
+fn check(settings: Settings, path: Path, entry: &Entry<'_>) -> Result<Incoming, ApiError> {
     let data_text = entry
         .data
         .as_ref()
-        .ok_or_else(|| ApiError::missing(&format!("{path}data")))?;
-    let data = decode_blob(format_args!("{path}data"), data_text)?;
+        .ok_or_else(|| ApiError::missing(&path.to("data")))?;
+    let data = decode_blob(data_text, || path.to("data"))?;
     if data.len() > MOST_DATA {
         return Err(ApiError::validation(
-            format_args!("{path}data"),
+            path.to("data"),
             format!("Member must have length less than or equal to {MOST_DATA}"),
         ));
     }
@@ -207,7 +231,7 @@ fn check(stream: &Stream, path: &str, entry: &Entry<'_>) -> Result<Incoming, Api
     let limit = settings.max_record_bytes();
     if size > limit {
         return Err(ApiError::validation(
-            format_args!("{path}data"),
+            path.to("data"),
             format!(
                 "Member must have length less than or equal to {limit} together with its partition key \
                  (the stream's MaxRecordSizeInKiB), found {size}"
@@ -223,18 +247,18 @@ fn check(stream: &Stream, path: &str, entry: &Entry<'_>) -> Result<Incoming, Api
 
 fn check_keys(
     distribution: Distribution,
-    path: &str,
+    path: Path,
     entry: &Entry<'_>,
 ) -> Result<(Box<str>, HashKey), ApiError> {
     let key = match &entry.partition_key {
         Some(key) => &**key,
         // Under AUTO the key says nothing, and may be left out.
         None if distribution == Distribution::Auto => return Ok(("".into(), HashKey::MIN)),
-        None => return Err(ApiError::missing(&format!("{path}partitionKey"))),
+        None => return Err(ApiError::missing(&path.to("partitionKey"))),
     };
     let partition_key = PartitionKey::new(key).map_err(|_| {
         ApiError::validation(
-            format_args!("{path}partitionKey"),
+            path.to("partitionKey"),
             "Member must have length from 1 to 256",
         )
     })?;
@@ -245,13 +269,13 @@ fn check_keys(
     Ok((key.into(), hash_key))
 }
 
-fn explicit_hash_key(path: &str, text: &str) -> Result<HashKey, ApiError> {
+fn explicit_hash_key(path: Path, text: &str) -> Result<HashKey, ApiError> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let canonical =
         text == "0" || (digits && !text.is_empty() && text.len() <= 39 && !text.starts_with('0'));
     if !canonical {
         return Err(ApiError::validation(
-            format_args!("{path}explicitHashKey"),
+            path.to("explicitHashKey"),
             r"Member must satisfy regular expression pattern: 0|([1-9]\d{0,38})",
         ));
     }

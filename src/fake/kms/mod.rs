@@ -167,7 +167,7 @@ impl Kms {
             .plaintext
             .as_ref()
             .ok_or_else(|| ApiError::missing("plaintext"))?;
-        let plaintext = decode_blob("plaintext", text)?;
+        let plaintext = decode_blob(text, || "plaintext".to_owned())?;
         if !(1..=MOST_PLAINTEXT).contains(&plaintext.len()) {
             return Err(ApiError::validation(
                 "plaintext",
@@ -195,7 +195,7 @@ impl Kms {
             .ciphertext_blob
             .as_ref()
             .ok_or_else(|| ApiError::missing("ciphertextBlob"))?;
-        let ciphertext = decode_blob("ciphertextBlob", text)?;
+        let ciphertext = decode_blob(text, || "ciphertextBlob".to_owned())?;
         let invalid = || ApiError::new("InvalidCiphertextException", "");
         let made_by = wrap::key_id_of(&ciphertext).ok_or_else(invalid)?;
         let state = self.state();

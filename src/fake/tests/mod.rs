@@ -1,6 +1,11 @@
 //! The stand-ins through the clients that people use: the AWS SDK, over loopback.
 
+mod faulty;
+mod kms;
 mod put;
+mod read;
+mod reshard;
+mod strict;
 
 use std::time::Duration;
 

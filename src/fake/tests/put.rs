@@ -326,6 +326,17 @@ async fn put_record_answers_alone() {
 }
 
 #[tokio::test]
+async fn a_dry_run_is_judged_and_not_stored() {
+    let (fake, client) = with_stream(Fake::builder(), 1).await;
+    let dry = || client.put_records().stream_name("s").dry_run(true);
+    let good = dry().records(entry("k", "x")).send().await;
+    assert_eq!(refused(&good.unwrap_err()).code, "DryRunOperationException");
+    let bad = dry().records(entry("", "x")).send().await;
+    assert_eq!(refused(&bad.unwrap_err()).code, "ValidationException");
+    assert_eq!(fake.records("s").unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_stream_that_is_not_there_is_named() {
     let (_fake, client) = with_stream(Fake::builder(), 1).await;
     let sent = client
