@@ -274,5 +274,4 @@ fn holder(lock: &mut File) -> String {
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 mod tests;

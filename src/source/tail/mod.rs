@@ -190,6 +190,35 @@ mod tests {
         assert!(chunks.recv().await.is_none());
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn file_rotated_twice_at_once_is_caught() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join("log").join(name);
+        fs::create_dir(dir.path().join("log")).unwrap();
+        fs::write(at("a.log"), "1\n").unwrap();
+        let settings = Settings {
+            include: vec![at("a.log").display().to_string()],
+            exclude: Vec::new(),
+            start_position: StartPosition::Beginning,
+        };
+        let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
+        let (to, mut chunks) = mpsc::channel(4);
+        let costs = Costs { sealed_overhead: 0 };
+        let intake = Intake::new(to, MemoryBudget::new(1 << 26), costs);
+        let (stop, shutdown) = shutdown::channel();
+        let tail = Tail::spawn(&settings, checkpoints, intake, RecordKey::Any, shutdown).unwrap();
+        assert_eq!(line(&mut chunks).await, "1");
+        fs::rename(at("a.log"), at("a.log.1")).unwrap();
+        fs::write(at("a.log"), "2\n").unwrap();
+        fs::rename(at("a.log.1"), at("a.log.2")).unwrap();
+        fs::rename(at("a.log"), at("a.log.1")).unwrap();
+        fs::write(at("a.log"), "3\n").unwrap();
+        assert_eq!(line(&mut chunks).await, "2");
+        assert_eq!(line(&mut chunks).await, "3");
+        stop.stop();
+        tail.finished().await.unwrap();
+    }
+
     #[tokio::test]
     async fn source_that_waits_for_room_stops_all_the_same() {
         let dir = tempfile::tempdir().unwrap();

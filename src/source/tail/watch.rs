@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use notify::event::ModifyKind;
+use notify::event::{ModifyKind, RenameMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 /// Events that wait to be looked at. When there are more, everything is looked at instead.
@@ -35,6 +35,7 @@ enum Signal {
     Content(PathBuf),
     /// A name has appeared, gone or changed.
     Name(PathBuf),
+    Renamed(PathBuf, PathBuf),
     Wake,
 }
 
@@ -43,6 +44,8 @@ enum Signal {
 pub(super) struct Changes {
     pub(super) contents: HashSet<PathBuf>,
     pub(super) names: HashSet<PathBuf>,
+    /// Old and new name, in the order it happened.
+    pub(super) renames: Vec<(PathBuf, PathBuf)>,
     /// Events were lost: anything may have changed.
     pub(super) overflowed: bool,
 }
@@ -146,6 +149,7 @@ impl Watch {
                     self.watched.remove(&path);
                     changes.names.insert(path);
                 }
+                Signal::Renamed(from, to) => changes.renames.push((from, to)),
                 Signal::Wake => {}
             }
         }
@@ -168,17 +172,24 @@ fn pass_on(event: notify::Result<Event>, to: &Sender<Signal>, overflowed: &Atomi
     if event.need_rescan() {
         overflowed.store(true, Ordering::Release);
     }
-    let signal = match event.kind {
-        // Among them our own opening and reading.
-        EventKind::Access(_) => return,
-        EventKind::Modify(ModifyKind::Data(_)) => Signal::Content,
-        // Permissions too: a file may be readable now.
-        _ => Signal::Name,
-    };
-    for path in event.paths {
-        if let Err(TrySendError::Full(_)) = to.try_send(signal(path)) {
+    let send = |signal| {
+        if let Err(TrySendError::Full(_)) = to.try_send(signal) {
             overflowed.store(true, Ordering::Release);
         }
+    };
+    match (event.kind, <[PathBuf; 2]>::try_from(event.paths)) {
+        // Among them our own opening and reading.
+        (EventKind::Access(_), _) => {}
+        // Each name is told on its own, too.
+        (EventKind::Modify(ModifyKind::Name(RenameMode::Both)), Ok([from, to])) => {
+            send(Signal::Renamed(from, to));
+        }
+        (EventKind::Modify(ModifyKind::Data(_)), Err(paths)) => {
+            paths.into_iter().map(Signal::Content).for_each(send);
+        }
+        // Permissions too: a file may be readable now.
+        (_, Ok(paths)) => paths.into_iter().map(Signal::Name).for_each(send),
+        (_, Err(paths)) => paths.into_iter().map(Signal::Name).for_each(send),
     }
 }
 

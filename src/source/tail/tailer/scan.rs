@@ -1,0 +1,317 @@
+//! Which files a tailer reads: found, known again, lost.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{Tailed, Tailer};
+use crate::checkpoint::SavedFile;
+use crate::source::tail::StartPosition;
+use crate::source::tail::discover::Found;
+use crate::source::tail::identity::{self, FileId};
+use crate::source::tail::reader::Reader;
+use crate::source::tail::watch::Watch;
+
+/// All directories are looked through so often, whatever the events say.
+const RESCAN: Duration = Duration::from_secs(5);
+/// The same where there are no events.
+const RESCAN_POLLING: Duration = Duration::from_secs(1);
+/// A look through the directories takes at most this share of the time, however many events ask for one.
+const SCAN_SHARE: u32 = 10;
+
+impl Tailer {
+    /// Looks through the directories: files that are new, renamed, gone.
+    pub(super) fn scan(&mut self, now: Instant) {
+        let began = Instant::now();
+        let (mut found, mut directories) = (Vec::new(), HashSet::new());
+        let mut refused = HashMap::new();
+        self.globs.walk(|what| match what {
+            Found::File(path, meta) => found.push((path, meta)),
+            Found::Directory(path) => {
+                directories.insert(path);
+            }
+            Found::Refused(path, error) => {
+                refused.insert(path, error);
+            }
+        });
+        self.scan_wanted = self.watch.watch(&directories);
+
+        let new = self.recognise(found, &refused, now);
+        let mut had_name = self.names_lost();
+        if self.is_first_look {
+            self.find_rotated_away(&new, &mut had_name, now);
+        }
+        for (path, meta) in new {
+            if let Err(error) = self.open(&path, &meta, had_name.get(&path).copied()) {
+                refused.insert(path, error);
+            }
+        }
+        if std::mem::take(&mut self.is_first_look) {
+            self.remember_first_look();
+        }
+        self.warn_of(refused);
+        self.by_path = (self.files.iter())
+            .filter(|(_, tailed)| tailed.gone_since.is_none())
+            .map(|(id, tailed)| (tailed.reader.path().to_owned(), *id))
+            .collect();
+
+        let every = if self.watch.is_polling() {
+            RESCAN_POLLING
+        } else {
+            RESCAN
+        };
+        self.next_scan = now + every;
+        self.scan_allowed = now + began.elapsed() * SCAN_SHARE;
+    }
+
+    /// Brings the names of known files up to date; returns what is not known.
+    fn recognise(
+        &mut self,
+        found: Vec<(PathBuf, Metadata)>,
+        refused: &HashMap<PathBuf, io::Error>,
+        now: Instant,
+    ) -> Vec<(PathBuf, Metadata)> {
+        let mut names: HashMap<FileId, Vec<&Path>> = HashMap::new();
+        for (path, meta) in &found {
+            names.entry(FileId::of(meta)).or_default().push(path);
+        }
+        for (id, tailed) in &mut self.files {
+            match names.get(id) {
+                Some(names) => {
+                    tailed.gone_since = None;
+                    if !names.contains(&tailed.reader.path()) {
+                        tailed.reader.renamed(names[0].to_owned());
+                        tailed.unwatched = is_unwatched(&self.watch, names[0]);
+                    }
+                }
+                // In a directory that cannot be read it may have its name still.
+                None if is_under(tailed.reader.path(), refused) => {}
+                None => {
+                    tailed.gone_since.get_or_insert(now);
+                    tailed.unwatched = true;
+                }
+            }
+        }
+        let mut new = HashSet::new();
+        let is_new = |(_, meta): &(PathBuf, Metadata)| {
+            let id = FileId::of(meta);
+            !self.files.contains_key(&id) && new.insert(id)
+        };
+        found.into_iter().filter(is_new).collect()
+    }
+
+    /// Names that open files had until now.
+    fn names_lost(&self) -> HashMap<PathBuf, FileId> {
+        let has_lost = |(path, id): &(&PathBuf, &FileId)| {
+            let tailed = self.files.get(id);
+            tailed.is_some_and(|t| t.gone_since.is_some() || t.reader.path() != *path)
+        };
+        (self.by_path.iter())
+            .filter(has_lost)
+            .map(|(path, id)| (path.clone(), *id))
+            .collect()
+    }
+
+    /// Files that were renamed while nobody looked, and whose new names are not asked for.
+    fn find_rotated_away(
+        &mut self,
+        new: &[(PathBuf, Metadata)],
+        had_name: &mut HashMap<PathBuf, FileId>,
+        now: Instant,
+    ) {
+        for saved in self.checkpoints.unclaimed() {
+            let old_path = PathBuf::from(&saved.path);
+            let id = FileId {
+                device: saved.device,
+                inode: saved.inode,
+            };
+            if !self.globs.matches(&old_path) || self.files.contains_key(&id) {
+                continue;
+            }
+            if let Some((path, _)) = new.iter().find(|(_, meta)| FileId::of(meta) == id) {
+                // Its new name is asked for. Only the order is of interest.
+                if *path != old_path {
+                    had_name.insert(old_path, id);
+                }
+                continue;
+            }
+            match self.open_rotated(&saved, id) {
+                Ok(Some(reader)) => {
+                    let mut tailed = self.tailed(reader);
+                    tailed.gone_since = Some(now);
+                    self.insert(id, tailed);
+                    had_name.insert(old_path, id);
+                }
+                Ok(None) if saved.size_seen > saved.offset => tracing::warn!(
+                    path = saved.path,
+                    unread = saved.size_seen - saved.offset,
+                    "file was rotated or deleted while nobody read it, and is not in its directory any \
+                     more; what was not read of it is lost, unless it is put back there"
+                ),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(
+                    path = saved.path, %error,
+                    "file that was rotated while nobody read it cannot be finished; let this user read \
+                     its directory and start again"
+                ),
+            }
+        }
+    }
+
+    fn open_rotated(&self, saved: &SavedFile, id: FileId) -> io::Result<Option<Reader>> {
+        let Some(directory) = Path::new(&saved.path).parent() else {
+            return Ok(None);
+        };
+        for entry in directory.read_dir()? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if meta.is_file() && FileId::of(&meta) == id {
+                let file = File::open(entry.path())?;
+                if identity::is_saved(saved, &file, file.metadata()?.len())? {
+                    tracing::info!(
+                        path = saved.path, now = %entry.path().display(),
+                        "file was rotated while nobody read it; finishing it"
+                    );
+                    let path = PathBuf::from(&saved.path);
+                    return Reader::new(path, file, saved.offset, &self.checkpoints).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Files that lost a name that is asked for before a look could see them under it: rotated twice between
+    /// two looks. The system told both names.
+    pub(super) fn catch_renamed(&mut self, renames: &[(PathBuf, PathBuf)], now: Instant) {
+        // What each is called now, and what it was called first.
+        let mut names: Vec<(&Path, &Path)> = Vec::new();
+        for (from, to) in renames {
+            match names.iter_mut().find(|(is, _)| is == from) {
+                Some(name) => name.0 = to,
+                None => names.push((to, from)),
+            }
+        }
+        for (is, was) in names {
+            if !self.globs.matches(was) || self.globs.matches(is) {
+                continue;
+            }
+            if let Err(error) = self.open_renamed(is, was, now) {
+                tracing::warn!(
+                    path = %is.display(), %error,
+                    "file that was just rotated cannot be read; what was not read of it is lost unless it \
+                     is given its old name again"
+                );
+            }
+        }
+    }
+
+    fn open_renamed(&mut self, is: &Path, was: &Path, now: Instant) -> io::Result<()> {
+        let meta = match is.metadata() {
+            Ok(meta) => meta,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let id = FileId::of(&meta);
+        if !meta.is_file() || self.files.contains_key(&id) {
+            return Ok(());
+        }
+        let file = File::open(is)?;
+        let offset = self.offset_to_start_at(&file, was, id, meta.len())?;
+        let reader = Reader::new(was.to_owned(), file, offset, &self.checkpoints)?;
+        let mut tailed = self.tailed(reader);
+        (tailed.gone_since, tailed.unwatched) = (Some(now), true);
+        tailed.after = self.by_path.insert(was.to_owned(), id);
+        self.insert(id, tailed);
+        Ok(())
+    }
+
+    fn open(&mut self, path: &Path, meta: &Metadata, after: Option<FileId>) -> io::Result<()> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // Gone since.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let opened = file.metadata()?;
+        let id = FileId::of(&opened);
+        if id != FileId::of(meta) {
+            // Rotated since: the next look has it.
+            self.scan_wanted = true;
+            return Ok(());
+        }
+        let offset = self.offset_to_start_at(&file, path, id, opened.len())?;
+        let reader = Reader::new(path.to_owned(), file, offset, &self.checkpoints)?;
+        let mut tailed = self.tailed(reader);
+        tailed.after = after.filter(|after| *after != id);
+        self.insert(id, tailed);
+        Ok(())
+    }
+
+    fn offset_to_start_at(
+        &self,
+        file: &File,
+        path: &Path,
+        id: FileId,
+        size: u64,
+    ) -> io::Result<u64> {
+        if let Some(saved) = self.checkpoints.find(id.device, id.inode, path) {
+            if identity::is_saved(&saved, file, size)? {
+                return Ok(saved.offset);
+            }
+            tracing::info!(
+                path = %path.display(), offset = saved.offset,
+                "file has other content than the checkpoint knows; reading it from its beginning"
+            );
+            return Ok(0);
+        }
+        let was_there_before =
+            self.is_first_look && !self.globs.matches_one_of(path, &self.known_includes);
+        match self.start_position {
+            StartPosition::End if was_there_before => identity::line_start(file, size),
+            _ => Ok(0),
+        }
+    }
+
+    fn remember_first_look(&mut self) {
+        for glob in &self.include {
+            self.checkpoints.looked_at(glob);
+        }
+        self.has_unsaved = true;
+    }
+
+    fn warn_of(&mut self, refused: HashMap<PathBuf, io::Error>) {
+        for (path, error) in &refused {
+            if !self.refused.contains(path) {
+                tracing::warn!(
+                    path = %path.display(), %error,
+                    "cannot be read; let this user read it, or exclude it. It is tried again every few \
+                     seconds, other files go on"
+                );
+            }
+        }
+        self.refused = refused.into_keys().collect();
+    }
+
+    fn tailed(&self, reader: Reader) -> Tailed {
+        Tailed {
+            unwatched: is_unwatched(&self.watch, reader.path()),
+            reader,
+            queued: false,
+            gone_since: None,
+            after: None,
+            paused_until: None,
+        }
+    }
+}
+
+fn is_under(path: &Path, refused: &HashMap<PathBuf, io::Error>) -> bool {
+    path.ancestors().any(|above| refused.contains_key(above))
+}
+
+/// No events come for a file behind a link, or in a directory that is not watched.
+fn is_unwatched(watch: &Watch, path: &Path) -> bool {
+    let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
+    is_link || !path.parent().is_some_and(|parent| watch.covers(parent))
+}
