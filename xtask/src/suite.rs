@@ -1,0 +1,95 @@
+//! Which steps there are, in the order that fails soonest.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use crate::peers;
+use crate::report::Report;
+use crate::step::{self, Step};
+
+/// Where a test that cannot run here says so, a line each: `test: why`.
+const SKIPPED: &str = "KINSEAL_SKIPPED";
+/// The interpreter of the peers' environment.
+const PEERS_PYTHON: &str = "KINSEAL_PEERS_PYTHON";
+
+/// Goes through all steps, whatever fails; true if none did.
+pub(crate) fn ci() -> anyhow::Result<bool> {
+    let mut report = Report::new();
+    for step in lints() {
+        report.run(step);
+    }
+    report.run(Step::clippy(
+        "build without features",
+        &["--package", "kinseal", "--no-default-features"],
+    ));
+    report.run(unit_tests());
+    report.run(Step::test("doc tests", &["--workspace", "--doc"]));
+    run_end_to_end(&mut report, &[])?;
+    // Without `--bench` in their arguments, criterion's benches run each routine once.
+    report.run(Step::test("benches, once each", &["--benches"]));
+    report.run(Step::cargo(
+        "load test, a moment",
+        &["run", "--package", "loadtest", "--", "--smoke"],
+    ));
+    report.run(
+        Step::cargo("documentation", &["doc", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    );
+    Ok(report.finish())
+}
+
+/// What to run between edits.
+pub(crate) fn quick() -> anyhow::Result<bool> {
+    let mut report = Report::new();
+    for step in lints() {
+        report.run(step);
+    }
+    report.run(unit_tests());
+    Ok(report.finish())
+}
+
+/// The end-to-end tests alone, those whose names contain one of `filter`.
+pub(crate) fn end_to_end(filter: &[String]) -> anyhow::Result<bool> {
+    let mut report = Report::new();
+    run_end_to_end(&mut report, filter)?;
+    Ok(report.finish())
+}
+
+fn lints() -> [Step; 2] {
+    [
+        Step::cargo("format", &["fmt", "--all", "--check"]),
+        Step::clippy("lints", &["--workspace", "--all-targets"]),
+    ]
+}
+
+/// Unit and property tests: they lie beside the code.
+fn unit_tests() -> Step {
+    Step::test(
+        "unit tests",
+        &["--workspace", "--lib", "--bins", "--examples"],
+    )
+}
+
+fn run_end_to_end(report: &mut Report, filter: &[String]) -> anyhow::Result<()> {
+    let python = report.run_with("python peers", peers::ensure);
+    let skipped = skipped_file()?;
+    let mut args = vec!["--test", "e2e", "--"];
+    args.extend(filter.iter().map(String::as_str));
+    let mut tests = Step::test("end-to-end tests", &args).env(SKIPPED, &skipped);
+    // Without them, each test that wants them fails, and says so.
+    if let Some(python) = python {
+        tests = tests.env(PEERS_PYTHON, python);
+    }
+    report.run(tests);
+    report.skipped(&fs::read_to_string(&skipped).context("reading what was skipped")?);
+    Ok(())
+}
+
+/// An empty file for what this run skips.
+fn skipped_file() -> anyhow::Result<PathBuf> {
+    let path = step::target_dir()?.join(format!("skipped-{}.txt", std::process::id()));
+    fs::write(&path, "").with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
