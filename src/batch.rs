@@ -39,11 +39,11 @@ pub struct Batch {
 
 /// There is no room; the entry comes back.
 #[derive(Debug)]
-pub struct Full(pub AggregatedRecord);
+pub struct Full(pub Box<AggregatedRecord>);
 
 /// The entry is over the limit of one record; it comes back, and no batch will ever take it.
 #[derive(Debug)]
-pub struct TooLarge(pub AggregatedRecord);
+pub struct TooLarge(pub Box<AggregatedRecord>);
 
 /// Why a batch does not take an entry.
 #[derive(Debug)]
@@ -65,13 +65,13 @@ impl Batch {
     pub fn push(&mut self, entry: AggregatedRecord) -> Result<(), Refused> {
         let size = entry.size();
         if size > self.limits.max_record_bytes {
-            return Err(Refused::TooLarge(TooLarge(entry)));
+            return Err(Refused::TooLarge(TooLarge(Box::new(entry))));
         }
         let fits = self.entries.len() < self.limits.max_records
             && self.bytes + size <= self.limits.max_bytes;
         // A record that is within its own limit always passes, alone if need be.
         if !fits && !self.entries.is_empty() {
-            return Err(Refused::Full(Full(entry)));
+            return Err(Refused::Full(Full(Box::new(entry))));
         }
         self.bytes += size;
         self.deadline = Some(

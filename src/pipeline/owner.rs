@@ -279,14 +279,14 @@ impl Owner {
                 let full = std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()));
                 self.ready.push_back(full);
                 assert!(
-                    self.collecting.push(entry).is_ok(),
+                    self.collecting.push(*entry).is_ok(),
                     "an empty batch has room"
                 );
             }
             Err(Refused::TooLarge(TooLarge(entry))) => {
                 // Aggregates are kept below the limit, and records were measured when they came.
                 let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
-                self.give_up_entry(entry, &FailReason::TooLarge { bytes, limit });
+                self.give_up_entry(*entry, &FailReason::TooLarge { bytes, limit });
             }
         }
     }

@@ -176,7 +176,7 @@ impl Owner {
                 Ok(()) => self.ready.push_back(batch),
                 Err(Refused::TooLarge(TooLarge(entry)) | Refused::Full(Full(entry))) => {
                     let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
-                    self.give_up_entry(entry, &FailReason::TooLarge { bytes, limit });
+                    self.give_up_entry(*entry, &FailReason::TooLarge { bytes, limit });
                 }
             }
         }
