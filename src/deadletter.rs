@@ -54,11 +54,11 @@ impl DeadLetters {
     }
 }
 
-/// `STATE_DIR/dead_letter/STREAM.jsonl`
+/// `STATE_DIR/dead_letter/STREAM.jsonl`; for a stream named by its ARN, the ARN with `_` for `:` and `/`, since
+/// two accounts may have streams of one name.
 pub fn path_of(state_dir: &Path, stream: &StreamName) -> PathBuf {
-    state_dir
-        .join("dead_letter")
-        .join(format!("{}.jsonl", stream.name()))
+    let name = stream.to_string().replace([':', '/'], "_");
+    state_dir.join("dead_letter").join(format!("{name}.jsonl"))
 }
 
 struct Writer {

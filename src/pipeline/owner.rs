@@ -34,6 +34,9 @@ use crate::seal::{Route, SealedRecord};
 use crate::send::{self, CallError, CallOutcome, PutRecords};
 use crate::shard::{ShardId, ShardMap};
 
+/// How often a flush looks whether nothing is pending.
+const FLUSH_LOOK: Duration = Duration::from_millis(20);
+
 #[derive(Debug)]
 pub(super) struct Owner {
     stream: StreamName,
@@ -417,7 +420,9 @@ impl Owner {
             // An answer will wake us.
             None => None,
         };
-        [retry, aggregate, send, self.lanes.next_wake()]
+        // A dead letter is answered aside, so whoever waits for zero pending has to look.
+        let flush = (!self.flushes.is_empty()).then(|| Instant::now() + FLUSH_LOOK);
+        [retry, aggregate, send, flush, self.lanes.next_wake()]
             .into_iter()
             .flatten()
             .min()

@@ -269,6 +269,36 @@ async fn flush_does_not_linger() {
     assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
 }
 
+/// The dead letter writer answers a record aside, without a word to the owner: flush once waited for ever.
+#[tokio::test(start_paused = true)]
+async fn flush_sees_that_a_dead_letter_was_written() {
+    struct Nobody;
+    impl crate::delivery::SpanSettled for Nobody {
+        fn settled(&self, _: u64) {}
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |p| {
+        let written = Arc::clone(&p.counters.dead_lettered);
+        p.dead_letters = Some(DeadLetters::open(dir.path(), &p.stream, written).0);
+    });
+    let intake = pipeline.intake();
+    let memory = intake.reserve(1, 2 << 20).await;
+    let ticket = Ticket::for_span(1, Instant::now(), memory, Arc::new(Nobody), 0);
+    let record = Accepted {
+        data: vec![0; 2 << 20].into(),
+        key: any(),
+        ticket,
+    };
+    let chunk = Chunk {
+        records: vec![record],
+        read_took: Duration::ZERO,
+    };
+    intake.send(chunk).await.unwrap();
+    pipeline.flush().await;
+    assert_eq!(pipeline.counters().snapshot().dead_lettered, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_refused_entries_are_sent_again() {
     let mut rng = StdRng::seed_from_u64(3);
