@@ -1,35 +1,33 @@
 //! The listener, and the way of one request: read → faults → signature → service → answer.
 
 use std::convert::Infallible;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::clock::Clock;
 use super::counters::{Tally, add};
-use super::faults::{Cut, Injector, Plan, Spoil};
+use super::faults::{Injector, Plan, Spoil};
 use super::kinesis::Kinesis;
 use super::kms::Kms;
 use super::null::{NullAnswers, RecordCounter};
 use super::protocol::{ApiError, CONTENT_TYPE, Service, Target, expect_json};
 use super::sigv4::Verifier;
+use super::wire::{AnswerBody, Hangup, Socket};
 use crate::shutdown::Shutdown;
 
 /// 10 MiB of records are 14 MB of base64; the rest is keys and JSON.
@@ -303,145 +301,4 @@ fn request_id() -> String {
         &hex[16..20],
         &hex[20..]
     )
-}
-
-/// How a request asks for the end of its connection.
-#[derive(Debug, Default)]
-struct Hangup {
-    asked: Notify,
-    with_reset: AtomicBool,
-}
-
-impl Hangup {
-    /// Never returns: the client gives up, the connection is dropped, or the stand-in stops.
-    async fn cut(&self, cut: Cut) {
-        if cut == Cut::Reset {
-            self.with_reset.store(true, Ordering::Relaxed);
-            self.asked.notify_one();
-        }
-        std::future::pending().await
-    }
-}
-
-/// A TCP stream that ends with a reset where one was asked for, also below TLS.
-struct Socket {
-    stream: TcpStream,
-    hangup: Arc<Hangup>,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if self.hangup.with_reset.load(Ordering::Relaxed) {
-            // SO_LINGER 0: close sends RST.
-            let _ = self.stream.set_zero_linger();
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// An answer's body, which may break off before its announced length.
-struct AnswerBody {
-    data: Option<Bytes>,
-    then: Then,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    End,
-    /// Once more round, so that what there is gets sent.
-    Flush,
-    BreakOff,
-}
-
-impl AnswerBody {
-    fn whole(data: Bytes) -> Self {
-        Self {
-            data: Some(data).filter(|data| !data.is_empty()),
-            then: Then::End,
-        }
-    }
-
-    fn broken_off(data: Bytes) -> Self {
-        Self {
-            data: Some(data),
-            then: Then::Flush,
-        }
-    }
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if let Some(data) = self.data.take() {
-            return Poll::Ready(Some(Ok(Frame::data(data))));
-        }
-        match self.then {
-            Then::End => Poll::Ready(None),
-            Then::Flush => {
-                self.then = Then::BreakOff;
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Then::BreakOff => {
-                Poll::Ready(Some(Err(io::Error::other("broken off by a fault rule"))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.then == Then::End
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.then {
-            Then::End => {
-                SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
-            }
-            _ => SizeHint::default(),
-        }
-    }
 }

@@ -52,6 +52,8 @@
 
 mod file;
 mod injector;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

@@ -8,11 +8,13 @@
 //! Sources: API reference 2013-12-02 with the model of aws-sdk-kinesis 1.130.
 
 mod list;
+mod manage;
 mod put;
 mod read;
 mod reshard;
 mod shard;
 mod stream;
+mod table;
 mod throttle;
 mod token;
 
@@ -29,9 +31,9 @@ use super::faults::Plan;
 use super::protocol::{ApiError, parse, unknown_operation};
 use crate::record::{HashKey, StreamName};
 
-#[cfg(test)]
-pub(crate) use stream::uniform_ranges;
 pub(crate) use stream::{Stream, StreamSpec, set_max_record_size};
+#[cfg(test)]
+pub(crate) use table::uniform_ranges;
 
 /// What the stand-in allows.
 #[derive(Debug, Clone, PartialEq)]

@@ -136,13 +136,16 @@ impl GetShardIterator {
     }
 }
 
+/// A timestamp of a request, cut to the millisecond as arrival times are: were it rounded, a client that asks
+/// for the very microsecond of a record's arrival would miss the record. Microseconds are what is exact in a
+/// float of this size.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a float saturates; before 1970 is 1970"
 )]
 pub(super) fn millis_of(seconds: f64) -> u64 {
-    (seconds * 1000.0).round() as u64
+    (seconds * 1_000_000.0).round() as u64 / 1000
 }
 
 fn iterator(stream: &Stream, shard: &Shard, position: u64, now: u64) -> String {
@@ -197,4 +200,22 @@ fn child_shards(stream: &Stream, shard: &Shard) -> serde_json::Value {
         })
     });
     children.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_requested_time_is_cut_not_rounded() {
+        for (seconds, millis) in [
+            (1_795_450_712.123, 1_795_450_712_123),
+            (1_795_450_712.123_9, 1_795_450_712_123),
+            (1_795_450_712.999_999, 1_795_450_712_999),
+            (0.0, 0),
+            (-1.0, 0),
+        ] {
+            assert_eq!(millis_of(seconds), millis, "{seconds}");
+        }
+    }
 }

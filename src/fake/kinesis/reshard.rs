@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::manage::MOST_SHARDS;
 use super::shard::Shard;
-use super::stream::{MOST_SHARDS, ShardTable, uniform_ranges};
+use super::table::{ShardTable, uniform_ranges};
 use super::{Kinesis, Stream};
 use crate::fake::protocol::{ApiError, json_bytes, parse};
 use crate::record::HashKey;

@@ -2,6 +2,7 @@
 
 mod faulty;
 mod kms;
+mod list;
 mod put;
 mod read;
 mod reshard;

@@ -176,6 +176,17 @@ async fn shutdown_gives_the_port_back() {
 }
 
 #[tokio::test]
+async fn dropping_the_stand_ins_stops_them() {
+    let fake = Fake::start().await.unwrap();
+    let addr = fake.kinesis_addr();
+    drop(fake);
+    // The listener goes when its task next runs, which a new one on its port shows.
+    while Fake::builder().kinesis_addr(addr).start().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_call_is_told_so() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let fake = Fake::start().await.unwrap();
