@@ -1,1 +1,356 @@
-//! To come in this slice.
+//! The way back: a stream → user records, in order per shard.
+//!
+//! ```text
+//!            lineage: children after their parents
+//!               │
+//! shard 0 ──► reader ──► unpack ──┐                    GetRecords: paced, patient,  ─► shards (AWS SDK)
+//! shard 1 ──► reader ──► unpack ──┼──► ConsumedBatch    its memory taken before it
+//!   …        (one task each)      ┘    (bounded)
+//! ```
+//!
+//! Owns reading from start to tip or for ever, and the memory for it: a page's worst case is taken out of
+//! [`Settings::memory_limit`] before it is asked for, and what it really took is given back when its batch
+//! is dropped. Promises: each record once, in order within a shard, a shard's children after it; what can
+//! not be opened is handed out with its reason, and the rest goes on. Keeps no checkpoint yet: a new start
+//! begins where [`Settings::from`] says.
+
+mod lineage;
+pub mod output;
+mod reader;
+pub mod shards;
+pub mod unpack;
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
+
+use self::lineage::Lineage;
+use self::reader::{PAGE_WORST, Patience, ShardReader};
+pub use self::shards::{KinesisStream, ReadStream};
+use self::shards::{ListedShard, Position};
+pub use self::unpack::{Place, Plaintext, Reason, SealedInfo, Unpacker, Unreadable, UserRecord};
+use crate::send::CallError;
+use crate::shard::ShardId;
+use crate::shutdown::Shutdown;
+
+/// How to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub from: StartAt,
+    /// End where all shards have been read to their tip.
+    pub until_empty: bool,
+    /// How long a shard at its tip is left alone.
+    pub idle: Duration,
+    /// Bytes of pages under way; at least one page's worst case.
+    pub memory_limit: u32,
+}
+
+impl Default for Settings {
+    /// Idle: the KCL's own. Memory: eight pages at their worst at once, hundreds of usual ones.
+    fn default() -> Self {
+        Self {
+            from: StartAt::TrimHorizon,
+            until_empty: false,
+            idle: Duration::from_secs(1),
+            memory_limit: 8 * PAGE_WORST,
+        }
+    }
+}
+
+/// Where to start. Shards that come up later are read from their beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartAt {
+    TrimHorizon,
+    Latest,
+}
+
+/// User records of one shard that were read together, in order. Holds its share of memory: reading stops
+/// while too many are kept.
+#[derive(Debug)]
+pub struct ConsumedBatch {
+    pub shard: ShardId,
+    pub records: Vec<Result<UserRecord, Unreadable>>,
+    /// How far behind the tip the shard's reading was.
+    pub behind: Duration,
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+/// Why reading ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConsumeError {
+    #[error(
+        "the stream does not exist: check its name, the account and the region or endpoint ({0})"
+    )]
+    NoSuchStream(CallError),
+    #[error(
+        "access denied: allow kinesis:ListShards, kinesis:GetShardIterator and kinesis:GetRecords on it ({0})"
+    )]
+    Denied(CallError),
+    #[error("its shards can not be listed: {0}")]
+    List(CallError),
+    #[error("{shard} can not be read: {error}")]
+    Read { shard: ShardId, error: CallError },
+}
+
+/// A stream that is being read. Dropping it ends reading.
+#[derive(Debug)]
+pub struct Consumer {
+    batches: mpsc::Receiver<ConsumedBatch>,
+    driver: JoinSet<Result<(), ConsumeError>>,
+}
+
+impl Consumer {
+    /// Batches that wait to be taken. Few: memory is bounded by bytes, and this by what a slow taker should
+    /// find waiting.
+    const WAITING: usize = 64;
+
+    pub fn start(
+        stream: Arc<dyn ReadStream>,
+        unpacker: Unpacker,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> Self {
+        let (out, batches) = mpsc::channel(Self::WAITING);
+        let memory = settings.memory_limit.max(PAGE_WORST) as usize;
+        let way = Arc::new(Way {
+            stream,
+            unpacker,
+            settings,
+            shutdown,
+            memory: Arc::new(Semaphore::new(memory)),
+            out,
+        });
+        let mut driver = JoinSet::new();
+        driver.spawn(way.drive());
+        Self { batches, driver }
+    }
+
+    /// The next batch of whichever shard. `None`: reading has ended, [`Self::finish`] says how. Cancel safe.
+    pub async fn next(&mut self) -> Option<ConsumedBatch> {
+        self.batches.recv().await
+    }
+
+    /// The same, for a thread that is not tokio's.
+    pub fn blocking_next(&mut self) -> Option<ConsumedBatch> {
+        self.batches.blocking_recv()
+    }
+
+    /// A batch that is there already.
+    pub fn try_next(&mut self) -> Option<ConsumedBatch> {
+        self.batches.try_recv().ok()
+    }
+
+    /// Why there are no more batches: all was read, stop was said, or an error. Batches that were not taken
+    /// are lost.
+    pub async fn finish(mut self) -> Result<(), ConsumeError> {
+        self.batches.close();
+        match self.driver.join_next().await {
+            Some(ended) => unwound(ended),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ConsumedBatch {
+    #[cfg(test)]
+    pub(crate) fn for_test(shard: ShardId, records: Vec<Result<UserRecord, Unreadable>>) -> Self {
+        Self {
+            shard,
+            records,
+            behind: Duration::ZERO,
+            _memory: None,
+        }
+    }
+}
+
+/// What all tasks of one reading share.
+#[derive(Debug)]
+struct Way {
+    stream: Arc<dyn ReadStream>,
+    unpacker: Unpacker,
+    settings: Settings,
+    shutdown: Shutdown,
+    memory: Arc<Semaphore>,
+    out: mpsc::Sender<ConsumedBatch>,
+}
+
+/// How one shard's reading ended.
+#[derive(Debug)]
+enum Ended {
+    /// Nothing more will come in it.
+    Read { children: Vec<ListedShard> },
+    /// At its tip, as asked.
+    AtTip,
+    /// By shutdown, or because nobody takes what is read.
+    Stopped,
+}
+
+impl Way {
+    async fn drive(self: Arc<Self>) -> Result<(), ConsumeError> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.stopped() => Ok(()),
+            () = self.out.closed() => Ok(()),
+            ended = self.read_all() => ended,
+        }
+    }
+
+    async fn read_all(self: &Arc<Self>) -> Result<(), ConsumeError> {
+        let mut lineage = Lineage::default();
+        lineage.learn(self.list(START_TRIES).await?);
+        let mut first = Position::TrimHorizon;
+        if self.settings.from == StartAt::Latest {
+            lineage.skip_closed();
+            first = Position::Latest;
+        }
+        let mut tasks = JoinSet::new();
+        for shard in lineage.begin_ready() {
+            tasks.spawn(Arc::clone(self).read_shard(shard, first.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            let (shard, ended) = unwound(ended)?;
+            match ended {
+                Ended::Stopped => {}
+                Ended::AtTip => lineage.has_left(&shard),
+                Ended::Read { children } => {
+                    lineage.has_read(&shard);
+                    lineage.learn(match children {
+                        children if children.is_empty() => self.list(u32::MAX).await?,
+                        children => children,
+                    });
+                }
+            }
+            for shard in lineage.begin_ready() {
+                tasks.spawn(Arc::clone(self).read_shard(shard, Position::TrimHorizon));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits out what waiting may mend, at most so many times.
+    async fn list(&self, tries: u32) -> Result<Vec<ListedShard>, ConsumeError> {
+        let mut patience = Patience::new("list of shards".to_owned());
+        loop {
+            let error = match self.stream.shards().await {
+                Ok(shards) => {
+                    patience.worked();
+                    return Ok(shards);
+                }
+                Err(error) => error,
+            };
+            match patience.failed(&error) {
+                // At the start a refusal is a mistake in policy or credentials; later it was right once.
+                _ if tries == START_TRIES && denied(&error) => {
+                    return Err(ConsumeError::Denied(error));
+                }
+                Some(delay) if patience.failures() < tries => tokio::time::sleep(delay).await,
+                _ if not_found(&error) => return Err(ConsumeError::NoSuchStream(error)),
+                _ => return Err(ConsumeError::List(error)),
+            }
+        }
+    }
+
+    async fn read_shard(
+        self: Arc<Self>,
+        shard: ListedShard,
+        from: Position,
+    ) -> Result<(ShardId, Ended), ConsumeError> {
+        let error = match self.pages(&shard, from).await {
+            Ok(ended) => return Ok((shard.id, ended)),
+            Err(error) => error,
+        };
+        if !not_found(&error) {
+            let shard = shard.id;
+            return Err(ConsumeError::Read { shard, error });
+        }
+        // Either the stream is gone, then listing says so; or the shard alone, with its last record.
+        let listed = self.list(u32::MAX).await?;
+        if listed.iter().any(|known| known.id == shard.id) {
+            return Err(ConsumeError::NoSuchStream(error));
+        }
+        tracing::warn!(shard = %shard.id, "expired before it was read to its end");
+        let children = Vec::new();
+        Ok((shard.id, Ended::Read { children }))
+    }
+
+    /// From page to page, one hop a line.
+    async fn pages(&self, shard: &ListedShard, from: Position) -> Result<Ended, CallError> {
+        let mut reader = ShardReader::new(Arc::clone(&self.stream), shard.id.clone(), from);
+        loop {
+            let (page, mut memory) = reader.page(&self.memory).await?;
+            let at_tip = page.records.is_empty() && page.behind.is_zero();
+            if !page.records.is_empty() {
+                let records = self.unpacker.unpack(&shard.id, page.records).await;
+                shrink(&mut memory, &records);
+                let batch = ConsumedBatch {
+                    shard: shard.id.clone(),
+                    records,
+                    behind: page.behind,
+                    _memory: Some(memory),
+                };
+                if self.out.send(batch).await.is_err() {
+                    return Ok(Ended::Stopped);
+                }
+            }
+            match page.next {
+                None => {
+                    return Ok(Ended::Read {
+                        children: page.children,
+                    });
+                }
+                // Some servers never end a closed shard's pages; nothing can come any more.
+                Some(_) if at_tip && shard.closed => {
+                    return Ok(Ended::Read {
+                        children: Vec::new(),
+                    });
+                }
+                Some(_) if at_tip && self.settings.until_empty => return Ok(Ended::AtTip),
+                Some(_) if at_tip => tokio::time::sleep(self.settings.idle).await,
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+/// Tries to list shards before a start fails: a few seconds.
+const START_TRIES: u32 = 6;
+
+/// Gives back what a batch does not keep: sealed and opened bytes, and the record around them.
+fn shrink(memory: &mut OwnedSemaphorePermit, records: &[Result<UserRecord, Unreadable>]) {
+    let kept = |record: &Result<UserRecord, Unreadable>| {
+        let bytes = match record {
+            Ok(user) => user.data.len() + user.sealed.as_ref().map_or(0, |s| s.message.len()),
+            Err(unreadable) => unreadable.data.len(),
+        };
+        bytes + size_of_val(record)
+    };
+    let kept: usize = records.iter().map(kept).sum();
+    drop(memory.split(memory.num_permits().saturating_sub(kept)));
+}
+
+fn not_found(error: &CallError) -> bool {
+    error.code == "ResourceNotFoundException"
+}
+
+fn denied(error: &CallError) -> bool {
+    matches!(
+        error.code.as_str(),
+        "AccessDeniedException" | "AccessDenied"
+    )
+}
+
+/// A panic in a task is one here.
+fn unwound<T>(ended: Result<T, JoinError>) -> T {
+    match ended {
+        Ok(value) => value,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => unreachable!("tasks are aborted only with their set"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

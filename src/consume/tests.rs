@@ -1,0 +1,458 @@
+//! Reading against a stream in memory, on a paused clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, timeout};
+
+use super::shards::{Page, StoredRecord};
+use super::*;
+use crate::shutdown::{self, Stop};
+
+/// A stream whose shards are lists, and whose answers can be scripted.
+#[derive(Debug, Default)]
+struct InMemory {
+    shards: Mutex<BTreeMap<ShardId, InMemoryShard>>,
+    /// Records in an answer.
+    page: usize,
+    /// What the next calls answer instead.
+    faults: Mutex<VecDeque<CallError>>,
+    /// Empty answers that say "not at the tip", as the service gives them.
+    gaps: Mutex<u32>,
+    /// Iterators expire as soon as the faults say so, and positions asked for are kept.
+    asked: Mutex<Vec<(ShardId, Position)>>,
+    calls: Mutex<Vec<Instant>>,
+    /// A server that ends no closed shard's pages.
+    never_ends: bool,
+    tells_children: bool,
+}
+
+#[derive(Debug)]
+struct InMemoryShard {
+    listed: ListedShard,
+    records: Vec<StoredRecord>,
+}
+
+type Fault = (&'static str, Option<u16>);
+
+const EXPIRED: Fault = ("ExpiredIteratorException", Some(400));
+const NOT_FOUND: Fault = ("ResourceNotFoundException", Some(400));
+
+impl InMemory {
+    fn new(page: usize) -> Self {
+        Self {
+            page,
+            ..Self::default()
+        }
+    }
+
+    fn shard(self, id: &str, parents: &[&str], closed: bool, records: usize) -> Self {
+        self.add(id, parents, closed, records);
+        self
+    }
+
+    fn add(&self, id: &str, parents: &[&str], closed: bool, records: usize) {
+        let listed = ListedShard {
+            id: ShardId::new(id),
+            parents: parents.iter().map(|id| ShardId::new(id)).collect(),
+            closed,
+        };
+        let records = (0..records).map(|n| record(id, n)).collect();
+        let shard = InMemoryShard { listed, records };
+        let id = shard.listed.id.clone();
+        self.shards.lock().unwrap().insert(id, shard);
+    }
+
+    fn close(&self, id: &str) {
+        let mut shards = self.shards.lock().unwrap();
+        shards.get_mut(&ShardId::new(id)).unwrap().listed.closed = true;
+    }
+
+    fn failing(self, faults: &[Fault]) -> Self {
+        self.fail(faults);
+        self
+    }
+
+    fn fail(&self, faults: &[Fault]) {
+        let errors = faults.iter().map(|(code, status)| CallError {
+            code: (*code).to_owned(),
+            message: "scripted".to_owned(),
+            status: *status,
+        });
+        self.faults.lock().unwrap().extend(errors);
+    }
+
+    fn fault(&self) -> Result<(), CallError> {
+        let fault = self.faults.lock().unwrap().pop_front();
+        fault.map_or(Ok(()), Err)
+    }
+
+    fn children_of(&self, id: &ShardId) -> Vec<ListedShard> {
+        let shards = self.shards.lock().unwrap();
+        let all = shards.values().map(|shard| &shard.listed);
+        all.filter(|listed| listed.parents.contains(id))
+            .cloned()
+            .collect()
+    }
+
+    fn answer(&self, iterator: &str) -> Result<Page, CallError> {
+        self.calls.lock().unwrap().push(Instant::now());
+        self.fault()?;
+        let (id, at) = iterator.split_once('|').unwrap();
+        let (id, at) = (ShardId::new(id), at.parse::<usize>().unwrap());
+        let mut gaps = self.gaps.lock().unwrap();
+        if *gaps > 0 {
+            *gaps -= 1;
+            return Ok(Page {
+                next: Some(iterator.to_owned()),
+                behind: Duration::from_secs(1),
+                ..Page::default()
+            });
+        }
+        let children = self.children_of(&id);
+        let shards = self.shards.lock().unwrap();
+        let shard = &shards[&id];
+        let end = (at + self.page).min(shard.records.len());
+        let at_end = shard.listed.closed && at >= shard.records.len() && !self.never_ends;
+        Ok(Page {
+            records: shard.records[at..end].to_vec(),
+            next: (!at_end).then(|| format!("{id}|{end}")),
+            behind: Duration::ZERO,
+            children: match at_end && self.tells_children {
+                true => children,
+                false => Vec::new(),
+            },
+        })
+    }
+}
+
+fn record(shard: &str, n: usize) -> StoredRecord {
+    StoredRecord {
+        sequence: n.to_string().into(),
+        partition_key: "k".to_owned(),
+        data: Bytes::from(format!("{shard}-{n}")),
+        arrived: None,
+    }
+}
+
+impl ReadStream for InMemory {
+    fn shards(&self) -> BoxFuture<'_, Result<Vec<ListedShard>, CallError>> {
+        async {
+            self.fault()?;
+            let shards = self.shards.lock().unwrap();
+            Ok(shards.values().map(|shard| shard.listed.clone()).collect())
+        }
+        .boxed()
+    }
+
+    fn iterator<'a>(
+        &'a self,
+        shard: &'a ShardId,
+        position: &'a Position,
+    ) -> BoxFuture<'a, Result<String, CallError>> {
+        async move {
+            let asked = (shard.clone(), position.clone());
+            self.asked.lock().unwrap().push(asked);
+            let shards = self.shards.lock().unwrap();
+            let Some(known) = shards.get(shard) else {
+                return Err(CallError {
+                    code: "ResourceNotFoundException".to_owned(),
+                    message: "no such shard".to_owned(),
+                    status: Some(400),
+                });
+            };
+            let at = match position {
+                Position::TrimHorizon => 0,
+                Position::Latest | Position::At(_) => known.records.len(),
+                Position::After(sequence) => sequence.parse::<usize>().unwrap() + 1,
+            };
+            Ok(format!("{shard}|{at}"))
+        }
+        .boxed()
+    }
+
+    fn page<'a>(&'a self, iterator: &'a str) -> BoxFuture<'a, Result<Page, CallError>> {
+        async move { self.answer(iterator) }.boxed()
+    }
+}
+
+fn until_empty() -> Settings {
+    Settings {
+        until_empty: true,
+        ..Settings::default()
+    }
+}
+
+fn start(stream: &Arc<InMemory>, settings: Settings) -> (Consumer, Stop) {
+    let (stop, shutdown) = shutdown::channel();
+    let unpacker = Unpacker::as_stored(1).unwrap();
+    let stream = Arc::clone(stream) as Arc<dyn ReadStream>;
+    (Consumer::start(stream, unpacker, settings, shutdown), stop)
+}
+
+fn lines(batch: &ConsumedBatch) -> Vec<String> {
+    let records = batch.records.iter().map(|r| r.as_ref().unwrap());
+    records
+        .map(|r| String::from_utf8(r.data.to_vec()).unwrap())
+        .collect()
+}
+
+/// What comes, in the order it comes, and how it ends.
+async fn read(stream: &Arc<InMemory>, settings: Settings) -> (Vec<String>, Result<(), String>) {
+    let (mut consumer, _stop) = start(stream, settings);
+    let mut seen = Vec::new();
+    while let Some(batch) = consumer.next().await {
+        seen.extend(lines(&batch));
+    }
+    let ended = consumer.finish().await;
+    (seen, ended.map_err(|error| error.to_string()))
+}
+
+fn all(shard: &str, records: std::ops::Range<usize>) -> Vec<String> {
+    records.map(|n| format!("{shard}-{n}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn until_empty_reads_a_shard_in_order_and_ends_at_its_tip() {
+    let stream = Arc::new(InMemory::new(3).shard("0", &[], false, 10));
+    assert_eq!(
+        read(&stream, until_empty()).await,
+        (all("0", 0..10), Ok(()))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_answer_is_not_the_tip_while_the_service_says_so() {
+    let stream = InMemory::new(3).shard("0", &[], false, 4);
+    *stream.gaps.lock().unwrap() = 5;
+    let stream = Arc::new(stream);
+    assert_eq!(read(&stream, until_empty()).await, (all("0", 0..4), Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_come_after_both_parents() {
+    for tells_children in [true, false] {
+        let mut stream = InMemory::new(2)
+            .shard("0", &[], true, 9)
+            .shard("1", &[], true, 1)
+            .shard("2", &["0", "1"], true, 3)
+            .shard("3", &["2"], false, 2)
+            .shard("4", &["2"], false, 2);
+        stream.tells_children = tells_children;
+        let (seen, ended) = read(&Arc::new(stream), until_empty()).await;
+        assert_eq!(ended, Ok(()));
+        let parents = seen.iter().take(10).all(|line| line < &"2".to_owned());
+        assert!(parents, "{seen:?}");
+        assert_eq!(seen[10..13], all("2", 0..3));
+        assert_eq!(seen.len(), 17);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_splits_while_it_is_read_goes_on_in_its_children() {
+    for tells_children in [true, false] {
+        let mut stream = InMemory::new(10).shard("0", &[], false, 3);
+        stream.tells_children = tells_children;
+        let stream = Arc::new(stream);
+        let (mut consumer, _stop) = start(&stream, Settings::default());
+        assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 0..3));
+        stream.add("1", &["0"], false, 1);
+        stream.add("2", &["0"], false, 1);
+        stream.close("0");
+        let mut seen = lines(&consumer.next().await.unwrap());
+        seen.extend(lines(&consumer.next().await.unwrap()));
+        seen.sort();
+        assert_eq!(seen, ["1-0", "2-0"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closed_shard_whose_pages_never_end_is_read_at_its_tip() {
+    let mut stream = InMemory::new(2)
+        .shard("0", &[], true, 3)
+        .shard("1", &["0"], false, 1);
+    stream.never_ends = true;
+    let (seen, _) = read(&Arc::new(stream), until_empty()).await;
+    assert_eq!(seen, ["0-0", "0-1", "0-2", "1-0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_iterator_is_asked_for_again_behind_the_last_record() {
+    let stream = Arc::new(InMemory::new(3).shard("0", &[], false, 5));
+    let (mut consumer, _stop) = start(&stream, until_empty());
+    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 0..3));
+    stream.fail(&[EXPIRED]);
+    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 3..5));
+    let asked: Vec<_> = stream
+        .asked
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|a| a.1.clone())
+        .collect();
+    assert_eq!(asked, [Position::TrimHorizon, Position::After("2".into())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_latest_an_iterator_that_expires_unused_skips_nothing() {
+    let stream = Arc::new(InMemory::new(3).shard("0", &[], false, 5));
+    let settings = Settings {
+        from: StartAt::Latest,
+        ..Settings::default()
+    };
+    let (mut consumer, _stop) = start(&stream, settings);
+    let idle = timeout(Duration::from_secs(3), consumer.next()).await;
+    assert!(idle.is_err(), "{idle:?}");
+    stream.fail(&[EXPIRED]);
+    let idle = timeout(Duration::from_secs(3), consumer.next()).await;
+    assert!(idle.is_err(), "{idle:?}");
+    let asked = stream.asked.lock().unwrap();
+    assert!(matches!(
+        asked[..],
+        [(_, Position::Latest), (_, Position::At(_))]
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_latest_reads_what_comes_and_not_what_was_there() {
+    let stream = InMemory::new(9)
+        .shard("0", &[], true, 4)
+        .shard("1", &["0"], false, 2);
+    let stream = Arc::new(stream);
+    let settings = Settings {
+        from: StartAt::Latest,
+        ..Settings::default()
+    };
+    let (mut consumer, _stop) = start(&stream, settings);
+    let nothing = timeout(Duration::from_secs(3), consumer.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    let id = ShardId::new("1");
+    stream
+        .shards
+        .lock()
+        .unwrap()
+        .get_mut(&id)
+        .unwrap()
+        .records
+        .push(record("1", 2));
+    assert_eq!(lines(&consumer.next().await.unwrap()), ["1-2"]);
+    assert!(stream.asked.lock().unwrap().iter().all(|a| a.0 == id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttles_faults_and_outages_are_waited_out() {
+    let at_start = [
+        ("ThrottlingException", Some(400)),
+        ("ServiceUnavailable", Some(503)),
+        ("ConnectionLost", None),
+    ];
+    let stream = InMemory::new(3).shard("0", &[], false, 5);
+    let stream = Arc::new(stream.failing(&at_start));
+    let (mut consumer, _stop) = start(&stream, until_empty());
+    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 0..3));
+    stream.fail(&[
+        ("ProvisionedThroughputExceededException", Some(400)),
+        ("ExpiredTokenException", Some(400)),
+        ("AccessDeniedException", Some(400)),
+        ("InternalFailure", Some(500)),
+        ("Timeout", None),
+        ("ConnectFailed", Some(503)),
+    ]);
+    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 3..5));
+    assert!(stream.faults.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_is_asked_five_times_a_second_at_most() {
+    let stream = Arc::new(InMemory::new(1).shard("0", &[], false, 12));
+    read(&stream, until_empty()).await.1.unwrap();
+    let calls = stream.calls.lock().unwrap();
+    assert!(calls.len() > 12);
+    for six in calls.windows(6) {
+        assert!(six[5] - six[0] >= Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_can_not_succeed_says_why() {
+    for (code, status, tries, words) in [
+        (
+            "ResourceNotFoundException",
+            Some(400),
+            1,
+            "the stream does not exist",
+        ),
+        (
+            "AccessDeniedException",
+            Some(400),
+            1,
+            "allow kinesis:ListShards",
+        ),
+        (
+            "ValidationException",
+            Some(400),
+            1,
+            "its shards can not be listed",
+        ),
+        (
+            "ConnectFailed",
+            Some(503),
+            START_TRIES as usize,
+            "its shards can not be listed",
+        ),
+    ] {
+        let faults = vec![(code, status); tries];
+        let stream = Arc::new(InMemory::new(1).failing(&faults));
+        let (_, ended) = read(&stream, until_empty()).await;
+        let error = ended.unwrap_err();
+        assert!(error.contains(words) && error.contains(code), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_expired_is_passed_over_and_a_stream_that_is_gone_is_not() {
+    let stream = InMemory::new(1)
+        .shard("0", &[], true, 1)
+        .shard("1", &["0"], false, 1);
+    let stream = Arc::new(stream);
+    let (mut consumer, _stop) = start(&stream, Settings::default());
+    assert_eq!(lines(&consumer.next().await.unwrap()), ["0-0"]);
+    stream.shards.lock().unwrap().remove(&ShardId::new("0"));
+    stream.fail(&[NOT_FOUND]);
+    assert_eq!(lines(&consumer.next().await.unwrap()), ["1-0"]);
+    stream.fail(&[NOT_FOUND, NOT_FOUND]);
+    assert!(consumer.next().await.is_none());
+    let ended = consumer.finish().await;
+    assert!(
+        matches!(ended, Err(ConsumeError::NoSuchStream(_))),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_waits_while_batches_are_kept() {
+    let stream = Arc::new(InMemory::new(1).shard("0", &[], false, 2));
+    let settings = Settings {
+        memory_limit: 0,
+        ..until_empty()
+    };
+    let (mut consumer, _stop) = start(&stream, settings);
+    let kept = consumer.next().await.unwrap();
+    let more = timeout(Duration::from_secs(60), consumer.next()).await;
+    assert!(more.is_err(), "{more:?}");
+    drop(kept);
+    assert_eq!(lines(&consumer.next().await.unwrap()), ["0-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn stop_ends_reading_without_an_error() {
+    let stream = Arc::new(InMemory::new(1).shard("0", &[], false, 1));
+    let (mut consumer, stop) = start(&stream, Settings::default());
+    assert!(consumer.next().await.is_some());
+    stop.stop();
+    assert!(consumer.next().await.is_none());
+    consumer.finish().await.unwrap();
+}

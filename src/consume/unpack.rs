@@ -1,0 +1,423 @@
+//! Kinesis records → user records: de-aggregate, open.
+//!
+//! The order is kept. The work is in three steps, because rayon threads must not wait and tokio's must not
+//! compute: the pool takes aggregates apart and finds which data keys they need, tokio has these unwrapped
+//! (one call for each key, from the opener's cache mostly), the pool opens.
+//!
+//! Promises: every user record comes out, opened or with the reason why not; an outage of KMS is waited
+//! for, never taken for a record's fault. Refuses: records that are not encrypted, where keys were given
+//! and plaintext is not allowed by name: a writer who drops encryption must not pass unseen.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rayon::prelude::*;
+use tokio::sync::oneshot;
+
+use super::shards::StoredRecord;
+use crate::aggregate::format::deaggregate;
+use crate::retry::{self, Backoff};
+use crate::seal::EncryptionContext;
+use crate::seal::key::KeyError;
+use crate::seal::message::{Message, ReadLimits, Suite};
+use crate::seal::open::{DataKey, OpenError, Opener, looks_sealed};
+use crate::shard::ShardId;
+
+/// What a producer handed in, as far as the stream can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecord {
+    pub place: Place,
+    pub partition_key: String,
+    /// Opened, where it was sealed.
+    pub data: Bytes,
+    pub arrived: Option<SystemTime>,
+    /// `None`: it lay in the stream as it is.
+    pub sealed: Option<SealedInfo>,
+}
+
+/// Where in the stream a user record lies. Ordered within a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub shard: ShardId,
+    pub sequence: Arc<str>,
+    /// Its number in the aggregate; 0 where there is none, as the KCL counts.
+    pub sub_sequence: u64,
+}
+
+/// How a record was sealed: authenticated, but for the message itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedInfo {
+    /// As it lay in the stream.
+    pub message: Bytes,
+    /// The ARN of a KMS key, or `namespace/name`.
+    pub wrapping_key: Arc<str>,
+    /// As the message stores it.
+    pub context: Arc<EncryptionContext>,
+    pub suite: Suite,
+}
+
+/// A user record that could not be given out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    pub place: Place,
+    pub partition_key: String,
+    /// As it lay in the stream.
+    pub data: Bytes,
+    pub reason: Reason,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    #[error(
+        "encrypted under {wrapped_by}, and no key is given: name it with --kms-key, --wrapping-key or --config; --raw shows the record as it lies there"
+    )]
+    NoKeys { wrapped_by: String },
+    #[error(
+        "not encrypted, and refused because keys are given: --allow-plaintext lets such records pass"
+    )]
+    Plaintext,
+    #[error(transparent)]
+    Open(Box<OpenError>),
+}
+
+impl From<OpenError> for Reason {
+    fn from(error: OpenError) -> Self {
+        Self::Open(Box::new(error))
+    }
+}
+
+/// What happens to records that are not encrypted, where keys are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plaintext {
+    Refused,
+    Allowed,
+}
+
+/// Unpacks pages on a pool of its own. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Unpacker {
+    form: Form,
+    pool: Arc<rayon::ThreadPool>,
+    kms_is_out: Arc<AtomicBool>,
+}
+
+#[derive(Debug, Clone)]
+enum Form {
+    AsStored,
+    Users,
+    Opened(Arc<Opener>, Plaintext),
+}
+
+/// Calls to KMS that one page has under way at once. Guess: a page of many writers should not wait for them
+/// one by one, and KMS's request quota is shared with everyone in the account.
+const UNWRAPS_AT_ONCE: usize = 8;
+
+impl Unpacker {
+    /// Takes nothing apart and opens nothing.
+    pub fn as_stored(threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        Self::new(Form::AsStored, threads)
+    }
+
+    /// De-aggregates. What is sealed is told as such.
+    pub fn without_keys(threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        Self::new(Form::Users, threads)
+    }
+
+    /// De-aggregates, and opens what is sealed.
+    pub fn opening(
+        opener: Arc<Opener>,
+        plaintext: Plaintext,
+        threads: usize,
+    ) -> Result<Self, rayon::ThreadPoolBuildError> {
+        Self::new(Form::Opened(opener, plaintext), threads)
+    }
+
+    fn new(form: Form, threads: usize) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|n| format!("open-{n}"))
+            .build()?;
+        Ok(Self {
+            form,
+            pool: Arc::new(pool),
+            kms_is_out: Arc::default(),
+        })
+    }
+
+    /// All user records of a page, in its order. Cancel safe: what was begun is thrown away.
+    pub async fn unpack(
+        &self,
+        shard: &ShardId,
+        page: Vec<StoredRecord>,
+    ) -> Vec<Result<UserRecord, Unreadable>> {
+        let shard = shard.clone();
+        match &self.form {
+            Form::AsStored => {
+                let parts = page.into_iter().map(|record| Part::whole(&shard, record));
+                parts.map(|part| Ok(part.plain())).collect()
+            }
+            Form::Users => {
+                self.on_pool(move || {
+                    let parts = take_apart(&shard, page).into_par_iter();
+                    parts.map(Part::without_keys).collect()
+                })
+                .await
+            }
+            Form::Opened(opener, plaintext) => {
+                let (opener, plaintext) = (Arc::clone(opener), *plaintext);
+                self.open_all(opener, plaintext, shard, page).await
+            }
+        }
+    }
+
+    async fn open_all(
+        &self,
+        opener: Arc<Opener>,
+        plaintext: Plaintext,
+        shard: ShardId,
+        page: Vec<StoredRecord>,
+    ) -> Vec<Result<UserRecord, Unreadable>> {
+        let find_keys = Arc::clone(&opener);
+        let (parts, needed) = self
+            .on_pool(move || {
+                let parts = take_apart(&shard, page);
+                let needed = NeededKeys::of(&parts, &find_keys);
+                (parts, needed)
+            })
+            .await;
+        let asked: Vec<_> = needed
+            .first_users
+            .iter()
+            .map(|&user| self.key(&opener, parts[user].data.clone()).boxed())
+            .collect();
+        let keys: Vec<_> = stream::iter(asked)
+            .buffered(UNWRAPS_AT_ONCE)
+            .collect()
+            .await;
+        self.on_pool(move || {
+            let parts = parts.into_par_iter().zip(needed.by_part);
+            parts
+                .map(|(part, need)| match need {
+                    Need::Nothing if plaintext == Plaintext::Allowed => Ok(part.plain()),
+                    Need::Nothing => Err(part.unreadable(Reason::Plaintext)),
+                    Need::Unparsable(error) => Err(part.unreadable(error.into())),
+                    Need::Key(key) => part.open(&opener, &keys[key]),
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// Waits for as long as KMS can not be asked.
+    async fn key(&self, opener: &Opener, sealed: Bytes) -> Result<Key, OpenError> {
+        let message = opener.parse(&sealed)?;
+        let context = Arc::new(message.context());
+        let rng = StdRng::from_rng(&mut rand::rng());
+        let mut backoff = Backoff::new(retry::Settings::default(), rng);
+        let mut failures = 0;
+        loop {
+            let answer = opener.data_key(&message).await;
+            match &answer {
+                Err(error) if heals(error) => {
+                    // Once for all shards and keys.
+                    if !self.kms_is_out.swap(true, Ordering::Relaxed) {
+                        tracing::error!(%error, "records can not be opened now: waiting");
+                    }
+                    failures += 1;
+                    tokio::time::sleep(backoff.delay(failures)).await;
+                }
+                answered => {
+                    if answered.is_ok() && self.kms_is_out.swap(false, Ordering::Relaxed) {
+                        tracing::info!("records can be opened again");
+                    }
+                    return answer.map(|data_key| Key { data_key, context });
+                }
+            }
+        }
+    }
+
+    async fn on_pool<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (reply, done) = oneshot::channel();
+        self.pool.spawn(move || {
+            // Nobody waits where reading was stopped.
+            let _ = reply.send(work());
+        });
+        done.await.expect("a job that panics ends the process")
+    }
+}
+
+/// Renewed credentials heal it too; and those that expired while reading were right once.
+fn heals(error: &OpenError) -> bool {
+    error.is_outage()
+        || matches!(error, OpenError::Key(error) if matches!(**error, KeyError::Credentials { .. }))
+}
+
+/// What messages with equal key sections share: their data key and, because it stands there too, their
+/// context. One map for all of a page, where one for each record would outweigh small records.
+#[derive(Debug)]
+struct Key {
+    data_key: DataKey,
+    context: Arc<EncryptionContext>,
+}
+
+/// A user record, not opened yet.
+#[derive(Debug)]
+struct Part {
+    place: Place,
+    partition_key: String,
+    data: Bytes,
+    arrived: Option<SystemTime>,
+}
+
+/// Aggregates side by side: each is hashed.
+fn take_apart(shard: &ShardId, page: Vec<StoredRecord>) -> Vec<Part> {
+    page.into_par_iter()
+        .flat_map_iter(|record| match deaggregate(&record.data) {
+            None => vec![Part::whole(shard, record)],
+            Some(members) => (0..)
+                .zip(members)
+                .map(|(sub_sequence, member)| Part {
+                    place: Place {
+                        shard: shard.clone(),
+                        sequence: Arc::clone(&record.sequence),
+                        sub_sequence,
+                    },
+                    partition_key: member.partition_key,
+                    data: member.data,
+                    arrived: record.arrived,
+                })
+                .collect(),
+        })
+        .collect()
+}
+
+impl Part {
+    fn whole(shard: &ShardId, record: StoredRecord) -> Self {
+        Self {
+            place: Place {
+                shard: shard.clone(),
+                sequence: record.sequence,
+                sub_sequence: 0,
+            },
+            partition_key: record.partition_key,
+            data: record.data,
+            arrived: record.arrived,
+        }
+    }
+
+    fn plain(self) -> UserRecord {
+        UserRecord {
+            place: self.place,
+            partition_key: self.partition_key,
+            data: self.data,
+            arrived: self.arrived,
+            sealed: None,
+        }
+    }
+
+    fn unreadable(self, reason: Reason) -> Unreadable {
+        Unreadable {
+            place: self.place,
+            partition_key: self.partition_key,
+            data: self.data,
+            reason,
+        }
+    }
+
+    /// What only begins like a message is not one: without keys nobody said that it should be.
+    fn without_keys(self) -> Result<UserRecord, Unreadable> {
+        if !looks_sealed(&self.data) {
+            return Ok(self.plain());
+        }
+        let Ok(message) = Message::parse(&self.data, &ReadLimits::default()) else {
+            return Ok(self.plain());
+        };
+        let wrapped_by: Vec<_> = message
+            .encrypted_data_keys()
+            .map(|edk| edk.to_owned().wrapping_key())
+            .collect();
+        let wrapped_by = wrapped_by.join(", ");
+        Err(self.unreadable(Reason::NoKeys { wrapped_by }))
+    }
+
+    fn open(self, opener: &Opener, key: &Result<Key, OpenError>) -> Result<UserRecord, Unreadable> {
+        let key = match key {
+            Ok(key) => key,
+            Err(error) => return Err(self.unreadable(error.clone().into())),
+        };
+        let message = opener.parse(&self.data);
+        let opened = match message.and_then(|m| opener.open_with(&m, &key.data_key)) {
+            Ok(opened) => opened,
+            Err(error) => return Err(self.unreadable(error.into())),
+        };
+        Ok(UserRecord {
+            place: self.place,
+            partition_key: self.partition_key,
+            data: opened.plaintext,
+            arrived: self.arrived,
+            sealed: Some(SealedInfo {
+                message: self.data,
+                wrapping_key: opened.wrapping_key,
+                context: Arc::clone(&key.context),
+                suite: opened.suite,
+            }),
+        })
+    }
+}
+
+/// Which data keys a page needs, each once.
+#[derive(Debug)]
+struct NeededKeys {
+    by_part: Vec<Need>,
+    /// For each key, the first part that needs it.
+    first_users: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum Need {
+    /// It is not sealed.
+    Nothing,
+    Unparsable(OpenError),
+    Key(usize),
+}
+
+impl NeededKeys {
+    fn of(parts: &[Part], opener: &Opener) -> Self {
+        let mut first_users = Vec::new();
+        let mut known: HashMap<(u16, &[u8]), usize> = HashMap::new();
+        let by_part = (0..).zip(parts).map(|(at, part)| {
+            if !looks_sealed(&part.data) {
+                return Need::Nothing;
+            }
+            let message = match opener.parse(&part.data) {
+                Ok(message) => message,
+                Err(error) => return Need::Unparsable(error),
+            };
+            let mut another = || {
+                first_users.push(at);
+                first_users.len() - 1
+            };
+            // A suite without a key per message leaves no data key behind, not even for a page.
+            if !message.suite().derives_key() {
+                return Need::Key(another());
+            }
+            let id = (message.suite().id(), message.key_section());
+            Need::Key(*known.entry(id).or_insert_with(another))
+        });
+        let by_part = by_part.collect();
+        Self {
+            by_part,
+            first_users,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
