@@ -1,15 +1,32 @@
 //! `kinseal consume`: a stream → lines.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{self, ConnectionArgs};
-use crate::aws;
+use crate::aws::{self, Clients, TimeOuts};
 use crate::config::{self, Environment};
+use crate::consume::output::{Form, Printer};
+use crate::consume::{
+    self, Consumer, KinesisStream, Plaintext, Reason, StartAt, Unpacker, Unreadable, UserRecord,
+};
 use crate::record::StreamName;
+use crate::seal::key::UnwrapDataKey;
+use crate::seal::kms::KmsUnwrap;
+use crate::seal::open::{OpenSettings, Opener};
+use crate::seal::rawkey::WrappingKey;
 use crate::seal::{EncryptionContext, KeyChoice, Scope};
+use crate::shutdown;
 
 /// Read a stream back: de-aggregate, decrypt, print one line a record
 #[derive(Debug, Args)]
@@ -33,10 +50,13 @@ pub struct ConsumeArgs {
     /// Where to start
     #[arg(long, value_name = "WHERE", default_value = "trim-horizon")]
     pub from: StartWord,
+    /// With keys: let records pass that are not encrypted
+    #[arg(long, conflicts_with = "raw")]
+    pub allow_plaintext: bool,
     /// End when all there is has been read
     #[arg(long)]
     pub until_empty: bool,
-    /// Print what lies in the stream, as it lies there
+    /// Print what lies in the stream, as it lies there: shard, sequence number, partition key, base64
     #[arg(long, conflicts_with_all = ["config", "kms_key", "wrapping_key", "context"])]
     pub raw: bool,
     #[command(
@@ -70,9 +90,124 @@ pub struct Request {
     pub context: EncryptionContext,
 }
 
+/// A page is up to 10 MiB of records, in base64: on a slow line the agent's limit would cut each short.
+const TIME_OUTS: TimeOuts = TimeOuts {
+    connect: Duration::from_secs(6),
+    request: Duration::from_secs(60),
+};
+
+/// How long a reader that takes nothing may hold up the end.
+const GRACE: Duration = Duration::from_secs(2);
+
 pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
-    let _request = args.request(&config::System)?;
-    anyhow::bail!("this build has no consumer yet")
+    let request = args.request(&config::System)?;
+    let clients = aws::clients(&request.aws, TIME_OUTS).await?;
+    let unpacker = args.unpacker(&request, &clients)?;
+    let place = format!("{} at {}", args.stream, clients.place);
+    let stream = KinesisStream::new(clients.kinesis, args.stream.clone());
+    let form = if args.raw { Form::Raw } else { Form::Lines };
+    let printer = Printer::new(form, stdout()?, std::io::stderr());
+
+    let (stop, shutdown) = shutdown::channel();
+    let consumer = Consumer::start(Arc::new(stream), unpacker, args.reading(), shutdown.clone());
+    // A thread of its own: a pipe that is full blocks.
+    let printed = tokio::task::spawn_blocking(move || print_all(consumer, printer));
+    let signal = termination()?;
+    tokio::spawn(async move {
+        signal.await;
+        stop.stop();
+    });
+    let given_up = async {
+        shutdown.stopped().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    let unreadable = tokio::select! {
+        printed = printed => {
+            let (consumer, unreadable) = printed?.context("standard output")?;
+            if let Some(consumer) = consumer {
+                consumer.finish().await.context(place)?;
+            }
+            unreadable
+        }
+        () = given_up => 0,
+    };
+    if unreadable > 0 {
+        tracing::error!(records = unreadable, "could not be read: see above");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints until reading ends, and counts what could not be read. The consumer comes back where it has an
+/// end of its own to tell; not where printing ended before it.
+fn print_all<W: Write, E: Write>(
+    mut consumer: Consumer,
+    mut printer: Printer<W, E>,
+) -> io::Result<(Option<Consumer>, u64)> {
+    let ended = print_batches(&mut consumer, &mut printer);
+    let unreadable = printer.unreadable();
+    match ended {
+        Ok(End::OfReading) => Ok((Some(consumer), unreadable)),
+        Ok(End::NoKeys) => Ok((None, unreadable)),
+        // Whoever read our output has enough, `head` for one.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok((None, unreadable)),
+        Err(error) => Err(error),
+    }
+}
+
+enum End {
+    OfReading,
+    /// One complaint about forgotten keys is enough.
+    NoKeys,
+}
+
+fn print_batches<W: Write, E: Write>(
+    consumer: &mut Consumer,
+    printer: &mut Printer<W, E>,
+) -> io::Result<End> {
+    loop {
+        let next = match consumer.try_next() {
+            Some(batch) => Some(batch),
+            None => {
+                // Nothing may lie in the buffer while we wait.
+                printer.flush()?;
+                consumer.blocking_next()
+            }
+        };
+        let Some(mut batch) = next else {
+            return Ok(End::OfReading);
+        };
+        let keyless = batch.records.iter().position(has_no_keys);
+        if let Some(at) = keyless {
+            batch.records.truncate(at + 1);
+        }
+        printer.print(&batch)?;
+        if keyless.is_some() {
+            printer.flush()?;
+            return Ok(End::NoKeys);
+        }
+    }
+}
+
+fn has_no_keys(record: &Result<UserRecord, Unreadable>) -> bool {
+    matches!(record, Err(unreadable) if matches!(unreadable.reason, Reason::NoKeys { .. }))
+}
+
+/// Not [`std::io::Stdout`], which looks for the last line's end in whatever is written.
+fn stdout() -> io::Result<File> {
+    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
+}
+
+/// Resolves at SIGINT or SIGTERM.
+fn termination() -> io::Result<impl Future<Output = ()> + Send> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }
 
 impl ConsumeArgs {
@@ -118,5 +253,58 @@ impl ConsumeArgs {
                 .push(KeyChoice::WrappingKeyFile(std::path::absolute(file)?));
         }
         Ok(request)
+    }
+
+    fn reading(&self) -> consume::Settings {
+        consume::Settings {
+            from: match self.from {
+                StartWord::TrimHorizon => StartAt::TrimHorizon,
+                StartWord::Latest => StartAt::Latest,
+            },
+            until_empty: self.until_empty,
+            ..consume::Settings::default()
+        }
+    }
+
+    fn unpacker(&self, request: &Request, clients: &Clients) -> anyhow::Result<Unpacker> {
+        let threads = available_parallelism().map_or(1, usize::from);
+        if self.raw {
+            return Ok(Unpacker::as_stored(threads)?);
+        }
+        let Some(opener) = request.opener(clients)? else {
+            if !self.context.is_empty() {
+                anyhow::bail!(
+                    "--context binds keys, and none is given: add --kms-key or --wrapping-key"
+                );
+            }
+            return Ok(Unpacker::without_keys(threads)?);
+        };
+        let plaintext = match self.allow_plaintext {
+            true => Plaintext::Allowed,
+            false => Plaintext::Refused,
+        };
+        Ok(Unpacker::opening(Arc::new(opener), plaintext, threads)?)
+    }
+}
+
+impl Request {
+    /// `None` where there are no keys.
+    fn opener(&self, clients: &Clients) -> anyhow::Result<Option<Opener>> {
+        let mut keys: Vec<Arc<dyn UnwrapDataKey>> = Vec::new();
+        let mut kms = Vec::new();
+        for key in &self.keys {
+            match key {
+                KeyChoice::Kms(key) => kms.push(key),
+                KeyChoice::WrappingKeyFile(path) => keys.push(Arc::new(WrappingKey::load(path)?)),
+            }
+        }
+        if !kms.is_empty() {
+            keys.push(Arc::new(KmsUnwrap::new(clients.kms.clone(), kms)));
+        }
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let opener = Opener::new(keys, self.context.clone(), OpenSettings::default())?;
+        Ok(Some(opener))
     }
 }
