@@ -38,6 +38,7 @@ impl ConnectionArgs {
             external_id: None,
             kinesis_endpoint_url: self.endpoint_url.clone(),
             kms_endpoint_url: kms.cloned(),
+            credentials: None,
         }
     }
 
@@ -51,6 +52,7 @@ impl ConnectionArgs {
             kms_endpoint_url: given.kms_endpoint_url.or(file.kms_endpoint_url),
             assume_role_arn: file.assume_role_arn,
             external_id: file.external_id,
+            credentials: file.credentials,
         }
     }
 }

@@ -153,6 +153,7 @@ fn read_aws(t: &mut Table<'_>) -> Option<aws::Settings> {
         external_id: some(external_id)?,
         kinesis_endpoint_url: some(kinesis.or(both.clone()))?,
         kms_endpoint_url: some(kms.or(both))?,
+        credentials: None,
     })
 }
 
