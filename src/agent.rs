@@ -300,7 +300,8 @@ fn start_source(
     let shutdown = shutdown.clone();
     match &source.kind {
         SourceKind::File(settings) => {
-            let tail = Tail::spawn(settings, checkpoints.clone(), intake, key, shutdown)?;
+            let stream = &source.stream;
+            let tail = Tail::spawn(settings, stream, checkpoints, intake, key, shutdown)?;
             sources.spawn(async move {
                 tail.finished()
                     .await

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::claim::Id;
 use super::store::{Fingerprint, SavedFile, ShortHash};
 use crate::delivery::SpanSettled;
 
@@ -92,13 +93,11 @@ struct State {
     closed: bool,
 }
 
-/// A file by everything that tells it from others.
+/// What is known of a file, but for its identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrackedFile {
     /// Where it was last seen.
     pub path: PathBuf,
-    pub device: u64,
-    pub inode: u64,
     pub fingerprint: Fingerprint,
     /// Its size when last looked at.
     pub size_seen: u64,
@@ -181,14 +180,15 @@ impl FileLedger {
         }
     }
 
-    /// What a restart must know, as of now; `updated` in seconds since 1970.
-    pub(super) fn saved(&self, updated: u64) -> SavedFile {
+    /// What a restart must know of file `id`, as of now; `updated` in seconds since 1970.
+    pub(super) fn saved(&self, id: &Id, updated: u64) -> SavedFile {
         let state = self.state();
         let place = state.ledger.position();
         SavedFile {
+            stream: id.stream.clone(),
             path: state.file.path.to_string_lossy().into_owned(),
-            device: state.file.device,
-            inode: state.file.inode,
+            device: id.device,
+            inode: id.inode,
             fingerprint: state.file.fingerprint,
             offset: place.offset,
             tail_hash: place.tail,

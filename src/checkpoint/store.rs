@@ -2,12 +2,15 @@
 //!
 //! ```json
 //! {"version":1,
-//!  "includes":["/var/log/shop/*.log"],
-//!  "files":[{"path":"/var/log/shop/a.log","device":64768,"inode":1311,
+//!  "includes":[{"stream":"shop-logs","glob":"/var/log/shop/*.log"}],
+//!  "files":[{"stream":"shop-logs","path":"/var/log/shop/a.log","device":64768,"inode":1311,
 //!            "fingerprint":{"len":256,"hash":"9f86d081884c7d65"},
 //!            "offset":81920,"tail_hash":{"len":64,"hash":"2c26b46b68ffc68f"},
 //!            "size_seen":82944,"updated":1767225600}]}
 //! ```
+//!
+//! A stream is named as the configuration names it: the same one by its ARN is another. A file that goes to two
+//! streams has an entry for each.
 //!
 //! It is replaced as a whole: written beside, synced, renamed over the old one, and the directory synced. So a
 //! crash at any point, also one that loses what was not synced, leaves the old or the new one. What is left of
@@ -21,6 +24,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::record::StreamName;
+
 const VERSION: u32 = 1;
 const NAME: &str = "checkpoint.json";
 const UNFINISHED: &str = "checkpoint.json.new";
@@ -31,13 +36,23 @@ const LOCK: &str = "lock";
 pub struct Saved {
     /// Globs that have been looked at before: what matches them and has no entry appeared since.
     #[serde(default)]
-    pub includes: Vec<String>,
+    pub includes: Vec<SavedInclude>,
     pub files: Vec<SavedFile>,
+}
+
+/// A glob, for the stream that its files go to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedInclude {
+    #[serde(with = "text")]
+    pub stream: StreamName,
+    pub glob: String,
 }
 
 /// A file, how to know it again, and where to go on reading it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedFile {
+    #[serde(with = "text")]
+    pub stream: StreamName,
     /// For people, and for where to look after a rotation; what is not UTF-8 in it is replaced.
     pub path: String,
     pub device: u64,
@@ -84,6 +99,28 @@ mod hex {
         let text = String::deserialize(from)?;
         u64::from_str_radix(&text, 16)
             .map_err(|_| D::Error::custom(format!("{text:?} is not a hash of 16 hex digits")))
+    }
+}
+
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(from: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The files being read, and when what is known of them is saved.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use super::claim::{Id, SourceCheckpoints, Taken};
 use super::ledger::{FileLedger, Place, TrackedFile};
-use super::store::{CheckpointError, Disk, Lock, RealDisk, Saved, SavedFile, Store};
+use super::store::{CheckpointError, Disk, Lock, RealDisk, Saved, SavedFile, SavedInclude, Store};
+use crate::record::StreamName;
 use crate::shutdown::Shutdown;
 
 /// An entry that no source has claimed for so long is dropped: its file is gone, or no longer included. A
@@ -31,18 +33,22 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
-    includes: BTreeSet<String>,
+    includes: BTreeSet<(StreamName, String)>,
     files: HashMap<Id, Entry>,
+    /// Sources by their names.
+    claims: HashMap<Id, Arc<str>>,
+    /// Refused to a source: not forgotten when its reader is done with it, for that one comes again.
+    wanted: HashSet<Id>,
 }
-
-/// Device and inode.
-type Id = (u64, u64);
 
 #[derive(Debug)]
 enum Entry {
-    /// From an earlier run, and not yet met again.
+    /// From an earlier run or another source, and not yet met again.
     Unclaimed(SavedFile),
-    Tracked(Arc<FileLedger>),
+    Tracked {
+        ledger: Arc<FileLedger>,
+        by: Arc<str>,
+    },
 }
 
 #[derive(Debug)]
@@ -67,14 +73,18 @@ impl Checkpoints {
             saved.files.into_iter().map(|f| (id_of(&f), f)).collect();
         let files = by_id
             .iter()
-            .map(|(id, f)| (*id, Entry::Unclaimed(f.clone())));
+            .map(|(id, f)| (id.clone(), Entry::Unclaimed(f.clone())));
         Ok(Self(Arc::new(Inner {
             store,
             _lock: lock,
             changes: Arc::new(AtomicU64::new(0)),
             state: Mutex::new(State {
-                includes: saved.includes.into_iter().collect(),
+                includes: (saved.includes.into_iter())
+                    .map(|include| (include.stream, include.glob))
+                    .collect(),
                 files: files.collect(),
+                claims: HashMap::new(),
+                wanted: HashSet::new(),
             }),
             saver: Mutex::new(Saver {
                 saved_changes: 0,
@@ -83,50 +93,89 @@ impl Checkpoints {
         })))
     }
 
-    /// Whether an earlier run has looked at this glob: what matches it and has no entry has appeared since.
-    pub fn has_looked_at(&self, include: &str) -> bool {
-        self.state().includes.contains(include)
+    /// The view of one source, which people know by `name`.
+    pub fn of_source(&self, stream: &StreamName, name: &str) -> SourceCheckpoints {
+        SourceCheckpoints::new(self.clone(), stream.clone(), name)
     }
 
-    /// Every file that matches `include` now has its entry.
-    pub fn looked_at(&self, include: &str) {
-        if self.state().includes.insert(include.to_owned()) {
+    pub(super) fn has_looked_at(&self, stream: &StreamName, glob: &str) -> bool {
+        let include = (stream.clone(), glob.to_owned());
+        self.state().includes.contains(&include)
+    }
+
+    pub(super) fn looked_at(&self, stream: &StreamName, glob: &str) {
+        let include = (stream.clone(), glob.to_owned());
+        if self.state().includes.insert(include) {
             self.0.changes.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// What an earlier run knew of a file with this inode: on this device, or, because devices are numbered
-    /// anew at every boot, under this path. Whether it is the same content is for the caller to see.
-    pub fn find(&self, device: u64, inode: u64, path: &Path) -> Option<SavedFile> {
+    pub(super) fn unclaimed(&self, stream: &StreamName) -> Vec<SavedFile> {
+        unclaimed(&self.state(), stream).cloned().collect()
+    }
+
+    /// In one step, so that of two sources that meet a file at once one has it.
+    pub(super) fn claim(&self, id: &Id, by: &Arc<str>) -> Result<(), Taken> {
+        let mut state = self.state();
+        let holder = match (state.claims.get(id), state.files.get(id)) {
+            (Some(holder), _) => Some(holder),
+            // Let go, but not over: nobody knows yet from where another would have to go on.
+            (None, Some(Entry::Tracked { ledger, by })) if !ledger.is_finished() => Some(by),
+            _ => None,
+        };
+        if let Some(holder) = holder.cloned() {
+            state.wanted.insert(id.clone());
+            return Err(Taken {
+                by_itself: Arc::ptr_eq(&holder, by),
+                by: holder,
+            });
+        }
+        // From now on not forgotten before it is tracked again.
+        if let Some(entry) = state.files.get_mut(id)
+            && let Entry::Tracked { ledger, .. } = entry
+        {
+            *entry = Entry::Unclaimed(ledger.saved(id, seconds_since_1970()));
+        }
+        state.wanted.remove(id);
+        state.claims.insert(id.clone(), Arc::clone(by));
+        Ok(())
+    }
+
+    pub(super) fn release(&self, id: &Id) {
+        self.state().claims.remove(id);
+    }
+
+    pub(super) fn find(&self, id: &Id, path: &Path) -> Option<SavedFile> {
         let state = self.state();
-        if let Some(Entry::Unclaimed(file)) = state.files.get(&(device, inode)) {
+        if let Some(Entry::Unclaimed(file)) = state.files.get(id) {
             return Some(file.clone());
         }
         let path = path.to_string_lossy();
-        unclaimed(&state)
-            .find(|file| file.inode == inode && file.path == path)
+        unclaimed(&state, &id.stream)
+            .find(|file| file.inode == id.inode && file.path == path)
             .cloned()
     }
 
-    /// Entries of earlier runs whose files have not been met again.
-    pub fn unclaimed(&self) -> Vec<SavedFile> {
-        unclaimed(&self.state()).cloned().collect()
-    }
-
-    /// Follows a file from `start` on. Whatever was known of this file, or of other content in it, is
-    /// forgotten.
-    pub fn track(&self, file: TrackedFile, start: Place) -> Arc<FileLedger> {
-        let (id, path) = (
-            (file.device, file.inode),
-            file.path.to_string_lossy().into_owned(),
-        );
+    pub(super) fn track(
+        &self,
+        id: &Id,
+        by: &Arc<str>,
+        file: TrackedFile,
+        start: Place,
+    ) -> Arc<FileLedger> {
+        let path = file.path.to_string_lossy().into_owned();
         let ledger = Arc::new(FileLedger::new(file, start, Arc::clone(&self.0.changes)));
         let mut state = self.state();
         // Its entry from before a reboot that numbered the devices anew.
-        state.files.retain(
-            |_, entry| !matches!(entry, Entry::Unclaimed(f) if f.inode == id.1 && f.path == path),
-        );
-        state.files.insert(id, Entry::Tracked(Arc::clone(&ledger)));
+        state.files.retain(|other, entry| {
+            let is_same = other.stream == id.stream && other.inode == id.inode;
+            !matches!(entry, Entry::Unclaimed(f) if is_same && f.path == path)
+        });
+        let entry = Entry::Tracked {
+            ledger: Arc::clone(&ledger),
+            by: Arc::clone(by),
+        };
+        state.files.insert(id.clone(), entry);
         drop(state);
         self.0.changes.fetch_add(1, Ordering::Release);
         ledger
@@ -174,21 +223,24 @@ impl Checkpoints {
 
     /// Everything known now, in the order of its paths. `before` has the entries saved last.
     fn snapshot(&self, before: &HashMap<Id, SavedFile>) -> Saved {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
+        let now = seconds_since_1970();
         let mut state = self.state();
-        state.files.retain(|_, entry| match entry {
-            Entry::Tracked(ledger) => !ledger.is_finished(),
+        let State { files, wanted, .. } = &mut *state;
+        files.retain(|id, entry| match entry {
+            Entry::Tracked { ledger, .. } if !ledger.is_finished() => true,
+            Entry::Tracked { ledger, .. } => {
+                let keep = wanted.remove(id);
+                *entry = Entry::Unclaimed(ledger.saved(id, now));
+                keep
+            }
             Entry::Unclaimed(f) => f.updated.saturating_add(KEEP_UNCLAIMED.as_secs()) > now,
         });
-        let mut files: Vec<SavedFile> = state
-            .files
+        let mut files: Vec<SavedFile> = files
             .iter()
             .map(|(id, entry)| match entry {
                 Entry::Unclaimed(file) => file.clone(),
-                Entry::Tracked(ledger) => {
-                    let file = ledger.saved(now);
+                Entry::Tracked { ledger, .. } => {
+                    let file = ledger.saved(id, now);
                     match before.get(id) {
                         Some(old) if same(old, &file) => old.clone(),
                         _ => file,
@@ -196,9 +248,13 @@ impl Checkpoints {
                 }
             })
             .collect();
-        files.sort_by(|a, b| (&a.path, a.inode).cmp(&(&b.path, b.inode)));
+        files.sort_by(|a, b| (&a.path, a.inode, &a.stream).cmp(&(&b.path, b.inode, &b.stream)));
+        let include = |(stream, glob): &(StreamName, String)| SavedInclude {
+            stream: stream.clone(),
+            glob: glob.clone(),
+        };
         Saved {
-            includes: state.includes.iter().cloned().collect(),
+            includes: state.includes.iter().map(include).collect(),
             files,
         }
     }
@@ -208,15 +264,25 @@ impl Checkpoints {
     }
 }
 
-fn unclaimed(state: &State) -> impl Iterator<Item = &SavedFile> {
-    state.files.values().filter_map(|entry| match entry {
-        Entry::Unclaimed(file) => Some(file),
-        Entry::Tracked(_) => None,
+fn unclaimed<'a>(state: &'a State, stream: &'a StreamName) -> impl Iterator<Item = &'a SavedFile> {
+    state.files.values().filter_map(move |entry| match entry {
+        Entry::Unclaimed(file) if file.stream == *stream => Some(file),
+        Entry::Unclaimed(_) | Entry::Tracked { .. } => None,
     })
 }
 
+fn seconds_since_1970() -> u64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
 fn id_of(file: &SavedFile) -> Id {
-    (file.device, file.inode)
+    Id {
+        stream: file.stream.clone(),
+        device: file.device,
+        inode: file.inode,
+    }
 }
 
 /// But for when it was noted.
@@ -230,17 +296,17 @@ fn same(old: &SavedFile, new: &SavedFile) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Claim;
     use crate::checkpoint::store::ShortHash;
     use crate::delivery::SpanSettled;
 
-    fn file(path: &str, inode: u64) -> TrackedFile {
-        TrackedFile {
+    fn track(claim: &Claim, path: &str, offset: u64) -> Arc<FileLedger> {
+        let file = TrackedFile {
             path: path.into(),
-            device: 1,
-            inode,
             fingerprint: ShortHash::of(b"head"),
             size_seen: 100,
-        }
+        };
+        claim.track(file, place(offset))
     }
 
     fn place(offset: u64) -> Place {
@@ -250,102 +316,118 @@ mod tests {
         }
     }
 
-    fn reopen(dir: &Path, checkpoints: Checkpoints) -> Checkpoints {
-        drop(checkpoints);
-        Checkpoints::open(dir).unwrap()
+    /// From one start of the agent to the next.
+    fn run(dir: &Path, run: impl FnOnce(&Checkpoints, &SourceCheckpoints)) {
+        let checkpoints = Checkpoints::open(dir).unwrap();
+        let stream = StreamName::new("logs").unwrap();
+        run(&checkpoints, &checkpoints.of_source(&stream, "/*"));
+    }
+
+    fn offset(source: &SourceCheckpoints, device: u64, path: &str) -> Option<u64> {
+        let claim = source.claim(device, 7).unwrap();
+        claim.saved(Path::new(path)).map(|saved| saved.offset)
     }
 
     #[test]
     fn saved_offset_is_the_settled_prefix_and_is_written_only_when_it_moves() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::open(dir.path()).unwrap();
-        let ledger = checkpoints.track(file("/a", 7), place(0));
-        let (first, second) = (ledger.open(place(10)), ledger.open(place(20)));
-        assert!(checkpoints.save_if_moved().unwrap());
-        ledger.settled(second);
-        assert!(!checkpoints.save_if_moved().unwrap());
-        ledger.settled(first);
-        ledger.open(place(30));
-        assert!(checkpoints.save_if_moved().unwrap());
-
-        let checkpoints = reopen(dir.path(), checkpoints);
-        assert_eq!(checkpoints.find(1, 7, Path::new("/b")).unwrap().offset, 20);
-        assert_eq!(checkpoints.unclaimed().len(), 1);
-        assert!(checkpoints.find(1, 8, Path::new("/a")).is_none());
+        run(dir.path(), |checkpoints, source| {
+            let claim = source.claim(1, 7).unwrap();
+            let ledger = track(&claim, "/a", 0);
+            let (first, second) = (ledger.open(place(10)), ledger.open(place(20)));
+            assert!(checkpoints.save_if_moved().unwrap());
+            ledger.settled(second);
+            assert!(!checkpoints.save_if_moved().unwrap());
+            ledger.settled(first);
+            ledger.open(place(30));
+            assert!(checkpoints.save_if_moved().unwrap());
+        });
+        run(dir.path(), |_, source| {
+            assert_eq!(offset(source, 1, "/b"), Some(20));
+            assert_eq!(source.unclaimed().len(), 1);
+            let other = source.claim(1, 8).unwrap();
+            assert!(other.saved(Path::new("/a")).is_none());
+        });
     }
 
     #[test]
     fn closed_file_is_forgotten_once_it_is_settled_and_not_before() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::open(dir.path()).unwrap();
-        let ledger = checkpoints.track(file("/a", 7), place(0));
-        let span = ledger.open(place(10));
-        ledger.close();
-        checkpoints.save_if_moved().unwrap();
-        let checkpoints = reopen(dir.path(), checkpoints);
-        assert_eq!(checkpoints.find(1, 7, Path::new("/a")).unwrap().offset, 0);
-
-        ledger.settled(span);
-        let ledger = checkpoints.track(file("/a", 7), place(0));
-        let span = ledger.open(place(10));
-        ledger.close();
-        ledger.settled(span);
-        checkpoints.save_if_moved().unwrap();
-        let checkpoints = reopen(dir.path(), checkpoints);
-        assert!(checkpoints.unclaimed().is_empty());
+        run(dir.path(), |checkpoints, source| {
+            let claim = source.claim(1, 7).unwrap();
+            let ledger = track(&claim, "/a", 0);
+            ledger.open(place(10));
+            ledger.close();
+            checkpoints.save_if_moved().unwrap();
+        });
+        run(dir.path(), |checkpoints, source| {
+            let claim = source.claim(1, 7).unwrap();
+            assert_eq!(claim.saved(Path::new("/a")).unwrap().offset, 0);
+            let ledger = track(&claim, "/a", 0);
+            let span = ledger.open(place(10));
+            ledger.close();
+            ledger.settled(span);
+            checkpoints.save_if_moved().unwrap();
+        });
+        run(dir.path(), |_, source| {
+            assert!(source.unclaimed().is_empty())
+        });
     }
 
     #[test]
     fn answers_for_old_content_do_not_move_new_content() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::open(dir.path()).unwrap();
-        let old = checkpoints.track(file("/a", 7), place(0));
-        let span = old.open(place(1000));
-        let _new = checkpoints.track(file("/a", 7), place(0));
-        old.settled(span);
-        checkpoints.save_if_moved().unwrap();
-        let checkpoints = reopen(dir.path(), checkpoints);
-        assert_eq!(checkpoints.find(1, 7, Path::new("/a")).unwrap().offset, 0);
+        run(dir.path(), |checkpoints, source| {
+            let claim = source.claim(1, 7).unwrap();
+            let old = track(&claim, "/a", 0);
+            let span = old.open(place(1000));
+            let _new = track(&claim, "/a", 0);
+            old.settled(span);
+            checkpoints.save_if_moved().unwrap();
+        });
+        run(dir.path(), |_, source| {
+            assert_eq!(offset(source, 1, "/a"), Some(0));
+        });
     }
 
     #[test]
     fn entry_is_found_again_under_its_path_when_devices_are_numbered_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::open(dir.path()).unwrap();
-        checkpoints.track(file("/a", 7), place(5));
-        checkpoints.save_if_moved().unwrap();
-        let checkpoints = reopen(dir.path(), checkpoints);
-        assert!(checkpoints.find(2, 7, Path::new("/b")).is_none());
-        assert_eq!(checkpoints.find(2, 7, Path::new("/a")).unwrap().offset, 5);
-        let renumbered = TrackedFile {
-            device: 2,
-            ..file("/a", 7)
-        };
-        checkpoints.track(renumbered, place(5));
-        assert!(checkpoints.unclaimed().is_empty());
+        run(dir.path(), |checkpoints, source| {
+            track(&source.claim(1, 7).unwrap(), "/a", 5);
+            checkpoints.save_if_moved().unwrap();
+        });
+        run(dir.path(), |_, source| {
+            assert_eq!(offset(source, 2, "/b"), None);
+            assert_eq!(offset(source, 2, "/a"), Some(5));
+            track(&source.claim(2, 7).unwrap(), "/a", 5);
+            assert!(source.unclaimed().is_empty());
+        });
     }
 
     #[test]
     fn unclaimed_entry_is_kept_until_it_is_old() {
         let dir = tempfile::tempdir().unwrap();
-        let checkpoints = Checkpoints::open(dir.path()).unwrap();
-        checkpoints.track(file("/fresh", 7), place(5));
-        checkpoints.save_if_moved().unwrap();
-        let path = dir.path().join("checkpoint.json");
-        let checkpoints = reopen(dir.path(), checkpoints);
-        checkpoints.looked_at("/*");
-        checkpoints.save_if_moved().unwrap();
-        assert_eq!(checkpoints.unclaimed().len(), 1);
-        drop(checkpoints);
+        run(dir.path(), |checkpoints, source| {
+            track(&source.claim(1, 7).unwrap(), "/fresh", 5);
+            checkpoints.save_if_moved().unwrap();
+        });
+        run(dir.path(), |checkpoints, source| {
+            source.looked_at("/*");
+            checkpoints.save_if_moved().unwrap();
+            assert_eq!(source.unclaimed().len(), 1);
+        });
 
+        let path = dir.path().join("checkpoint.json");
         let text = std::fs::read_to_string(&path).unwrap();
         let (before, after) = text.split_once("\"updated\": ").unwrap();
         let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
         std::fs::write(&path, format!("{before}\"updated\": 5{after}")).unwrap();
-        let checkpoints = Checkpoints::open(dir.path()).unwrap();
-        assert!(checkpoints.has_looked_at("/*"));
-        checkpoints.looked_at("/other");
-        checkpoints.save_if_moved().unwrap();
-        assert!(checkpoints.unclaimed().is_empty());
+        run(dir.path(), |checkpoints, source| {
+            assert!(source.has_looked_at("/*"));
+            source.looked_at("/other");
+            checkpoints.save_if_moved().unwrap();
+            assert!(source.unclaimed().is_empty());
+        });
     }
 }

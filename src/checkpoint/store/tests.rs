@@ -8,8 +8,12 @@ use crate::checkpoint::Checkpoints;
 
 fn saved(offset: u64) -> Saved {
     Saved {
-        includes: vec!["/var/log/*.log".to_owned()],
+        includes: vec![SavedInclude {
+            stream: StreamName::new("logs").unwrap(),
+            glob: "/var/log/*.log".to_owned(),
+        }],
         files: vec![SavedFile {
+            stream: StreamName::new("logs").unwrap(),
             path: "/var/log/a.log".to_owned(),
             device: 64768,
             inode: 1311,
@@ -60,6 +64,7 @@ fn damaged_checkpoint_is_an_error_with_a_way_out() {
         "{\"version\":1}",
         "[]",
         "{\"version\":1,\"files\":[{}]}",
+        "{\"version\":1,\"includes\":[{\"stream\":\"no stream\",\"glob\":\"/\"}],\"files\":[]}",
         "\0\0\0\0",
     ] {
         std::fs::write(store.path(), bad).unwrap();
@@ -231,9 +236,11 @@ fn full_disk_is_named_and_saving_works_again_once_there_is_room() {
     let disk = Forgetful::default();
     disk.0.lock().unwrap().left = usize::MAX;
     let checkpoints = Checkpoints::open_on(dir.path(), Box::new(disk.clone())).unwrap();
-    checkpoints.looked_at("/a");
+    let logs = StreamName::new("logs").unwrap();
+    let source = checkpoints.of_source(&logs, "/a, /b");
+    source.looked_at("/a");
     checkpoints.save_if_moved().unwrap();
-    checkpoints.looked_at("/b");
+    source.looked_at("/b");
     disk.0.lock().unwrap().full = true;
     for _ in 0..2 {
         let error = checkpoints.save_if_moved().unwrap_err().to_string();
@@ -245,7 +252,8 @@ fn full_disk_is_named_and_saving_works_again_once_there_is_room() {
     }
     disk.0.lock().unwrap().full = false;
     assert!(checkpoints.save_if_moved().unwrap());
-    drop(checkpoints);
+    drop((checkpoints, source));
     let again = Checkpoints::open_on(dir.path(), Box::new(disk)).unwrap();
+    let again = again.of_source(&logs, "/a, /b");
     assert!(again.has_looked_at("/a") && again.has_looked_at("/b"));
 }

@@ -152,6 +152,7 @@ fn read_upto(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::StreamName;
 
     fn file(content: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -202,6 +203,7 @@ mod tests {
     fn saved_file_is_known_again_only_with_its_head_its_tail_and_its_size() {
         let content = [b'x'; 300];
         let saved = SavedFile {
+            stream: StreamName::new("logs").unwrap(),
             path: "/a".to_owned(),
             device: 1,
             inode: 2,

@@ -7,6 +7,8 @@
 //! - a file that is renamed is read on to its end, and [`ROTATE_WAIT`] longer; the file that takes its name is
 //!   read from its beginning, after it. A file that was renamed while nobody looked is found by its identity
 //!   in its directory and finished first;
+//! - a file that matches sources of several streams goes to each of them; of several sources of one stream,
+//!   the first to meet it has it, and another takes it up only where that one has let go of it;
 //! - a file that shrinks, or has other bytes where reading has got to, is new content from its beginning;
 //! - a file that cannot be read stops no other.
 //!
@@ -32,7 +34,7 @@ use self::watch::Watch;
 use super::{Closed, Intake};
 use crate::checkpoint::Checkpoints;
 pub use crate::checkpoint::ledger::FileStatus;
-use crate::record::RecordKey;
+use crate::record::{RecordKey, StreamName};
 use crate::shutdown::Shutdown;
 
 /// A file that has lost its name is read for so long: its writer may not have noticed yet. As Fluent Bit's
@@ -76,10 +78,12 @@ pub enum TailError {
 }
 
 impl Tail {
-    /// Starts reading: into `intake`, each record with a clone of `key`, until `shutdown`. Needs a runtime.
+    /// Starts reading: into `intake`, which leads to `stream`, each record with a clone of `key`, until
+    /// `shutdown`. Needs a runtime.
     pub fn spawn(
         settings: &Settings,
-        checkpoints: Checkpoints,
+        stream: &StreamName,
+        checkpoints: &Checkpoints,
         intake: Intake,
         key: RecordKey,
         shutdown: Shutdown,
@@ -94,6 +98,7 @@ impl Tail {
             key,
             shutdown: shutdown.clone(),
         };
+        let checkpoints = checkpoints.of_source(stream, &settings.include.join(", "));
         let now = Instant::now();
         let tailer = Tailer::new(settings, globs, checkpoints, outlet, watch, now);
         let live = tailer.live();
@@ -145,6 +150,17 @@ mod tests {
     use std::io::Write as _;
     use tokio::sync::mpsc;
 
+    fn spawn(
+        settings: &Settings,
+        checkpoints: &Checkpoints,
+        intake: Intake,
+        shutdown: Shutdown,
+    ) -> Tail {
+        let stream = StreamName::new("logs").unwrap();
+        let key = RecordKey::Any;
+        Tail::spawn(settings, &stream, checkpoints, intake, key, shutdown).unwrap()
+    }
+
     async fn line(chunks: &mut mpsc::Receiver<super::super::Chunk>) -> String {
         let chunk = chunks.recv().await.unwrap();
         String::from_utf8(chunk.records[0].data.to_vec()).unwrap()
@@ -165,7 +181,7 @@ mod tests {
         let costs = Costs { sealed_overhead: 0 };
         let intake = Intake::new(to, MemoryBudget::new(1 << 26), costs);
         let (stop, shutdown) = shutdown::channel();
-        let tail = Tail::spawn(&settings, checkpoints, intake, RecordKey::Any, shutdown).unwrap();
+        let tail = spawn(&settings, &checkpoints, intake, shutdown);
 
         let mut file = OpenOptions::new()
             .append(true)
@@ -206,7 +222,7 @@ mod tests {
         let costs = Costs { sealed_overhead: 0 };
         let intake = Intake::new(to, MemoryBudget::new(1 << 26), costs);
         let (stop, shutdown) = shutdown::channel();
-        let tail = Tail::spawn(&settings, checkpoints, intake, RecordKey::Any, shutdown).unwrap();
+        let tail = spawn(&settings, &checkpoints, intake, shutdown);
         assert_eq!(line(&mut chunks).await, "1");
         fs::rename(at("a.log"), at("a.log.1")).unwrap();
         fs::write(at("a.log"), "2\n").unwrap();
@@ -234,7 +250,7 @@ mod tests {
         let budget = MemoryBudget::new(4096);
         let intake = Intake::new(to, budget.clone(), costs);
         let (stop, shutdown) = shutdown::channel();
-        let tail = Tail::spawn(&settings, checkpoints, intake, RecordKey::Any, shutdown).unwrap();
+        let tail = spawn(&settings, &checkpoints, intake, shutdown);
         let first = chunks.recv().await.unwrap();
         assert_eq!(budget.in_use(), budget.limit(), "and it waits for more");
         stop.stop();

@@ -16,9 +16,9 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::identity::{FileId, Head, Tail};
+use super::identity::{Head, Tail};
 use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
-use crate::checkpoint::{Checkpoints, Fingerprint};
+use crate::checkpoint::{Claim, Fingerprint};
 use crate::delivery::{MemoryPermit, SpanSettled};
 use crate::record::RecordKey;
 use crate::shutdown::Shutdown;
@@ -67,7 +67,7 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Reader {
     file: File,
-    id: FileId,
+    claim: Claim,
     path: PathBuf,
     head: Head,
     /// Before `framer.at()`.
@@ -82,26 +82,21 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads `file` from `offset`, the beginning of a line.
-    pub(super) fn new(
-        path: PathBuf,
-        file: File,
-        offset: u64,
-        checkpoints: &Checkpoints,
-    ) -> io::Result<Self> {
+    pub(super) fn new(path: PathBuf, file: File, offset: u64, claim: Claim) -> io::Result<Self> {
         let meta = file.metadata()?;
-        let (id, head) = (FileId::of(&meta), Head::read(&file)?);
+        let head = Head::read(&file)?;
         (&file).seek(SeekFrom::Start(offset))?;
         let tail = Tail::read(&file, offset)?;
         let place = Place {
             offset,
             tail: tail.hash(),
         };
-        let tracked = tracked(&path, id, head.fingerprint(), meta.len());
+        let tracked = tracked(&path, head.fingerprint(), meta.len());
         Ok(Self {
-            ledger: checkpoints.track(tracked, place),
+            ledger: claim.track(tracked, place),
             framer: Framer::new(offset, MAX_LINE),
             file,
-            id,
+            claim,
             path,
             head,
             tail,
@@ -125,15 +120,11 @@ impl Reader {
     }
 
     /// Reads and sends one block. Blocks the thread while there is no room.
-    pub(super) fn turn(
-        &mut self,
-        outlet: &Outlet,
-        checkpoints: &Checkpoints,
-    ) -> Result<Turn, TurnError> {
+    pub(super) fn turn(&mut self, outlet: &Outlet) -> Result<Turn, TurnError> {
         let size = self.file.metadata()?.len();
         let read_to = self.framer.read_offset();
         if size < read_to || (self.caught_up && size > read_to && !self.is_as_it_was()?) {
-            self.start_over(outlet, checkpoints)?;
+            self.start_over(outlet)?;
             return Ok(Turn::StartedOver);
         }
         self.ledger.seen(size, read_to);
@@ -252,7 +243,7 @@ impl Reader {
         self.tail.still_precedes(&self.file, at, pending)
     }
 
-    fn start_over(&mut self, outlet: &Outlet, checkpoints: &Checkpoints) -> Result<(), TurnError> {
+    fn start_over(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
         tracing::info!(
             path = %self.path.display(), read = self.framer.read_offset(),
             "file has other content now; reading it from its beginning"
@@ -267,8 +258,8 @@ impl Reader {
             offset: 0,
             tail: self.tail.hash(),
         };
-        let tracked = tracked(&self.path, self.id, self.head.fingerprint(), 0);
-        self.ledger = checkpoints.track(tracked, self.place);
+        let tracked = tracked(&self.path, self.head.fingerprint(), 0);
+        self.ledger = self.claim.track(tracked, self.place);
         self.caught_up = false;
         Ok(())
     }
@@ -278,11 +269,9 @@ impl Reader {
     }
 }
 
-fn tracked(path: &Path, id: FileId, fingerprint: Fingerprint, size: u64) -> TrackedFile {
+fn tracked(path: &Path, fingerprint: Fingerprint, size: u64) -> TrackedFile {
     TrackedFile {
         path: path.to_owned(),
-        device: id.device,
-        inode: id.inode,
         fingerprint,
         size_seen: size,
     }

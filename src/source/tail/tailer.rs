@@ -15,7 +15,7 @@ use super::identity::FileId;
 use super::reader::{Ended, Outlet, Reader, Turn, TurnError};
 use super::watch::{Changes, Watch};
 use super::{Settings, StartPosition};
-use crate::checkpoint::{Checkpoints, FileLedger};
+use crate::checkpoint::{FileLedger, SourceCheckpoints};
 
 /// All files are looked at so often. With 10,000 of them this costs under 1 % of a core (a guess: 0.6 us per
 /// `fstat`).
@@ -35,7 +35,7 @@ pub(super) struct Tailer {
     /// Of `include`: an earlier run looked at them, so what is new for us appeared since.
     known_includes: Vec<String>,
     rotate_wait: Duration,
-    checkpoints: Checkpoints,
+    checkpoints: SourceCheckpoints,
     outlet: Outlet,
     watch: Watch,
     files: HashMap<FileId, Tailed>,
@@ -44,6 +44,8 @@ pub(super) struct Tailer {
     queue: VecDeque<FileId>,
     /// What could not be read at the last look, so that it is said once.
     refused: HashSet<PathBuf>,
+    /// Sources of the same stream that a file was left to, so that it is said once of each.
+    left_to: HashSet<Arc<str>>,
     live: Live,
     /// A file has come that the checkpoint on disk does not know.
     has_unsaved: bool,
@@ -74,7 +76,7 @@ impl Tailer {
     pub(super) fn new(
         settings: &Settings,
         globs: Globs,
-        checkpoints: Checkpoints,
+        checkpoints: SourceCheckpoints,
         outlet: Outlet,
         watch: Watch,
         now: Instant,
@@ -93,6 +95,7 @@ impl Tailer {
             by_path: HashMap::new(),
             queue: VecDeque::new(),
             refused: HashSet::new(),
+            left_to: HashSet::new(),
             live: Live::default(),
             has_unsaved: false,
             is_first_look: true,
@@ -217,7 +220,7 @@ impl Tailer {
             if tailed.paused_until.is_some_and(|until| now < until) {
                 continue;
             }
-            match tailed.reader.turn(&self.outlet, &self.checkpoints) {
+            match tailed.reader.turn(&self.outlet) {
                 Ok(turn) => {
                     tailed.paused_until = None;
                     if turn != Turn::CaughtUp {
@@ -265,7 +268,7 @@ impl Tailer {
                 continue;
             };
             // A last look: it may have been written to since the last turn.
-            match tailed.reader.turn(&self.outlet, &self.checkpoints) {
+            match tailed.reader.turn(&self.outlet) {
                 Ok(Turn::CaughtUp) => {
                     tailed.reader.close(&self.outlet)?;
                     self.files.remove(&id);

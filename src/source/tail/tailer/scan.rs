@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Tailed, Tailer};
-use crate::checkpoint::SavedFile;
+use crate::checkpoint::{Claim, SavedFile};
 use crate::source::tail::StartPosition;
 use crate::source::tail::discover::Found;
 use crate::source::tail::identity::{self, FileId};
@@ -160,7 +161,7 @@ impl Tailer {
         }
     }
 
-    fn open_rotated(&self, saved: &SavedFile, id: FileId) -> io::Result<Option<Reader>> {
+    fn open_rotated(&mut self, saved: &SavedFile, id: FileId) -> io::Result<Option<Reader>> {
         let Some(directory) = Path::new(&saved.path).parent() else {
             return Ok(None);
         };
@@ -169,13 +170,15 @@ impl Tailer {
             let meta = entry.metadata()?;
             if meta.is_file() && FileId::of(&meta) == id {
                 let file = File::open(entry.path())?;
-                if identity::is_saved(saved, &file, file.metadata()?.len())? {
+                if identity::is_saved(saved, &file, file.metadata()?.len())?
+                    && let Some(claim) = self.claim(id, &entry.path())
+                {
                     tracing::info!(
                         path = saved.path, now = %entry.path().display(),
                         "file was rotated while nobody read it; finishing it"
                     );
                     let path = PathBuf::from(&saved.path);
-                    return Reader::new(path, file, saved.offset, &self.checkpoints).map(Some);
+                    return Reader::new(path, file, saved.offset, claim).map(Some);
                 }
             }
         }
@@ -217,9 +220,12 @@ impl Tailer {
         if !meta.is_file() || self.files.contains_key(&id) {
             return Ok(());
         }
+        let Some(claim) = self.claim(id, is) else {
+            return Ok(());
+        };
         let file = File::open(is)?;
-        let offset = self.offset_to_start_at(&file, was, id, meta.len())?;
-        let reader = Reader::new(was.to_owned(), file, offset, &self.checkpoints)?;
+        let offset = self.offset_to_start_at(&file, was, &claim, meta.len())?;
+        let reader = Reader::new(was.to_owned(), file, offset, claim)?;
         let mut tailed = self.tailed(reader);
         (tailed.gone_since, tailed.unwatched) = (Some(now), true);
         tailed.after = self.by_path.insert(was.to_owned(), id);
@@ -228,6 +234,10 @@ impl Tailer {
     }
 
     fn open(&mut self, path: &Path, meta: &Metadata, after: Option<FileId>) -> io::Result<()> {
+        let id = FileId::of(meta);
+        let Some(claim) = self.claim(id, path) else {
+            return Ok(());
+        };
         let file = match File::open(path) {
             Ok(file) => file,
             // Gone since.
@@ -235,28 +245,44 @@ impl Tailer {
             Err(e) => return Err(e),
         };
         let opened = file.metadata()?;
-        let id = FileId::of(&opened);
-        if id != FileId::of(meta) {
+        if id != FileId::of(&opened) {
             // Rotated since: the next look has it.
             self.scan_wanted = true;
             return Ok(());
         }
-        let offset = self.offset_to_start_at(&file, path, id, opened.len())?;
-        let reader = Reader::new(path.to_owned(), file, offset, &self.checkpoints)?;
+        let offset = self.offset_to_start_at(&file, path, &claim, opened.len())?;
+        let reader = Reader::new(path.to_owned(), file, offset, claim)?;
         let mut tailed = self.tailed(reader);
         tailed.after = after.filter(|after| *after != id);
         self.insert(id, tailed);
         Ok(())
     }
 
+    /// None where another source of this stream has the file: then it is asked for again at every look.
+    fn claim(&mut self, id: FileId, path: &Path) -> Option<Claim> {
+        match self.checkpoints.claim(id.device, id.inode) {
+            Ok(claim) => Some(claim),
+            Err(taken) => {
+                if !taken.by_itself && self.left_to.insert(Arc::clone(&taken.by)) {
+                    tracing::warn!(
+                        path = %path.display(), stream = %self.checkpoints.stream(),
+                        read_by = &*taken.by, left_alone_by = self.checkpoints.name(),
+                        "file matches two sources of one stream; the first to meet such a file reads it.                          Exclude it from one of them"
+                    );
+                }
+                None
+            }
+        }
+    }
+
     fn offset_to_start_at(
         &self,
         file: &File,
         path: &Path,
-        id: FileId,
+        claim: &Claim,
         size: u64,
     ) -> io::Result<u64> {
-        if let Some(saved) = self.checkpoints.find(id.device, id.inode, path) {
+        if let Some(saved) = claim.saved(path) {
             if identity::is_saved(&saved, file, size)? {
                 return Ok(saved.offset);
             }

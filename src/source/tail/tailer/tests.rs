@@ -11,8 +11,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::checkpoint::Checkpoints;
 use crate::delivery::{Delivery, MemoryBudget, Ticket};
-use crate::record::RecordKey;
+use crate::record::{RecordKey, StreamName};
 use crate::shutdown::{self, Stop};
 use crate::source::{Chunk, Costs, Intake};
 
@@ -65,6 +66,11 @@ impl Rig {
             start_position: self.start_position,
         };
         let checkpoints = Checkpoints::open(&self.dir.path().join("state")).unwrap();
+        self.run = Some(self.run_on(&settings, "logs", checkpoints));
+    }
+
+    /// A source of `stream`.
+    fn run_on(&self, settings: &Settings, stream: &str, checkpoints: Checkpoints) -> Run {
         let globs = Globs::new(&settings.include, &[]).unwrap();
         let (to, chunks) = mpsc::channel(10_000);
         let budget = MemoryBudget::new(1 << 30);
@@ -78,14 +84,27 @@ impl Rig {
             key: RecordKey::Any,
             shutdown,
         };
-        let (ours, watch) = (checkpoints.clone(), Watch::polling());
-        self.run = Some(Run {
-            tailer: Tailer::new(&settings, globs, ours, outlet, watch, self.now),
+        let stream = StreamName::new(stream).unwrap();
+        let ours = checkpoints.of_source(&stream, &settings.include.join(", "));
+        let watch = Watch::polling();
+        Run {
+            tailer: Tailer::new(settings, globs, ours, outlet, watch, self.now),
             chunks,
             checkpoints,
             budget,
             stop,
-        });
+        }
+    }
+
+    /// Another source, beside the first, for as long as that runs.
+    fn beside(&mut self, include: &str, stream: &str) -> Run {
+        let settings = Settings {
+            include: vec![self.path(include).display().to_string()],
+            exclude: Vec::new(),
+            start_position: self.start_position,
+        };
+        let checkpoints = self.run().checkpoints.clone();
+        self.run_on(&settings, stream, checkpoints)
     }
 
     /// Ends the agent, with all that is settled saved and all else abandoned.
@@ -108,14 +127,8 @@ impl Rig {
         self.now += Duration::from_secs(10);
         let now = self.now;
         let run = self.run.as_mut().expect("started");
-        while run.tailer.poll_once(now).unwrap() {}
-        let mut lines = Vec::new();
-        while let Ok(chunk) = run.chunks.try_recv() {
-            for record in chunk.records {
-                lines.push(String::from_utf8(record.data.to_vec()).unwrap());
-                self.held.push(record.ticket);
-            }
-        }
+        let (lines, tickets) = run.read(now);
+        self.held.extend(tickets);
         lines
     }
 
@@ -158,6 +171,20 @@ impl Rig {
             .collect();
         status.sort();
         status
+    }
+}
+
+impl Run {
+    fn read(&mut self, now: Instant) -> (Vec<String>, Vec<Ticket>) {
+        while self.tailer.poll_once(now).unwrap() {}
+        let (mut lines, mut tickets) = (Vec::new(), Vec::new());
+        while let Ok(chunk) = self.chunks.try_recv() {
+            for record in chunk.records {
+                lines.push(String::from_utf8(record.data.to_vec()).unwrap());
+                tickets.push(record.ticket);
+            }
+        }
+        (lines, tickets)
     }
 }
 
@@ -275,7 +302,7 @@ fn renamed_file_is_read_to_its_end_and_then_its_successor() {
     rig.append("a.log.1", "5, no newline");
     assert_eq!(rig.deliver(), ["5, no newline"], "it is closed");
     assert_eq!(rig.status(), [("a.log".to_owned(), 2, 2)]);
-    assert_eq!(rig.run().checkpoints.unclaimed().len(), 0);
+    assert_eq!(rig.run().tailer.checkpoints.unclaimed().len(), 0);
 }
 
 #[test]
@@ -480,6 +507,48 @@ fn block_of_empty_lines_becomes_chunks_of_bounded_size() {
     assert_eq!(count, 300_000);
     rig.settle();
     assert_eq!(rig.status(), [("a".to_owned(), 300_000, 300_000)]);
+}
+
+#[test]
+fn file_for_two_streams_goes_on_in_each_from_what_is_settled_there() {
+    let mut rig = Rig::started(&["*.log"]);
+    let mut audit = rig.beside("a.log", "audit");
+    rig.append("a.log", "1\n2\n");
+    assert_eq!(rig.deliver(), ["1", "2"]);
+    let (lines, tickets) = audit.read(rig.now);
+    assert_eq!(lines, ["1", "2"]);
+    drop((audit, tickets));
+    rig.stop();
+
+    rig.start();
+    let mut audit = rig.beside("a.log", "audit");
+    assert_eq!(rig.deliver(), NOTHING);
+    assert_eq!(audit.read(rig.now).0, ["1", "2"]);
+}
+
+#[test]
+fn file_that_two_sources_of_a_stream_match_is_read_by_one() {
+    let mut rig = Rig::started(&["*.log"]);
+    let mut second = rig.beside("a*", "logs");
+    rig.append("a.log", "1\n");
+    assert_eq!(rig.read(), ["1"]);
+    assert_eq!(second.read(rig.now).0, NOTHING);
+    let left_to: Vec<&str> = second.tailer.left_to.iter().map(|by| &**by).collect();
+    assert_eq!(left_to, [rig.path("*.log").to_str().unwrap()]);
+
+    // The first lets go of it: the second goes on where that stopped, once it is settled.
+    rig.rename("a.log", "a.old");
+    rig.append("a.old", "2\n");
+    assert_eq!(rig.read(), ["2"]);
+    assert_eq!(rig.read(), NOTHING);
+    assert!(rig.status().is_empty(), "let go");
+    rig.append("a.old", "3\n");
+    assert_eq!(second.read(rig.now).0, NOTHING, "still under way");
+    rig.settle();
+    rig.run().checkpoints.save_if_moved().unwrap();
+    rig.now += Duration::from_secs(10);
+    let (lines, tickets) = second.read(rig.now);
+    assert_eq!((lines, tickets.len()), (vec!["3".to_owned()], 1));
 }
 
 /// What may happen to a log, and to who reads it.
