@@ -1,3 +1,9 @@
 //! The end-to-end tests: one binary, a module for each theme. `cargo xtask e2e` runs them.
+//!
+//! They drive the program as its users do, as a process with a configuration file and signals, against servers
+//! on free ports of loopback, and read back what it stored.
 
+mod support;
+
+mod delivery;
 mod layering;

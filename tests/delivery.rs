@@ -1,0 +1,115 @@
+//! The main job: lines that another process writes while the agent runs come back, each once.
+
+use std::collections::BTreeSet;
+
+use kinseal::fake::{Action, Entries, Faults, Rule};
+use kinseal::seal::rawkey::WrappingKey;
+
+use crate::support::agent::{FinalReport, Home, STREAM};
+use crate::support::lines::{self, Arrived};
+use crate::support::peers::{self, PeerKey};
+use crate::support::servers::{Endpoints, Ferrokinesis, Moto, StandIn};
+
+const LINES: u64 = 100_000;
+const CONTEXT: (&str, &str) = ("app", "shop");
+
+#[test]
+fn all_lines_arrive_though_a_tenth_of_the_entries_is_throttled() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 4);
+    let key = site.endpoints.create_key();
+    let tenth = Rule::new(Action::Throttle(Entries::Percent(10.0))).on("PutRecords");
+    site.fake.set_faults(Faults::seeded(11).rule(tenth));
+    let home = Home::new(&site.endpoints, &under_kms(&key), "");
+
+    let report = carry(&home, LINES);
+    assert!(
+        report.number("throttled") > 0,
+        "the stand-in throttled nothing"
+    );
+    assert!(site.fake.counters().faulted_entries > 0);
+    let key = PeerKey::Kms {
+        endpoint: &site.endpoints.kms,
+        arn: &key,
+    };
+    expect_each_once(&home, &site.endpoints, &report, key);
+}
+
+#[test]
+fn all_lines_arrive_on_moto() {
+    let moto = Moto::start();
+    moto.endpoints.create_stream(STREAM, 4);
+    let key = moto.endpoints.create_key();
+    let home = Home::new(&moto.endpoints, &under_kms(&key), "");
+
+    let report = carry(&home, LINES);
+    let key = PeerKey::Kms {
+        endpoint: &moto.endpoints.kms,
+        arn: &key,
+    };
+    expect_each_once(&home, &moto.endpoints, &report, key);
+}
+
+#[test]
+fn all_lines_arrive_on_ferrokinesis_which_throttles_shards() {
+    let ferrokinesis = Ferrokinesis::start();
+    ferrokinesis.endpoints.create_stream(STREAM, 8);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().join("wrapping.key");
+    WrappingKey::create(&path, "tests", "wrapping").expect("a new key file");
+    let encryption = format!(
+        "scope = \"record\"\nwrapping_key_file = \"{}\"\ncontext = {{ app = \"shop\" }}",
+        path.display()
+    );
+    // Far more than a shard takes, so that it refuses some.
+    let home = Home::new(
+        &ferrokinesis.endpoints,
+        &encryption,
+        "[delivery]\nrate_limit = 400",
+    );
+
+    let report = carry(&home, LINES);
+    assert!(report.number("throttled") > 0, "nothing was throttled");
+    let raw = peers::raw_key(&path);
+    expect_each_once(&home, &ferrokinesis.endpoints, &report, PeerKey::Raw(&raw));
+}
+
+fn under_kms(key: &str) -> String {
+    format!("scope = \"record\"\nkms_key = \"{key}\"\ncontext = {{ app = \"shop\" }}")
+}
+
+/// Runs the agent while another process writes, until all is stored.
+fn carry(home: &Home, count: u64) -> FinalReport {
+    let mut agent = home.start_agent();
+    lines::append(&home.log(), 1..=count)
+        .wait()
+        .expect_success();
+    home.until_settled(&mut agent, &home.log());
+    let report = FinalReport::of(agent);
+    report.expect_stored(count);
+    report
+}
+
+/// Reads the stream twice: with our consumer, and with software we did not write.
+fn expect_each_once(home: &Home, endpoints: &Endpoints, report: &FinalReport, key: PeerKey<'_>) {
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=LINES);
+    let doubled = arrived.doubled();
+    assert!(
+        doubled.is_empty() || report.causes_of_doubles() > 0,
+        "{} lines are there twice, and no call had an unknown outcome",
+        doubled.len()
+    );
+
+    let records = peers::read_stream(endpoints, STREAM);
+    let messages: BTreeSet<Vec<u8>> = records.iter().map(peers::PeerRecord::data).collect();
+    // A line sent again is the same message again.
+    assert_eq!(messages.len() as u64, LINES);
+    assert!(records.iter().any(|record| record.aggregated));
+    // All of them would take it minutes.
+    let sample: Vec<_> = messages.iter().step_by(500).collect();
+    let opened = peers::open_messages(key, &[CONTEXT], &sample);
+    assert_eq!(opened.len(), sample.len());
+    let opened = Arrived::of(opened.iter().map(peers::Opened::plaintext));
+    opened.expect_only(1..=LINES);
+}

@@ -1,0 +1,201 @@
+//! The program as its users run it: a configuration, a process, signals.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::{Ended, Running};
+use super::servers::{Endpoints, REGION};
+
+pub(crate) const STREAM: &str = "shop-logs";
+
+/// Where an agent lives: its logs, its state, its configuration.
+#[derive(Debug)]
+pub(crate) struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    /// With a configuration that sends `logs/*.log` to [`STREAM`].
+    pub(crate) fn new(endpoints: &Endpoints, encryption: &str, more: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let home = Self { dir };
+        fs::create_dir(home.logs()).expect("a new folder");
+        let config = format!(
+            r#"
+state_dir = "{state}"
+[aws]
+region = "{REGION}"
+kinesis_endpoint_url = "{kinesis}"
+kms_endpoint_url = "{kms}"
+[[source]]
+type = "file"
+include = ["{logs}/*.log"]
+start_position = "beginning"
+stream = "{STREAM}"
+[encryption]
+{encryption}
+{more}
+"#,
+            state = home.state().display(),
+            logs = home.logs().display(),
+            kinesis = endpoints.kinesis,
+            kms = endpoints.kms,
+        );
+        home.write_config(&config);
+        home
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path().join("agent.toml")
+    }
+
+    pub(crate) fn write_config(&self, text: &str) {
+        fs::write(self.config(), text).expect("room for it");
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.path().join("logs")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.logs().join("sales.log")
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.path().join("state")
+    }
+
+    /// Starts `kinseal agent --config`, and waits until it says that it runs.
+    pub(crate) fn start_agent(&self) -> Running {
+        let mut agent = self.spawn_agent();
+        agent.until("the agent has started", |agent| {
+            agent.stderr().contains("started").then_some(())
+        });
+        agent
+    }
+
+    /// The same, without waiting.
+    pub(crate) fn spawn_agent(&self) -> Running {
+        Running::start(
+            "kinseal agent",
+            kinseal().args(["agent", "--config"]).arg(self.config()),
+        )
+    }
+
+    /// How far `file` has been stored, as the checkpoint on disk says.
+    pub(crate) fn settled(&self, file: &Path) -> Option<u64> {
+        let text = fs::read(self.state().join("checkpoint.json")).ok()?;
+        let saved: Value =
+            serde_json::from_slice(&text).expect("a checkpoint is whole at any moment");
+        let path = file.to_str().expect("UTF-8");
+        let files = saved["files"].as_array().expect("files");
+        let entry = files.iter().find(|entry| entry["path"] == path)?;
+        Some(entry["offset"].as_u64().expect("an offset"))
+    }
+
+    /// Waits until all of `file` is stored.
+    pub(crate) fn until_settled(&self, agent: &mut Running, file: &Path) {
+        let bytes = fs::metadata(file).expect("written").len();
+        agent.until("the checkpoint has reached the end of the file", |_| {
+            (self.settled(file)? == bytes).then_some(())
+        });
+    }
+
+    /// What `kinseal consume` reads from the stream, a record each.
+    pub(crate) fn consume(&self, more: &[&str]) -> Vec<Vec<u8>> {
+        let mut command = kinseal();
+        command.args(["consume", "--stream", STREAM, "--until-empty", "--config"]);
+        command.arg(self.config()).args(more);
+        let ended = Running::start("kinseal consume", &mut command).wait();
+        let stdout = ended.expect_success().stdout;
+        let mut lines: Vec<_> = stdout
+            .split(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
+        assert_eq!(lines.pop(), Some(Vec::new()), "each line has its newline");
+        lines
+    }
+}
+
+/// `kinseal`, with nothing of this machine's AWS set-up.
+pub(crate) fn kinseal() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinseal"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// What an agent says when it ends.
+#[derive(Debug)]
+pub(crate) struct FinalReport {
+    text: String,
+}
+
+impl FinalReport {
+    /// Asks an agent to stop, and waits for its end.
+    pub(crate) fn of(agent: Running) -> Self {
+        agent.signal("TERM");
+        Self::said_in(agent.wait().expect_success())
+    }
+
+    pub(crate) fn said_in(ended: Ended) -> Self {
+        Self { text: ended.stderr }
+    }
+
+    /// The number before these words, as in `3 throttled`. The last one said.
+    pub(crate) fn number(&self, words: &str) -> u64 {
+        let found = self.text.rsplit_once(&format!(" {words}"));
+        let number = found.and_then(|(before, _)| before.rsplit([' ', '\n']).next());
+        let number = number.and_then(|digits| digits.replace(',', "").parse().ok());
+        number.unwrap_or_else(|| panic!("no number of {words:?} in the report:\n{}", self.text))
+    }
+
+    /// What may double records: calls after which nobody knows, and reshards.
+    pub(crate) fn causes_of_doubles(&self) -> u64 {
+        self.number("of unknown outcome") + self.number("misplaced by a reshard")
+    }
+
+    /// Every record accounted for, and none left.
+    pub(crate) fn expect_stored(&self, records: u64) {
+        let account = [
+            "accepted",
+            "stored",
+            "dead-lettered",
+            "failed",
+            "abandoned",
+            "pending",
+        ];
+        let account = account.map(|word| self.number_in_account(word));
+        assert_eq!(account, [records, records, 0, 0, 0, 0], "{}", self.text);
+    }
+
+    fn number_in_account(&self, word: &str) -> u64 {
+        let line = self
+            .text
+            .lines()
+            .rev()
+            .find(|line| line.contains("accepted "));
+        let line = line.unwrap_or_else(|| panic!("no account in the report:\n{}", self.text));
+        let after = line
+            .split_once(&format!("{word} "))
+            .expect("in the account")
+            .1;
+        let number = after.split_whitespace().next().expect("a number");
+        number.replace(',', "").parse().expect("a number")
+    }
+}
