@@ -132,7 +132,10 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
         () = given_up => 0,
     };
     if unreadable > 0 {
-        tracing::error!(records = unreadable, "could not be read: see above");
+        let records = if unreadable == 1 { "record" } else { "records" };
+        super::print_error(&format!(
+            "kinseal: {unreadable} {records} could not be read; see above"
+        ));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

@@ -6,7 +6,7 @@ use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
@@ -119,7 +119,7 @@ where
     };
     CallError {
         code: code.to_owned(),
-        message: DisplayErrorContext(error).to_string(),
+        message: with_causes(error),
         status,
     }
 }
@@ -134,7 +134,22 @@ fn never_connected<E: Error + 'static>(error: &SdkError<E>) -> bool {
                 | ErrorKind::NetworkUnreachable
         )
     });
-    refused || DisplayErrorContext(error).to_string().contains("dns error")
+    refused || with_causes(error).contains("dns error")
+}
+
+/// An error and what caused it, each said once.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn caused_by<'e, T: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e T> {
