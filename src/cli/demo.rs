@@ -1,8 +1,28 @@
 //! `kinseal demo`: the whole journey on one machine.
 
+mod account;
+mod journey;
+mod progress;
+mod report;
+#[cfg(test)]
+mod tests;
+mod ticker;
+mod writer;
+
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
+
+use self::journey::{ALIAS, STREAM};
+use self::progress::Progress;
+use self::report::Report;
+use self::writer::Pace;
+use super::local::{Answered, LocalArgs, Reach, until_told_to_stop};
+use crate::fake::{self, Fake};
+use crate::metrics::report::Thousands;
 
 /// Show the whole journey on this machine, without an AWS account
 ///
@@ -13,7 +33,7 @@ use clap::Args;
 #[command(after_help = EXAMPLES)]
 pub struct DemoArgs {
     /// Records to write [default: about 10 seconds of work]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub records: Option<u64>,
     /// Shards of the stream
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -26,9 +46,108 @@ pub struct DemoArgs {
 const EXAMPLES: &str = "\
 Examples:
   kinseal demo
-  kinseal demo --records 1000000 --shards 8
+  kinseal demo --records 1000000 --shards 16
   kinseal demo --keep            then look around with kinseal consume, the AWS CLI or boto3";
 
-pub async fn run(_args: DemoArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("this build has no demo yet")
+/// As a shell tells of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let (fake, key_arn) = args.stand_ins().await?;
+    let pace = args.pace();
+    // A closed pipe is the reader's choice, here and below.
+    let _ = writeln!(std::io::stdout(), "{}\n", args.opening_words(pace));
+    let mut progress = Progress::new(pace.records);
+    let outcome = tokio::select! {
+        outcome = journey::travel(&fake, pace, &mut progress, |_| {}) => Some(outcome),
+        stopped = until_told_to_stop() => {
+            stopped?;
+            None
+        }
+    };
+    progress.done();
+    let Some(outcome) = outcome else {
+        let _ = writeln!(std::io::stderr(), "kinseal: interrupted");
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    let outcome = outcome?;
+    let _ = write!(std::io::stdout(), "{}", Report(&outcome));
+    if args.keep {
+        args.keep_running(&fake, key_arn).await?;
+    }
+    fake.shutdown().await;
+    match outcome.is_success() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
+}
+
+impl DemoArgs {
+    const SECONDS: u64 = 10;
+    /// Three quarters of what the quota lets through: 1 MiB/s a shard are 2,000 sealed tickers.
+    const PER_SHARD: u64 = 1500;
+    /// A pace that two cores keep with ease, both ends and the stand-ins on them.
+    const MOST: u64 = 24_000;
+
+    fn pace(&self) -> Pace {
+        let per_second = (u64::from(self.shards) * Self::PER_SHARD).min(Self::MOST);
+        Pace {
+            records: self.records.unwrap_or(per_second * Self::SECONDS),
+            per_second,
+        }
+    }
+
+    fn opening_words(&self, pace: Pace) -> String {
+        let shards = if self.shards == 1 { "shard" } else { "shards" };
+        format!(
+            "{} stock sales at {} a second: file → agent → {} {shards} → consumer, encrypted under {ALIAS}",
+            Thousands(pace.records),
+            Thousands(pace.per_second),
+            self.shards,
+        )
+    }
+
+    /// With a stream and a key, whose ARN is told.
+    async fn stand_ins(&self) -> anyhow::Result<(Fake, String)> {
+        let fake = self.listen().await.context("cannot start the stand-ins")?;
+        let refused = |error: fake::ApiError| anyhow::anyhow!(error.message);
+        fake.create_stream(STREAM, self.shards as usize)
+            .map_err(refused)?;
+        let key_arn = fake.create_key();
+        fake.create_alias(ALIAS, &key_arn).map_err(refused)?;
+        Ok((fake, key_arn))
+    }
+
+    /// With `--keep` where `kinseal local` would answer, if nobody does there.
+    async fn listen(&self) -> std::io::Result<Fake> {
+        let well_known = SocketAddr::from((Ipv4Addr::LOCALHOST, LocalArgs::PORT));
+        if self.keep {
+            match Fake::builder().addr(well_known).start().await {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                ended => return ended,
+            }
+        }
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Fake::builder().addr(any).start().await
+    }
+
+    async fn keep_running(&self, fake: &Fake, key_arn: String) -> anyhow::Result<()> {
+        let reach = Reach {
+            kinesis_url: fake.kinesis_url(),
+            kms_url: fake.kms_url(),
+            region: fake::DEFAULT_REGION.into(),
+            credential: fake::DEFAULT_CREDENTIAL.into(),
+            any_credentials: true,
+            ca_bundle: None,
+            streams: vec![(STREAM.into(), self.shards)],
+            keys: vec![(ALIAS.into(), key_arn)],
+        };
+        let _ = write!(
+            std::io::stdout(),
+            "\nThe stand-ins go on, with all records in memory. Ctrl-C ends them.\n\n{reach}"
+        );
+        until_told_to_stop().await?;
+        let _ = writeln!(std::io::stdout(), "{}", Answered(&fake.counters()));
+        Ok(())
+    }
 }

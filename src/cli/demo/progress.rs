@@ -1,0 +1,129 @@
+//! How far the demo is, while it runs: a bar on a terminal, a line every few seconds elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::metrics::report::Thousands;
+
+/// Where the tasks of the demo are. Each is set by one of them.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    written: AtomicU64,
+    read_back: AtomicU64,
+}
+
+impl Gauges {
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    pub(super) fn set_written(&self, records: u64) {
+        self.written.store(records, Relaxed);
+    }
+
+    pub(super) fn read_back(&self) -> u64 {
+        self.read_back.load(Relaxed)
+    }
+
+    pub(super) fn set_read_back(&self, records: u64) {
+        self.read_back.store(records, Relaxed);
+    }
+}
+
+/// One look at the demo.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State {
+    pub(super) written: u64,
+    pub(super) stored: u64,
+    pub(super) read_back: u64,
+    pub(super) of: u64,
+}
+
+/// Shown on standard error.
+#[derive(Debug)]
+pub(super) enum Progress {
+    Bar(ProgressBar),
+    Lines { next: Instant },
+}
+
+impl Progress {
+    const LINES_EVERY: Duration = Duration::from_secs(2);
+
+    pub(super) fn new(records: u64) -> Self {
+        if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(records).with_style(style());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            return Self::Bar(bar);
+        }
+        Self::Lines {
+            next: Instant::now() + Self::LINES_EVERY,
+        }
+    }
+
+    pub(super) fn show(&mut self, state: State) {
+        match self {
+            Self::Bar(bar) => {
+                bar.set_position(state.read_back);
+                bar.set_message(state.words("  "));
+            }
+            Self::Lines { next } if Instant::now() >= *next => {
+                *next += Self::LINES_EVERY;
+                // Nobody is left to be told.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "{} of {}",
+                    state.words(", "),
+                    Thousands(state.of)
+                );
+            }
+            Self::Lines { .. } => {}
+        }
+    }
+
+    /// Takes the bar away, so that what follows stands alone.
+    pub(super) fn done(self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl State {
+    fn words(self, between: &str) -> String {
+        format!(
+            "written {}{between}stored {}{between}read back {}",
+            Thousands(self.written),
+            Thousands(self.stored),
+            Thousands(self.read_back),
+        )
+    }
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{percent:>3}% {wide_bar} {msg}  {elapsed}")
+        .expect("a valid template")
+        .progress_chars("━╸ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_all_three() {
+        let state = State {
+            written: 12_000,
+            stored: 11_800,
+            read_back: 900,
+            of: 60_000,
+        };
+        assert_eq!(
+            state.words(", "),
+            "written 12,000, stored 11,800, read back 900"
+        );
+        style();
+    }
+}

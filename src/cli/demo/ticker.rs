@@ -1,0 +1,197 @@
+//! Stock sales as JSON lines: symbol, sales price, order id, activity timestamp.
+//!
+//! A line is a function of its number, so that what came back can be compared byte by byte with what was
+//! written, however many there are. Prices are made up.
+
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+
+/// Symbols and where their prices begin, in cents.
+const SYMBOLS: [(&str, u64); 8] = [
+    ("AAPL", 22_650),
+    ("AMZN", 18_720),
+    ("GOOG", 16_840),
+    ("MSFT", 41_530),
+    ("NFLX", 70_110),
+    ("NVDA", 12_080),
+    ("ORCL", 16_990),
+    ("TSLA", 24_260),
+];
+
+/// One run's sales, each by its number.
+#[derive(Debug, Clone)]
+pub(super) struct Tickers {
+    /// Sets one run's order ids apart from another's.
+    run: u32,
+    start: SystemTime,
+    per_second: u64,
+}
+
+impl Tickers {
+    pub(super) fn new(run: u32, start: SystemTime, per_second: u64) -> Self {
+        Self {
+            run,
+            start,
+            per_second: per_second.max(1),
+        }
+    }
+
+    /// Appends the line of a sale, with its newline.
+    pub(super) fn append(&self, number: u64, out: &mut Vec<u8>) {
+        let dice = mix(u64::from(self.run) << 32 ^ number);
+        let (symbol, base) = SYMBOLS[(dice % 8) as usize];
+        let cents = base + (dice >> 8) % (base / 20);
+        let since_start = Duration::from_micros(number * 1_000_000 / self.per_second);
+        // Not serde_json: its order of keys would depend on a feature, and a write never fails here.
+        let written = writeln!(
+            out,
+            "{{\"symbol\":\"{symbol}\",\"salesPrice\":{}.{:02},\"orderId\":\"{:08x}-{number:08}\",\
+             \"activityTimestamp\":\"{}\"}}",
+            cents / 100,
+            cents % 100,
+            self.run,
+            Utc(self.start + since_start),
+        );
+        written.expect("a Vec takes every write");
+    }
+
+    /// The line as a record has it: without its newline.
+    pub(super) fn record(&self, number: u64, out: &mut Vec<u8>) {
+        out.clear();
+        self.append(number, out);
+        out.pop();
+    }
+
+    pub(super) fn order_id(&self, number: u64) -> String {
+        format!("{:08x}-{number:08}", self.run)
+    }
+
+    /// The number of the sale that this record says it is, if it is one of this run.
+    pub(super) fn number_of(&self, record: &[u8]) -> Option<u64> {
+        let sale: Sale<'_> = serde_json::from_slice(record).ok()?;
+        let (run, number) = sale.order_id.split_once('-')?;
+        let of_this_run = u32::from_str_radix(run, 16) == Ok(self.run);
+        number.parse().ok().filter(|_| of_this_run)
+    }
+}
+
+#[derive(Deserialize)]
+struct Sale<'a> {
+    #[serde(rename = "orderId")]
+    order_id: &'a str,
+}
+
+/// The finaliser of SplitMix64: neighbours become unlike each other.
+fn mix(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
+
+/// `2026-11-23T16:46:49.123Z`.
+struct Utc(SystemTime);
+
+impl std::fmt::Display for Utc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+        let (year, month, day) = civil(days);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let millis = since.subsec_millis();
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+        )
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01: `civil_from_days` of
+/// <https://howardhinnant.github.io/date_algorithms.html>, for days that are not negative.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn at(secs: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn every_sale_is_a_json_line_with_an_order_id_of_its_own() {
+        let tickers = Tickers::new(7, at(1_700_000_000), 1000);
+        let mut lines = Vec::new();
+        (0..5000).for_each(|n| tickers.append(n, &mut lines));
+        let mut ids = HashSet::new();
+        for (number, line) in (0u64..).zip(std::str::from_utf8(&lines).unwrap().lines()) {
+            let sale: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert!(sale["symbol"].as_str().is_some_and(|s| s.len() == 4));
+            assert!(sale["salesPrice"].as_f64().is_some_and(|p| p > 100.0));
+            assert!(sale["activityTimestamp"].is_string());
+            assert!(ids.insert(sale["orderId"].as_str().unwrap().to_owned()));
+            assert_eq!(sale["orderId"], tickers.order_id(number));
+            assert_eq!(tickers.number_of(line.as_bytes()), Some(number));
+        }
+        assert_eq!(ids.len(), 5000);
+    }
+
+    #[test]
+    fn a_record_is_its_line_without_the_newline() {
+        let tickers = Tickers::new(0xabc, at(0), 10);
+        let (mut line, mut record) = (Vec::new(), b"old".to_vec());
+        tickers.append(15, &mut line);
+        tickers.record(15, &mut record);
+        assert_eq!(line.strip_suffix(b"\n"), Some(&record[..]));
+        let text = String::from_utf8(record).unwrap();
+        assert!(text.ends_with(
+            r#""orderId":"00000abc-00000015","activityTimestamp":"1970-01-01T00:00:01.500Z"}"#
+        ));
+    }
+
+    #[test]
+    fn what_is_not_of_this_run_has_no_number() {
+        let (ours, theirs) = (Tickers::new(1, at(0), 1), Tickers::new(2, at(0), 1));
+        let mut record = Vec::new();
+        theirs.record(3, &mut record);
+        assert_eq!(ours.number_of(&record), None);
+        assert_eq!(ours.number_of(b"not json"), None);
+        assert_eq!(ours.number_of(br#"{"orderId":"1"}"#), None);
+    }
+
+    #[test]
+    fn days_have_their_dates() {
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (20_453, (2025, 12, 31)),
+            (20_454, (2026, 1, 1)),
+        ] {
+            assert_eq!(civil(days), date);
+        }
+        assert_eq!(
+            Utc(at(1_709_210_096)).to_string(),
+            "2024-02-29T12:34:56.000Z"
+        );
+    }
+}
