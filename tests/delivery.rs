@@ -53,7 +53,7 @@ fn all_lines_arrive_on_moto() {
 #[test]
 fn all_lines_arrive_on_ferrokinesis_which_throttles_shards() {
     let ferrokinesis = Ferrokinesis::start();
-    ferrokinesis.endpoints.create_stream(STREAM, 8);
+    ferrokinesis.endpoints.create_stream(STREAM, 2);
     let folder = tempfile::tempdir().expect("a temporary directory");
     let path = folder.path().join("wrapping.key");
     WrappingKey::create(&path, "tests", "wrapping").expect("a new key file");

@@ -5,5 +5,9 @@
 
 mod support;
 
+mod cli;
+mod crash;
 mod delivery;
+mod interop;
 mod layering;
+mod tailing;

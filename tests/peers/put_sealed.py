@@ -29,12 +29,10 @@ def main():
 
     def put():
         partition_key, hash_key, data = aggregator.clear_and_get().get_contents()
-        kinesis.put_record(
-            StreamName=args.stream,
-            PartitionKey=partition_key,
-            ExplicitHashKey=hash_key,
-            Data=data,
-        )
+        entry = {"StreamName": args.stream, "PartitionKey": partition_key, "Data": data}
+        if hash_key:
+            entry["ExplicitHashKey"] = hash_key
+        kinesis.put_record(**entry)
 
     for number, line in enumerate(sys.stdin):
         message, _ = sdk.encrypt(

@@ -111,17 +111,20 @@ stream = "{STREAM}"
 
     /// What `kinseal consume` reads from the stream, a record each.
     pub(crate) fn consume(&self, more: &[&str]) -> Vec<Vec<u8>> {
-        let mut command = kinseal();
-        command.args(["consume", "--stream", STREAM, "--until-empty", "--config"]);
-        command.arg(self.config()).args(more);
-        let ended = Running::start("kinseal consume", &mut command).wait();
-        let stdout = ended.expect_success().stdout;
+        let stdout = self.try_consume(more).expect_success().stdout;
         let mut lines: Vec<_> = stdout
             .split(|byte| *byte == b'\n')
             .map(<[u8]>::to_vec)
             .collect();
         assert_eq!(lines.pop(), Some(Vec::new()), "each line has its newline");
         lines
+    }
+
+    pub(crate) fn try_consume(&self, more: &[&str]) -> Ended {
+        let mut command = kinseal();
+        command.args(["consume", "--stream", STREAM, "--until-empty", "--config"]);
+        command.arg(self.config()).args(more);
+        Running::start("kinseal consume", &mut command).wait()
     }
 }
 
@@ -172,7 +175,23 @@ impl FinalReport {
 
     /// Every record accounted for, and none left.
     pub(crate) fn expect_stored(&self, records: u64) {
-        let account = [
+        assert_eq!(
+            self.account(),
+            [records, records, 0, 0, 0, 0],
+            "{}",
+            self.text
+        );
+    }
+
+    /// Records accepted, stored, dead-lettered, failed, abandoned and pending.
+    pub(crate) fn account(&self) -> [u64; 6] {
+        let line = self
+            .text
+            .lines()
+            .rev()
+            .find(|line| line.contains("accepted "));
+        let line = line.unwrap_or_else(|| panic!("no account in the report:\n{}", self.text));
+        let words = [
             "accepted",
             "stored",
             "dead-lettered",
@@ -180,22 +199,13 @@ impl FinalReport {
             "abandoned",
             "pending",
         ];
-        let account = account.map(|word| self.number_in_account(word));
-        assert_eq!(account, [records, records, 0, 0, 0, 0], "{}", self.text);
-    }
-
-    fn number_in_account(&self, word: &str) -> u64 {
-        let line = self
-            .text
-            .lines()
-            .rev()
-            .find(|line| line.contains("accepted "));
-        let line = line.unwrap_or_else(|| panic!("no account in the report:\n{}", self.text));
-        let after = line
-            .split_once(&format!("{word} "))
-            .expect("in the account")
-            .1;
-        let number = after.split_whitespace().next().expect("a number");
-        number.replace(',', "").parse().expect("a number")
+        words.map(|word| {
+            let after = line
+                .split_once(&format!("{word} "))
+                .expect("in the account")
+                .1;
+            let number = after.split_whitespace().next().expect("a number");
+            number.replace(',', "").parse().expect("a number")
+        })
     }
 }

@@ -78,6 +78,19 @@ impl Arrived {
         assert_eq!(invented, None, "nobody wrote this line");
     }
 
+    pub(crate) fn count(&self, number: u64) -> u64 {
+        self.counts.get(&number).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn expect_no_doubles(&self) {
+        let doubled = self.doubled();
+        assert!(
+            doubled.is_empty(),
+            "{} lines are doubled: {doubled:?}",
+            doubled.len()
+        );
+    }
+
     /// Lines that are there more than once.
     pub(crate) fn doubled(&self) -> Vec<u64> {
         let doubled = self.counts.iter().filter(|(_, count)| **count > 1);

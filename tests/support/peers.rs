@@ -13,8 +13,6 @@ use super::servers::Endpoints;
 /// A record as boto3 and aws-kinesis-agg see it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct PeerRecord {
-    pub(crate) shard: String,
-    pub(crate) partition_key: String,
     pub(crate) aggregated: bool,
     data: String,
 }

@@ -1,0 +1,6 @@
+//! What the program says to bad input: one clear message that names the thing and the way out, an exit code,
+//! and nothing lost.
+
+mod disk;
+mod running;
+mod start;

@@ -1,0 +1,215 @@
+//! What goes wrong while the agent runs: it says so, goes on, and loses nothing.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+
+use kinseal::fake::{Action, Faults, Rule};
+
+use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
+use crate::support::lines::{self, Arrived};
+use crate::support::process::{self, Running};
+use crate::support::servers::StandIn;
+
+const PLAIN: &str = "scope = \"off\"";
+/// `nobody`, where there is one; any user without rights does.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn a_record_over_the_limit_becomes_a_dead_letter_and_the_others_arrive() {
+    let site = site();
+    let key = site.endpoints.create_key();
+    let home = Home::new(
+        &site.endpoints,
+        &format!("scope = \"record\"\nkms_key = \"{key}\""),
+        "",
+    );
+    lines::append(&home.log(), 1..=50).wait().expect_success();
+    let mut log = fs::OpenOptions::new()
+        .append(true)
+        .open(home.log())
+        .expect("written");
+    let giant = "x".repeat((1 << 20) + 1);
+    writeln!(log, "{giant}").expect("room for it");
+    lines::append(&home.log(), 51..=100).wait().expect_success();
+
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    let report = FinalReport::of(agent);
+    assert_eq!(report.account(), [101, 100, 1, 0, 0, 0]);
+    Arrived::of(home.consume(&[])).expect_all(1..=100);
+    let dead = home.state().join(format!("dead_letter/{STREAM}.jsonl"));
+    let dead = fs::read_to_string(dead).expect("a dead letter file");
+    assert_eq!(dead.lines().count(), 1);
+    let dead: serde_json::Value = serde_json::from_str(dead.trim_end()).expect("JSON");
+    let reason = dead["reason"].as_str().expect("a reason");
+    assert!(reason.contains("bytes"), "{reason}");
+    let data = dead["data_base64"].as_str().expect("the record");
+    assert!(!data.contains("eHh4eHh4eHh4"), "it lies there in clear");
+}
+
+#[test]
+fn while_kms_denies_records_wait_and_then_arrive() {
+    let site = site();
+    let key = site.endpoints.create_key();
+    let encryption =
+        format!("scope = \"record\"\nkms_key = \"{key}\"\ncache = {{ max_age = \"1s\" }}");
+    let home = Home::new(&site.endpoints, &encryption, "");
+    let mut agent = home.start_agent();
+    lines::append(&home.log(), 1..=100).wait().expect_success();
+    home.until_settled(&mut agent, &home.log());
+
+    let denied = Rule::new(Action::access_denied()).on("GenerateDataKey");
+    site.fake.set_faults(Faults::seeded(1).rule(denied));
+    let writer = append_while(&home, &mut agent, |agent| {
+        agent.stderr().contains("kms:GenerateDataKey").then_some(())
+    });
+    site.fake.set_faults(Faults::none());
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent).expect_stored(writer);
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=writer);
+    arrived.expect_no_doubles();
+}
+
+#[test]
+fn an_unreadable_file_is_named_the_others_arrive_and_it_follows_when_it_may_be_read() {
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    lines::append(&home.log(), 1..=100).wait().expect_success();
+    let secret = home.logs().join("secret.log");
+    lines::append(&secret, 101..=200).wait().expect_success();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).expect("our own file");
+
+    let mut agent = start_without_rights(&home);
+    home.until_settled(&mut agent, &home.log());
+    agent.until("the file is named", |agent| {
+        agent
+            .stderr()
+            .lines()
+            .any(|line| line.contains("secret.log"))
+            .then_some(())
+    });
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).expect("our own file");
+    home.until_settled(&mut agent, &secret);
+    FinalReport::of(agent).expect_stored(200);
+    Arrived::of(home.consume(&[])).expect_all(1..=200);
+}
+
+#[test]
+fn standard_input_is_carried_to_its_end() {
+    let site = site();
+    let input: String = (1..=5_000).map(|n| lines::line(n) + "\n").collect();
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    let mut command = kinseal();
+    command
+        .args([
+            "agent",
+            "--stream",
+            STREAM,
+            "--stdin",
+            "--encryption",
+            "off",
+        ])
+        .args([
+            "--region",
+            "eu-west-1",
+            "--endpoint-url",
+            &site.endpoints.kinesis,
+        ])
+        .arg("--state-dir")
+        .arg(home.state());
+    let ended = process::run("kinseal agent --stdin", &mut command, input.as_bytes());
+    FinalReport::said_in(ended.expect_success()).expect_stored(5_000);
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=5_000);
+    arrived.expect_no_doubles();
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_the_next_start_sends_the_rest() {
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    let mut agent = home.start_agent();
+    lines::append(&home.log(), 1..=100).wait().expect_success();
+    home.until_settled(&mut agent, &home.log());
+    // From now on nothing is answered, so the first signal finds records under way.
+    site.fake
+        .set_faults(Faults::seeded(1).rule(Rule::new(Action::Stall).on("PutRecords")));
+    let calls = site.fake.counters().put_records_calls();
+    lines::append(&home.log(), 101..=200)
+        .wait()
+        .expect_success();
+    agent.until("a call is under way", |_| {
+        (site.fake.counters().put_records_calls() > calls).then_some(())
+    });
+    agent.signal("TERM");
+    agent.signal("INT");
+    let (code, said) = {
+        let ended = agent.wait();
+        (ended.status.code(), ended.stderr)
+    };
+    assert_eq!(code, Some(1), "{said}");
+
+    site.fake.set_faults(Faults::none());
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent).expect_stored(100);
+    Arrived::of(home.consume(&[])).expect_all(1..=200);
+}
+
+fn site() -> StandIn {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 2);
+    site
+}
+
+/// Appends lines until the agent has answered; how many there are then.
+fn append_while(
+    home: &Home,
+    agent: &mut Running,
+    mut ask: impl FnMut(&Running) -> Option<()>,
+) -> u64 {
+    let mut written = 100;
+    agent.until("it says what is wrong", |agent| {
+        lines::append(&home.log(), written + 1..=written + 10)
+            .wait()
+            .expect_success();
+        written += 10;
+        ask(agent)
+    });
+    written
+}
+
+/// Starts the agent as a user who may not read everything.
+fn start_without_rights(home: &Home) -> Running {
+    let is_root = fs::metadata(home.path()).expect("ours").uid() == 0;
+    let mut command = kinseal();
+    if is_root {
+        // The build's folder may be closed to others.
+        let copy = home.path().join("kinseal");
+        fs::copy(command.get_program(), &copy).expect("room for it");
+        for path in [home.path(), &home.logs(), &home.log(), &home.config()] {
+            chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
+        let environment: Vec<_> = command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
+            .collect();
+        command = std::process::Command::new(copy);
+        command
+            .env_clear()
+            .envs(environment)
+            .uid(NOBODY)
+            .gid(NOBODY);
+    }
+    let mut agent = Running::start(
+        "kinseal agent",
+        command.args(["agent", "--config"]).arg(home.config()),
+    );
+    agent.until("the agent has started", |agent| {
+        agent.stderr().contains("started").then_some(())
+    });
+    agent
+}

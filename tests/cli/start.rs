@@ -1,0 +1,191 @@
+//! Mistakes that stop the start.
+
+use std::fs;
+
+use kinseal::fake::{Action, Faults, Rule};
+
+use crate::support::agent::{Home, STREAM, kinseal};
+use crate::support::process::{self, Ended};
+use crate::support::servers::{Endpoints, StandIn};
+
+const CONFIG: i32 = 78;
+const USAGE: i32 = 64;
+const FAILED: i32 = 1;
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    let home = Home::new(&nowhere(), "scope = \"off\"\ncolour = \"red\"", "");
+    let said = refused(&home.spawn_agent().wait(), CONFIG);
+    assert!(
+        said.contains("agent.toml:14: encryption.colour: unknown key"),
+        "{said}"
+    );
+}
+
+#[test]
+fn all_mistakes_are_named_at_once() {
+    let more = "[batch]\nmax_records = 501\n[delivery]\nordering = \"random\"";
+    let home = Home::new(&nowhere(), "scope = \"record\"", more);
+    let checked = kinseal()
+        .args(["config", "check"])
+        .arg(home.config())
+        .output();
+    let checked = checked.expect("it starts");
+    let said = String::from_utf8(checked.stderr).expect("UTF-8");
+    assert_eq!(checked.status.code(), Some(CONFIG), "{said}");
+    for key in [
+        "encryption.kms_key",
+        "batch.max_records",
+        "delivery.ordering",
+    ] {
+        assert!(said.contains(key), "{key} is not named:\n{said}");
+    }
+}
+
+#[test]
+fn plaintext_is_only_sent_when_the_configuration_says_so() {
+    let home = Home::new(&nowhere(), "context = {}", "");
+    let said = refused(&home.spawn_agent().wait(), CONFIG);
+    assert!(
+        said.contains("encryption.scope") && said.contains("scope = \"off\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_missing_configuration_is_named() {
+    let ended = process::run(
+        "kinseal agent",
+        kinseal().args(["agent", "--config", "/nowhere/agent.toml"]),
+        &[],
+    );
+    let said = refused(&ended, CONFIG);
+    assert!(said.contains("/nowhere/agent.toml"), "{said}");
+}
+
+#[test]
+fn a_missing_argument_is_named() {
+    let ended = process::run("kinseal agent", kinseal().args(["agent"]), &[]);
+    let said = refused(&ended, USAGE);
+    assert!(said.contains("--config"), "{said}");
+}
+
+#[test]
+fn a_stream_that_does_not_exist_is_named_with_its_place() {
+    let site = StandIn::start();
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    let said = refused(&home.spawn_agent().wait(), FAILED);
+    for word in [STREAM, &site.endpoints.kinesis, "create it"] {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
+}
+
+#[test]
+fn a_key_that_does_not_exist_is_named() {
+    let key = "arn:aws:kms:eu-west-1:000000000000:key/00000000-0000-0000-0000-000000000000";
+    let site = site();
+    let home = Home::new(&site.endpoints, &under_kms(key), "");
+    let said = refused(&home.spawn_agent().wait(), FAILED);
+    assert!(
+        said.contains(key) && said.contains("does not exist"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_malformed_key_arn_is_a_mistake_in_the_configuration() {
+    let home = Home::new(&nowhere(), &under_kms("arn:aws:kms:eu-west-1:key/shop"), "");
+    let said = refused(&home.spawn_agent().wait(), CONFIG);
+    assert!(said.contains("encryption.kms_key"), "{said}");
+}
+
+#[test]
+fn a_kms_that_denies_is_told_with_the_missing_permission() {
+    let site = site();
+    let key = site.endpoints.create_key();
+    let denied = Rule::new(Action::access_denied()).on("GenerateDataKey");
+    site.fake.set_faults(Faults::seeded(1).rule(denied));
+    let home = Home::new(&site.endpoints, &under_kms(&key), "");
+    let said = refused(&home.spawn_agent().wait(), FAILED);
+    for word in [key.as_str(), "kms:GenerateDataKey"] {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
+}
+
+#[test]
+fn a_state_directory_in_use_is_named_with_its_user() {
+    let site = site();
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    let _first = home.start_agent();
+    let said = refused(&home.spawn_agent().wait(), FAILED);
+    let state = home.state();
+    assert!(
+        said.contains(&*state.to_string_lossy()) && said.contains("in use"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_state_directory_that_is_a_file_is_named() {
+    let site = site();
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    fs::write(home.state(), "").expect("room for it");
+    let said = refused(&home.spawn_agent().wait(), FAILED);
+    assert!(said.contains(&*home.state().to_string_lossy()), "{said}");
+}
+
+#[test]
+fn a_wrapping_key_that_others_may_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = site();
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let path = folder.path().join("wrapping.key");
+    kinseal::seal::rawkey::WrappingKey::create(&path, "tests", "wrapping").expect("a new file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("our own file");
+    let encryption = format!(
+        "scope = \"record\"\nwrapping_key_file = \"{}\"",
+        path.display()
+    );
+    let home = Home::new(&site.endpoints, &encryption, "");
+    let said = refused(&home.spawn_agent().wait(), FAILED);
+    assert!(said.contains("chmod 600"), "{said}");
+}
+
+#[test]
+fn consuming_a_stream_that_does_not_exist_names_it() {
+    let site = StandIn::start();
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    let said = refused(&home.try_consume(&[]), FAILED);
+    assert!(said.contains(STREAM), "{said}");
+}
+
+fn site() -> StandIn {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    site
+}
+
+/// For what fails before anything is called.
+fn nowhere() -> Endpoints {
+    Endpoints {
+        kinesis: "http://127.0.0.1:9".into(),
+        kms: "http://127.0.0.1:9".into(),
+    }
+}
+
+fn under_kms(key: &str) -> String {
+    format!("scope = \"record\"\nkms_key = \"{key}\"")
+}
+
+/// It ended with this code, and said why in a few lines: no trace, no panic.
+fn refused(ended: &Ended, code: i32) -> String {
+    let (found, said) = ended.refusal();
+    assert_eq!(found, code, "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    let own: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.contains(" WARN "))
+        .collect();
+    assert!((1..=3).contains(&own.len()), "one message, not:\n{said}");
+    own.join("\n")
+}

@@ -1,0 +1,86 @@
+//! Files as log writers treat them: rotated, and longer at each start of the agent.
+
+use crate::support::agent::{FinalReport, Home, STREAM};
+use crate::support::lines::{self, Arrived};
+use crate::support::process::Running;
+use crate::support::servers::StandIn;
+
+const PLAIN: &str = "scope = \"off\"";
+const OFTEN: &str = "[metrics]\nlog_interval = \"1s\"";
+
+#[test]
+fn lines_on_both_sides_of_a_rename_arrive_once() {
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, OFTEN);
+    let mut agent = home.start_agent();
+    for turn in 0..4 {
+        let numbers = turn * 20_000 + 1..=(turn + 1) * 20_000;
+        let rename = format!("mv \"$1\" \"$1.{turn}\"");
+        lines::append_then(&home.log(), numbers, &rename)
+            .wait()
+            .expect_success();
+    }
+    lines::append(&home.log(), 80_001..=100_000)
+        .wait()
+        .expect_success();
+    until_stored(&mut agent, "100,000");
+
+    FinalReport::of(agent).expect_stored(100_000);
+    expect_once(&home, 100_000);
+}
+
+#[test]
+fn an_orderly_restart_doubles_nothing() {
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    let writer = lines::append(&home.log(), 1..=50_000);
+    for stop in 1..=4 {
+        let mut agent = home.start_agent();
+        agent.until("some lines are stored", |_| {
+            (site.fake.counters().records_stored >= stop * 2).then_some(())
+        });
+        FinalReport::of(agent);
+    }
+    writer.wait().expect_success();
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent);
+    expect_once(&home, 50_000);
+}
+
+#[test]
+fn a_file_that_appears_later_is_read_from_its_beginning() {
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, OFTEN);
+    lines::append(&home.log(), 1..=1_000)
+        .wait()
+        .expect_success();
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    let later = home.logs().join("returns.log");
+    lines::append(&later, 1_001..=2_000).wait().expect_success();
+    home.until_settled(&mut agent, &later);
+
+    FinalReport::of(agent).expect_stored(2_000);
+    expect_once(&home, 2_000);
+}
+
+fn site() -> StandIn {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 4);
+    site
+}
+
+/// Waits until the agent's log says so.
+fn until_stored(agent: &mut Running, count: &str) {
+    let stored = format!("stored {count} ");
+    agent.until(&stored, |agent| {
+        agent.stderr().contains(&stored).then_some(())
+    });
+}
+
+fn expect_once(home: &Home, count: u64) {
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=count);
+    arrived.expect_no_doubles();
+}
