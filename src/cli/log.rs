@@ -58,7 +58,8 @@ impl LogArgs {
 fn of_level(level: &str) -> String {
     match level {
         "error" => "error".into(),
-        level => format!("warn,kinseal={level}"),
+        // Failures of the credentials chain are in our own error; there they do not come with a dump.
+        level => format!("warn,aws_config=error,kinseal={level}"),
     }
 }
 
@@ -99,10 +100,16 @@ mod tests {
 
     #[test]
     fn the_command_line_goes_before_the_environment() {
-        assert_eq!(asked(0, None, None), "warn,kinseal=info");
-        assert_eq!(asked(0, None, Some("debug")), "warn,kinseal=debug");
+        assert_eq!(asked(0, None, None), "warn,aws_config=error,kinseal=info");
+        assert_eq!(
+            asked(0, None, Some("debug")),
+            "warn,aws_config=error,kinseal=debug"
+        );
         assert_eq!(asked(0, Some("error"), Some("debug")), "error");
-        assert_eq!(asked(1, None, Some("error")), "warn,kinseal=debug");
+        assert_eq!(
+            asked(1, None, Some("error")),
+            "warn,aws_config=error,kinseal=debug"
+        );
         assert_eq!(
             asked(0, Some("kinseal::send=trace,hyper=debug"), None),
             "kinseal::send=trace,hyper=debug"
@@ -124,7 +131,7 @@ mod tests {
         let (directives, mistaken) = args.directives(&Says(Some("loud")));
         assert_eq!(
             (directives.as_str(), mistaken.as_deref()),
-            ("warn,kinseal=info", Some("loud"))
+            ("warn,aws_config=error,kinseal=info", Some("loud"))
         );
     }
 }

@@ -73,7 +73,9 @@ pub enum KeyError {
         "key {key} can not make or open data keys: use a symmetric encryption key (SYMMETRIC_DEFAULT, ENCRYPT_DECRYPT) ({message})"
     )]
     Unusable { key: String, message: String },
-    #[error("key {key}: the credentials were refused: renew or correct them ({message})")]
+    #[error(
+        "key {key}: there are no credentials, or they were refused: give, renew or correct them ({message})"
+    )]
     Credentials { key: String, message: String },
     #[error(
         "key {key}: throttled: raise the KMS request quota, or lengthen encryption.cache.max_age ({message})"

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 
@@ -20,6 +21,13 @@ where
 {
     let key = key.to_owned();
     let SdkError::ServiceError(answer) = error else {
+        let mut causes = std::iter::successors(Some(error as &dyn Error), |e| e.source());
+        if causes.any(|e| e.is::<CredentialsError>()) {
+            return KeyError::Credentials {
+                key,
+                message: with_causes(error),
+            };
+        }
         return KeyError::Unreachable {
             key,
             message: with_causes(error),
