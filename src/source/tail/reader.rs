@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use super::identity::{Head, Tail};
 use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
@@ -135,9 +134,9 @@ impl Reader {
         }
         let held = self.framer.pending().len() + room;
         let permit = outlet.reserve(lines::worst_records(held), held)?;
-        let born = Instant::now();
-        let read = self.read(room)?;
-        self.send_lines(outlet, permit, born)?;
+        let (read, took) = Read::of(|| self.read(room));
+        let read = read?;
+        self.send_lines(outlet, permit, took)?;
         self.ledger.seen(size, self.framer.read_offset());
         self.caught_up = read == 0;
         Ok(if read == 0 {
@@ -172,12 +171,12 @@ impl Reader {
         &mut self,
         outlet: &Outlet,
         permit: MemoryPermit,
-        born: Instant,
+        mut read: Read,
     ) -> Result<(), Ended> {
-        let (mut permit, mut began) = (Some(permit), born);
+        let mut permit = Some(permit);
         loop {
             let (at, held) = (self.framer.at(), self.framer.pending().clone());
-            let lines = lines::next_lines(&mut self.framer);
+            let lines = read.next_lines(&mut self.framer);
             if lines.is_empty() {
                 return Ok(());
             }
@@ -186,28 +185,23 @@ impl Reader {
                 Some(permit) => permit,
                 None => outlet.reserve(lines.len(), held.len())?,
             };
-            let took = began.elapsed();
             self.pass(at, &held);
-            self.send(lines, outlet, permit, Read { born, took })?;
+            self.send(lines, outlet, permit, &mut read)?;
             if is_last {
                 return Ok(());
             }
-            began = Instant::now();
         }
     }
 
     fn send_rest(&mut self, outlet: &Outlet) -> Result<(), Ended> {
         let (at, held) = (self.framer.at(), self.framer.pending().clone());
-        let Some(line) = self.framer.finish() else {
+        let (last, mut read) = Read::of(|| self.framer.finish());
+        let Some(line) = last else {
             return Ok(());
         };
         let permit = outlet.reserve(1, held.len())?;
-        let read = Read {
-            born: Instant::now(),
-            took: std::time::Duration::ZERO,
-        };
         self.pass(at, &held);
-        self.send(vec![line], outlet, permit, read)
+        self.send(vec![line], outlet, permit, &mut read)
     }
 
     fn send(
@@ -215,7 +209,7 @@ impl Reader {
         lines: Vec<Line>,
         outlet: &Outlet,
         permit: MemoryPermit,
-        read: Read,
+        read: &mut Read,
     ) -> Result<(), Ended> {
         let source = Arc::clone(&self.ledger) as Arc<dyn SpanSettled>;
         let span = (source, self.ledger.open(self.place));
