@@ -259,4 +259,34 @@ mod tests {
         drop(first);
         assert_eq!(budget.in_use(), 0);
     }
+
+    #[tokio::test]
+    async fn source_that_nobody_takes_chunks_from_stops_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "1\n".repeat(100_000)).unwrap();
+        let settings = Settings {
+            include: vec![dir.path().join("a").display().to_string()],
+            exclude: Vec::new(),
+            start_position: StartPosition::Beginning,
+        };
+        let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
+        let (to, chunks) = mpsc::channel(1);
+        let costs = Costs { sealed_overhead: 0 };
+        let budget = MemoryBudget::new(1 << 30);
+        let intake = Intake::new(to, budget.clone(), costs);
+        let (stop, shutdown) = shutdown::channel();
+        let tail = spawn(&settings, &checkpoints, intake, shutdown);
+        // One chunk waits in the channel and one outside, of 1024 lines each.
+        let chunk = budget.reserve(costs.of(1024, 1024)).await;
+        while budget.in_use() != 3 * chunk.bytes() {
+            tokio::task::yield_now().await;
+        }
+        stop.stop();
+        tail.finished().await.unwrap();
+        checkpoints.save_if_moved().unwrap();
+        let saved = checkpoints.of_source(&StreamName::new("logs").unwrap(), "");
+        assert!(saved.unclaimed().is_empty());
+        drop((chunks, chunk));
+        assert_eq!(budget.in_use(), 0, "what was not taken is dropped");
+    }
 }
