@@ -13,11 +13,14 @@
 //! - a file that cannot be read stops no other.
 //!
 //! An unfinished last line waits for its newline; it becomes a record when its file has lost its name and is
-//! closed. Each file that matches is held open: the limit of open files must allow for it.
+//! closed. It is kept in memory only as far as [`UNFINISHED_KEPT`] goes, which is beside the memory budget; beyond
+//! that it is read again once its newline has come. So what is not yet a line of a file that is truncated may be
+//! lost. Each file that matches is held open: the limit of open files must allow for it.
 
 mod discover;
 mod identity;
 mod reader;
+mod skim;
 mod tailer;
 mod watch;
 
@@ -34,12 +37,17 @@ use self::watch::Watch;
 use super::{Closed, Intake};
 use crate::checkpoint::Checkpoints;
 pub use crate::checkpoint::ledger::FileStatus;
+use crate::delivery::MemoryBudget;
 use crate::record::{RecordKey, StreamName};
 use crate::shutdown::Shutdown;
 
 /// A file that has lost its name is read for so long: its writer may not have noticed yet. As Fluent Bit's
 /// `Rotate_Wait`.
 pub const ROTATE_WAIT: Duration = Duration::from_secs(5);
+
+/// A source keeps so many bytes of unfinished lines in memory, of all its files together. A guess: a short line
+/// for each of 10,000 files.
+pub const UNFINISHED_KEPT: usize = 4 << 20;
 
 /// A `[[source]]` table of `type = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +104,7 @@ impl Tail {
             runtime: runtime.clone(),
             intake,
             key,
+            unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
         };
         let checkpoints = checkpoints.of_source(stream, &settings.include.join(", "));
@@ -143,7 +152,6 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::MemoryBudget;
     use crate::shutdown;
     use crate::source::Costs;
     use std::fs::{self, OpenOptions};
