@@ -97,6 +97,12 @@ impl Framer {
         line
     }
 
+    /// Lets go of what is held; whoever feeds it reads it again, from [`at`](Self::at).
+    pub fn forget(&mut self) {
+        self.buf = Bytes::new();
+        self.scanned = 0;
+    }
+
     /// Bytes held that are not part of a line given out.
     pub fn pending(&self) -> &Bytes {
         &self.buf

@@ -13,18 +13,32 @@ use crate::record::RecordKey;
 /// Lines in a chunk at most: bounds what a read of nothing but newlines can cost.
 pub(super) const MAX_LINES: usize = 1024;
 
-/// When the records of a chunk were read, and how long that took.
+/// When bytes were read, and the time spent on them that no chunk has taken into account yet: reading, and
+/// then splitting.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Read {
-    pub(super) born: Instant,
-    pub(super) took: Duration,
+    born: Instant,
+    took: Duration,
 }
 
-/// The next lines that `framer` has, up to [`MAX_LINES`].
-pub(super) fn next_lines(framer: &mut Framer) -> Vec<Line> {
-    std::iter::from_fn(|| framer.next_line())
-        .take(MAX_LINES)
-        .collect()
+impl Read {
+    /// Times `read`, which does not wait for data.
+    pub(super) fn of<T>(read: impl FnOnce() -> T) -> (T, Self) {
+        let born = Instant::now();
+        let result = read();
+        let took = born.elapsed();
+        (result, Self { born, took })
+    }
+
+    /// The next lines that `framer` has, up to [`MAX_LINES`].
+    pub(super) fn next_lines(&mut self, framer: &mut Framer) -> Vec<Line> {
+        let began = Instant::now();
+        let lines = std::iter::from_fn(|| framer.next_line())
+            .take(MAX_LINES)
+            .collect();
+        self.took += began.elapsed();
+        lines
+    }
 }
 
 /// The worst that `bytes` read can become in one chunk: its records. An empty line is a byte, its newline.
@@ -39,7 +53,7 @@ pub(super) fn chunk(
     intake: &Intake,
     mut permit: MemoryPermit,
     (source, id): (Arc<dyn SpanSettled>, u64),
-    read: Read,
+    read: &mut Read,
 ) -> Chunk {
     let bytes = lines.iter().map(|line| line.bytes.len()).sum();
     intake.give_back(&mut permit, lines.len(), bytes);
@@ -59,7 +73,7 @@ pub(super) fn chunk(
         .collect();
     Chunk {
         records,
-        read_took: read.took,
+        read_took: std::mem::take(&mut read.took),
     }
 }
 
@@ -99,12 +113,11 @@ impl Feed {
     pub(super) async fn send_lines(
         &mut self,
         permit: MemoryPermit,
-        born: Instant,
+        mut read: Read,
     ) -> Result<(), Closed> {
         let mut permit = Some(permit);
         loop {
-            let lines = next_lines(&mut self.framer);
-            let took = born.elapsed();
+            let lines = read.next_lines(&mut self.framer);
             if lines.is_empty() {
                 return Ok(());
             }
@@ -115,25 +128,60 @@ impl Feed {
                     self.intake.reserve(lines.len(), bytes).await
                 }
             };
-            self.send(lines, permit, Read { born, took }).await?;
+            self.send(lines, permit, &mut read).await?;
         }
     }
 
     /// Sends a last line without its newline, if there is one. Not cancel safe.
     pub(super) async fn finish(&mut self) -> Result<(), Closed> {
-        let born = Instant::now();
-        let permit = self.reserve(0).await;
-        let lines: Vec<Line> = self.framer.finish().into_iter().collect();
-        if lines.is_empty() {
+        let (last, mut read) = Read::of(|| self.framer.finish());
+        let Some(line) = last else {
             return Ok(());
-        }
-        let took = born.elapsed();
-        self.send(lines, permit, Read { born, took }).await
+        };
+        let permit = self.intake.reserve(1, line.bytes.len()).await;
+        self.send(vec![line], permit, &mut read).await
     }
 
-    async fn send(&self, lines: Vec<Line>, permit: MemoryPermit, read: Read) -> Result<(), Closed> {
+    async fn send(
+        &self,
+        lines: Vec<Line>,
+        permit: MemoryPermit,
+        read: &mut Read,
+    ) -> Result<(), Closed> {
         let span = (Arc::new(Unrepeatable) as Arc<dyn SpanSettled>, 0);
         let chunk = chunk(lines, &self.key, &self.intake, permit, span, read);
         self.intake.send(chunk).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::MemoryBudget;
+    use crate::source::Costs;
+    use tokio::sync::mpsc;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_spent_waiting_for_room_is_not_time_spent_reading() {
+        let (to, mut chunks) = mpsc::channel(1);
+        let costs = Costs { sealed_overhead: 0 };
+        let budget = MemoryBudget::new(200 * MAX_LINES);
+        let intake = Intake::new(to, budget, costs);
+        let mut feed = Feed::new(intake, RecordKey::Any);
+        let feeder = tokio::spawn(async move {
+            let permit = feed.reserve(0).await;
+            let bytes = vec![b'\n'; 3 * MAX_LINES];
+            let framer = &mut feed.framer;
+            let ((), read) = Read::of(|| framer.fill(bytes.len(), |held| held.extend(bytes)));
+            feed.send_lines(permit, read).await
+        });
+        for _ in 0..3 {
+            let chunk = chunks.recv().await.unwrap();
+            assert_eq!(chunk.records.len(), MAX_LINES);
+            assert_eq!(chunk.read_took, Duration::ZERO);
+            // Meanwhile the feeder waits for this chunk's memory.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        feeder.await.unwrap().unwrap();
     }
 }

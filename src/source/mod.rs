@@ -23,7 +23,7 @@ use crate::record::RecordKey;
 #[derive(Debug)]
 pub struct Chunk {
     pub records: Vec<Accepted>,
-    /// How long it took to read and split them.
+    /// How long it took to read and split them. Waiting for data, for memory or for the pipeline is not in it.
     pub read_took: std::time::Duration,
 }
 

@@ -7,10 +7,9 @@ use std::io;
 use std::thread;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::Intake;
-use super::lines::Feed;
+use super::lines::{Feed, Read};
 use crate::record::RecordKey;
 use crate::shutdown::Shutdown;
 
@@ -66,10 +65,10 @@ async fn feed(
             Some(Err(e)) => break Err(e),
         };
         let permit = feed.reserve(block.len()).await;
-        let born = Instant::now();
-        feed.framer
-            .fill(block.len(), |held| held.extend_from_slice(&block));
-        if feed.send_lines(permit, born).await.is_err() {
+        let framer = &mut feed.framer;
+        let ((), took) =
+            Read::of(|| framer.fill(block.len(), |held| held.extend_from_slice(&block)));
+        if feed.send_lines(permit, took).await.is_err() {
             return Ok(());
         }
     };

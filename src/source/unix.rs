@@ -16,9 +16,8 @@ use std::time::Duration;
 use bytes::BufMut;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use super::lines::Feed;
+use super::lines::{Feed, Read};
 use super::{Closed, Intake};
 use crate::record::RecordKey;
 use crate::shutdown::Shutdown;
@@ -155,12 +154,11 @@ async fn drain(stream: UnixStream, feed: &mut Feed) -> Result<(), Ended> {
     let mut left = LAST_READ;
     while left > 0 {
         let permit = feed.reserve(BLOCK).await;
-        let (born, before) = (Instant::now(), feed.framer.read_offset());
+        let (before, framer) = (feed.framer.read_offset(), &mut feed.framer);
         // An error, of which "would block" is one, comes after what could be read.
-        let outcome = feed
-            .framer
-            .fill(BLOCK, |held| (&stream).take(BLOCK as u64).read_to_end(held));
-        feed.send_lines(permit, born).await?;
+        let (outcome, took) =
+            Read::of(|| framer.fill(BLOCK, |held| (&stream).take(BLOCK as u64).read_to_end(held)));
+        feed.send_lines(permit, took).await?;
         let read = (feed.framer.read_offset() - before) as usize;
         match outcome {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -177,14 +175,13 @@ async fn drain(stream: UnixStream, feed: &mut Feed) -> Result<(), Ended> {
 /// One block, if there is one, and its lines. False at the end of the stream.
 async fn read(stream: &UnixStream, feed: &mut Feed) -> Result<bool, Ended> {
     let permit = feed.reserve(BLOCK).await;
-    let born = Instant::now();
-    let read = feed
-        .framer
-        .fill(BLOCK, |held| stream.try_read_buf(&mut held.limit(BLOCK)));
-    match read {
+    let framer = &mut feed.framer;
+    let (outcome, took) =
+        Read::of(|| framer.fill(BLOCK, |held| stream.try_read_buf(&mut held.limit(BLOCK))));
+    match outcome {
         Ok(0) => Ok(false),
         Ok(_) => {
-            feed.send_lines(permit, born).await?;
+            feed.send_lines(permit, took).await?;
             Ok(true)
         }
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(true),

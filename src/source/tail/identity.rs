@@ -14,7 +14,7 @@ use crate::checkpoint::{Fingerprint, SavedFile, ShortHash};
 /// Bytes hashed at the beginning of a file. Longer than the first line of most logs, which many files share.
 const HEAD: usize = 256;
 /// Bytes hashed before an offset.
-const TAIL: usize = 64;
+pub(super) const TAIL: usize = 64;
 /// How far back the beginning of a line is looked for. A longer unfinished line is met in its middle.
 const LINE_SEARCH: u64 = 1024 * 1024;
 
@@ -134,7 +134,7 @@ pub(super) fn line_start(file: &File, offset: u64) -> io::Result<u64> {
 }
 
 /// What is there of `len` bytes from `offset` on; less at the end of the file.
-fn read_upto(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_upto(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
     let mut have = 0;
     while have < len {

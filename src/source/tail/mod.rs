@@ -13,11 +13,14 @@
 //! - a file that cannot be read stops no other.
 //!
 //! An unfinished last line waits for its newline; it becomes a record when its file has lost its name and is
-//! closed. Each file that matches is held open: the limit of open files must allow for it.
+//! closed. It is kept in memory only as far as [`UNFINISHED_KEPT`] goes, which is beside the memory budget; beyond
+//! that it is read again once its newline has come. So what is not yet a line of a file that is truncated may be
+//! lost. Each file that matches is held open: the limit of open files must allow for it.
 
 mod discover;
 mod identity;
 mod reader;
+mod skim;
 mod tailer;
 mod watch;
 
@@ -34,12 +37,17 @@ use self::watch::Watch;
 use super::{Closed, Intake};
 use crate::checkpoint::Checkpoints;
 pub use crate::checkpoint::ledger::FileStatus;
+use crate::delivery::MemoryBudget;
 use crate::record::{RecordKey, StreamName};
 use crate::shutdown::Shutdown;
 
 /// A file that has lost its name is read for so long: its writer may not have noticed yet. As Fluent Bit's
 /// `Rotate_Wait`.
 pub const ROTATE_WAIT: Duration = Duration::from_secs(5);
+
+/// A source keeps so many bytes of unfinished lines in memory, of all its files together. A guess: a short line
+/// for each of 10,000 files.
+pub const UNFINISHED_KEPT: usize = 4 << 20;
 
 /// A `[[source]]` table of `type = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +104,7 @@ impl Tail {
             runtime: runtime.clone(),
             intake,
             key,
+            unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
         };
         let checkpoints = checkpoints.of_source(stream, &settings.include.join(", "));
@@ -143,7 +152,6 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::MemoryBudget;
     use crate::shutdown;
     use crate::source::Costs;
     use std::fs::{self, OpenOptions};
@@ -258,5 +266,35 @@ mod tests {
         assert!(chunks.recv().await.is_none());
         drop(first);
         assert_eq!(budget.in_use(), 0);
+    }
+
+    #[tokio::test]
+    async fn source_that_nobody_takes_chunks_from_stops_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "1\n".repeat(100_000)).unwrap();
+        let settings = Settings {
+            include: vec![dir.path().join("a").display().to_string()],
+            exclude: Vec::new(),
+            start_position: StartPosition::Beginning,
+        };
+        let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
+        let (to, chunks) = mpsc::channel(1);
+        let costs = Costs { sealed_overhead: 0 };
+        let budget = MemoryBudget::new(1 << 30);
+        let intake = Intake::new(to, budget.clone(), costs);
+        let (stop, shutdown) = shutdown::channel();
+        let tail = spawn(&settings, &checkpoints, intake, shutdown);
+        // One chunk waits in the channel and one outside, of 1024 lines each.
+        let chunk = budget.reserve(costs.of(1024, 1024)).await;
+        while budget.in_use() != 3 * chunk.bytes() {
+            tokio::task::yield_now().await;
+        }
+        stop.stop();
+        tail.finished().await.unwrap();
+        checkpoints.save_if_moved().unwrap();
+        let saved = checkpoints.of_source(&StreamName::new("logs").unwrap(), "");
+        assert!(saved.unclaimed().is_empty());
+        drop((chunks, chunk));
+        assert_eq!(budget.in_use(), 0, "what was not taken is dropped");
     }
 }

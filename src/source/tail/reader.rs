@@ -6,6 +6,10 @@
 //! The reader holds its file open, so a rename or a deletion does not stop it. Content that is not the one it
 //! was reading (a file shorter than what was read, or with other bytes before that place) is read from its
 //! beginning, with a ledger of its own: answers for the old content do not move it.
+//!
+//! Between turns it keeps an unfinished line in memory only if it is short and the source has room for it.
+//! Otherwise it only remembers how far there is no newline, looks for one in what is appended, and reads the line
+//! again when it is whole, with the memory for it reserved: a long line is read twice, however slowly it grows.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek, SeekFrom};
@@ -14,12 +18,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use super::identity::{Head, Tail};
+use super::skim::Skimmed;
 use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
 use crate::checkpoint::{Claim, Fingerprint};
-use crate::delivery::{MemoryPermit, SpanSettled};
+use crate::delivery::{MemoryBudget, MemoryPermit, SpanSettled};
 use crate::record::RecordKey;
 use crate::shutdown::Shutdown;
 use crate::source::frame::{Framer, Line, MAX_LINE};
@@ -30,12 +34,17 @@ use crate::source::{Chunk, Intake};
 /// to stay in a core's cache and to let other files have their turn.
 pub(super) const BLOCK: usize = 256 * 1024;
 
+/// A longer unfinished line is read again rather than kept: few are.
+const LONGEST_KEPT: usize = 64 * 1024;
+
 /// Where a source's chunks go, from a thread that may block.
 #[derive(Debug)]
 pub(super) struct Outlet {
     pub(super) runtime: Handle,
     pub(super) intake: Intake,
     pub(super) key: RecordKey,
+    /// For unfinished lines between turns.
+    pub(super) unfinished: MemoryBudget,
     pub(super) shutdown: Shutdown,
 }
 
@@ -73,6 +82,10 @@ pub(super) struct Reader {
     /// Before `framer.at()`.
     tail: Tail,
     framer: Framer,
+    /// For what the framer holds between turns.
+    kept: Option<MemoryPermit>,
+    /// The line that the framer would hold, and does not.
+    skimmed: Option<Skimmed>,
     /// Where a restart would go on if all that was handed over were settled.
     place: Place,
     ledger: Arc<FileLedger>,
@@ -85,7 +98,6 @@ impl Reader {
     pub(super) fn new(path: PathBuf, file: File, offset: u64, claim: Claim) -> io::Result<Self> {
         let meta = file.metadata()?;
         let head = Head::read(&file)?;
-        (&file).seek(SeekFrom::Start(offset))?;
         let tail = Tail::read(&file, offset)?;
         let place = Place {
             offset,
@@ -95,6 +107,8 @@ impl Reader {
         Ok(Self {
             ledger: claim.track(tracked, place),
             framer: Framer::new(offset, MAX_LINE),
+            kept: None,
+            skimmed: None,
             file,
             claim,
             path,
@@ -122,41 +136,99 @@ impl Reader {
     /// Reads and sends one block. Blocks the thread while there is no room.
     pub(super) fn turn(&mut self, outlet: &Outlet) -> Result<Turn, TurnError> {
         let size = self.file.metadata()?.len();
-        let read_to = self.framer.read_offset();
+        let read_to = self.read_to();
         if size < read_to || (self.caught_up && size > read_to && !self.is_as_it_was()?) {
             self.start_over(outlet)?;
             return Ok(Turn::StartedOver);
         }
         self.ledger.seen(size, read_to);
-        let room = usize::try_from(size - read_to).map_or(BLOCK, |available| available.min(BLOCK));
-        if room == 0 {
+        if size == read_to {
             self.caught_up = true;
             return Ok(Turn::CaughtUp);
         }
+        let Some(room) = self.room(size)? else {
+            self.ledger.seen(size, self.read_to());
+            self.caught_up = self.read_to() == read_to;
+            return Ok(self.progress());
+        };
         let held = self.framer.pending().len() + room;
         let permit = outlet.reserve(lines::worst_records(held), held)?;
-        let born = Instant::now();
-        let read = self.read(room)?;
-        self.send_lines(outlet, permit, born)?;
-        self.ledger.seen(size, self.framer.read_offset());
+        let (read, took) = Read::of(|| self.read(room));
+        let read = read?;
+        self.send_lines(outlet, permit, took)?;
+        self.keep_or_let_go(outlet);
+        self.ledger.seen(size, self.read_to());
         self.caught_up = read == 0;
-        Ok(if read == 0 {
-            Turn::CaughtUp
-        } else {
-            Turn::Read
-        })
+        Ok(self.progress())
     }
 
     /// No newline will come: sends what is left as a line, and has the checkpoint forget the file once all of
     /// it is settled.
-    pub(super) fn close(&mut self, outlet: &Outlet) -> Result<(), Ended> {
+    pub(super) fn close(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
         self.send_rest(outlet)?;
         self.ledger.close();
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.framer.pending().len()
+    }
+
+    /// Everything before has been looked at.
+    fn read_to(&self) -> u64 {
+        let framed = self.framer.read_offset();
+        self.skimmed.as_ref().map_or(framed, Skimmed::to)
+    }
+
+    fn progress(&self) -> Turn {
+        if self.caught_up {
+            Turn::CaughtUp
+        } else {
+            Turn::Read
+        }
+    }
+
+    /// How much to read from where the framer is, of a file of `size` bytes. None while it would only be more of
+    /// a line that is not whole.
+    fn room(&mut self, size: u64) -> io::Result<Option<usize>> {
+        let upto_block = |from: u64| (size - from).min(BLOCK as u64) as usize;
+        let block = upto_block(self.framer.read_offset());
+        let Some(skimmed) = &mut self.skimmed else {
+            return Ok(Some(block));
+        };
+        let from = skimmed.to();
+        let (bytes, is_whole) = skimmed.look(&self.file, upto_block(from))?;
+        let line = (skimmed.to() - self.framer.at()) as usize;
+        if self.head.grow(from, &bytes) {
+            self.describe();
+        }
+        // A line too long for the framer to give out whole comes in pieces.
+        Ok(if is_whole {
+            Some(block.max(line + 1))
+        } else {
+            (line > 2 * MAX_LINE).then_some(line)
+        })
+    }
+
+    fn keep_or_let_go(&mut self, outlet: &Outlet) {
+        let pending = self.framer.pending();
+        (self.kept, self.skimmed) = (None, None);
+        if pending.is_empty() {
+            return;
+        }
+        if pending.len() <= LONGEST_KEPT {
+            self.kept = outlet.unfinished.try_reserve(pending.len());
+        }
+        if self.kept.is_none() {
+            self.skimmed = Some(Skimmed::new(pending, self.framer.read_offset()));
+            self.framer.forget();
+        }
+    }
+
     fn read(&mut self, room: usize) -> io::Result<usize> {
         let offset = self.framer.read_offset();
+        (&self.file).seek(SeekFrom::Start(offset))?;
         let mut block = (&self.file).take(room as u64);
         let outcome = self.framer.fill(room, |held| block.read_to_end(held));
         // Also what was read before an error counts.
@@ -165,6 +237,9 @@ impl Reader {
         if self.head.grow(offset, &pending[pending.len() - read..]) {
             self.describe();
         }
+        if outcome.is_err() && self.skimmed.is_some() {
+            self.framer.forget();
+        }
         outcome.map(|_| read)
     }
 
@@ -172,12 +247,12 @@ impl Reader {
         &mut self,
         outlet: &Outlet,
         permit: MemoryPermit,
-        born: Instant,
+        mut read: Read,
     ) -> Result<(), Ended> {
-        let (mut permit, mut began) = (Some(permit), born);
+        let mut permit = Some(permit);
         loop {
             let (at, held) = (self.framer.at(), self.framer.pending().clone());
-            let lines = lines::next_lines(&mut self.framer);
+            let lines = read.next_lines(&mut self.framer);
             if lines.is_empty() {
                 return Ok(());
             }
@@ -186,28 +261,33 @@ impl Reader {
                 Some(permit) => permit,
                 None => outlet.reserve(lines.len(), held.len())?,
             };
-            let took = began.elapsed();
             self.pass(at, &held);
-            self.send(lines, outlet, permit, Read { born, took })?;
+            self.send(lines, outlet, permit, &mut read)?;
             if is_last {
                 return Ok(());
             }
-            began = Instant::now();
         }
     }
 
-    fn send_rest(&mut self, outlet: &Outlet) -> Result<(), Ended> {
+    fn send_rest(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
+        let len = (self.read_to() - self.framer.at()) as usize;
+        if len == 0 {
+            return Ok(());
+        }
+        let permit = outlet.reserve(1, len)?;
+        if self.skimmed.is_some() {
+            self.read(len)?;
+            self.skimmed = None;
+        }
         let (at, held) = (self.framer.at(), self.framer.pending().clone());
-        let Some(line) = self.framer.finish() else {
+        let (last, mut read) = Read::of(|| self.framer.finish());
+        let Some(line) = last else {
             return Ok(());
         };
-        let permit = outlet.reserve(1, held.len())?;
-        let read = Read {
-            born: Instant::now(),
-            took: std::time::Duration::ZERO,
-        };
         self.pass(at, &held);
-        self.send(vec![line], outlet, permit, read)
+        self.send(vec![line], outlet, permit, &mut read)?;
+        self.kept = None;
+        Ok(())
     }
 
     fn send(
@@ -215,7 +295,7 @@ impl Reader {
         lines: Vec<Line>,
         outlet: &Outlet,
         permit: MemoryPermit,
-        read: Read,
+        read: &mut Read,
     ) -> Result<(), Ended> {
         let source = Arc::clone(&self.ledger) as Arc<dyn SpanSettled>;
         let span = (source, self.ledger.open(self.place));
@@ -239,18 +319,24 @@ impl Reader {
     }
 
     fn is_as_it_was(&self) -> io::Result<bool> {
-        let (at, pending) = (self.framer.at(), self.framer.pending());
+        let (at, held) = (self.framer.at(), self.framer.pending());
+        let pending = self.skimmed.as_ref().map_or(held, Skimmed::first);
         self.tail.still_precedes(&self.file, at, pending)
     }
 
     fn start_over(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
         tracing::info!(
-            path = %self.path.display(), read = self.framer.read_offset(),
+            path = %self.path.display(), read = self.read_to(),
             "file has other content now; reading it from its beginning"
         );
         // Its newline went with the old content; a line cut short is better than none.
-        self.send_rest(outlet)?;
-        self.file.seek(SeekFrom::Start(0))?;
+        match self.skimmed.take() {
+            None => self.send_rest(outlet)?,
+            Some(skimmed) => tracing::warn!(
+                path = %self.path.display(), bytes = skimmed.to() - self.framer.at(),
+                "file was truncated within an unfinished line; these bytes of it are lost"
+            ),
+        }
         self.head = Head::none();
         self.tail = Tail::default();
         self.framer = Framer::new(0, MAX_LINE);

@@ -268,13 +268,16 @@ impl Tailer {
                 continue;
             };
             // A last look: it may have been written to since the last turn.
-            match tailed.reader.turn(&self.outlet) {
-                Ok(Turn::CaughtUp) => {
-                    tailed.reader.close(&self.outlet)?;
+            let closed = match tailed.reader.turn(&self.outlet) {
+                Ok(Turn::CaughtUp) => tailed.reader.close(&self.outlet).map(|()| true),
+                turn => turn.map(|_| false),
+            };
+            match closed {
+                Ok(true) => {
                     self.files.remove(&id);
                     self.live().lock().expect("no panic while held").remove(&id);
                 }
-                Ok(_) => enqueue(&mut self.files, &mut self.queue, id),
+                Ok(false) => enqueue(&mut self.files, &mut self.queue, id),
                 Err(TurnError::Read(_)) => tailed.paused_until = Some(now + PAUSE),
                 Err(TurnError::Ended(ended)) => return Err(ended),
             }

@@ -15,12 +15,15 @@ use crate::checkpoint::Checkpoints;
 use crate::delivery::{Delivery, MemoryBudget, Ticket};
 use crate::record::{RecordKey, StreamName};
 use crate::shutdown::{self, Stop};
+use crate::source::tail::UNFINISHED_KEPT;
 use crate::source::{Chunk, Costs, Intake};
 
 struct Rig {
     dir: TempDir,
     include: Vec<String>,
     start_position: StartPosition,
+    /// For unfinished lines.
+    kept: usize,
     runtime: Runtime,
     now: Instant,
     run: Option<Run>,
@@ -45,6 +48,7 @@ impl Rig {
         Self {
             include: include.iter().map(|g| format!("{log}/{g}")).collect(),
             start_position: StartPosition::Beginning,
+            kept: UNFINISHED_KEPT,
             runtime: Runtime::new().unwrap(),
             now: Instant::now(),
             run: None,
@@ -82,6 +86,7 @@ impl Rig {
             runtime: self.runtime.handle().clone(),
             intake: Intake::new(to, budget.clone(), costs),
             key: RecordKey::Any,
+            unfinished: MemoryBudget::new(self.kept),
             shutdown,
         };
         let stream = StreamName::new(stream).unwrap();
@@ -94,6 +99,12 @@ impl Rig {
             budget,
             stop,
         }
+    }
+
+    /// What files hold between turns.
+    fn kept(&mut self) -> usize {
+        let files = &self.run().tailer.files;
+        files.values().map(|file| file.reader.kept_bytes()).sum()
     }
 
     /// Another source, beside the first, for as long as that runs.
@@ -551,6 +562,79 @@ fn file_that_two_sources_of_a_stream_match_is_read_by_one() {
     assert_eq!((lines, tickets.len()), (vec!["3".to_owned()], 1));
 }
 
+#[test]
+fn unfinished_lines_of_many_files_take_bounded_memory_and_come_whole() {
+    let mut rig = Rig::started(&["*"]);
+    let sizes = [10_000, 60_000, 100_000, 600_000];
+    let name = |file: usize| format!("{file:03}");
+    let text = |file: usize| format!("{file:03}").repeat(sizes[file % sizes.len()] / 3);
+    for part in 0..3 {
+        for file in 0..200 {
+            let text = text(file);
+            let third = text.len() / 3;
+            rig.append(&name(file), &text[part * third..(part + 1) * third]);
+        }
+        assert_eq!(rig.read(), NOTHING);
+        let kept = rig.kept();
+        assert!(kept > 0 && kept <= UNFINISHED_KEPT, "{kept}");
+        assert_eq!(rig.run().budget.in_use(), 0);
+    }
+    let read_to = rig.status().iter().all(|(_, read, settled)| read > settled);
+    assert!(read_to);
+    for file in 0..200 {
+        rig.append(&name(file), "\nnext\n");
+    }
+    let mut lines = rig.deliver();
+    lines.sort();
+    let whole = |file| text(file)[..text(file).len() / 3 * 3].to_owned();
+    let mut want: Vec<String> = (0..200).map(whole).collect();
+    want.extend(vec!["next".to_owned(); 200]);
+    want.sort();
+    assert!(lines == want);
+    assert_eq!(rig.kept(), 0);
+}
+
+#[test]
+fn unfinished_line_not_kept_comes_when_its_file_is_closed_and_after_a_restart() {
+    let mut rig = Rig::started(&["a.log"]);
+    let long = "x".repeat(3_000_000);
+    rig.append("a.log", &format!("1\n{long}"));
+    assert_eq!(rig.deliver(), ["1"]);
+    assert_eq!(rig.kept(), 0);
+    rig.stop();
+    rig.start();
+    assert_eq!(rig.deliver(), NOTHING);
+    fs::remove_file(rig.path("a.log")).unwrap();
+    assert_eq!(rig.deliver(), NOTHING);
+    assert!(rig.deliver() == [long]);
+}
+
+#[test]
+fn file_truncated_within_a_line_not_kept_starts_over() {
+    let mut rig = Rig::started(&["a"]);
+    rig.append("a", &"x".repeat(100_000));
+    assert_eq!(rig.deliver(), NOTHING);
+    fs::write(rig.path("a"), "new\n".repeat(50_000)).unwrap();
+    assert!(
+        rig.deliver() == vec!["new"; 50_000],
+        "and it is longer than before"
+    );
+}
+
+#[test]
+fn oversized_line_comes_in_pieces_that_are_all_of_it() {
+    const LEN: usize = 2 * crate::source::frame::MAX_LINE + 3_000_000;
+    let mut rig = Rig::started(&["a"]);
+    rig.append("a", &"x".repeat(LEN));
+    let mut pieces = rig.deliver();
+    assert!(rig.kept() <= UNFINISHED_KEPT);
+    rig.append("a", "end\nshort\n");
+    pieces.extend(rig.deliver());
+    assert_eq!(pieces.pop().unwrap(), "short");
+    assert_eq!(pieces.concat().len(), LEN + 3);
+    assert!(pieces.concat().ends_with("xend"));
+}
+
 /// What may happen to a log, and to who reads it.
 #[derive(Debug, Clone)]
 enum Step {
@@ -578,8 +662,12 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Plays `steps`; with `matching`, rotated files match the glob still. Returns how often each line came, and
 /// whether there was a moment when lines were read and abandoned.
-fn play(steps: &[Step], matching: bool) -> (BTreeMap<String, u32>, u32, bool) {
-    let mut rig = Rig::started(&[if matching { "a.log*" } else { "a.log" }]);
+fn play(steps: &[Step], matching: bool, kept: usize) -> (BTreeMap<String, u32>, u32, bool) {
+    let mut rig = Rig::new(&[if matching { "a.log*" } else { "a.log" }]);
+    rig.kept = kept;
+    rig.start();
+    // The least that a budget has goes to somebody else.
+    let _unit = (kept == 0).then(|| rig.run().tailer.outlet.unfinished.try_reserve(1));
     let (mut seen, mut abandoned, mut next, mut rotations) = (BTreeMap::new(), false, 0, 0);
     let (mut has_part, mut is_known) = (false, false);
     let mut note = |lines: Vec<String>| {
@@ -651,8 +739,10 @@ proptest! {
     fn every_line_is_read_exactly_once_unless_a_restart_abandons_it(
         steps in prop::collection::vec(step(), 1..40),
         matching: bool,
+        keeps: bool,
     ) {
-        let (seen, written, abandoned) = play(&steps, matching);
+        let kept = if keeps { UNFINISHED_KEPT } else { 0 };
+        let (seen, written, abandoned) = play(&steps, matching, kept);
         let want: BTreeMap<String, u32> = (0..written).map(|n| (n.to_string(), 1)).collect();
         if abandoned {
             prop_assert!(seen.keys().eq(want.keys()), "{seen:?} of {written}");
