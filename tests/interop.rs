@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use kinseal::fake::Fake;
 use kinseal::seal::rawkey::WrappingKey;
 use tempfile::TempDir;
 
@@ -39,31 +40,17 @@ fn the_python_sdk_opens_what_the_agent_sealed_under_a_wrapping_key() {
 }
 
 #[test]
-fn what_python_sealed_and_aggregated_is_consumed() {
-    let moto = moto();
-    let key = moto.endpoints.create_key();
-    let (_folder, path) = wrapping_key();
-    let raw = peers::raw_key(&path);
-    let under_kms = PeerKey::Kms {
-        endpoint: &moto.endpoints.kms,
-        arn: &key,
-    };
-    let lines: Vec<String> = (1..=LINES).map(lines::line).collect();
-    let (first, second) = lines.split_at(95);
-    peers::put_sealed(&moto.endpoints, STREAM, under_kms, &CONTEXT, first);
-    peers::put_sealed(
-        &moto.endpoints,
-        STREAM,
-        PeerKey::Raw(&raw),
-        &CONTEXT,
-        second,
-    );
+fn what_python_sealed_and_aggregated_on_moto_is_consumed() {
+    expect_consumed(&moto().endpoints);
+}
 
-    let home = Home::new(&moto.endpoints, &bound(&format!("kms_key = \"{key}\"")), "");
-    let path = path.to_str().expect("UTF-8");
-    let arrived = Arrived::of(home.consume(&["--wrapping-key", path]));
-    arrived.expect_all(1..=LINES);
-    arrived.expect_no_doubles();
+/// Here botocore's signatures are verified, and AWS's SDK for Python finds a KMS as strict as its own.
+#[test]
+fn what_python_sealed_and_aggregated_on_the_strict_stand_in_is_consumed() {
+    let site = StandIn::built(Fake::builder().strict(true));
+    site.endpoints.create_stream(STREAM, 2);
+    expect_consumed(&site.endpoints);
+    assert_eq!(site.fake.counters().refused_signatures, 0);
 }
 
 #[test]
@@ -133,6 +120,27 @@ fn wrapping_key() -> (TempDir, PathBuf) {
     let path = folder.path().join("wrapping.key");
     WrappingKey::create(&path, "tests", "wrapping").expect("a new key file");
     (folder, path)
+}
+
+/// Half of the lines under KMS, half under a wrapping key, both put by Python, come out of our consumer.
+fn expect_consumed(endpoints: &Endpoints) {
+    let key = endpoints.create_key();
+    let (_folder, path) = wrapping_key();
+    let raw = peers::raw_key(&path);
+    let under_kms = PeerKey::Kms {
+        endpoint: &endpoints.kms,
+        arn: &key,
+    };
+    let lines: Vec<String> = (1..=LINES).map(lines::line).collect();
+    let (first, second) = lines.split_at(95);
+    peers::put_sealed(endpoints, STREAM, under_kms, &CONTEXT, first);
+    peers::put_sealed(endpoints, STREAM, PeerKey::Raw(&raw), &CONTEXT, second);
+
+    let home = Home::new(endpoints, &bound(&format!("kms_key = \"{key}\"")), "");
+    let path = path.to_str().expect("UTF-8");
+    let arrived = Arrived::of(home.consume(&["--wrapping-key", path]));
+    arrived.expect_all(1..=LINES);
+    arrived.expect_no_doubles();
 }
 
 /// Sends [`LINES`] through the agent, and reads the stream with boto3 and aws-kinesis-agg.

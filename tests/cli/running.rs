@@ -128,6 +128,17 @@ fn standard_input_is_carried_to_its_end() {
 }
 
 #[test]
+fn the_demo_says_that_every_record_came_back_equal() {
+    let demo = process::run(
+        "kinseal demo",
+        kinseal().args(["demo", "--records", "2000"]),
+        &[],
+    );
+    let said = String::from_utf8(demo.expect_success().stdout).expect("UTF-8");
+    assert!(said.contains("2,000"), "{said}");
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once_and_the_next_start_sends_the_rest() {
     let site = site();
     let home = Home::new(&site.endpoints, PLAIN, "");
