@@ -21,7 +21,8 @@ where
 {
     let key = key.to_owned();
     let SdkError::ServiceError(answer) = error else {
-        let mut causes = std::iter::successors(Some(error as &dyn Error), |e| e.source());
+        let first: Option<&(dyn Error + 'static)> = Some(error);
+        let mut causes = std::iter::successors(first, |&e| e.source());
         if causes.any(|e| e.is::<CredentialsError>()) {
             return KeyError::Credentials {
                 key,
