@@ -6,6 +6,7 @@
 mod support;
 
 mod cli;
+mod consume;
 mod crash;
 mod delivery;
 mod interop;

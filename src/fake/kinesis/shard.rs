@@ -242,7 +242,15 @@ impl Shard {
         let read: usize = records.iter().map(Stored::size).sum();
         state.read_bytes.take(read);
         let next = records.last().map_or_else(
-            || position.max(state.ring.front().map_or(0, |front| front.counter)),
+            // A shard that holds nothing is at its tip, so that it ends once it is closed.
+            || {
+                position.max(
+                    state
+                        .ring
+                        .front()
+                        .map_or(state.next_counter, |front| front.counter),
+                )
+            },
             |last| last.counter + 1,
         );
         let at_end = next >= state.next_counter;

@@ -135,6 +135,28 @@ async fn after_a_split_the_children_take_over_and_the_parent_ends() {
 }
 
 #[tokio::test]
+async fn a_closed_shard_that_never_held_a_record_ends_too() {
+    let (fake, client) = with_stream(Fake::builder(), 1).await;
+    fake.split("s", "shardId-000000000000").unwrap();
+    let iterator = client
+        .get_shard_iterator()
+        .stream_name("s")
+        .shard_id("shardId-000000000000")
+        .shard_iterator_type(aws_sdk_kinesis::types::ShardIteratorType::TrimHorizon)
+        .send()
+        .await
+        .unwrap();
+    let page = client
+        .get_records()
+        .set_shard_iterator(iterator.shard_iterator)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(page.next_shard_iterator, None);
+    assert_eq!(page.child_shards().len(), 2);
+}
+
+#[tokio::test]
 async fn a_merge_has_two_parents_and_needs_neighbours() {
     let (_fake, client) = with_stream(Fake::builder(), 4).await;
     let merge = |shard: &str, other: &str| {
