@@ -18,7 +18,7 @@ use clap::Args;
 
 use self::journey::{ALIAS, STREAM};
 use self::progress::Progress;
-use self::report::Report;
+use self::report::{Count, Report};
 use self::writer::Pace;
 use super::local::{Answered, LocalArgs, Reach, until_told_to_stop};
 use crate::fake::{self, Fake};
@@ -56,7 +56,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let (fake, key_arn) = args.stand_ins().await?;
     let pace = args.pace();
     // A closed pipe is the reader's choice, here and below.
-    let _ = writeln!(std::io::stdout(), "{}\n", args.opening_words(pace));
+    let _ = writeln!(std::io::stdout(), "{}", args.opening_words(pace));
     let mut progress = Progress::new(pace.records);
     let outcome = tokio::select! {
         outcome = journey::travel(&fake, pace, &mut progress, |_| {}) => Some(outcome),
@@ -98,12 +98,11 @@ impl DemoArgs {
     }
 
     fn opening_words(&self, pace: Pace) -> String {
-        let shards = if self.shards == 1 { "shard" } else { "shards" };
         format!(
-            "{} stock sales at {} a second: file → agent → {} {shards} → consumer, encrypted under {ALIAS}",
-            Thousands(pace.records),
+            "{} at {} a second: file → agent → {} → consumer, encrypted under {ALIAS}",
+            Count(pace.records, "stock sale"),
             Thousands(pace.per_second),
-            self.shards,
+            Count(self.shards.into(), "shard"),
         )
     }
 

@@ -92,12 +92,13 @@ impl Progress {
 }
 
 impl State {
+    /// As wide at the start as at the end, so that the bar beside it stands still.
     fn words(self, between: &str) -> String {
+        let width = Thousands(self.of).to_string().len();
+        let [written, stored, read_back] =
+            [self.written, self.stored, self.read_back].map(|n| Thousands(n).to_string());
         format!(
-            "written {}{between}stored {}{between}read back {}",
-            Thousands(self.written),
-            Thousands(self.stored),
-            Thousands(self.read_back),
+            "written {written:>width$}{between}stored {stored:>width$}{between}read back {read_back:>width$}"
         )
     }
 }
@@ -122,7 +123,7 @@ mod tests {
         };
         assert_eq!(
             state.words(", "),
-            "written 12,000, stored 11,800, read back 900"
+            "written 12,000, stored 11,800, read back    900"
         );
         style();
     }

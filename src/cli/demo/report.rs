@@ -12,6 +12,7 @@ pub(super) struct Report<'a>(pub(super) &'a Outcome);
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
         if let Some(sample) = &self.0.sample {
             one_record(sample, f)?;
         }
@@ -55,8 +56,8 @@ impl Report<'_> {
         let together = counts.stored as f64 / entries.max(1) as f64;
         writeln!(
             f,
-            "  in {} Kinesis records of about {together:.0} each",
-            Thousands(entries)
+            "  in {} with about {together:.0} each",
+            Count(entries, "Kinesis record")
         )?;
         writeln!(f)
     }
@@ -81,9 +82,9 @@ impl Report<'_> {
             if totals.doubled > 0 {
                 writeln!(
                     f,
-                    "{} came back twice, because the outcome of {} calls was unknown and they were made again.",
+                    "{} came back twice, because {} of unknown outcome had to be made again.",
                     Thousands(totals.doubled),
-                    Thousands(self.0.sent.counts.calls_unknown),
+                    Count(self.0.sent.counts.calls_unknown, "call"),
                 )?;
             }
             return writeln!(
@@ -108,11 +109,21 @@ impl Report<'_> {
         .collect();
         writeln!(
             f,
-            "FAILED: of {} records, {} came back equal; {}.",
-            Thousands(totals.written),
+            "FAILED: of {}, {} came back equal; {}.",
+            Count(totals.written, "record"),
             Thousands(totals.equal),
             words.join(", "),
         )
+    }
+}
+
+/// So many of a thing, in words: `1 record`, `2,000 records`.
+pub(super) struct Count(pub(super) u64, pub(super) &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0 == 1 { "" } else { "s" };
+        write!(f, "{} {}{plural}", Thousands(self.0), self.1)
     }
 }
 
@@ -133,9 +144,9 @@ fn one_record(sample: &Sample, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f)?;
     writeln!(
         f,
-        "The same in {}, one of {} in its aggregate ({} bytes):",
+        "The same in {}, in an aggregate of {} ({} bytes):",
         sample.place.shard,
-        Thousands(sample.members as u64),
+        Count(sample.members as u64, "record"),
         message.len()
     )?;
     hex_head(message, f)?;

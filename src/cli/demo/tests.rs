@@ -136,12 +136,12 @@ fn the_report_says_what_happened_and_ends_with_the_verdict() {
     let report = Report(&reported()).to_string();
     for expected in [
         "One record as it was written (17 bytes):\n  {\"symbol\":\"AMZN\"}\n",
-        "The same in shardId-000000000002, one of 94 in its aggregate (100 bytes):\n  0000  02 02",
+        "The same in shardId-000000000002, in an aggregate of 94 records (100 bytes):\n  0000  02 02",
         "  …     and 4 bytes more\n",
         "Records  written 60,000, stored 60,000, read back 60,000, equal 60,000, in 10.4 s\n",
         "  plaintext                     6.8 MB         113 B\n",
         "  encrypted                    31.3 MB         522 B\n",
-        "  in 640 Kinesis records of about 94 each\n",
+        "  in 640 Kinesis records with about 94 each\n",
     ] {
         assert!(report.contains(expected), "{expected}\n{report}");
     }
@@ -163,5 +163,5 @@ fn doubles_after_a_call_of_unknown_outcome_are_explained() {
     outcome.sent.counts.calls_unknown = 1;
     assert!(outcome.is_success());
     let report = Report(&outcome).to_string();
-    assert!(report.contains("90 came back twice, because the outcome of 1 calls was unknown"));
+    assert!(report.contains("90 came back twice, because 1 call of unknown outcome had"));
 }
