@@ -20,7 +20,8 @@ use self::journey::{ALIAS, STREAM};
 use self::progress::Progress;
 use self::report::{Count, Report};
 use self::writer::Pace;
-use super::local::{Answered, LocalArgs, Reach, until_told_to_stop};
+use super::local::{LocalArgs, Reach, say_goodbye, until_told_to_stop};
+use crate::consume::ConsumedBatch;
 use crate::fake::{self, Fake};
 use crate::metrics::report::Thousands;
 
@@ -53,13 +54,22 @@ Examples:
 const INTERRUPTED: u8 = 130;
 
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    tell(&args, &mut std::io::stdout(), |_| {}).await
+}
+
+/// `meddle` sees each batch before it is compared: a test's way to spoil one.
+async fn tell(
+    args: &DemoArgs,
+    out: &mut impl Write,
+    meddle: impl FnMut(&mut ConsumedBatch),
+) -> anyhow::Result<ExitCode> {
     let (fake, key_arn) = args.stand_ins().await?;
     let pace = args.pace();
     // A closed pipe is the reader's choice, here and below.
-    let _ = writeln!(std::io::stdout(), "{}", args.opening_words(pace));
+    let _ = writeln!(out, "{}", args.opening_words(pace));
     let mut progress = Progress::new(pace.records);
     let outcome = tokio::select! {
-        outcome = journey::travel(&fake, pace, &mut progress, |_| {}) => Some(outcome),
+        outcome = journey::travel(&fake, pace, &mut progress, meddle) => Some(outcome),
         stopped = until_told_to_stop() => {
             stopped?;
             None
@@ -71,9 +81,15 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(INTERRUPTED));
     };
     let outcome = outcome?;
-    let _ = write!(std::io::stdout(), "{}", Report(&outcome));
+    let _ = write!(out, "{}", Report(&outcome));
     if args.keep {
-        args.keep_running(&fake, key_arn).await?;
+        let reach = args.reach(&fake, key_arn);
+        let _ = write!(
+            out,
+            "\nThe stand-ins go on, with all records in memory. Ctrl-C ends them.\n\n{reach}"
+        );
+        until_told_to_stop().await?;
+        say_goodbye(&fake);
     }
     fake.shutdown().await;
     match outcome.is_success() {
@@ -130,8 +146,8 @@ impl DemoArgs {
         Fake::builder().addr(any).start().await
     }
 
-    async fn keep_running(&self, fake: &Fake, key_arn: String) -> anyhow::Result<()> {
-        let reach = Reach {
+    fn reach(&self, fake: &Fake, key_arn: String) -> Reach {
+        Reach {
             kinesis_url: fake.kinesis_url(),
             kms_url: fake.kms_url(),
             region: fake::DEFAULT_REGION.into(),
@@ -140,13 +156,6 @@ impl DemoArgs {
             ca_bundle: None,
             streams: vec![(STREAM.into(), self.shards)],
             keys: vec![(ALIAS.into(), key_arn)],
-        };
-        let _ = write!(
-            std::io::stdout(),
-            "\nThe stand-ins go on, with all records in memory. Ctrl-C ends them.\n\n{reach}"
-        );
-        until_told_to_stop().await?;
-        let _ = writeln!(std::io::stdout(), "{}", Answered(&fake.counters()));
-        Ok(())
+        }
     }
 }

@@ -62,7 +62,7 @@ impl Outcome {
     }
 }
 
-/// The way there and back. `meddle` sees each batch before it is compared: a test's way to spoil one.
+/// The way there and back. `meddle` sees each batch before it is compared.
 pub(super) async fn travel(
     fake: &Fake,
     pace: Pace,
@@ -85,7 +85,7 @@ pub(super) async fn travel(
     // Nobody says it: the consumer ends by being dropped.
     let (_stop, stop) = shutdown::channel();
     let mut reader = Reader {
-        consumer: reading(fake, stop).await?,
+        consumer: Some(reading(fake, stop).await?),
         account: Account::new(tickers.clone(), pace.records),
         gauges: Arc::clone(&gauges),
         read: 0,
@@ -232,7 +232,8 @@ async fn all_stored(
 }
 
 struct Reader<M> {
-    consumer: Consumer,
+    /// `None`: it has ended, and has said why.
+    consumer: Option<Consumer>,
     account: Account,
     gauges: Arc<Gauges>,
     /// User records and Kinesis records so far.
@@ -249,10 +250,7 @@ impl<M: FnMut(&mut ConsumedBatch)> Reader<M> {
         loop {
             tokio::select! {
                 done = &mut other => return Ok(done),
-                batch = self.consumer.next() => match batch {
-                    Some(batch) => self.take(batch),
-                    None => anyhow::bail!("reading the stream back ended before the writing did"),
-                },
+                batch = self.next() => self.take(batch?),
             }
         }
     }
@@ -261,9 +259,8 @@ impl<M: FnMut(&mut ConsumedBatch)> Reader<M> {
     async fn read_to_the_tip(&mut self, fake: &Fake) -> anyhow::Result<()> {
         let stored = fake.counters().records_stored;
         while self.entries < stored {
-            match timeout(STUCK, self.consumer.next()).await {
-                Ok(Some(batch)) => self.take(batch),
-                Ok(None) => anyhow::bail!("reading the stream back ended before its tip"),
+            match timeout(STUCK, self.next()).await {
+                Ok(batch) => self.take(batch?),
                 Err(_) => {
                     tracing::error!(self.entries, stored, "Kinesis records do not come back");
                     break;
@@ -271,6 +268,16 @@ impl<M: FnMut(&mut ConsumedBatch)> Reader<M> {
             }
         }
         Ok(())
+    }
+
+    /// Cancel safe.
+    async fn next(&mut self) -> anyhow::Result<ConsumedBatch> {
+        const ENDED: &str = "reading the stream back ended early";
+        let batch = self.consumer.as_mut().context(ENDED)?.next().await;
+        if let Some(consumer) = self.consumer.take_if(|_| batch.is_none()) {
+            consumer.finish().await.context(ENDED)?;
+        }
+        batch.context(ENDED)
     }
 
     fn take(&mut self, mut batch: ConsumedBatch) {
