@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::format::Layout;
@@ -130,7 +131,14 @@ impl Reducer {
         deadline: Instant,
         now: Instant,
     ) -> AggregatedRecord {
-        close(self.open_alone(record, deadline), now)
+        let container = self.container(record.route());
+        entry(
+            record.data().clone(),
+            container,
+            vec![record],
+            deadline,
+            now,
+        )
     }
 
     /// Closes what is due.
@@ -177,16 +185,28 @@ impl Reducer {
         }
     }
 
-    /// An aggregate of this one record so far, with its container's keys chosen.
+    /// An aggregate of this one record so far.
     fn open_alone(&mut self, record: SealedRecord, deadline: Instant) -> Open {
-        let container = match (record.route(), &self.routes) {
+        let mut open = Open {
+            layout: Layout::new(),
+            members: Vec::new(),
+            deadline,
+            container: self.container(record.route()),
+        };
+        open.add(record, deadline);
+        open
+    }
+
+    /// Keys for an entry whose first member goes this way.
+    fn container(&mut self, route: &Route) -> Container {
+        match (route, &self.routes) {
             (Route::Any, Routes::Known(map)) => {
                 self.turn = self.turn.wrapping_add(1);
                 let key = map.spread_key(self.turn);
                 Container {
-                    predicted: Some(map.predict(key.hash_key()).id.clone()),
                     partition_key: key.partition_key,
                     explicit: key.explicit,
+                    predicted: Some(key.shard),
                 }
             }
             (Route::Any, Routes::Unpredictable) => Container {
@@ -210,15 +230,7 @@ impl Reducer {
                     Routes::Unpredictable => None,
                 },
             },
-        };
-        let mut open = Open {
-            layout: Layout::new(),
-            members: Vec::new(),
-            deadline,
-            container,
-        };
-        open.add(record, deadline);
-        open
+        }
     }
 
     fn close_slot(&mut self, slot: Slot, now: Instant, closed: &mut Vec<AggregatedRecord>) {
@@ -265,12 +277,22 @@ fn close(open: Open, now: Instant) -> AggregatedRecord {
         only.data().clone()
     } else {
         let (bytes, starts) = layout.encode(members.iter().map(|m| &m.data()[..]));
-        let bytes = bytes::Bytes::from(bytes);
+        let bytes = Bytes::from(bytes);
         for (member, start) in members.iter_mut().zip(starts) {
             member.relocate(bytes.slice(start..start + member.data().len()));
         }
         bytes
     };
+    entry(data, container, members, deadline, now)
+}
+
+fn entry(
+    data: Bytes,
+    container: Container,
+    members: Vec<SealedRecord>,
+    deadline: Instant,
+    now: Instant,
+) -> AggregatedRecord {
     AggregatedRecord {
         data,
         partition_key: container.partition_key,

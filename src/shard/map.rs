@@ -60,8 +60,14 @@ impl Shard {
 pub struct ShardMap {
     /// By range.
     shards: Vec<Shard>,
-    /// Short partition keys that land on each shard, drawn as they are asked for.
-    spread_keys: Mutex<Vec<Vec<PartitionKey>>>,
+    spread: Mutex<Spread>,
+}
+
+/// Short partition keys that land on each shard, drawn as they are asked for.
+#[derive(Debug)]
+struct Spread {
+    keys: Vec<Vec<PartitionKey>>,
+    draws_left: usize,
 }
 
 /// A key that lands on a chosen shard: by its own MD5 where one was found, by an explicit hash key else.
@@ -69,6 +75,7 @@ pub struct ShardMap {
 pub struct SpreadKey {
     pub partition_key: PartitionKey,
     pub explicit: Option<HashKey>,
+    pub shard: ShardId,
 }
 
 impl SpreadKey {
@@ -83,8 +90,8 @@ impl ShardMap {
     pub const SPREAD_KEY_LEN: usize = 6;
     /// Different keys per shard, so that consumers which parallelise by key are not serialised.
     const SPREAD_KEYS: usize = 8;
-    /// Draws before a shard's range counts as too small to be hit: some ten times the largest stream's
-    /// number of shards, and still only milliseconds.
+    /// Draws in all, after which a shard without a key counts as too small to be hit: some ten times the
+    /// largest stream's number of shards, and still only milliseconds.
     const SPREAD_DRAWS: usize = 200_000;
 
     /// `None` unless the shards cover the whole ring without a gap or an overlap, as a complete listing
@@ -100,7 +107,10 @@ impl ShardMap {
         }
         // Only the last range ends where adding one overflows.
         (next.is_none() && !shards.is_empty()).then(|| Self {
-            spread_keys: Mutex::new(vec![Vec::new(); shards.len()]),
+            spread: Mutex::new(Spread {
+                keys: vec![Vec::new(); shards.len()],
+                draws_left: Self::SPREAD_DRAWS,
+            }),
             shards,
         })
     }
@@ -126,28 +136,34 @@ impl ShardMap {
     /// A short partition key that lands on the `n`-th shard, counting round and round.
     ///
     /// Keys are drawn at random and kept for whichever shard they fall on, so that all shards together cost
-    /// little more than one. A range so small that no draw hits it takes an explicit hash key, whose 39
-    /// digits cost more on the wire.
+    /// little more than one, and nothing once there are enough. A range so small that no draw hits it takes an
+    /// explicit hash key, whose 39 digits cost more on the wire.
     pub fn spread_key(&self, n: usize) -> SpreadKey {
         let index = n % self.shards.len();
-        let mut known = self.spread_keys.lock().expect("no panic while held");
-        for _ in 0..Self::SPREAD_DRAWS {
+        let mut spread = self.spread.lock().expect("no panic while held");
+        let Spread { keys, draws_left } = &mut *spread;
+        // Until there is one, and then one draw with each call until there are enough.
+        while *draws_left > 0 && keys[index].len() < Self::SPREAD_KEYS {
+            *draws_left -= 1;
             let key = draw_key();
-            let shard = &mut known[self.predict_index(key.hash_key())];
-            if shard.len() < Self::SPREAD_KEYS {
-                shard.push(key);
+            let hit = &mut keys[self.predict_index(key.hash_key())];
+            if hit.len() < Self::SPREAD_KEYS {
+                hit.push(key);
             }
-            if let Some(turns) = known[index].len().checked_sub(1) {
-                let turn = n / self.shards.len() % (turns + 1);
-                return SpreadKey {
-                    partition_key: known[index][turn].clone(),
-                    explicit: None,
-                };
+            if !keys[index].is_empty() {
+                break;
             }
         }
+        let shard = &self.shards[index];
+        let turn = (n / self.shards.len()).checked_rem(keys[index].len());
+        let (partition_key, explicit) = match turn {
+            Some(turn) => (keys[index][turn].clone(), None),
+            None => (draw_key(), Some(shard.start)),
+        };
         SpreadKey {
-            partition_key: draw_key(),
-            explicit: Some(self.shards[index].start),
+            partition_key,
+            explicit,
+            shard: shard.id.clone(),
         }
     }
 }
@@ -244,6 +260,7 @@ pub(crate) mod tests {
             assert_eq!(key.explicit, None);
             assert_eq!(key.partition_key.len(), ShardMap::SPREAD_KEY_LEN);
             assert!(map.shards()[n % 7].contains(key.hash_key()));
+            assert_eq!(key.shard, map.shards()[n % 7].id);
             seen.insert(key.partition_key);
         }
         assert_eq!(seen.len(), 7 * ShardMap::SPREAD_KEYS);
@@ -254,8 +271,10 @@ pub(crate) mod tests {
             start: HashKey(start),
             end: HashKey(end),
         });
-        let tiny = ShardMap::new(shards.to_vec()).unwrap().spread_key(1);
-        assert_eq!(tiny.hash_key(), HashKey(5));
+        let map = ShardMap::new(shards.to_vec()).unwrap();
+        assert_eq!(map.spread_key(1).hash_key(), HashKey(5));
+        assert_eq!(map.spread.lock().unwrap().draws_left, 0, "once, not again");
+        assert_eq!(map.spread_key(4).hash_key(), HashKey(5));
     }
 
     proptest! {
