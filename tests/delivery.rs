@@ -11,6 +11,7 @@ use crate::support::peers::{self, PeerKey};
 use crate::support::servers::{Endpoints, Ferrokinesis, Moto, StandIn};
 
 const LINES: u64 = 100_000;
+const PLAIN: &str = "scope = \"off\"";
 const CONTEXT: (&str, &str) = ("app", "shop");
 
 #[test]
@@ -27,7 +28,10 @@ fn all_lines_arrive_though_a_tenth_of_the_entries_is_throttled() {
         report.number("throttled") > 0,
         "the stand-in throttled nothing"
     );
-    assert!(site.fake.counters().faulted_entries > 0);
+    let counters = site.fake.counters();
+    assert!(counters.faulted_entries > 0);
+    // The second may be fetched ahead of the first one's age.
+    assert!(counters.kms_calls("GenerateDataKey") <= 2, "{counters:?}");
     let key = PeerKey::Kms {
         endpoint: &site.endpoints.kms,
         arn: &key,
@@ -74,6 +78,64 @@ fn all_lines_arrive_on_ferrokinesis_which_throttles_shards() {
     expect_each_once(&home, &ferrokinesis.endpoints, &report, PeerKey::Raw(&raw));
 }
 
+#[test]
+fn calls_whose_answer_is_lost_double_lines_and_are_counted() {
+    const LINES: u64 = 20_000;
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 4);
+    let lost = Rule::new(Action::ResetAfter).on("PutRecords").every(4);
+    site.fake.set_faults(Faults::seeded(5).rule(lost));
+    // Small requests, so that there are many.
+    let home = Home::new(&site.endpoints, PLAIN, "[batch]\nmax_records = 2");
+
+    let report = carry(&home, LINES);
+    let lost = site.fake.counters().faulted_calls;
+    assert!(lost > 0, "no answer was lost");
+    assert_eq!(report.number("of unknown outcome"), lost);
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=LINES);
+    assert!(
+        !arrived.doubled().is_empty(),
+        "what was stored was sent again"
+    );
+}
+
+#[test]
+fn all_lines_arrive_though_shards_split_and_merge_meanwhile() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 2);
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    let mut agent = home.start_agent();
+    let writer = lines::append(&home.log(), 1..=LINES);
+    let reshards: [&dyn Fn(); 3] = [
+        &|| {
+            site.fake
+                .split(STREAM, "shardId-000000000000")
+                .expect("an open shard")
+        },
+        &|| site.fake.scale(STREAM, 5).expect("a stream"),
+        &|| site.fake.scale(STREAM, 1).expect("a stream"),
+    ];
+    for reshard in reshards {
+        let stored = site.fake.counters().records_stored;
+        agent.until("some more is stored", |_| {
+            (site.fake.counters().records_stored > stored + 10).then_some(())
+        });
+        reshard();
+    }
+    writer.wait().expect_success();
+    home.until_settled(&mut agent, &home.log());
+    let report = FinalReport::of(agent);
+    report.expect_stored(LINES);
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=LINES);
+    assert!(
+        arrived.doubled().is_empty() || report.causes_of_doubles() > 0,
+        "{} lines are there twice, and nothing says why",
+        arrived.doubled().len()
+    );
+}
+
 fn under_kms(key: &str) -> String {
     format!("scope = \"record\"\nkms_key = \"{key}\"\ncontext = {{ app = \"shop\" }}")
 }
@@ -105,6 +167,7 @@ fn expect_each_once(home: &Home, endpoints: &Endpoints, report: &FinalReport, ke
     let messages: BTreeSet<Vec<u8>> = records.iter().map(peers::PeerRecord::data).collect();
     // A line sent again is the same message again.
     assert_eq!(messages.len() as u64, LINES);
+    assert!(records.len() as u64 == LINES || report.causes_of_doubles() > 0);
     assert!(records.iter().any(|record| record.aggregated));
     // All of them would take it minutes.
     let sample: Vec<_> = messages.iter().step_by(500).collect();

@@ -11,4 +11,5 @@ mod crash;
 mod delivery;
 mod interop;
 mod layering;
+mod socket;
 mod tailing;

@@ -6,7 +6,7 @@ use super::environment::interpolate;
 use super::file::File;
 use super::written::{Place, Written};
 
-/// One key's value in a [`Table`], or one element of a list.
+/// One key's value in a [`Table`](super::table::Table), or one element of a list.
 pub(super) struct Entry<'a> {
     pub(super) file: &'a File<'a>,
     pub(super) place: Place,

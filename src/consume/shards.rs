@@ -1,7 +1,7 @@
 //! A stream's shards and what lies in them, as the service tells it.
 //!
-//! [`ReadStream`] is three calls and nothing more: waiting, pacing and positions are [`super::reader`]'s,
-//! the order of shards is [`super::lineage`]'s. Of this module's files only this one names the AWS SDK.
+//! [`ReadStream`] is three calls and nothing more: waiting, pacing and positions are `reader`'s,
+//! the order of shards is `lineage`'s. Of this module's files only this one names the AWS SDK.
 //!
 //! Source: ListShards, GetShardIterator and GetRecords,
 //! <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html>.

@@ -215,12 +215,5 @@ fn start_without_rights(home: &Home) -> Running {
             .uid(NOBODY)
             .gid(NOBODY);
     }
-    let mut agent = Running::start(
-        "kinseal agent",
-        command.args(["agent", "--config"]).arg(home.config()),
-    );
-    agent.until("the agent has started", |agent| {
-        agent.stderr().contains("started").then_some(())
-    });
-    agent
+    home.start_agent_as(command)
 }

@@ -21,9 +21,31 @@ pub(crate) struct Home {
 impl Home {
     /// With a configuration that sends `logs/*.log` to [`STREAM`].
     pub(crate) fn new(endpoints: &Endpoints, encryption: &str, more: &str) -> Self {
+        let home = Self::empty();
+        let source = format!(
+            "type = \"file\"\ninclude = [\"{}/*.log\"]\nstart_position = \"beginning\"",
+            home.logs().display()
+        );
+        home.write_config(endpoints, &source, encryption, more);
+        home
+    }
+
+    /// With a configuration that sends what comes to [`socket`](Self::socket).
+    pub(crate) fn with_socket(endpoints: &Endpoints, encryption: &str, more: &str) -> Self {
+        let home = Self::empty();
+        let source = format!("type = \"unix\"\npath = \"{}\"", home.socket().display());
+        home.write_config(endpoints, &source, encryption, more);
+        home
+    }
+
+    fn empty() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let home = Self { dir };
         fs::create_dir(home.logs()).expect("a new folder");
+        home
+    }
+
+    fn write_config(&self, endpoints: &Endpoints, source: &str, encryption: &str, more: &str) {
         let config = format!(
             r#"
 state_dir = "{state}"
@@ -32,21 +54,17 @@ region = "{REGION}"
 kinesis_endpoint_url = "{kinesis}"
 kms_endpoint_url = "{kms}"
 [[source]]
-type = "file"
-include = ["{logs}/*.log"]
-start_position = "beginning"
+{source}
 stream = "{STREAM}"
 [encryption]
 {encryption}
 {more}
 "#,
-            state = home.state().display(),
-            logs = home.logs().display(),
+            state = self.state().display(),
             kinesis = endpoints.kinesis,
             kms = endpoints.kms,
         );
-        home.write_config(&config);
-        home
+        fs::write(self.config(), config).expect("room for it");
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -57,10 +75,6 @@ stream = "{STREAM}"
         self.path().join("agent.toml")
     }
 
-    pub(crate) fn write_config(&self, text: &str) {
-        fs::write(self.config(), text).expect("room for it");
-    }
-
     pub(crate) fn logs(&self) -> PathBuf {
         self.path().join("logs")
     }
@@ -69,25 +83,36 @@ stream = "{STREAM}"
         self.logs().join("sales.log")
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path().join("agent.sock")
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.path().join("state")
     }
 
     /// Starts `kinseal agent --config`, and waits until it says that it runs.
     pub(crate) fn start_agent(&self) -> Running {
-        let mut agent = self.spawn_agent();
+        self.start_agent_as(kinseal())
+    }
+
+    /// The same, with the program as `command` starts it.
+    pub(crate) fn start_agent_as(&self, command: Command) -> Running {
+        let mut agent = self.spawn(command);
         agent.until("the agent has started", |agent| {
-            agent.stderr().contains("started").then_some(())
+            agent.stderr().contains("agent: started ").then_some(())
         });
         agent
     }
 
-    /// The same, without waiting.
+    /// Starts it, whatever comes of it.
     pub(crate) fn spawn_agent(&self) -> Running {
-        Running::start(
-            "kinseal agent",
-            kinseal().args(["agent", "--config"]).arg(self.config()),
-        )
+        self.spawn(kinseal())
+    }
+
+    fn spawn(&self, mut command: Command) -> Running {
+        command.args(["agent", "--config"]).arg(self.config());
+        Running::start("kinseal agent", &mut command)
     }
 
     /// How far `file` has been stored, as the checkpoint on disk says.

@@ -25,6 +25,10 @@ pub(crate) fn ci() -> anyhow::Result<bool> {
         &["--package", "kinseal", "--no-default-features"],
     ));
     report.run(unit_tests());
+    report.run(Step::cargo(
+        "example",
+        &["run", "--quiet", "--example", "producer"],
+    ));
     report.run(Step::test("doc tests", &["--workspace", "--doc"]));
     run_end_to_end(&mut report, &[])?;
     // Without `--bench` in their arguments, criterion's benches run each routine once.
@@ -34,8 +38,16 @@ pub(crate) fn ci() -> anyhow::Result<bool> {
         &["run", "--package", "loadtest", "--", "--smoke"],
     ));
     report.run(
-        Step::cargo("documentation", &["doc", "--workspace", "--no-deps"])
-            .env("RUSTDOCFLAGS", "-D warnings"),
+        Step::cargo(
+            "documentation",
+            &[
+                "doc",
+                "--workspace",
+                "--no-deps",
+                "--document-private-items",
+            ],
+        )
+        .env("RUSTDOCFLAGS", "-D warnings"),
     );
     Ok(report.finish())
 }
