@@ -4,6 +4,7 @@
 //! state is here and nothing is locked; calls to the service run aside and come back as an action. The price:
 //! one stream's aggregation and accounting are bound to one core.
 
+mod forward;
 mod judge;
 
 use std::cmp::Reverse;
@@ -23,15 +24,15 @@ use super::sealing::InOrder;
 use super::{Control, Parts};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::{Reducer, Routes};
-use crate::batch::{Batch, Full, Limits, Refused, TooLarge};
+use crate::batch::{Batch, Limits};
 use crate::deadletter::{DeadLetters, DeadRecord};
 use crate::delivery::{Delivery, FailReason};
 use crate::metrics::{Counters, Histograms};
 use crate::record::StreamName;
 use crate::retry::Backoff;
+use crate::seal::SealedRecord;
 use crate::seal::offload::SealedChunk;
-use crate::seal::{Route, SealedRecord};
-use crate::send::{self, CallError, CallOutcome, PutRecords};
+use crate::send::{self, CallOutcome, PutRecords};
 use crate::shard::{ShardId, ShardMap};
 
 /// How often a flush looks whether nothing is pending.
@@ -227,137 +228,6 @@ impl Owner {
         }
     }
 
-    fn take_in(&mut self, chunk: SealedChunk, now: Instant) {
-        if self.reducer.is_none() {
-            self.early = Some(chunk);
-            return;
-        }
-        let records = chunk.records.len() as u64;
-        self.histograms.read.record(chunk.read_took, 1);
-        self.histograms.seal.record(chunk.seal_took, records);
-        Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
-        Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
-        let mut closed = Vec::new();
-        for record in chunk.records {
-            let bytes = record.data().len() + key_len(record.route());
-            if bytes > self.limits.max_record_bytes {
-                let limit = self.limits.max_record_bytes;
-                self.give_up(record, FailReason::TooLarge { bytes, limit }, 0);
-                continue;
-            }
-            let deadline = record.ticket().born() + self.linger;
-            let reducer = self.reducer.as_mut().expect("taken in only with a map");
-            reducer.push(record, deadline, now, &mut closed);
-        }
-        self.queue(closed);
-    }
-
-    fn close_aggregates(&mut self, now: Instant) {
-        let Some(reducer) = &mut self.reducer else {
-            return;
-        };
-        let mut closed = Vec::new();
-        if self.draining || !self.flushes.is_empty() {
-            reducer.flush(now, &mut closed);
-        } else {
-            reducer.close_due(now, &mut closed);
-        }
-        self.queue(closed);
-    }
-
-    fn queue(&mut self, closed: Vec<AggregatedRecord>) {
-        for entry in closed {
-            self.lanes.push(entry);
-        }
-    }
-
-    /// Puts an entry into the batch that is being filled.
-    fn collect(&mut self, entry: AggregatedRecord, now: Instant) {
-        let Some(entry) = self.unless_expired(entry, now) else {
-            return;
-        };
-        match self.collecting.push(entry) {
-            Ok(()) => {}
-            Err(Refused::Full(Full(entry))) => {
-                let full = std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()));
-                self.ready.push_back(full);
-                assert!(
-                    self.collecting.push(*entry).is_ok(),
-                    "an empty batch has room"
-                );
-            }
-            Err(Refused::TooLarge(TooLarge(entry))) => {
-                // Aggregates are kept below the limit, and records were measured when they came.
-                let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
-                self.give_up_entry(*entry, &FailReason::TooLarge { bytes, limit });
-            }
-        }
-    }
-
-    fn send_what_is_due(&mut self, now: Instant) {
-        while self.has_slot(now) {
-            let batch = match self.ready.pop_front() {
-                Some(batch) => batch,
-                None if self.collecting_is_due(now) => {
-                    std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()))
-                }
-                None => return,
-            };
-            if let Some(outage) = &mut self.outage {
-                outage.next_probe = now + self.delivery.request_timeout;
-            }
-            self.send(batch, now);
-        }
-    }
-
-    /// During an outage one call at a time probes whether it is over.
-    fn has_slot(&self, now: Instant) -> bool {
-        match &self.outage {
-            None => self.in_flight.len() < self.delivery.max_in_flight,
-            Some(outage) => self.in_flight.is_empty() && outage.next_probe <= now,
-        }
-    }
-
-    fn collecting_is_due(&self, now: Instant) -> bool {
-        let hurry = self.draining || !self.flushes.is_empty();
-        self.collecting
-            .deadline()
-            .is_some_and(|deadline| hurry || deadline <= now)
-    }
-
-    fn send(&mut self, mut batch: Batch, now: Instant) {
-        for entry in batch.entries_mut() {
-            entry.attempts += 1;
-            if entry.attempts == 1 {
-                let waited = now.saturating_duration_since(entry.ready);
-                self.histograms
-                    .aggregate_wait
-                    .record(waited, entry.user_records());
-            }
-        }
-        Counters::add(&self.counters.calls, 1);
-        let put_records = Arc::clone(&self.put_records);
-        let stream = self.stream.clone();
-        let timeout = self.delivery.request_timeout;
-        self.in_flight.spawn(async move {
-            let began = Instant::now();
-            let call = put_records.put_records(&stream, &batch);
-            let outcome = tokio::time::timeout(timeout, call).await;
-            let outcome = outcome.unwrap_or_else(|_| {
-                CallOutcome::Failed(CallError {
-                    code: "Timeout".to_owned(),
-                    message: format!("no answer within delivery.request_timeout, {timeout:?}"),
-                    status: None,
-                })
-            });
-            Answered {
-                batch,
-                outcome,
-                took: began.elapsed(),
-            }
-        });
-    }
-
     fn adopt_routes(&mut self, now: Instant) {
         let Some(routes) = self.routes.borrow_and_update().clone() else {
             return;
@@ -492,14 +362,6 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What the record's key will cost in an entry of its own.
-fn key_len(route: &Route) -> usize {
-    match route {
-        Route::Any => ShardMap::SPREAD_KEY_LEN,
-        Route::Hashed { partition_key, .. } => partition_key.len(),
     }
 }
 

@@ -1,0 +1,156 @@
+//! The way forward: sealed records into aggregates, aggregates into batches, batches on their way.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Answered, Owner};
+use crate::aggregate::AggregatedRecord;
+use crate::batch::{Batch, Full, Refused, TooLarge};
+use crate::delivery::FailReason;
+use crate::metrics::Counters;
+use crate::seal::Route;
+use crate::seal::offload::SealedChunk;
+use crate::send::{CallError, CallOutcome};
+use crate::shard::ShardMap;
+
+impl Owner {
+    pub(super) fn take_in(&mut self, chunk: SealedChunk, now: Instant) {
+        if self.reducer.is_none() {
+            self.early = Some(chunk);
+            return;
+        }
+        let records = chunk.records.len() as u64;
+        self.histograms.read.record(chunk.read_took, 1);
+        self.histograms.seal.record(chunk.seal_took, records);
+        Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
+        Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
+        let mut closed = Vec::new();
+        for record in chunk.records {
+            let bytes = record.data().len() + key_len(record.route());
+            if bytes > self.limits.max_record_bytes {
+                let limit = self.limits.max_record_bytes;
+                self.give_up(record, FailReason::TooLarge { bytes, limit }, 0);
+                continue;
+            }
+            let deadline = record.ticket().born() + self.linger;
+            let reducer = self.reducer.as_mut().expect("taken in only with a map");
+            reducer.push(record, deadline, now, &mut closed);
+        }
+        self.queue(closed);
+    }
+
+    pub(super) fn close_aggregates(&mut self, now: Instant) {
+        let Some(reducer) = &mut self.reducer else {
+            return;
+        };
+        let mut closed = Vec::new();
+        if self.draining || !self.flushes.is_empty() {
+            reducer.flush(now, &mut closed);
+        } else {
+            reducer.close_due(now, &mut closed);
+        }
+        self.queue(closed);
+    }
+
+    pub(super) fn queue(&mut self, closed: Vec<AggregatedRecord>) {
+        for entry in closed {
+            self.lanes.push(entry);
+        }
+    }
+
+    /// Puts an entry into the batch that is being filled.
+    pub(super) fn collect(&mut self, entry: AggregatedRecord, now: Instant) {
+        let Some(entry) = self.unless_expired(entry, now) else {
+            return;
+        };
+        match self.collecting.push(entry) {
+            Ok(()) => {}
+            Err(Refused::Full(Full(entry))) => {
+                let full = std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()));
+                self.ready.push_back(full);
+                assert!(
+                    self.collecting.push(*entry).is_ok(),
+                    "an empty batch has room"
+                );
+            }
+            Err(Refused::TooLarge(TooLarge(entry))) => {
+                // Aggregates are kept below the limit, and records were measured when they came.
+                let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
+                self.give_up_entry(*entry, &FailReason::TooLarge { bytes, limit });
+            }
+        }
+    }
+
+    pub(super) fn send_what_is_due(&mut self, now: Instant) {
+        while self.has_slot(now) {
+            let batch = match self.ready.pop_front() {
+                Some(batch) => batch,
+                None if self.collecting_is_due(now) => {
+                    std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()))
+                }
+                None => return,
+            };
+            if let Some(outage) = &mut self.outage {
+                outage.next_probe = now + self.delivery.request_timeout;
+            }
+            self.send(batch, now);
+        }
+    }
+
+    /// During an outage one call at a time probes whether it is over.
+    fn has_slot(&self, now: Instant) -> bool {
+        match &self.outage {
+            None => self.in_flight.len() < self.delivery.max_in_flight,
+            Some(outage) => self.in_flight.is_empty() && outage.next_probe <= now,
+        }
+    }
+
+    fn collecting_is_due(&self, now: Instant) -> bool {
+        let hurry = self.draining || !self.flushes.is_empty();
+        self.collecting
+            .deadline()
+            .is_some_and(|deadline| hurry || deadline <= now)
+    }
+
+    fn send(&mut self, mut batch: Batch, now: Instant) {
+        for entry in batch.entries_mut() {
+            entry.attempts += 1;
+            if entry.attempts == 1 {
+                let waited = now.saturating_duration_since(entry.ready);
+                self.histograms
+                    .aggregate_wait
+                    .record(waited, entry.user_records());
+            }
+        }
+        Counters::add(&self.counters.calls, 1);
+        let put_records = Arc::clone(&self.put_records);
+        let stream = self.stream.clone();
+        let timeout = self.delivery.request_timeout;
+        self.in_flight.spawn(async move {
+            let began = Instant::now();
+            let call = put_records.put_records(&stream, &batch);
+            let outcome = tokio::time::timeout(timeout, call).await;
+            let outcome = outcome.unwrap_or_else(|_| {
+                CallOutcome::Failed(CallError {
+                    code: "Timeout".to_owned(),
+                    message: format!("no answer within delivery.request_timeout, {timeout:?}"),
+                    status: None,
+                })
+            });
+            Answered {
+                batch,
+                outcome,
+                took: began.elapsed(),
+            }
+        });
+    }
+}
+
+/// What the record's key will cost in an entry of its own.
+fn key_len(route: &Route) -> usize {
+    match route {
+        Route::Any => ShardMap::SPREAD_KEY_LEN,
+        Route::Hashed { partition_key, .. } => partition_key.len(),
+    }
+}
