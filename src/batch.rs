@@ -128,19 +128,18 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::Settings;
-    use crate::aggregate::reducer::tests::sealed;
+    use crate::aggregate::reducer::tests::{MAX_SIZE, sealed};
     use crate::aggregate::reducer::{Reducer, Routes};
     use crate::record::{PartitionKey, RecordKey};
     use proptest::prelude::*;
 
     fn entry(len: usize, key: &str) -> AggregatedRecord {
         let now = Instant::now();
-        let mut reducer = Reducer::new(Settings::default(), Routes::Unpredictable);
+        let mut reducer = Reducer::new(MAX_SIZE, Routes::Unpredictable);
         let key = RecordKey::Keyed(PartitionKey::new(key).unwrap());
         let mut closed = Vec::new();
         reducer.push(sealed(vec![0; len], key), now, now, &mut closed);
-        closed.pop().unwrap()
+        closed.pop().unwrap().into()
     }
 
     #[test]

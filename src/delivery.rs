@@ -132,6 +132,15 @@ impl Ticket {
         matches!(self.group.reply, Reply::Caller(_))
     }
 
+    /// Takes another ticket of the same chunk in, or gives it back.
+    pub fn absorb(&mut self, mut other: Self) -> Result<(), Self> {
+        if !Arc::ptr_eq(&self.group, &other.group) {
+            return Err(other);
+        }
+        self.records += std::mem::take(&mut other.records);
+        Ok(())
+    }
+
     /// Takes one record's ticket off this one, which must stand for more than one.
     pub fn take_one(&mut self) -> Self {
         assert!(self.records > 1, "a ticket for one record cannot be split");

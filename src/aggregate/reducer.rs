@@ -1,7 +1,8 @@
-//! One open aggregate per shard: size and deadline decide when it closes.
+//! One open container per shard: size and deadline decide when it closes.
 //!
-//! Pure: time and the shard map are passed in. All members of an aggregate are predicted to land on one
-//! shard, because a KCL reader drops every record of an aggregate that holds a stray one.
+//! Pure: time and the shard map are passed in. All members of a container are predicted to land on one
+//! shard, because a KCL reader drops every record of an aggregate that holds a stray one. The same reducer
+//! makes aggregates of sealed records and, in block scope before that, blocks of plain ones.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::AggregatedRecord;
 use super::format::Layout;
-use super::{AggregatedRecord, Settings};
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, SealedRecord};
 use crate::shard::map::draw_key;
@@ -25,14 +26,21 @@ pub enum Routes {
     Unpredictable,
 }
 
-/// Closes aggregates by size, and by the earliest deadline among their members.
+/// What can be put together.
+pub trait Member: std::fmt::Debug {
+    fn data(&self) -> &Bytes;
+    fn route(&self) -> &Route;
+}
+
+/// Closes containers by size, and by the earliest deadline among their members.
 #[derive(Debug)]
-pub struct Reducer {
-    settings: Settings,
+pub struct Reducer<M> {
+    /// Bytes of a container, as an aggregate has them; `None`: every member goes alone.
+    max_size: Option<usize>,
     routes: Routes,
     /// By the shard's place in the map.
-    keyed: Vec<Option<Open>>,
-    any: Option<Open>,
+    keyed: Vec<Option<Open<M>>>,
+    any: Option<Open<M>>,
     deadlines: BTreeSet<(Instant, Slot)>,
     /// Aggregates opened for any shard so far: whose turn it is.
     turn: usize,
@@ -45,25 +53,35 @@ enum Slot {
 }
 
 #[derive(Debug)]
-struct Open {
+struct Open<M> {
     layout: Layout,
-    members: Vec<SealedRecord>,
+    members: Vec<M>,
     deadline: Instant,
     container: Container,
 }
 
-/// The keys of the entry.
-#[derive(Debug, Clone)]
-struct Container {
-    partition_key: PartitionKey,
-    explicit: Option<HashKey>,
-    predicted: Option<ShardId>,
+/// A container that takes no more: at least one member.
+#[derive(Debug)]
+pub struct Closed<M> {
+    pub(crate) layout: Layout,
+    pub(crate) members: Vec<M>,
+    pub(crate) deadline: Instant,
+    pub(crate) closed_at: Instant,
+    pub(crate) container: Container,
 }
 
-impl Reducer {
-    pub fn new(settings: Settings, routes: Routes) -> Self {
+/// The keys of the entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Container {
+    pub(crate) partition_key: PartitionKey,
+    pub(crate) explicit: Option<HashKey>,
+    pub(crate) predicted: Option<ShardId>,
+}
+
+impl<M: Member> Reducer<M> {
+    pub fn new(max_size: Option<usize>, routes: Routes) -> Self {
         let mut reducer = Self {
-            settings,
+            max_size,
             routes: Routes::Unpredictable,
             keyed: Vec::new(),
             any: None,
@@ -91,24 +109,19 @@ impl Reducer {
     /// Adds a record that is due by `deadline`. What is full comes out through `closed`.
     pub fn push(
         &mut self,
-        record: SealedRecord,
+        record: M,
         deadline: Instant,
         now: Instant,
-        closed: &mut Vec<AggregatedRecord>,
+        closed: &mut Vec<Closed<M>>,
     ) {
-        let Routes::Known(map) = &self.routes else {
+        let (Routes::Known(map), Some(max_size)) = (&self.routes, self.max_size) else {
             closed.push(self.alone(record, deadline, now));
             return;
         };
-        if !self.settings.enabled {
-            closed.push(self.alone(record, deadline, now));
-            return;
-        }
         let slot = match record.route() {
             Route::Any => Slot::Any,
             Route::Hashed { hash_key, .. } => Slot::Shard(map.predict_index(*hash_key)),
         };
-        let max_size = self.settings.max_size;
         if let Some(open) = self.at(slot) {
             let (key, explicit) = open.member_key(&record);
             let len = open
@@ -124,25 +137,13 @@ impl Reducer {
         }
     }
 
-    /// A record as an entry of its own, past all aggregation.
-    pub fn alone(
-        &mut self,
-        record: SealedRecord,
-        deadline: Instant,
-        now: Instant,
-    ) -> AggregatedRecord {
-        let container = self.container(record.route());
-        entry(
-            record.data().clone(),
-            container,
-            vec![record],
-            deadline,
-            now,
-        )
+    /// A member with no company, past all gathering.
+    pub fn alone(&mut self, record: M, deadline: Instant, now: Instant) -> Closed<M> {
+        self.open_alone(record, deadline).close(now)
     }
 
     /// Closes what is due.
-    pub fn close_due(&mut self, now: Instant, closed: &mut Vec<AggregatedRecord>) {
+    pub fn close_due(&mut self, now: Instant, closed: &mut Vec<Closed<M>>) {
         while let Some(&(deadline, slot)) = self.deadlines.first()
             && deadline <= now
         {
@@ -151,7 +152,7 @@ impl Reducer {
     }
 
     /// Closes everything.
-    pub fn flush(&mut self, now: Instant, closed: &mut Vec<AggregatedRecord>) {
+    pub fn flush(&mut self, now: Instant, closed: &mut Vec<Closed<M>>) {
         while let Some(&(_, slot)) = self.deadlines.first() {
             self.close_slot(slot, now, closed);
         }
@@ -161,14 +162,14 @@ impl Reducer {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    fn at(&mut self, slot: Slot) -> &mut Option<Open> {
+    fn at(&mut self, slot: Slot) -> &mut Option<Open<M>> {
         match slot {
             Slot::Any => &mut self.any,
             Slot::Shard(index) => &mut self.keyed[index],
         }
     }
 
-    fn append(&mut self, slot: Slot, record: SealedRecord, deadline: Instant) {
+    fn append(&mut self, slot: Slot, record: M, deadline: Instant) {
         if self.at(slot).is_none() {
             let open = self.open_alone(record, deadline);
             self.deadlines.insert((deadline, slot));
@@ -186,7 +187,7 @@ impl Reducer {
     }
 
     /// An aggregate of this one record so far.
-    fn open_alone(&mut self, record: SealedRecord, deadline: Instant) -> Open {
+    fn open_alone(&mut self, record: M, deadline: Instant) -> Open<M> {
         let mut open = Open {
             layout: Layout::new(),
             members: Vec::new(),
@@ -233,16 +234,16 @@ impl Reducer {
         }
     }
 
-    fn close_slot(&mut self, slot: Slot, now: Instant, closed: &mut Vec<AggregatedRecord>) {
+    fn close_slot(&mut self, slot: Slot, now: Instant, closed: &mut Vec<Closed<M>>) {
         if let Some(open) = self.at(slot).take() {
             self.deadlines.remove(&(open.deadline, slot));
-            closed.push(close(open, now));
+            closed.push(open.close(now));
         }
     }
 }
 
-impl Open {
-    fn add(&mut self, record: SealedRecord, deadline: Instant) {
+impl<M: Member> Open<M> {
+    fn add(&mut self, record: M, deadline: Instant) {
         let (key, explicit) = self.member_key(&record);
         self.layout.add(&key, explicit, record.data().len());
         self.members.push(record);
@@ -250,7 +251,7 @@ impl Open {
     }
 
     /// The keys a member is listed under: a record for any shard shares the container's.
-    fn member_key(&self, record: &SealedRecord) -> (PartitionKey, Option<HashKey>) {
+    fn member_key(&self, record: &M) -> (PartitionKey, Option<HashKey>) {
         match record.route() {
             Route::Any => (
                 self.container.partition_key.clone(),
@@ -263,46 +264,59 @@ impl Open {
             } => (partition_key.clone(), *explicit),
         }
     }
-}
 
-/// One member goes as it is, as with the KPL; more are encoded.
-fn close(open: Open, now: Instant) -> AggregatedRecord {
-    let Open {
-        layout,
-        mut members,
-        deadline,
-        container,
-    } = open;
-    let data = if let [only] = &members[..] {
-        only.data().clone()
-    } else {
-        let (bytes, starts) = layout.encode(members.iter().map(|m| &m.data()[..]));
-        let bytes = Bytes::from(bytes);
-        for (member, start) in members.iter_mut().zip(starts) {
-            member.relocate(bytes.slice(start..start + member.data().len()));
+    fn close(self, now: Instant) -> Closed<M> {
+        Closed {
+            layout: self.layout,
+            members: self.members,
+            deadline: self.deadline,
+            closed_at: now,
+            container: self.container,
         }
-        bytes
-    };
-    entry(data, container, members, deadline, now)
+    }
 }
 
-fn entry(
-    data: Bytes,
-    container: Container,
-    members: Vec<SealedRecord>,
-    deadline: Instant,
-    now: Instant,
-) -> AggregatedRecord {
-    AggregatedRecord {
-        data,
-        partition_key: container.partition_key,
-        explicit_hash_key: container.explicit,
-        predicted: container.predicted,
-        members,
-        deadline,
-        ready: now,
-        attempts: 0,
-        last_refusal: None,
+impl Member for SealedRecord {
+    fn data(&self) -> &Bytes {
+        self.data()
+    }
+
+    fn route(&self) -> &Route {
+        self.route()
+    }
+}
+
+impl From<Closed<SealedRecord>> for AggregatedRecord {
+    /// One member goes as it is, as with the KPL; more are encoded.
+    fn from(closed: Closed<SealedRecord>) -> Self {
+        let Closed {
+            layout,
+            mut members,
+            deadline,
+            closed_at,
+            container,
+        } = closed;
+        let data = if let [only] = &members[..] {
+            only.data().clone()
+        } else {
+            let (bytes, starts) = layout.encode(members.iter().map(|m| &m.data()[..]));
+            let bytes = Bytes::from(bytes);
+            for (member, start) in members.iter_mut().zip(starts) {
+                member.relocate(bytes.slice(start..start + member.data().len()));
+            }
+            bytes
+        };
+        Self {
+            data,
+            partition_key: container.partition_key,
+            explicit_hash_key: container.explicit,
+            predicted: container.predicted,
+            members,
+            deadline,
+            ready: closed_at,
+            attempts: 0,
+            last_refusal: None,
+        }
     }
 }
 
@@ -328,8 +342,15 @@ pub(crate) mod tests {
         RecordKey::Keyed(PartitionKey::new(key).unwrap())
     }
 
-    fn reducer(shards: u128) -> Reducer {
-        Reducer::new(Settings::default(), Routes::Known(Arc::new(even(shards))))
+    /// What the KPL's size makes of it.
+    pub(crate) const MAX_SIZE: Option<usize> = Some(50 << 10);
+
+    pub(crate) fn entries(closed: Vec<Closed<SealedRecord>>) -> Vec<AggregatedRecord> {
+        closed.into_iter().map(AggregatedRecord::from).collect()
+    }
+
+    fn reducer(shards: u128) -> Reducer<SealedRecord> {
+        Reducer::new(MAX_SIZE, Routes::Known(Arc::new(even(shards))))
     }
 
     #[test]
@@ -339,6 +360,7 @@ pub(crate) mod tests {
         reducer.push(sealed("one", keyed("k")), now, now, &mut closed);
         assert!(closed.is_empty());
         reducer.flush(now, &mut closed);
+        let closed = entries(closed);
         assert_eq!(&closed[0].data()[..], b"one");
         assert_eq!(closed[0].partition_key().as_str(), "k");
         assert_eq!(closed[0].explicit_hash_key(), None);
@@ -356,7 +378,7 @@ pub(crate) mod tests {
         reducer.close_due(after(39), &mut closed);
         assert!(closed.is_empty());
         reducer.close_due(after(40), &mut closed);
-        assert_eq!(closed[0].members().len(), 3);
+        assert_eq!(closed[0].members.len(), 3);
         assert_eq!(reducer.next_deadline(), None);
     }
 
@@ -372,7 +394,7 @@ pub(crate) mod tests {
             reducer.flush(now, &mut closed);
         }
         let mut per_shard = std::collections::HashMap::new();
-        for aggregate in &closed {
+        for aggregate in &entries(closed) {
             let shard = map.predict(aggregate.hash_key()).id.clone();
             assert_eq!(aggregate.predicted(), Some(&shard));
             let inner = deaggregate(aggregate.data()).unwrap();
@@ -393,18 +415,18 @@ pub(crate) mod tests {
             now,
             &mut closed,
         );
-        let lens: Vec<_> = closed.iter().map(|a| a.data().len()).collect();
+        let lens: Vec<_> = entries(closed).iter().map(|a| a.data().len()).collect();
         assert_eq!(lens, [5, 60_000]);
     }
 
     #[test]
     fn without_a_map_each_record_goes_alone_at_once() {
         let (now, mut closed) = (Instant::now(), Vec::new());
-        let mut reducer = Reducer::new(Settings::default(), Routes::Unpredictable);
+        let mut reducer = Reducer::new(MAX_SIZE, Routes::Unpredictable);
         reducer.push(sealed("a", RecordKey::Any), now, now, &mut closed);
         reducer.push(sealed("b", keyed("b")), now, now, &mut closed);
         assert_eq!(closed.len(), 2);
-        assert!(closed.iter().all(|a| a.predicted().is_none()));
+        assert!(entries(closed).iter().all(|a| a.predicted().is_none()));
     }
 
     proptest! {
@@ -417,8 +439,7 @@ pub(crate) mod tests {
         ) {
             let now = Instant::now();
             let map = Arc::new(even(shards));
-            let settings = Settings { max_size, ..Settings::default() };
-            let mut reducer = Reducer::new(settings, Routes::Known(Arc::clone(&map)));
+            let mut reducer = Reducer::new(Some(max_size), Routes::Known(Arc::clone(&map)));
             let mut closed = Vec::new();
             for (n, (key, len)) in records.iter().enumerate() {
                 let data = format!("{n}|{}", "x".repeat(*len));
@@ -427,7 +448,7 @@ pub(crate) mod tests {
             }
             reducer.flush(now, &mut closed);
             let mut seen = Vec::new();
-            for aggregate in &closed {
+            for aggregate in &entries(closed) {
                 let shard = map.find(aggregate.predicted().unwrap().as_str()).unwrap();
                 prop_assert!(shard.contains(aggregate.hash_key()));
                 prop_assert!(aggregate.belongs_on(shard));

@@ -150,8 +150,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::aggregate::Settings;
-    use crate::aggregate::reducer::tests::sealed;
+    use crate::aggregate::reducer::tests::{MAX_SIZE, sealed};
     use crate::aggregate::reducer::{Reducer, Routes};
     use crate::record::{HashKey, PartitionKey, RecordKey};
     use crate::shard::map::tests::even;
@@ -159,13 +158,13 @@ mod tests {
     /// An entry of `len` bytes for the `n`-th of two shards.
     fn entry(n: u128, len: usize) -> AggregatedRecord {
         let now = Instant::now();
-        let mut reducer = Reducer::new(Settings::default(), Routes::Known(Arc::new(even(2))));
+        let mut reducer = Reducer::new(MAX_SIZE, Routes::Known(Arc::new(even(2))));
         let key = PartitionKey::new(format!("{n}")).unwrap();
         let key = RecordKey::Explicit(key, HashKey(n << 127));
         let mut closed = Vec::new();
         reducer.push(sealed(vec![0; len], key), now, now, &mut closed);
         reducer.flush(now, &mut closed);
-        closed.pop().unwrap()
+        closed.pop().unwrap().into()
     }
 
     fn drain(lanes: &mut Lanes, now: Instant) -> Vec<(String, usize)> {

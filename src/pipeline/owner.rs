@@ -60,8 +60,9 @@ pub(super) struct Owner {
     /// Sealed before the first shard map was there; at most one chunk.
     early: Option<SealedChunk>,
     /// `None` until the first shard map.
-    reducer: Option<Reducer>,
-    aggregation: crate::aggregate::Settings,
+    reducer: Option<Reducer<SealedRecord>>,
+    /// Bytes of an aggregate; `None`: aggregation is off.
+    max_aggregate: Option<usize>,
     lanes: Lanes,
     collecting: Batch,
     /// Full batches, and halves of refused ones.
@@ -133,7 +134,10 @@ impl Owner {
         Self {
             stream: parts.stream,
             linger: parts.aggregation.linger,
-            aggregation: parts.aggregation,
+            max_aggregate: parts
+                .aggregation
+                .enabled
+                .then_some(parts.aggregation.max_size),
             backoff: Backoff::new(parts.delivery.retry.clone(), rng),
             lanes: Lanes::new(parts.delivery.rate_limit, ordered),
             delivery: parts.delivery,
@@ -233,7 +237,7 @@ impl Owner {
             return;
         };
         match &mut self.reducer {
-            None => self.reducer = Some(Reducer::new(self.aggregation.clone(), routes.clone())),
+            None => self.reducer = Some(Reducer::new(self.max_aggregate, routes.clone())),
             Some(reducer) => {
                 let mut closed = Vec::new();
                 reducer.flush(now, &mut closed);

@@ -6,11 +6,12 @@ use tokio::time::Instant;
 
 use super::{Answered, Owner};
 use crate::aggregate::AggregatedRecord;
+use crate::aggregate::reducer::Closed;
 use crate::batch::{Batch, Full, Refused, TooLarge};
 use crate::delivery::FailReason;
 use crate::metrics::Counters;
-use crate::seal::Route;
 use crate::seal::offload::SealedChunk;
+use crate::seal::{Route, SealedRecord};
 use crate::send::{CallError, CallOutcome};
 use crate::shard::ShardMap;
 
@@ -53,9 +54,9 @@ impl Owner {
         self.queue(closed);
     }
 
-    pub(super) fn queue(&mut self, closed: Vec<AggregatedRecord>) {
+    pub(super) fn queue(&mut self, closed: Vec<Closed<SealedRecord>>) {
         for entry in closed {
-            self.lanes.push(entry);
+            self.lanes.push(entry.into());
         }
     }
 

@@ -172,7 +172,7 @@ impl Owner {
             let alone = reducer.alone(member, now, now);
             // In a batch of its own: one bad member must not need another round of splitting.
             let mut batch = Batch::new(self.limits.clone());
-            match batch.push(alone) {
+            match batch.push(alone.into()) {
                 Ok(()) => self.ready.push_back(batch),
                 Err(Refused::TooLarge(TooLarge(entry)) | Refused::Full(Full(entry))) => {
                     let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
