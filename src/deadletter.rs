@@ -97,10 +97,9 @@ impl Writer {
                 attempts,
             } in dead.drain(..)
             {
-                let ticket = record.into_ticket();
-                self.written
-                    .fetch_add(u64::from(ticket.records()), Ordering::Relaxed);
-                ticket.settle(&Delivery::Failed { reason, attempts });
+                let tickets = record.into_tickets();
+                self.written.fetch_add(tickets.records(), Ordering::Relaxed);
+                tickets.settle(&Delivery::Failed { reason, attempts });
             }
         }
     }

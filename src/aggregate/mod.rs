@@ -82,10 +82,7 @@ impl AggregatedRecord {
 
     /// User records inside.
     pub fn user_records(&self) -> u64 {
-        self.members
-            .iter()
-            .map(|m| u64::from(m.ticket().records()))
-            .sum()
+        self.members.iter().map(|m| m.tickets().records()).sum()
     }
 
     /// What counts towards the service's limits: data and partition key.

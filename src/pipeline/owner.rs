@@ -316,20 +316,24 @@ impl Owner {
 
     /// The last word on a record that will not be stored.
     fn give_up(&self, record: SealedRecord, reason: FailReason, attempts: u32) {
-        if record.ticket().has_caller() {
-            let ticket = record.into_ticket();
+        let (callers, rest) = record.part();
+        for ticket in callers {
             Counters::add(&self.counters.failed, u64::from(ticket.records()));
-            ticket.settle(&Delivery::Failed { reason, attempts });
-            return;
-        }
-        let letters = self.dead_letters.as_ref();
-        letters
-            .expect("a pipeline with sources has a dead letter file")
-            .bury(DeadRecord {
-                record,
-                reason,
+            ticket.settle(&Delivery::Failed {
+                reason: reason.clone(),
                 attempts,
             });
+        }
+        if let Some(record) = rest {
+            let letters = self.dead_letters.as_ref();
+            letters
+                .expect("a pipeline with sources has a dead letter file")
+                .bury(DeadRecord {
+                    record,
+                    reason,
+                    attempts,
+                });
+        }
     }
 
     fn give_up_entry(&mut self, entry: AggregatedRecord, reason: &FailReason) {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 pub use message::EncryptionContext;
 
-use crate::delivery::Ticket;
+use crate::delivery::{Ticket, Tickets};
 use crate::record::{HashKey, PartitionKey, RecordKey};
 
 /// The `[encryption]` table, checked.
@@ -85,7 +85,7 @@ pub struct PlaintextAllowed(());
 pub struct SealedRecord {
     data: Bytes,
     route: Route,
-    ticket: Ticket,
+    tickets: Tickets,
 }
 
 /// Where a sealed record belongs.
@@ -121,22 +121,22 @@ impl Route {
 
 impl SealedRecord {
     /// Only the stage builds these.
-    fn new(data: Bytes, route: Route, ticket: Ticket) -> Self {
+    fn new(data: Bytes, route: Route, tickets: Tickets) -> Self {
         Self {
             data,
             route,
-            ticket,
+            tickets,
         }
     }
 
     /// Lets a record pass as it is.
     pub fn plain(data: Bytes, route: Route, ticket: Ticket, _: PlaintextAllowed) -> Self {
-        Self::new(data, route, ticket)
+        Self::new(data, route, Tickets::one(ticket))
     }
 
     #[cfg(test)]
     pub(crate) fn for_test(data: Bytes, route: Route, ticket: Ticket) -> Self {
-        Self::new(data, route, ticket)
+        Self::new(data, route, Tickets::one(ticket))
     }
 
     pub fn data(&self) -> &Bytes {
@@ -147,8 +147,9 @@ impl SealedRecord {
         &self.route
     }
 
-    pub fn ticket(&self) -> &Ticket {
-        &self.ticket
+    /// One, or those of all records in a block.
+    pub fn tickets(&self) -> &Tickets {
+        &self.tickets
     }
 
     /// Points the record at its copy inside an aggregate, so that its own buffer can be freed. The bytes
@@ -158,7 +159,14 @@ impl SealedRecord {
         self.data = copy;
     }
 
-    pub fn into_ticket(self) -> Ticket {
-        self.ticket
+    pub fn into_tickets(self) -> Tickets {
+        self.tickets
+    }
+
+    /// The tickets whose callers are told of a failure, and the record with the others.
+    pub fn part(self) -> (smallvec::SmallVec<[Ticket; 1]>, Option<Self>) {
+        let (callers, rest) = self.tickets.part();
+        let rest = rest.map(|tickets| Self::new(self.data, self.route, tickets));
+        (callers, rest)
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::message::{MessageIds, Writer};
 use super::{PlaintextAllowed, Route, SealedRecord};
+use crate::delivery::Tickets;
 use crate::source::{Accepted, Chunk};
 
 /// The pool, and the bound on what waits for it.
@@ -153,7 +154,7 @@ fn encrypt(records: Vec<Accepted>, writer: &Writer) -> Vec<SealedRecord> {
         sealed.push(SealedRecord::new(
             data,
             Route::of(record.key),
-            record.ticket,
+            Tickets::one(record.ticket),
         ));
         start = end;
     }

@@ -34,7 +34,7 @@ impl Owner {
                 self.give_up(record, FailReason::TooLarge { bytes, limit }, 0);
                 continue;
             }
-            let deadline = record.ticket().born() + self.linger;
+            let deadline = record.tickets().born() + self.linger;
             let reducer = self.reducer.as_mut().expect("taken in only with a map");
             reducer.push(record, deadline, now, &mut closed);
         }

@@ -93,16 +93,17 @@ impl Owner {
         // Neighbours mostly come from one chunk and share its clock: one histogram entry for each run.
         let mut run = (now, 0);
         for member in entry.into_members() {
-            let ticket = member.into_ticket();
-            let (born, records) = (ticket.born(), u64::from(ticket.records()));
-            stored += records;
-            if born == run.0 {
-                run.1 += records;
-            } else {
-                self.record_latency(run, now);
-                run = (born, records);
+            for ticket in member.into_tickets() {
+                let (born, records) = (ticket.born(), u64::from(ticket.records()));
+                stored += records;
+                if born == run.0 {
+                    run.1 += records;
+                } else {
+                    self.record_latency(run, now);
+                    run = (born, records);
+                }
+                ticket.settle(&delivery);
             }
-            ticket.settle(&delivery);
         }
         self.record_latency(run, now);
         Counters::add(&self.counters.stored, stored);
@@ -194,7 +195,7 @@ impl Owner {
             && entry
                 .members()
                 .iter()
-                .any(|m| m.ticket().born() + ttl <= now)
+                .any(|m| m.tickets().born() + ttl <= now)
         {
             self.expire(entry, ttl, now);
             return;
@@ -219,7 +220,7 @@ impl Owner {
                 if entry
                     .members()
                     .iter()
-                    .any(|m| m.ticket().born() + ttl <= now) =>
+                    .any(|m| m.tickets().born() + ttl <= now) =>
             {
                 self.expire(entry, ttl, now);
                 None
@@ -236,7 +237,7 @@ impl Owner {
         self.lanes.release(&entry.predicted().cloned());
         let mut closed = Vec::new();
         for member in entry.into_members() {
-            if member.ticket().born() + ttl <= now {
+            if member.tickets().born() + ttl <= now {
                 let last = last.clone();
                 self.give_up(member, FailReason::Expired { last }, attempts);
             } else {
@@ -259,7 +260,7 @@ impl Owner {
                 if entry
                     .members()
                     .iter()
-                    .any(|m| m.ticket().born() + ttl <= now)
+                    .any(|m| m.tickets().born() + ttl <= now)
                 {
                     self.expire(entry, ttl, now);
                 } else {
