@@ -33,6 +33,7 @@ const TIERS: &[Module] = &[
     // 1 codecs: words
     module(1, "seal::message", &[]),
     module(1, "aggregate::format", &[]),
+    module(1, "seal::block", &["aggregate::format"]),
     module(1, "source::frame", &[]),
     // 2 stages: words, codecs, and the output of the stage before
     // Where a file was read up to is the source's word; how far that is settled is the checkpoint's.

@@ -122,13 +122,32 @@ impl Layout {
     /// member's data lies.
     pub fn encode<'a>(&self, data: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<usize>) {
         let mut out = Vec::with_capacity(self.wire_len());
-        let mut starts = Vec::with_capacity(self.members.len());
         out.extend_from_slice(&MAGIC);
+        let starts = self.write_protobuf(data, &mut out);
+        let checksum: [u8; CHECKSUM] = Md5::digest(&out[MAGIC.len()..]).into();
+        out.extend_from_slice(&checksum);
+        debug_assert_eq!(out.len(), self.wire_len());
+        (out, starts)
+    }
+
+    /// The protobuf alone, for bytes that something else authenticates.
+    pub fn encode_bare<'a>(&self, data: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.protobuf_len);
+        self.write_protobuf(data, &mut out);
+        out
+    }
+
+    fn write_protobuf<'a>(
+        &self,
+        data: impl Iterator<Item = &'a [u8]>,
+        out: &mut Vec<u8>,
+    ) -> Vec<usize> {
+        let mut starts = Vec::with_capacity(self.members.len());
         for key in &self.keys {
-            put_bytes(&mut out, 1, key.as_str().as_bytes());
+            put_bytes(out, 1, key.as_str().as_bytes());
         }
         for hash_key in &self.hash_keys {
-            put_bytes(&mut out, 2, hash_key.to_string().as_bytes());
+            put_bytes(out, 2, hash_key.to_string().as_bytes());
         }
         for (member, data) in self.members.iter().zip(data) {
             assert_eq!(
@@ -136,24 +155,21 @@ impl Layout {
                 data.len(),
                 "members come in the order they were added"
             );
-            put_tag(&mut out, 3, LENGTH_DELIMITED);
-            put_varint(&mut out, member.body_len());
-            put_tag(&mut out, 1, VARINT);
-            put_varint(&mut out, member.key);
+            put_tag(out, 3, LENGTH_DELIMITED);
+            put_varint(out, member.body_len());
+            put_tag(out, 1, VARINT);
+            put_varint(out, member.key);
             if let Some(index) = member.hash_key {
-                put_tag(&mut out, 2, VARINT);
-                put_varint(&mut out, index);
+                put_tag(out, 2, VARINT);
+                put_varint(out, index);
             }
-            put_tag(&mut out, 3, LENGTH_DELIMITED);
-            put_varint(&mut out, data.len());
+            put_tag(out, 3, LENGTH_DELIMITED);
+            put_varint(out, data.len());
             starts.push(out.len());
             out.extend_from_slice(data);
         }
         assert_eq!(starts.len(), self.members.len(), "data for every member");
-        let checksum: [u8; CHECKSUM] = Md5::digest(&out[MAGIC.len()..]).into();
-        out.extend_from_slice(&checksum);
-        debug_assert_eq!(out.len(), self.wire_len());
-        (out, starts)
+        starts
     }
 }
 
@@ -185,6 +201,11 @@ pub fn deaggregate(data: &Bytes) -> Option<Vec<UserRecord>> {
     if Md5::digest(&protobuf)[..] != data[protobuf_end..] {
         return None;
     }
+    records_of(protobuf)
+}
+
+/// The user records of a bare protobuf; `None` where it is none, or holds none.
+pub fn records_of(protobuf: Bytes) -> Option<Vec<UserRecord>> {
     let wire::AggregatedRecord {
         partition_key_table,
         explicit_hash_key_table,

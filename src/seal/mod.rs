@@ -3,6 +3,7 @@
 //! A [`SealedRecord`] can be built in two ways: by encrypting, or by showing a [`PlaintextAllowed`] token,
 //! which only a configuration with `scope = "off"` gives out. No later stage can be handed anything else.
 
+pub mod block;
 pub mod key;
 pub mod keyring;
 pub mod kms;
