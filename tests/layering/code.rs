@@ -68,6 +68,17 @@ impl SourceFile {
         }
         paths
     }
+
+    /// Crates whose names begin so, where the code names something in them.
+    pub(super) fn crate_paths(&self, prefixes: &[&str]) -> Vec<String> {
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let words = self
+            .code
+            .split("::")
+            .filter_map(|before| before.rsplit(|c| !is_name(c)).next());
+        let named = words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)));
+        named.map(str::to_owned).collect()
+    }
 }
 
 fn is_test(part: &str) -> bool {

@@ -3,6 +3,7 @@
 //! [`Tailer::poll_once`] looks for what has changed and gives every file that has data one turn; the source's
 //! thread calls it for ever. Time is passed in. Which files there are is [`scan`]'s part.
 
+mod rotated;
 mod scan;
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Tailed, Tailer};
-use crate::checkpoint::{Claim, SavedFile};
+use super::{Tailed, Tailer, rotated};
+use crate::checkpoint::Claim;
 use crate::source::tail::StartPosition;
 use crate::source::tail::discover::Found;
 use crate::source::tail::identity::{self, FileId};
@@ -42,6 +42,7 @@ impl Tailer {
         let new = self.recognise(found, &refused, now);
         let mut had_name = self.names_lost();
         if self.is_first_look {
+            // Before what took their names. What is not found is looked for again below.
             self.find_rotated_away(&new, &mut had_name, now);
         }
         for (path, meta) in new {
@@ -50,6 +51,8 @@ impl Tailer {
             }
         }
         if std::mem::take(&mut self.is_first_look) {
+            // Among them what was found above and rotated before it could be opened.
+            rotated::warn_of(self.find_rotated_away(&[], &mut had_name, now));
             self.remember_first_look();
         }
         self.warn_of(refused);
@@ -113,76 +116,6 @@ impl Tailer {
             .filter(has_lost)
             .map(|(path, id)| (path.clone(), *id))
             .collect()
-    }
-
-    /// Files that were renamed while nobody looked, and whose new names are not asked for.
-    fn find_rotated_away(
-        &mut self,
-        new: &[(PathBuf, Metadata)],
-        had_name: &mut HashMap<PathBuf, FileId>,
-        now: Instant,
-    ) {
-        for saved in self.checkpoints.unclaimed() {
-            let old_path = PathBuf::from(&saved.path);
-            let id = FileId {
-                device: saved.device,
-                inode: saved.inode,
-            };
-            if !self.globs.matches(&old_path) || self.files.contains_key(&id) {
-                continue;
-            }
-            if let Some((path, _)) = new.iter().find(|(_, meta)| FileId::of(meta) == id) {
-                // Its new name is asked for. Only the order is of interest.
-                if *path != old_path {
-                    had_name.insert(old_path, id);
-                }
-                continue;
-            }
-            match self.open_rotated(&saved, id) {
-                Ok(Some(reader)) => {
-                    let mut tailed = self.tailed(reader);
-                    tailed.gone_since = Some(now);
-                    self.insert(id, tailed);
-                    had_name.insert(old_path, id);
-                }
-                Ok(None) if saved.size_seen > saved.offset => tracing::warn!(
-                    path = saved.path,
-                    unread = saved.size_seen - saved.offset,
-                    "file was rotated or deleted while nobody read it, and is not in its directory any \
-                     more; what was not read of it is lost, unless it is put back there"
-                ),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(
-                    path = saved.path, %error,
-                    "file that was rotated while nobody read it cannot be finished; let this user read \
-                     its directory and start again"
-                ),
-            }
-        }
-    }
-
-    fn open_rotated(&mut self, saved: &SavedFile, id: FileId) -> io::Result<Option<Reader>> {
-        let Some(directory) = Path::new(&saved.path).parent() else {
-            return Ok(None);
-        };
-        for entry in directory.read_dir()? {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            if meta.is_file() && FileId::of(&meta) == id {
-                let file = File::open(entry.path())?;
-                if identity::is_saved(saved, &file, file.metadata()?.len())?
-                    && let Some(claim) = self.claim(id, &entry.path())
-                {
-                    tracing::info!(
-                        path = saved.path, now = %entry.path().display(),
-                        "file was rotated while nobody read it; finishing it"
-                    );
-                    let path = PathBuf::from(&saved.path);
-                    return Reader::new(path, file, saved.offset, claim).map(Some);
-                }
-            }
-        }
-        Ok(None)
     }
 
     /// Files that lost a name that is asked for before a look could see them under it: rotated twice between
@@ -259,7 +192,7 @@ impl Tailer {
     }
 
     /// None where another source of this stream has the file: then it is asked for again at every look.
-    fn claim(&mut self, id: FileId, path: &Path) -> Option<Claim> {
+    pub(super) fn claim(&mut self, id: FileId, path: &Path) -> Option<Claim> {
         match self.checkpoints.claim(id.device, id.inode) {
             Ok(claim) => Some(claim),
             Err(taken) => {
@@ -320,7 +253,7 @@ impl Tailer {
         self.refused = refused.into_keys().collect();
     }
 
-    fn tailed(&self, reader: Reader) -> Tailed {
+    pub(super) fn tailed(&self, reader: Reader) -> Tailed {
         Tailed {
             unwatched: is_unwatched(&self.watch, reader.path()),
             reader,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -372,6 +373,43 @@ fn file_rotated_while_down_is_found_and_finished_first() {
     rig.stop();
     rig.start();
     assert_eq!(rig.deliver(), NOTHING);
+}
+
+#[test]
+fn file_rotated_while_down_is_found_while_its_directory_is_being_rotated() {
+    let mut rig = Rig::started(&["z.log"]);
+    for n in 0..20 {
+        rig.append("z.log", &format!("{n}\n"));
+        rig.deliver();
+        rig.stop();
+        rig.append("z.log", &format!("{n} more\n"));
+        rig.rename("z.log", "z.log.0");
+        // A rotation never ends, as far as a look through the directory can see.
+        let (at, stop) = (rig.path("z.log"), Arc::new(AtomicBool::new(false)));
+        let stopped = Arc::clone(&stop);
+        let rotation = std::thread::spawn(move || {
+            let name = |n: u32| at.with_extension(format!("log.{n}"));
+            let others: Vec<u32> = (1000..1050).collect();
+            others.iter().for_each(|n| fs::write(name(*n), "").unwrap());
+            let mut at_last = 0;
+            while !stopped.load(Ordering::Acquire) {
+                fs::rename(name(at_last), name(at_last + 1)).unwrap();
+                at_last += 1;
+                for n in &others {
+                    let (is, was) = if at_last % 2 == 0 { (0, 100) } else { (100, 0) };
+                    fs::rename(name(n + was), name(n + is)).unwrap();
+                }
+            }
+            fs::remove_file(name(at_last)).unwrap();
+        });
+        rig.start();
+        let lines = rig.deliver();
+        stop.store(true, Ordering::Release);
+        rotation.join().unwrap();
+        assert_eq!(lines, [format!("{n} more")]);
+        assert_eq!(rig.deliver(), NOTHING);
+        assert_eq!(rig.deliver(), NOTHING);
+    }
 }
 
 #[test]
