@@ -40,7 +40,7 @@ use crate::seal::keyring::Keyring;
 use crate::seal::kms::KmsKey;
 use crate::seal::offload::SealPool;
 use crate::seal::rawkey::{WrappingKey, WrappingKeyFileError};
-use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, block};
 use crate::send::kinesis::Kinesis;
 use crate::shard::kinesis::KinesisShards;
 use crate::shard::{ListShards, ListShardsError};
@@ -186,6 +186,16 @@ impl Builder {
         self
     }
 
+    /// Records are packed into blocks, and a block is encrypted as one. Takes effect on the key chosen
+    /// before.
+    #[must_use]
+    pub fn blocks(mut self, block: block::Settings) -> Self {
+        if let Some(Scope::Record(key) | Scope::Block(key, _)) = self.scope.take() {
+            self.scope = Some(Scope::Block(key, block));
+        }
+        self
+    }
+
     /// Records are sent as they are.
     #[must_use]
     pub fn plaintext(mut self) -> Self {
@@ -311,17 +321,25 @@ impl Shared {
     }
 
     async fn sealer(&self, encryption: &seal::Settings) -> Result<Sealer, StartError> {
-        let source: Arc<dyn GenerateDataKey> = match &encryption.scope {
+        let (key, block) = match &encryption.scope {
             Scope::Off => {
                 let allowed = encryption.plaintext_allowed();
                 return Ok(Sealer::Plain(allowed.expect("the scope is off")));
             }
-            Scope::Record(KeyChoice::Kms(key)) => {
-                Arc::new(KmsKey::new(self.clients.kms.clone(), key.clone()))
-            }
-            Scope::Record(KeyChoice::WrappingKeyFile(path)) => Arc::new(WrappingKey::load(path)?),
+            Scope::Record(key) => (key, None),
+            Scope::Block(key, block) => (key, Some(block)),
         };
-        let keyring = Keyring::new(source, encryption.context.clone(), encryption.cache.clone());
+        let source: Arc<dyn GenerateDataKey> = match key {
+            KeyChoice::Kms(key) => Arc::new(KmsKey::new(self.clients.kms.clone(), key.clone())),
+            KeyChoice::WrappingKeyFile(path) => Arc::new(WrappingKey::load(path)?),
+        };
+        let mut context = encryption.context.clone();
+        if let Some(block) = block {
+            let packing = block.packing.context_value().to_owned();
+            context.insert(block::CONTEXT_KEY.to_owned(), packing);
+        }
+        let frame_length = block.map_or(Keyring::FRAME_LENGTH, block::Settings::frame_length);
+        let keyring = Keyring::new(source, context, encryption.cache.clone(), frame_length);
         match keyring.lease(&[0]).await {
             Ok(_) => {}
             Err(error) if error.is_outage() => {
@@ -329,7 +347,10 @@ impl Shared {
             }
             Err(error) => return Err(error.into()),
         }
-        Ok(Sealer::Encrypt(keyring))
+        Ok(match block {
+            Some(block) => Sealer::Blocks(keyring, block.clone()),
+            None => Sealer::Encrypt(keyring),
+        })
     }
 
     async fn look_up(&self, shards: &KinesisShards, stream: &StreamName) -> Result<(), StartError> {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::AggregatedRecord;
 use super::format::Layout;
 use crate::record::{HashKey, PartitionKey};
-use crate::seal::{Route, SealedRecord};
+use crate::seal::{Route, RoutedRecord, SealedRecord};
 use crate::shard::map::draw_key;
 use crate::shard::{ShardId, ShardMap};
 
@@ -283,6 +283,16 @@ impl Member for SealedRecord {
 
     fn route(&self) -> &Route {
         self.route()
+    }
+}
+
+impl Member for RoutedRecord {
+    fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    fn route(&self) -> &Route {
+        &self.route
     }
 }
 

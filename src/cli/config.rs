@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::config::{self, Environment, Settings, Stream};
+use crate::seal::block::Packing;
 use crate::seal::{KeyChoice, Scope};
 
 /// Check a configuration without running it
@@ -56,11 +57,22 @@ fn about(stream: &Stream, settings: &Settings) -> String {
         .filter(|source| source.stream == stream.name)
         .count();
     let plural = if sources == 1 { "" } else { "s" };
+    let under = |key: &KeyChoice| match key {
+        KeyChoice::Kms(key) => key.clone(),
+        KeyChoice::WrappingKeyFile(file) => format!("the key in {}", file.display()),
+    };
     let encryption = match &stream.encryption.scope {
         Scope::Off => "sent as plaintext".into(),
-        Scope::Record(KeyChoice::Kms(key)) => format!("each record encrypted under {key}"),
-        Scope::Record(KeyChoice::WrappingKeyFile(file)) => {
-            format!("each record encrypted under the key in {}", file.display())
+        Scope::Record(key) => format!("each record encrypted under {}", under(key)),
+        Scope::Block(key, block) => {
+            let compressed = match block.packing {
+                Packing::Kpl => "",
+                Packing::KplZstd { .. } => "compressed and ",
+            };
+            format!(
+                "records in blocks, each {compressed}encrypted under {}",
+                under(key)
+            )
         }
     };
     format!("  {}: {sources} source{plural}, {encryption}", stream.name)

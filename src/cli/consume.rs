@@ -236,7 +236,7 @@ impl ConsumeArgs {
                     known.join(", ")
                 );
             };
-            if let Scope::Record(key) = &stream.encryption.scope {
+            if let Scope::Record(key) | Scope::Block(key, _) = &stream.encryption.scope {
                 request.keys.push(key.clone());
             }
             for (key, value) in &stream.encryption.context {

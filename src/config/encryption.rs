@@ -6,6 +6,7 @@ use super::file::File;
 use super::table::Table;
 use super::words;
 use super::written::Written;
+use crate::seal::block::{self, Packing};
 use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
 
 /// The table as written.
@@ -17,25 +18,40 @@ pub(super) struct Encryption {
     pub(super) max_age: Written<Duration>,
     pub(super) max_messages: Written<u64>,
     pub(super) max_bytes: Written<u64>,
+    pub(super) block: Block,
+}
+
+/// `[encryption.block]` as written.
+#[derive(Clone, Default)]
+pub(super) struct Block {
+    pub(super) max_size: Written<u64>,
+    linger: Written<Duration>,
+    compression: Written<Compression>,
+    level: Written<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ScopeWord {
     Record,
+    Block,
     Off,
 }
 
-const SCOPE: &str = "\"record\" or \"off\"";
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    None,
+    Zstd,
+}
+
+const SCOPE: &str = "\"record\", \"block\" or \"off\"";
 const KEYS: &str = "kms_key or wrapping_key_file";
 const CONTEXT: &str = "strings by name, like { app = \"shop\" }";
 impl Encryption {
     pub(super) fn read(t: &mut Table<'_>, scope_required: bool) -> Self {
         let scope = t.parsed("scope", SCOPE, |text| match text {
             "record" => Ok(ScopeWord::Record),
+            "block" => Ok(ScopeWord::Block),
             "off" => Ok(ScopeWord::Off),
-            "block" => Err(format!(
-                "{SCOPE}; \"block\" comes in a later version: use \"record\" until then"
-            )),
             _ => Err(SCOPE.into()),
         });
         if scope.is_absent() && scope_required {
@@ -56,6 +72,7 @@ impl Encryption {
             )
         });
         let (max_age, max_messages, max_bytes) = cache.given().unwrap_or_default();
+        let block = t.table("block", Block::read).given().unwrap_or_default();
         Self {
             scope,
             key,
@@ -63,6 +80,7 @@ impl Encryption {
             max_age,
             max_messages,
             max_bytes,
+            block,
         }
     }
 
@@ -113,19 +131,21 @@ impl Encryption {
             max_age: self.max_age.or(base.max_age.clone()),
             max_messages: self.max_messages.or(base.max_messages.clone()),
             max_bytes: self.max_bytes.or(base.max_bytes.clone()),
+            block: self.block.over(&base.block),
         }
     }
 
     pub(super) fn check_key(&self, file: &File<'_>) {
-        if let (Written::Given(ScopeWord::Record, place), Written::Absent) =
-            (&self.scope, &self.key)
-        {
-            file.missing_beside(
-                place,
-                "kms_key",
-                format!("{KEYS}, which scope = \"record\" needs"),
-            );
-        }
+        let (Written::Given(scope, place), Written::Absent) = (&self.scope, &self.key) else {
+            return;
+        };
+        let word = match scope {
+            ScopeWord::Off => return,
+            ScopeWord::Record => "record",
+            ScopeWord::Block => "block",
+        };
+        let allowed = format!("{KEYS}, which scope = \"{word}\" needs");
+        file.missing_beside(place, "kms_key", allowed);
     }
 
     pub(super) fn resolve(self) -> Option<seal::Settings> {
@@ -133,6 +153,7 @@ impl Encryption {
         let scope = match self.scope.given()? {
             ScopeWord::Off => Scope::Off,
             ScopeWord::Record => Scope::Record(self.key.given()?),
+            ScopeWord::Block => Scope::Block(self.key.given()?, self.block.resolve()?),
         };
         Some(seal::Settings {
             scope,
@@ -142,6 +163,44 @@ impl Encryption {
                 max_messages: self.max_messages.or_default(default.max_messages)?,
                 max_bytes: self.max_bytes.or_default(default.max_bytes)?,
             },
+        })
+    }
+}
+
+impl Block {
+    fn read(t: &mut Table<'_>) -> Self {
+        let words = [("none", Compression::None), ("zstd", Compression::Zstd)];
+        Self {
+            // A block has to fit a record.
+            max_size: t.bytes("max_size", 128..=10 << 20),
+            linger: t.duration("linger", Duration::ZERO..=Duration::from_secs(3600)),
+            compression: t.choice("compression", &words),
+            level: t.integer("level", 1..=22),
+        }
+    }
+
+    fn over(self, base: &Self) -> Self {
+        Self {
+            max_size: self.max_size.or(base.max_size.clone()),
+            linger: self.linger.or(base.linger.clone()),
+            compression: self.compression.or(base.compression.clone()),
+            level: self.level.or(base.level.clone()),
+        }
+    }
+
+    fn resolve(self) -> Option<block::Settings> {
+        let default = block::Settings::default();
+        let level = self.level.or_default(1)?;
+        let packing = match self.compression.or_default(Compression::None)? {
+            Compression::None => Packing::Kpl,
+            Compression::Zstd => Packing::KplZstd {
+                level: i32::try_from(level).expect("read as 1 to 22"),
+            },
+        };
+        Some(block::Settings {
+            max_size: usize::try_from(self.max_size.or_default(default.max_size as u64)?).ok()?,
+            linger: self.linger.map(Some).or_default(None)?,
+            packing,
         })
     }
 }

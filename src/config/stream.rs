@@ -13,7 +13,7 @@ use super::tuning::{Aggregation, Batch, Delivery};
 use super::words::{show_bytes, show_duration};
 use super::written::{Place, Written};
 use crate::record::StreamName;
-use crate::seal::CacheSettings;
+use crate::seal::{CacheSettings, block};
 use crate::{aggregate, batch, retry};
 
 /// The four tables of one layer, as written.
@@ -186,6 +186,27 @@ impl Parts {
             &self.batch.max_record_bytes,
             limits.max_record_bytes as u64,
         );
+
+        if self.encryption.scope.as_given() == Some(&ScopeWord::Block) {
+            // Sealed, a block has to be a record: an eighth for its header, whose context alone can take
+            // 64 KiB of 1 MiB, and for what does not compress.
+            let room = (self.batch.max_record_bytes.clone()).map(|bytes| bytes - bytes / 8);
+            let default = limits.max_record_bytes as u64;
+            at_most(
+                file,
+                (
+                    "encryption.block.max_size",
+                    &self.encryption.block.max_size,
+                    block::Settings::default().max_size as u64,
+                ),
+                (
+                    "7/8 of batch.max_record_bytes",
+                    &room,
+                    default - default / 8,
+                ),
+                show_bytes,
+            );
+        }
 
         let request = (
             "batch.max_bytes",

@@ -214,7 +214,7 @@ retry = { initial = '1m', max = '1s' }
             "f:5: source.stream: not given; allowed: the name or ARN of the stream that the records go to",
             "f:9: source.include: found \"relative/*.log\"; allowed: an absolute glob, like \"/var/log/shop/*.log\"",
             "f:11: source.path: not a key of this table; it belongs in a [[source]] of type = \"unix\"",
-            "f:13: encryption.scope: found \"block\"; allowed: \"record\" or \"off\"; \"block\" comes in a later version: use \"record\" until then",
+            "f:13: encryption.kms_key: not given; allowed: kms_key or wrapping_key_file, which scope = \"block\" needs",
             "f:15: aggregation.linger: found 100; allowed: a time with its unit, like \"100ms\" or \"5m\", from 0ms to 1h",
             "f:17: delivery.retry.initial: found 1m; allowed: up to delivery.retry.max, which is 1s",
         ]
@@ -318,7 +318,7 @@ const AFTER_GOOD: &[(&str, &str)] = &[
     ),
     (
         "metrics = 5",
-        "f:7: encryption.metrics: unknown key; allowed here: scope, kms_key, wrapping_key_file, context, cache",
+        "f:7: encryption.metrics: unknown key; allowed here: scope, kms_key, wrapping_key_file, context, cache, block",
     ),
     (
         "[aws]\nendpoint_url = '127.0.0.1:4567'",
@@ -449,7 +449,7 @@ const WHOLE: &[(&str, &[&str])] = &[
     (
         "[[source]]\ntype = 'stdin'\nstream = 's'\n[encryption]\n",
         &[
-            "f:4: encryption.scope: not given; allowed: \"record\" or \"off\"; plaintext is only sent when scope = \"off\" says so",
+            "f:4: encryption.scope: not given; allowed: \"record\", \"block\" or \"off\"; plaintext is only sent when scope = \"off\" says so",
         ],
     ),
     (

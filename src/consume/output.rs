@@ -95,6 +95,7 @@ mod tests {
             shard: ShardId::new("shardId-000000000001"),
             sequence: sequence.into(),
             sub_sequence,
+            in_block: None,
         }
     }
 

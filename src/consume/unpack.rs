@@ -24,6 +24,7 @@ use super::shards::StoredRecord;
 use crate::aggregate::format::deaggregate;
 use crate::retry::{self, Backoff};
 use crate::seal::EncryptionContext;
+use crate::seal::block::{self, BlockError};
 use crate::seal::key::KeyError;
 use crate::seal::message::{Message, ReadLimits, Suite};
 use crate::seal::open::{DataKey, OpenError, Opener, looks_sealed};
@@ -48,6 +49,8 @@ pub struct Place {
     pub sequence: Arc<str>,
     /// Its number in the aggregate; 0 where there is none, as the KCL counts.
     pub sub_sequence: u64,
+    /// Its number in the block, where it came in one.
+    pub in_block: Option<u32>,
 }
 
 /// How a record was sealed: authenticated, but for the message itself.
@@ -85,6 +88,8 @@ pub enum Reason {
     Plaintext,
     #[error(transparent)]
     Open(Box<OpenError>),
+    #[error(transparent)]
+    Block(#[from] BlockError),
 }
 
 impl From<OpenError> for Reason {
@@ -204,11 +209,14 @@ impl Unpacker {
         self.on_pool(move || {
             let parts = parts.into_par_iter().zip(needed.by_part);
             parts
-                .map(|(part, need)| match need {
-                    Need::Nothing if plaintext == Plaintext::Allowed => Ok(part.plain()),
-                    Need::Nothing => Err(part.unreadable(Reason::Plaintext)),
-                    Need::Unparsable(error) => Err(part.unreadable(error.into())),
-                    Need::Key(key) => part.open(&opener, &keys[key]),
+                .flat_map_iter(|(part, need)| match need {
+                    Need::Nothing if plaintext == Plaintext::Allowed => vec![Ok(part.plain())],
+                    Need::Nothing => vec![Err(part.unreadable(Reason::Plaintext))],
+                    Need::Unparsable(error) => vec![Err(part.unreadable(error.into()))],
+                    Need::Key(key) => match part.open(&opener, &keys[key]) {
+                        Ok(record) => unpack_block(record),
+                        Err(unreadable) => vec![Err(unreadable)],
+                    },
                 })
                 .collect()
         })
@@ -288,6 +296,7 @@ fn take_apart(shard: &ShardId, page: Vec<StoredRecord>) -> Vec<Part> {
                         shard: shard.clone(),
                         sequence: Arc::clone(&record.sequence),
                         sub_sequence,
+                        in_block: None,
                     },
                     partition_key: member.partition_key,
                     data: member.data,
@@ -305,6 +314,7 @@ impl Part {
                 shard: shard.clone(),
                 sequence: record.sequence,
                 sub_sequence: 0,
+                in_block: None,
             },
             partition_key: record.partition_key,
             data: record.data,
@@ -369,6 +379,37 @@ impl Part {
                 suite: opened.suite,
             }),
         })
+    }
+}
+
+/// The records of a block, where the message says that it is one; its own word, authenticated.
+fn unpack_block(record: UserRecord) -> Vec<Result<UserRecord, Unreadable>> {
+    let sealed = record.sealed.as_ref().expect("it was opened");
+    let Some(packing) = sealed.context.get(block::CONTEXT_KEY) else {
+        return vec![Ok(record)];
+    };
+    match block::unpack(packing, &record.data) {
+        Ok(members) => (0..)
+            .zip(members)
+            .map(|(number, member)| {
+                Ok(UserRecord {
+                    place: Place {
+                        in_block: Some(number),
+                        ..record.place.clone()
+                    },
+                    partition_key: member.partition_key,
+                    data: member.data,
+                    arrived: record.arrived,
+                    sealed: record.sealed.clone(),
+                })
+            })
+            .collect(),
+        Err(error) => vec![Err(Unreadable {
+            data: sealed.message.clone(),
+            place: record.place,
+            partition_key: record.partition_key,
+            reason: error.into(),
+        })],
     }
 }
 

@@ -11,6 +11,7 @@
 //! The owner (`owner.rs`) holds every record between sealing and its answer. It ends when all intakes
 //! are gone and everything has been answered.
 
+mod blocks;
 mod lanes;
 mod owner;
 mod routes;
@@ -28,9 +29,9 @@ use crate::deadletter::DeadLetters;
 use crate::delivery::MemoryBudget;
 use crate::metrics::{Counters, Histograms};
 use crate::record::StreamName;
-use crate::seal::PlaintextAllowed;
 use crate::seal::keyring::Keyring;
 use crate::seal::offload::SealPool;
+use crate::seal::{PlaintextAllowed, block};
 use crate::send::PutRecords;
 use crate::shard::ListShards;
 use crate::source::{Costs, Intake};
@@ -67,6 +68,7 @@ pub struct Parts {
 #[derive(Debug, Clone)]
 pub enum Sealer {
     Encrypt(Arc<Keyring>),
+    Blocks(Arc<Keyring>, block::Settings),
     Plain(PlaintextAllowed),
 }
 
@@ -74,6 +76,8 @@ impl Sealer {
     fn overhead(&self) -> usize {
         match self {
             Self::Encrypt(keyring) => keyring.overhead_hint(),
+            // Its share of a block's, and its place in it.
+            Self::Blocks(..) => 32,
             Self::Plain(_) => 0,
         }
     }
@@ -113,15 +117,11 @@ impl Pipeline {
             .counting(Arc::clone(&parts.counters));
         let (refresh, routes, routes_task) =
             routes::watch(Arc::clone(&parts.shards), parts.stream.clone());
-        let sealing = sealing::Sealing {
-            sealer: parts.sealer.clone(),
-            pool: parts.pool.clone(),
-            sealed: sealed_tx,
-            counters: Arc::clone(&parts.counters),
-        };
+        let (mut helpers, packer) = sealing::stages(&parts, chunk_rx, sealed_tx, Self::CHUNKS);
+        helpers.push(routes_task);
         let stream = parts.stream.clone();
         let counters = Arc::clone(&parts.counters);
-        let owner = owner::Owner::new(parts, sealed_rx, control_rx, routes, refresh);
+        let owner = owner::Owner::new(parts, sealed_rx, packer, control_rx, routes, refresh);
         Self {
             stream,
             intake,
@@ -129,7 +129,7 @@ impl Pipeline {
             counters,
             tasks: Tasks {
                 owner: Some(tokio::spawn(owner.run())),
-                helpers: vec![tokio::spawn(sealing.run(chunk_rx)), routes_task],
+                helpers,
             },
         }
     }

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::blocks::{Packer, RoutedChunk};
 use super::lanes::Lanes;
 use super::routes::Refresh;
 use super::sealing::InOrder;
@@ -50,6 +51,8 @@ pub(super) struct Owner {
     histograms: Histograms,
     backoff: Backoff<StdRng>,
 
+    /// In block scope: where plain records wait for their block.
+    packer: Option<Packer>,
     sealed: InOrder,
     /// The oldest chunk that is still being sealed.
     sealing: Option<oneshot::Receiver<SealedChunk>>,
@@ -84,6 +87,8 @@ enum Action {
     NewRoutes,
     /// A deadline has passed, whosever it is.
     Tick,
+    /// Plain records for blocks; `None`: no more of them.
+    Routed(Option<RoutedChunk>),
     Sealed(SealedChunk),
     /// Nothing more will come.
     Ended,
@@ -125,6 +130,7 @@ impl Owner {
     pub(super) fn new(
         parts: Parts,
         sealed: InOrder,
+        packer: Option<Packer>,
         control: mpsc::UnboundedReceiver<Control>,
         routes: watch::Receiver<Option<Routes>>,
         refresh: Refresh,
@@ -145,6 +151,7 @@ impl Owner {
             dead_letters: parts.dead_letters,
             counters: parts.counters,
             histograms: Histograms::new(),
+            packer,
             sealed,
             sealing: None,
             control,
@@ -185,6 +192,7 @@ impl Owner {
             Some(control) = self.control.recv() => Action::Control(control),
             Ok(()) = self.routes.changed() => Action::NewRoutes,
             () = until(next_deadline) => Action::Tick,
+            routed = next_routed(&mut self.packer) => Action::Routed(routed),
             chunk = next_sealed(&mut self.sealed, &mut self.sealing),
                 if !self.draining && self.early.is_none() =>
             {
@@ -203,6 +211,7 @@ impl Owner {
             }
             Action::NewRoutes => self.adopt_routes(now),
             Action::Tick => {}
+            Action::Routed(routed) => self.pack(routed, now),
             Action::Sealed(chunk) => self.take_in(chunk, now),
             Action::Ended => self.draining = true,
         }
@@ -220,6 +229,7 @@ impl Owner {
             self.lanes.release(&entry.predicted().cloned());
             self.lanes.push_front(entry);
         }
+        self.close_blocks(now);
         self.close_aggregates(now);
         while let Some(entry) = self.lanes.pop(now) {
             self.collect(entry, now);
@@ -236,6 +246,9 @@ impl Owner {
         let Some(routes) = self.routes.borrow_and_update().clone() else {
             return;
         };
+        if let Some(packer) = &mut self.packer {
+            packer.adopt(routes.clone(), now);
+        }
         match &mut self.reducer {
             None => self.reducer = Some(Reducer::new(self.max_aggregate, routes.clone())),
             Some(reducer) => {
@@ -296,7 +309,8 @@ impl Owner {
         };
         // A dead letter is answered aside, so whoever waits for zero pending has to look.
         let flush = (!self.flushes.is_empty()).then(|| Instant::now() + FLUSH_LOOK);
-        [retry, aggregate, send, flush, self.lanes.next_wake()]
+        let block = self.packer.as_ref().and_then(Packer::next_deadline);
+        [retry, block, aggregate, send, flush, self.lanes.next_wake()]
             .into_iter()
             .flatten()
             .min()
@@ -363,6 +377,14 @@ async fn next_sealed(
                 tracing::error!("a sealing job failed; its records are read again after a restart")
             }
         }
+    }
+}
+
+/// Cancel safe.
+async fn next_routed(packer: &mut Option<Packer>) -> Option<RoutedChunk> {
+    match packer {
+        Some(packer) => packer.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Sealer;
+use super::blocks::{self, BlockSealing, Packer};
+use super::{Parts, Sealer};
 use crate::metrics::Counters;
 use crate::seal::keyring::{Keyring, Lease};
 use crate::seal::offload::{self, SealPool, SealedChunk, seal_chunk};
@@ -24,7 +26,43 @@ const MOST_TOGETHER: usize = 64;
 /// The log hears of a lasting outage this often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// The stage between a stream's intake and its owner.
+/// Starts the tasks between a stream's intake and its owner. In block scope the owner packs in between, and
+/// has a [`Packer`] for that.
+pub(super) fn stages(
+    parts: &Parts,
+    chunks: mpsc::Receiver<Chunk>,
+    sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
+    depth: usize,
+) -> (Vec<JoinHandle<()>>, Option<Packer>) {
+    let Sealer::Blocks(keyring, settings) = &parts.sealer else {
+        let sealing = Sealing {
+            sealer: parts.sealer.clone(),
+            pool: parts.pool.clone(),
+            sealed,
+            counters: Arc::clone(&parts.counters),
+        };
+        return (vec![tokio::spawn(sealing.run(chunks))], None);
+    };
+    let (routed_tx, routed_rx) = mpsc::channel(depth);
+    // Unbounded, but what waits in it holds its memory permits.
+    let (blocks_tx, blocks_rx) = mpsc::unbounded_channel();
+    let sealing = BlockSealing {
+        keyring: Arc::clone(keyring),
+        packing: settings.packing,
+        pool: parts.pool.clone(),
+        sealed,
+        counters: Arc::clone(&parts.counters),
+    };
+    let tasks = vec![
+        tokio::spawn(blocks::route(chunks, routed_tx)),
+        tokio::spawn(sealing.run(blocks_rx)),
+    ];
+    let linger = settings.linger.unwrap_or(parts.aggregation.linger);
+    let packer = Packer::new(settings.max_size, linger, routed_rx, blocks_tx);
+    (tasks, Some(packer))
+}
+
+/// The stage between a stream's intake and its owner, where each record is sealed by itself.
 #[derive(Debug)]
 pub(super) struct Sealing {
     pub(super) sealer: Sealer,
@@ -50,7 +88,9 @@ impl Sealing {
                     let _ = tx.send(seal_chunk(chunk, &how, received));
                     self.sealed.send(rx).await.map_err(|_| Gone)
                 }
-                Sealer::Encrypt(keyring) => self.encrypt(chunk, keyring, received).await,
+                Sealer::Encrypt(keyring) | Sealer::Blocks(keyring, _) => {
+                    self.encrypt(chunk, keyring, received).await
+                }
             };
             if given.is_err() {
                 return;
@@ -88,7 +128,10 @@ impl Sealing {
 
 /// Single records, as callers put them, are sealed together where several wait: a job each would cost more
 /// than its work.
-async fn next_chunk(chunks: &mut mpsc::Receiver<Chunk>, waiting: &mut Vec<Chunk>) -> Option<Chunk> {
+pub(super) async fn next_chunk(
+    chunks: &mut mpsc::Receiver<Chunk>,
+    waiting: &mut Vec<Chunk>,
+) -> Option<Chunk> {
     chunks.recv_many(waiting, MOST_TOGETHER).await;
     let mut together = waiting.drain(..);
     let mut first = together.next()?;
@@ -100,7 +143,7 @@ async fn next_chunk(chunks: &mut mpsc::Receiver<Chunk>, waiting: &mut Vec<Chunk>
 }
 
 /// Waits out an outage of the key service: records wait, and with them their sources.
-async fn lease_at_last(keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
+pub(super) async fn lease_at_last(keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
     let mut since: Option<Instant> = None;
     let mut reminded = Instant::now();
     loop {

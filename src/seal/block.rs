@@ -14,6 +14,7 @@
 //! [`MAX_UNPACKED`], and whatever is no such protobuf.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use bytes::Bytes;
 use zstd::bulk::Compressor;
@@ -26,6 +27,37 @@ pub const CONTEXT_KEY: &str = "kinseal-block";
 /// Readers refuse blocks that unpack to more: a small message must not claim much memory. Above the largest
 /// record that the service takes.
 pub const MAX_UNPACKED: usize = 32 << 20;
+
+/// `scope = "block"`, the `[encryption.block]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of records and their keys in a block, before compression.
+    pub max_size: usize,
+    /// How long a record may wait for its block to fill; `None`: as long as `aggregation.linger`.
+    pub linger: Option<Duration>,
+    pub packing: Packing,
+}
+
+impl Default for Settings {
+    /// 48 KiB: a sealed block fits an aggregate's place, and the overhead of a message is under 1 %. Not
+    /// compressed, since lengths then tell something of the contents.
+    fn default() -> Self {
+        Self {
+            max_size: 48 << 10,
+            linger: None,
+            packing: Packing::Kpl,
+        }
+    }
+}
+
+impl Settings {
+    /// A frame that holds a whole block, also one that did not compress: a multiple of 128, as other
+    /// writers want it. A lone record larger than a block takes several.
+    pub fn frame_length(&self) -> u32 {
+        let incompressible = zstd::zstd_safe::compress_bound(self.max_size);
+        u32::try_from(incompressible.next_multiple_of(128)).unwrap_or(1 << 30)
+    }
+}
 
 /// How the records of a block lie in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

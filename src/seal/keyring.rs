@@ -24,6 +24,7 @@ pub struct Keyring {
     source: Arc<dyn GenerateDataKey>,
     context: EncryptionContext,
     settings: CacheSettings,
+    frame_length: u32,
     state: Mutex<State>,
     /// Held while a key is fetched, so that all who miss wait for one call.
     fetching: tokio::sync::Mutex<()>,
@@ -56,7 +57,7 @@ pub struct Lease {
 
 impl Keyring {
     /// The AWS Encryption SDK's default.
-    const FRAME_LENGTH: u32 = 4096;
+    pub const FRAME_LENGTH: u32 = 4096;
     /// How long before expiry the next key is fetched: time for a few tries.
     const GRACE: Duration = Duration::from_secs(10);
     const REFRESH_PAUSE: Duration = Duration::from_secs(1);
@@ -65,11 +66,13 @@ impl Keyring {
         source: Arc<dyn GenerateDataKey>,
         context: EncryptionContext,
         settings: CacheSettings,
+        frame_length: u32,
     ) -> Arc<Self> {
         Arc::new(Self {
             source,
             context,
             settings,
+            frame_length,
             state: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             fetched: AtomicU64::new(0),
@@ -177,7 +180,7 @@ impl Keyring {
             plaintext,
             encrypted,
         } = fresh;
-        let writer = Writer::new(plaintext, &encrypted, &self.context, Self::FRAME_LENGTH);
+        let writer = Writer::new(plaintext, &encrypted, &self.context, self.frame_length);
         let writer = writer.map_err(|e| KeyError::Malformed {
             key: self.source.name().to_owned(),
             message: e.to_string(),
@@ -266,7 +269,12 @@ mod tests {
 
     fn keyring(source: &Arc<Source>, settings: CacheSettings) -> Arc<Keyring> {
         let source: Arc<dyn GenerateDataKey> = Arc::<Source>::clone(source);
-        Keyring::new(source, EncryptionContext::new(), settings)
+        Keyring::new(
+            source,
+            EncryptionContext::new(),
+            settings,
+            Keyring::FRAME_LENGTH,
+        )
     }
 
     fn slow() -> Arc<Source> {

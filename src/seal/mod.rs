@@ -38,6 +38,8 @@ pub enum Scope {
     Off,
     /// Each user record is one AWS Encryption SDK message.
     Record(KeyChoice),
+    /// Records of one shard are packed into a block, which is one message.
+    Block(KeyChoice, block::Settings),
 }
 
 /// What wraps the data keys.
@@ -80,6 +82,14 @@ impl Settings {
 /// Witness that the configuration says `scope = "off"`.
 #[derive(Debug, Clone, Copy)]
 pub struct PlaintextAllowed(());
+
+/// A plain record with its routing resolved, on its way into a block.
+#[derive(Debug)]
+pub struct RoutedRecord {
+    pub data: Bytes,
+    pub route: Route,
+    pub ticket: Ticket,
+}
 
 /// A record as it will lie in the stream, with its routing resolved.
 #[derive(Debug)]
@@ -128,6 +138,14 @@ impl SealedRecord {
             route,
             tickets,
         }
+    }
+
+    /// Seals a block, for all of its records.
+    pub fn encrypt(writer: &message::Writer, block: &[u8], route: Route, tickets: Tickets) -> Self {
+        let mut out = Vec::with_capacity(writer.sealed_len(block.len()));
+        let id = message::MessageIds::for_messages(1).draw();
+        writer.seal(id, block, &mut out);
+        Self::new(out.into(), route, tickets)
     }
 
     /// Lets a record pass as it is.

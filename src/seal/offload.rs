@@ -1,10 +1,11 @@
 //! Sealing on a pool of its own, in order.
 //!
-//! A `SealJob` is a self-contained value: records in, sealed records out, nothing shared but the data
-//! key's writer. Jobs wait in a bounded crossbeam channel, and each one is matched by one rayon task that
+//! A job is a self-contained value: records in, sealed records out, nothing shared but the data key's
+//! writer. Jobs wait in a bounded crossbeam channel, and each one is matched by one rayon task that
 //! takes exactly one job from it: rayon threads never block, neither on a channel nor on a lock nor on KMS.
 //! Each stream awaits its jobs in the order it gave them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,15 +45,17 @@ pub enum Sealing {
     Plain(PlaintextAllowed),
 }
 
-/// One chunk's work.
-#[derive(Debug)]
+/// One job: a self-contained value, runnable on any thread, that answers for itself.
 struct SealJob {
-    chunk: Chunk,
-    sealing: Sealing,
-    received: Instant,
-    reply: oneshot::Sender<SealedChunk>,
+    work: Box<dyn FnOnce() + Send>,
     /// Frees the slot when the job is done.
     _slot: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for SealJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealJob")
+    }
 }
 
 impl SealPool {
@@ -81,13 +84,22 @@ impl SealPool {
         sealing: Sealing,
         received: Instant,
     ) -> oneshot::Receiver<SealedChunk> {
+        self.run(move || seal_chunk(chunk, &sealing, received))
+            .await
+    }
+
+    /// The same for any work that waits for nothing.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
-        let (reply, sealed) = oneshot::channel();
+        let (reply, done) = oneshot::channel();
         let job = SealJob {
-            chunk,
-            sealing,
-            received,
-            reply,
+            work: Box::new(move || {
+                // A stream that is gone dropped its tickets knowingly.
+                let _ = reply.send(work());
+            }),
             _slot: slot.expect("the semaphore is never closed"),
         };
         match self.jobs.0.try_send(job) {
@@ -98,18 +110,10 @@ impl SealPool {
         let jobs = Receiver::clone(&self.jobs.1);
         self.pool.spawn(move || {
             if let Ok(job) = jobs.try_recv() {
-                job.run();
+                (job.work)();
             }
         });
-        sealed
-    }
-}
-
-impl SealJob {
-    fn run(self) {
-        let sealed = seal_chunk(self.chunk, &self.sealing, self.received);
-        // A stream that is gone dropped its tickets knowingly.
-        let _ = self.reply.send(sealed);
+        done
     }
 }
 

@@ -129,6 +129,7 @@ fn reported() -> Outcome {
                 shard: ShardId::new("shardId-000000000002"),
                 sequence: "1".into(),
                 sub_sequence: 0,
+                in_block: None,
             },
             members: 94,
         }),

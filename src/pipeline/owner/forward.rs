@@ -10,6 +10,7 @@ use crate::aggregate::reducer::Closed;
 use crate::batch::{Batch, Full, Refused, TooLarge};
 use crate::delivery::FailReason;
 use crate::metrics::Counters;
+use crate::pipeline::blocks::RoutedChunk;
 use crate::seal::offload::SealedChunk;
 use crate::seal::{Route, SealedRecord};
 use crate::send::{CallError, CallOutcome};
@@ -21,8 +22,10 @@ impl Owner {
             self.early = Some(chunk);
             return;
         }
-        let records = chunk.records.len() as u64;
-        self.histograms.read.record(chunk.read_took, 1);
+        let records = chunk.records.iter().map(|r| r.tickets().records()).sum();
+        if self.packer.is_none() {
+            self.histograms.read.record(chunk.read_took, 1);
+        }
         self.histograms.seal.record(chunk.seal_took, records);
         Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
         Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
@@ -39,6 +42,30 @@ impl Owner {
             reducer.push(record, deadline, now, &mut closed);
         }
         self.queue(closed);
+    }
+
+    pub(super) fn pack(&mut self, routed: Option<RoutedChunk>, now: Instant) {
+        let packer = self
+            .packer
+            .as_mut()
+            .expect("only a packer gives routed chunks");
+        match routed {
+            Some(chunk) => {
+                self.histograms.read.record(chunk.read_took, 1);
+                Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
+                packer.pack(chunk, now);
+            }
+            None => packer.end(now),
+        }
+    }
+
+    pub(super) fn close_blocks(&mut self, now: Instant) {
+        let hurry = !self.flushes.is_empty();
+        match &mut self.packer {
+            Some(packer) if hurry => packer.flush(now),
+            Some(packer) => packer.close_due(now),
+            None => {}
+        }
     }
 
     pub(super) fn close_aggregates(&mut self, now: Instant) {

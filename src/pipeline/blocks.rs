@@ -1,0 +1,201 @@
+//! Block scope: records are routed, packed per shard by the owner, and sealed block by block.
+//!
+//! ```text
+//! chunks ─► route ─routed─► owner's Packer ─closed blocks─► BlockSealing (key, pool) ─sealed─► owner
+//! ```
+//!
+//! A block never mixes records of different shards. Its bytes never change once it is sealed: a retry sends
+//! the same message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::sealing::{lease_at_last, next_chunk};
+use crate::aggregate::reducer::{Closed, Reducer, Routes};
+use crate::delivery::Tickets;
+use crate::metrics::Counters;
+use crate::seal::block::Packing;
+use crate::seal::keyring::Keyring;
+use crate::seal::message::Writer;
+use crate::seal::offload::{SealPool, SealedChunk};
+use crate::seal::{Route, RoutedRecord, SealedRecord};
+use crate::source::Chunk;
+
+/// A chunk's records, routed and still plain.
+#[derive(Debug)]
+pub(super) struct RoutedChunk {
+    pub(super) records: Vec<RoutedRecord>,
+    pub(super) plain_bytes: u64,
+    pub(super) read_took: Duration,
+}
+
+/// Resolves where records go. Ends when the chunks end or the owner is gone.
+pub(super) async fn route(mut chunks: mpsc::Receiver<Chunk>, routed: mpsc::Sender<RoutedChunk>) {
+    let mut waiting = Vec::new();
+    while let Some(chunk) = next_chunk(&mut chunks, &mut waiting).await {
+        let plain_bytes = chunk.records.iter().map(|r| r.data.len() as u64).sum();
+        let records = chunk.records.into_iter().map(|record| RoutedRecord {
+            data: record.data,
+            route: Route::of(record.key),
+            ticket: record.ticket,
+        });
+        let chunk = RoutedChunk {
+            records: records.collect(),
+            plain_bytes,
+            read_took: chunk.read_took,
+        };
+        if routed.send(chunk).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The owner's part: plain records waiting for their block to fill.
+#[derive(Debug)]
+pub(super) struct Packer {
+    max_size: usize,
+    linger: Duration,
+    /// `None` when nothing more will come.
+    routed: Option<mpsc::Receiver<RoutedChunk>>,
+    /// `None` when nothing more will be sealed.
+    blocks: Option<mpsc::UnboundedSender<Closed<RoutedRecord>>>,
+    /// `None` until the first shard map.
+    reducer: Option<Reducer<RoutedRecord>>,
+}
+
+impl Packer {
+    pub(super) fn new(
+        max_size: usize,
+        linger: Duration,
+        routed: mpsc::Receiver<RoutedChunk>,
+        blocks: mpsc::UnboundedSender<Closed<RoutedRecord>>,
+    ) -> Self {
+        Self {
+            max_size,
+            linger,
+            routed: Some(routed),
+            blocks: Some(blocks),
+            reducer: None,
+        }
+    }
+
+    /// The next chunk; `None`: there will be no more. Pending until there is a shard map, and after the
+    /// end. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<RoutedChunk> {
+        match &mut self.routed {
+            Some(routed) if self.reducer.is_some() => routed.recv().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn adopt(&mut self, routes: Routes, now: Instant) {
+        self.flush(now);
+        match &mut self.reducer {
+            Some(reducer) => reducer.adopt(routes),
+            None => self.reducer = Some(Reducer::new(Some(self.max_size), routes)),
+        }
+    }
+
+    pub(super) fn pack(&mut self, chunk: RoutedChunk, now: Instant) {
+        let reducer = self
+            .reducer
+            .as_mut()
+            .expect("chunks are taken only with a map");
+        let mut closed = Vec::new();
+        for record in chunk.records {
+            let deadline = record.ticket.born() + self.linger;
+            reducer.push(record, deadline, now, &mut closed);
+        }
+        self.hand_over(closed);
+    }
+
+    pub(super) fn close_due(&mut self, now: Instant) {
+        let mut closed = Vec::new();
+        if let Some(reducer) = &mut self.reducer {
+            reducer.close_due(now, &mut closed);
+        }
+        self.hand_over(closed);
+    }
+
+    pub(super) fn flush(&mut self, now: Instant) {
+        let mut closed = Vec::new();
+        if let Some(reducer) = &mut self.reducer {
+            reducer.flush(now, &mut closed);
+        }
+        self.hand_over(closed);
+    }
+
+    /// Nothing more comes: what is open is closed, and the sealing ends with it.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.flush(now);
+        self.routed = None;
+        self.blocks = None;
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.reducer.as_ref().and_then(Reducer::next_deadline)
+    }
+
+    fn hand_over(&self, closed: Vec<Closed<RoutedRecord>>) {
+        for block in closed {
+            let blocks = self.blocks.as_ref().expect("open until the end");
+            // Its receiver only ends with us or by a panic, which drops the tickets as abandoned.
+            let _ = blocks.send(block);
+        }
+    }
+}
+
+/// Seals blocks, in order: one use of the data key each.
+#[derive(Debug)]
+pub(super) struct BlockSealing {
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) packing: Packing,
+    pub(super) pool: SealPool,
+    pub(super) sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl BlockSealing {
+    /// Ends when the blocks end or the owner is gone.
+    pub(super) async fn run(self, mut blocks: mpsc::UnboundedReceiver<Closed<RoutedRecord>>) {
+        while let Some(block) = blocks.recv().await {
+            let lease = lease_at_last(&self.keyring, &[block.layout.wire_len()]).await;
+            let fetched = self.keyring.keys_fetched();
+            self.counters
+                .data_keys
+                .store(fetched, std::sync::atomic::Ordering::Relaxed);
+            let packing = self.packing;
+            let job = self
+                .pool
+                .run(move || seal_block(block, packing, &lease.writer))
+                .await;
+            if self.sealed.send(job).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Packs, compresses and seals, on whichever thread.
+fn seal_block(block: Closed<RoutedRecord>, packing: Packing, writer: &Writer) -> SealedChunk {
+    let data = block.members.iter().map(|m| &m.data[..]);
+    let packed = packing.pack(&block.layout, data);
+    let mut members = block.members.into_iter();
+    let first = members.next().expect("a block has a member");
+    let mut tickets = Tickets::one(first.ticket);
+    for member in members {
+        tickets.join(member.ticket);
+    }
+    let sealed = SealedRecord::encrypt(writer, &packed, first.route, tickets);
+    SealedChunk {
+        sealed_bytes: sealed.data().len() as u64,
+        // Counted when they were routed.
+        plain_bytes: 0,
+        read_took: Duration::ZERO,
+        seal_took: block.closed_at.elapsed(),
+        records: vec![sealed],
+    }
+}
