@@ -68,6 +68,8 @@ pub(super) struct Owner {
     max_aggregate: Option<usize>,
     lanes: Lanes,
     collecting: Batch,
+    /// When its first entry came.
+    collecting_since: Instant,
     /// Full batches, and halves of refused ones.
     ready: VecDeque<Batch>,
     in_flight: JoinSet<Answered>,
@@ -160,6 +162,7 @@ impl Owner {
             early: None,
             reducer: None,
             collecting: Batch::new(parts.batch.clone()),
+            collecting_since: Instant::now(),
             limits: parts.batch,
             ready: VecDeque::new(),
             in_flight: JoinSet::new(),
@@ -302,7 +305,7 @@ impl Owner {
             Some(outage) if self.in_flight.is_empty() && has_more => Some(outage.next_probe),
             Some(_) => None,
             None if self.in_flight.len() < self.delivery.max_in_flight => {
-                self.collecting.deadline()
+                self.collecting_deadline()
             }
             // An answer will wake us.
             None => None,

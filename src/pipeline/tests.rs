@@ -260,6 +260,21 @@ async fn a_lone_record_waits_its_linger_and_no_longer() {
     assert!((120..=125).contains(&took.as_millis()), "{took:?}");
 }
 
+/// What is let through late, here by the shard's tokens, once made a call for each entry.
+#[tokio::test(start_paused = true)]
+async fn late_entries_travel_together() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |p| {
+        p.delivery.rate_limit = 100;
+        p.aggregation.enabled = false;
+    });
+    let receipts = put_many(&pipeline, 3000).await;
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    let calls = service.calls.lock().unwrap().len();
+    // 2,000 of them wait for tokens, one by one, for two seconds: some 20 to 40 ms each call.
+    assert!(calls < 120, "{calls} calls");
+}
+
 #[tokio::test(start_paused = true)]
 async fn flush_does_not_linger() {
     let service = Service::well_behaved(1);

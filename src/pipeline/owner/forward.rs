@@ -16,6 +16,9 @@ use crate::seal::{Route, SealedRecord};
 use crate::send::{CallError, CallOutcome};
 use crate::shard::ShardMap;
 
+/// What part of the linger a late batch waits for company: 20 ms of 100 ms, as the KPL's collector does.
+const LATE_SHARE: u32 = 5;
+
 impl Owner {
     pub(super) fn take_in(&mut self, chunk: SealedChunk, now: Instant) {
         if self.reducer.is_none() {
@@ -92,11 +95,15 @@ impl Owner {
         let Some(entry) = self.unless_expired(entry, now) else {
             return;
         };
+        if self.collecting.is_empty() {
+            self.collecting_since = now;
+        }
         match self.collecting.push(entry) {
             Ok(()) => {}
             Err(Refused::Full(Full(entry))) => {
                 let full = std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()));
                 self.ready.push_back(full);
+                self.collecting_since = now;
                 assert!(
                     self.collecting.push(*entry).is_ok(),
                     "an empty batch has room"
@@ -126,6 +133,16 @@ impl Owner {
         }
     }
 
+    /// When the batch that is being filled should go. While a call is under way it gets a little longer: entries
+    /// that come late, because tokens or the CPU were short, would otherwise each make a call of their own.
+    pub(super) fn collecting_deadline(&self) -> Option<Instant> {
+        let deadline = self.collecting.deadline()?;
+        if self.in_flight.is_empty() {
+            return Some(deadline);
+        }
+        Some(deadline.max(self.collecting_since + self.linger / LATE_SHARE))
+    }
+
     /// During an outage one call at a time probes whether it is over.
     fn has_slot(&self, now: Instant) -> bool {
         match &self.outage {
@@ -136,8 +153,7 @@ impl Owner {
 
     fn collecting_is_due(&self, now: Instant) -> bool {
         let hurry = self.draining || !self.flushes.is_empty();
-        self.collecting
-            .deadline()
+        self.collecting_deadline()
             .is_some_and(|deadline| hurry || deadline <= now)
     }
 
