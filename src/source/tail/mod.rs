@@ -6,7 +6,8 @@
 //!   checkpoint says that everything before is settled;
 //! - a file that is renamed is read on to its end, and [`ROTATE_WAIT`] longer; the file that takes its name is
 //!   read from its beginning, after it. A file that was renamed while nobody looked is found by its identity
-//!   in its directory and finished first;
+//!   in its directory and finished first. One that came and was renamed while nobody looked has never been
+//!   met: only a glob that matches its new name as well (`app.log*`) finds it;
 //! - a file that matches sources of several streams goes to each of them; of several sources of one stream,
 //!   the first to meet it has it, and another takes it up only where that one has let go of it;
 //! - a file that shrinks, or has other bytes where reading has got to, is new content from its beginning;
