@@ -16,9 +16,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use md5::{Digest, Md5};
 use tokio::time::Instant;
 
-use kinseal::aggregate::Settings;
 use kinseal::aggregate::format::{Layout, deaggregate};
 use kinseal::aggregate::reducer::{Reducer, Routes};
+use kinseal::aggregate::{AggregatedRecord, Settings};
 use kinseal::delivery::{MemoryBudget, SpanSettled, Ticket};
 use kinseal::record::{HashKey, PartitionKey, RecordKey};
 use kinseal::seal::offload::{Sealing, seal_chunk};
@@ -53,7 +53,10 @@ fn encode_and_back(c: &mut Criterion) {
                     reducer.push(record, now, now, &mut closed);
                 }
                 reducer.flush(now, &mut closed);
-                std::mem::take(&mut closed)
+                closed
+                    .drain(..)
+                    .map(AggregatedRecord::from)
+                    .collect::<Vec<_>>()
             },
             BatchSize::SmallInput,
         );
@@ -72,14 +75,17 @@ fn encode(key: &PartitionKey) -> Vec<u8> {
     layout.encode((0..MEMBERS).map(|_| &RECORD[..])).0
 }
 
-fn reducer() -> Reducer {
+fn reducer() -> Reducer<SealedRecord> {
     let shard = Shard {
         id: ShardId::new("shardId-000000000000"),
         start: HashKey(0),
         end: HashKey(u128::MAX),
     };
     let map = ShardMap::new(vec![shard]).expect("one shard is the whole ring");
-    Reducer::new(Settings::default(), Routes::Known(Arc::new(map)))
+    Reducer::new(
+        Some(Settings::default().max_size),
+        Routes::Known(Arc::new(map)),
+    )
 }
 
 /// One aggregate's worth of records, in plain: sealing has a bench of its own.

@@ -128,8 +128,8 @@ mod text {
 #[non_exhaustive]
 pub enum CheckpointError {
     #[error(
-        "state directory {dir} cannot be used: {source}; create it and let this user write to it, or set \
-         state_dir to another"
+        "state directory {dir} cannot be used: {source}; create it, let this user write to it, make room on \
+         its disk, or set state_dir to another"
     )]
     StateDir { dir: PathBuf, source: io::Error },
     #[error(

@@ -69,6 +69,14 @@ impl Checkpoints {
         let lock = Lock::take(state_dir)?;
         let store = Store::new(state_dir.to_owned(), disk);
         let saved = store.load()?.unwrap_or_default();
+        // A disk that is full now, or a directory that takes no files, is told before anything is sent.
+        store.save(&saved).map_err(|error| match error {
+            CheckpointError::Unwritable { source, .. } => CheckpointError::StateDir {
+                dir: state_dir.to_owned(),
+                source,
+            },
+            other => other,
+        })?;
         let by_id: HashMap<Id, SavedFile> =
             saved.files.into_iter().map(|f| (id_of(&f), f)).collect();
         let files = by_id

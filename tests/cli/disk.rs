@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::start::{FAILED, refused};
 use crate::support::agent::{FinalReport, Home, STREAM};
 use crate::support::lines::{self, Arrived};
 use crate::support::servers::StandIn;
@@ -53,7 +54,7 @@ fn on_a_full_disk_sending_goes_on_and_the_checkpoint_follows_when_there_is_room(
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_start_is_named_and_lines_are_sent_all_the_same() {
+fn a_disk_that_is_full_at_the_start_is_named_and_nothing_is_begun() {
     let site = site();
     let home = Home::new(&site.endpoints, "scope = \"off\"", "");
     let disk = match SmallDisk::mount(&home.state()) {
@@ -62,19 +63,18 @@ fn a_disk_that_is_full_at_the_start_is_named_and_lines_are_sent_all_the_same() {
     };
     disk.fill();
     lines::append(&home.log(), 1..=100).wait().expect_success();
-    let mut agent = home.start_agent();
-    agent.until("the checkpoint is said to be stuck", |agent| {
-        let checkpoint = home.state().join("checkpoint.json");
-        let named = format!("{} cannot be written", checkpoint.display());
-        agent.stderr().contains(&named).then_some(())
-    });
-    agent.until("a line is stored all the same", |_| {
-        (site.fake.counters().records_stored > 0).then_some(())
-    });
+    let said = refused(&home.spawn_agent().wait(), FAILED);
+    let named = format!("state directory {} cannot be used", home.state().display());
+    assert!(
+        said.contains(&named) && said.contains("make room"),
+        "{said}"
+    );
+    assert_eq!(site.fake.counters().records_stored, 0);
+
     disk.free();
+    let mut agent = home.start_agent();
     home.until_settled(&mut agent, &home.log());
     FinalReport::of(agent).expect_stored(100);
-    Arrived::of(home.consume(&[])).expect_all(1..=100);
 }
 
 fn site() -> StandIn {

@@ -10,7 +10,7 @@ use crate::support::servers::{Endpoints, StandIn};
 
 const CONFIG: i32 = 78;
 const USAGE: i32 = 64;
-const FAILED: i32 = 1;
+pub(super) const FAILED: i32 = 1;
 
 #[test]
 fn an_unknown_key_is_named_with_its_line() {
@@ -178,7 +178,7 @@ fn under_kms(key: &str) -> String {
 }
 
 /// It ended with this code, and said why in a few lines: no trace, no panic.
-fn refused(ended: &Ended, code: i32) -> String {
+pub(super) fn refused(ended: &Ended, code: i32) -> String {
     let (found, said) = ended.refusal();
     assert_eq!(found, code, "{said}");
     assert!(!said.contains("panicked"), "{said}");
