@@ -5,8 +5,9 @@
 //! line is on disk (fsync); where the disk refuses, the record stays owed, the writer tries again, and the
 //! log says so.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::delivery::{Delivery, FailReason};
 use crate::record::StreamName;
@@ -67,6 +69,34 @@ struct Writer {
     written: Arc<AtomicU64>,
 }
 
+/// Says what was buried: at once, and then in sums, so that a source of nothing else does not fill the log.
+#[derive(Debug, Default)]
+struct Alarm {
+    last: Option<Instant>,
+    since: u64,
+}
+
+impl Alarm {
+    const EVERY: Duration = Duration::from_secs(60);
+
+    fn raise(&mut self, path: &Path, dead: &[DeadRecord]) {
+        self.since += dead
+            .iter()
+            .map(|d| d.record.tickets().records())
+            .sum::<u64>();
+        let Some(newest) = dead.last() else { return };
+        if self.last.is_some_and(|last| last.elapsed() < Self::EVERY) {
+            return;
+        }
+        tracing::error!(
+            records = self.since, path = %path.display(), reason = %newest.reason,
+            "records were not stored and are in the dead letter file, each with its reason; the last:"
+        );
+        self.last = Some(Instant::now());
+        self.since = 0;
+    }
+}
+
 /// A line of the file.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
@@ -88,9 +118,11 @@ impl Writer {
 
     async fn run(self, mut rx: mpsc::UnboundedReceiver<DeadRecord>) {
         let mut dead = Vec::new();
+        let mut alarm = Alarm::default();
         while rx.recv_many(&mut dead, 64).await > 0 {
             let text: String = dead.iter().map(|d| self.line(d)).collect();
             self.write_until_it_holds(text.into()).await;
+            alarm.raise(&self.path, &dead);
             for DeadRecord {
                 record,
                 reason,
@@ -161,9 +193,14 @@ impl Writer {
 /// torn line between two good ones.
 fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().expect("a file in a folder");
-    std::fs::create_dir_all(dir)?;
+    // Payloads, in plain where encryption is off: for this user alone.
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let created = !path.exists();
-    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
     let before = file.metadata()?.len();
     if let Err(error) = file.write_all(bytes).and_then(|()| file.sync_data()) {
         let _ = file.set_len(before);
