@@ -78,6 +78,8 @@ pub(super) struct Owner {
     /// Stored where a member may not belong; judged when the next shard map is there.
     misplaced: Vec<Misplaced>,
     outage: Option<Outage>,
+    trouble: Option<Trouble>,
+    throttled: Throttled,
     flushes: Vec<oneshot::Sender<()>>,
     draining: bool,
 }
@@ -117,6 +119,21 @@ struct Misplaced {
     entry: AggregatedRecord,
     shard: ShardId,
     sequence: Arc<str>,
+}
+
+/// No call has succeeded for a while.
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    calls: u64,
+    said: Option<Instant>,
+}
+
+/// What was throttled since it was last said.
+#[derive(Debug)]
+struct Throttled {
+    entries: u64,
+    said: Instant,
 }
 
 /// Nothing is wrong with the records, and nothing can be stored.
@@ -170,6 +187,11 @@ impl Owner {
             retry_number: 0,
             misplaced: Vec::new(),
             outage: None,
+            trouble: None,
+            throttled: Throttled {
+                entries: 0,
+                said: Instant::now(),
+            },
             flushes: Vec::new(),
             draining: false,
         }

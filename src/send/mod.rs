@@ -74,6 +74,13 @@ pub enum EntryOutcome {
     Refused { code: String, message: String },
 }
 
+impl EntryOutcome {
+    pub fn is_throttled(&self) -> bool {
+        let throttled = retry::Verdict::Retry(retry::Class::Throttled);
+        matches!(self, Self::Refused { code, .. } if retry::judge_entry(code) == throttled)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct CallError {

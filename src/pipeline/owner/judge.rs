@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Answered, Misplaced, Outage, Owner, Waiting};
+use super::{Answered, Misplaced, Outage, Owner, Throttled, Trouble, Waiting};
 use crate::aggregate::AggregatedRecord;
 use crate::batch::{Batch, Full, Refused, TooLarge};
 use crate::delivery::{Delivery, FailReason};
@@ -29,6 +29,8 @@ impl Owner {
         match outcome {
             CallOutcome::Answered(outcomes) => {
                 self.heal(now);
+                let throttled = outcomes.iter().filter(|o| o.is_throttled()).count();
+                self.notice_throttling(throttled as u64, now);
                 for (entry, outcome) in batch.into_entries().into_iter().zip(outcomes) {
                     self.judge_one(entry, outcome, now);
                 }
@@ -119,13 +121,18 @@ impl Owner {
     fn judge_failed(&mut self, batch: Batch, error: CallError, now: Instant) {
         Counters::add(&self.counters.calls_failed, 1);
         let verdict = judge_call(&error.code, error.status);
+        if matches!(verdict, Verdict::Retry(_)) {
+            self.notice_trouble(&error, now);
+        }
         tracing::debug!(stream = %self.stream, %error, ?verdict, entries = batch.len(), "call failed");
         match verdict {
             Verdict::Retry(class) => {
                 match class {
                     Class::Unknown => Counters::add(&self.counters.calls_unknown, 1),
                     Class::Throttled => {
-                        Counters::add(&self.counters.entries_throttled, batch.len() as u64);
+                        let entries = batch.len() as u64;
+                        Counters::add(&self.counters.entries_throttled, entries);
+                        self.notice_throttling(entries, now);
                     }
                     Class::Fault => {}
                 }
@@ -293,7 +300,50 @@ impl Owner {
         outage.next_probe = now + delay;
     }
 
+    /// Calls fail that may succeed when tried again: said at once, and each minute while none succeeds.
+    fn notice_trouble(&mut self, error: &CallError, now: Instant) {
+        let trouble = self.trouble.get_or_insert(Trouble {
+            since: now,
+            calls: 0,
+            said: None,
+        });
+        trouble.calls += 1;
+        if trouble
+            .said
+            .is_none_or(|said| now.saturating_duration_since(said) >= REMIND_EVERY)
+        {
+            trouble.said = Some(now);
+            tracing::warn!(
+                stream = %self.stream, %error, calls = trouble.calls,
+                "PutRecords fails: nothing is lost, sources wait, it is tried again until it succeeds"
+            );
+        }
+    }
+
+    /// In sums: single throttled entries are daily bread.
+    fn notice_throttling(&mut self, entries: u64, now: Instant) {
+        self.throttled.entries += entries;
+        let due = now.saturating_duration_since(self.throttled.said) >= REMIND_EVERY;
+        if self.throttled.entries > 0 && due {
+            tracing::warn!(
+                stream = %self.stream, entries = self.throttled.entries,
+                "entries were throttled since this was last said, and are sent again: if that goes on, add \
+                 shards, or see who else writes to the stream"
+            );
+            self.throttled = Throttled {
+                entries: 0,
+                said: now,
+            };
+        }
+    }
+
     fn heal(&mut self, now: Instant) {
+        if let Some(trouble) = self.trouble.take() {
+            let down_for = now.saturating_duration_since(trouble.since);
+            tracing::warn!(
+                stream = %self.stream, ?down_for, calls = trouble.calls, "PutRecords succeeds again"
+            );
+        }
         if let Some(outage) = self.outage.take() {
             let down_for = now.saturating_duration_since(outage.since);
             tracing::warn!(stream = %self.stream, ?down_for, "the stream takes records again");
