@@ -54,6 +54,17 @@ pub enum SourceKind {
     Stdin,
 }
 
+/// As a person names it.
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(settings) => f.write_str(&settings.include.join(" ")),
+            Self::Unix(settings) => write!(f, "{}", settings.path.display()),
+            Self::Stdin => f.write_str("standard input"),
+        }
+    }
+}
+
 /// How a record gets its partition key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartitionKeyRule {

@@ -104,17 +104,19 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let mut agent = tokio::select! {
         started = Agent::start(&settings) => started?,
-        () = signals.next() => return Ok(ExitCode::SUCCESS),
+        _ = signals.next() => return Ok(ExitCode::SUCCESS),
     };
     for source in &settings.sources {
-        tracing::info!(stream = %source.stream, source = ?source.kind, "started");
+        tracing::info!(stream = %source.stream, source = %source.kind, "started");
     }
     let ended = tokio::select! {
         ended = async { agent.sources_ended().await?; agent.flush().await; Ok(()) } => ended,
-        () = signals.next() => Ok(()),
+        _ = signals.next() => Ok(()),
     };
     tokio::spawn(async move {
-        signals.next().await;
+        // Some senders say it twice in one breath, like timeout(1) to the process and to its group.
+        let until = tokio::time::Instant::now() + ONE_BREATH;
+        while signals.next().await < until {}
         let _ = writeln!(
             std::io::stderr(),
             "kinseal: stopped at once; what was not acknowledged is not in the checkpoint"
@@ -137,6 +139,9 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A second signal counts as one only after this. A guess.
+const ONE_BREATH: Duration = Duration::from_millis(250);
+
 /// SIGTERM and SIGINT.
 struct Signals {
     terminate: Signal,
@@ -151,12 +156,13 @@ impl Signals {
         })
     }
 
-    /// Cancel safe.
-    async fn next(&mut self) {
+    /// When the next one came. Cancel safe.
+    async fn next(&mut self) -> tokio::time::Instant {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+        tokio::time::Instant::now()
     }
 }
 
@@ -244,6 +250,9 @@ fn glob(path: &Path) -> anyhow::Result<String> {
         );
     }
     if path.exists() {
+        if let Err(error) = std::fs::File::open(path) {
+            anyhow::bail!("--file {given}: {error}; let this user read it");
+        }
         return Ok(globset::escape(absolute));
     }
     if !given.contains(['*', '?', '[', '{']) {

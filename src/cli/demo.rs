@@ -81,7 +81,7 @@ async fn tell(
         return Ok(ExitCode::from(INTERRUPTED));
     };
     let outcome = outcome?;
-    let _ = write!(out, "{}", Report(&outcome));
+    let told = write!(out, "{}", Report(&outcome)).and_then(|()| out.flush());
     if args.keep {
         let reach = args.reach(&fake, key_arn);
         let _ = write!(
@@ -92,6 +92,12 @@ async fn tell(
         say_goodbye(&fake);
     }
     fake.shutdown().await;
+    match told {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            return Err(error).context("the result cannot be written to standard output");
+        }
+        _ => {}
+    }
     match outcome.is_success() {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::FAILURE),

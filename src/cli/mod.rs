@@ -127,8 +127,22 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
         print_error(&mistakes.to_string());
         return ExitCode::from(EX_CONFIG);
     }
-    print_error(&format!("kinseal: {error:#}"));
+    print_error(&format!("kinseal: {}", with_causes(error)));
     ExitCode::FAILURE
+}
+
+/// An error and its causes, but for those that it has told itself.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told.push_str(": ");
+            told.push_str(&cause);
+        }
+    }
+    told
 }
 
 fn print_error(text: &str) {

@@ -4,8 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::time::Duration;
 
-use kinseal::fake::{Action, Faults, Rule};
+use kinseal::fake::{Action, ApiError, Faults, Rule};
 
 use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
 use crate::support::lines::{self, Arrived};
@@ -38,6 +39,10 @@ fn a_record_over_the_limit_becomes_a_dead_letter_and_the_others_arrive() {
     home.until_settled(&mut agent, &home.log());
     let report = FinalReport::of(agent);
     assert_eq!(report.account(), [101, 100, 1, 0, 0, 0]);
+    let said = report.said();
+    for word in ["dead letter file", "over the limit", "records=1"] {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
     Arrived::of(home.consume(&[])).expect_all(1..=100);
     let dead = home.state().join(format!("dead_letter/{STREAM}.jsonl"));
     let dead = fs::read_to_string(dead).expect("a dead letter file");
@@ -156,18 +161,57 @@ fn a_second_signal_ends_it_at_once_and_the_next_start_sends_the_rest() {
         (site.fake.counters().put_records_calls() > calls).then_some(())
     });
     agent.signal("TERM");
-    agent.signal("INT");
+    // Signals in one breath count as one, so it takes some.
     let (code, said) = {
-        let ended = agent.wait();
+        let ended = agent.signal_until_ended("INT");
         (ended.status.code(), ended.stderr)
     };
     assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("stopped at once"), "{said}");
 
     site.fake.set_faults(Faults::none());
     let mut agent = home.start_agent();
     home.until_settled(&mut agent, &home.log());
     FinalReport::of(agent).expect_stored(100);
     Arrived::of(home.consume(&[])).expect_all(1..=200);
+}
+
+/// timeout(1) signals the process and then its group: the second once ended the agent undrained.
+#[test]
+fn a_signal_said_twice_in_one_breath_still_drains() {
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    // Long enough that the lines are under way when the signals come.
+    site.fake.set_latency(Duration::from_millis(300));
+    let mut agent = home.start_agent();
+    let calls = site.fake.counters().put_records_calls();
+    lines::append(&home.log(), 1..=100).wait().expect_success();
+    agent.until("a call is under way", |_| {
+        (site.fake.counters().put_records_calls() > calls).then_some(())
+    });
+    agent.signal("TERM");
+    agent.signal("TERM");
+    FinalReport::said_in(agent.wait().expect_success()).expect_stored(100);
+}
+
+#[test]
+fn while_the_service_fails_it_is_said_once_and_when_it_is_over() {
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    let mut agent = home.start_agent();
+    let fails = Action::Error(ApiError::new("InternalFailure", "as scripted").with_status(500));
+    let fails = Rule::new(fails).on("PutRecords").times(3);
+    site.fake.set_faults(Faults::seeded(1).rule(fails));
+    lines::append(&home.log(), 1..=100).wait().expect_success();
+    home.until_settled(&mut agent, &home.log());
+    let said = agent.stderr();
+    assert_eq!(said.matches("PutRecords fails").count(), 1, "{said}");
+    assert_eq!(
+        said.matches("PutRecords succeeds again").count(),
+        1,
+        "{said}"
+    );
+    FinalReport::of(agent).expect_stored(100);
 }
 
 fn site() -> StandIn {

@@ -185,6 +185,11 @@ impl FinalReport {
         Self { text: ended.stderr }
     }
 
+    /// All that it said, from its start.
+    pub(crate) fn said(&self) -> &str {
+        &self.text
+    }
+
     /// The number before these words, as in `3 throttled`. The last one said.
     pub(crate) fn number(&self, words: &str) -> u64 {
         let found = self.text.rsplit_once(&format!(" {words}"));

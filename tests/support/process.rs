@@ -83,6 +83,18 @@ impl Running {
     }
 
     /// kill -9.
+    /// Sends it again and again until it has ended.
+    pub(crate) fn signal_until_ended(mut self, signal: &str) -> Ended {
+        super::until("it has ended", || {
+            let ended = self.child.try_wait().expect("our own child").is_some();
+            if !ended {
+                self.signal(signal);
+            }
+            ended.then_some(())
+        });
+        self.wait()
+    }
+
     pub(crate) fn kill(mut self) -> Ended {
         self.child.kill().expect("our own child");
         let ended = self.wait();
