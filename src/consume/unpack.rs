@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use tokio::sync::oneshot;
 
 use super::shards::StoredRecord;
-use crate::aggregate::format::deaggregate;
+use crate::aggregate::format::{MAGIC, deaggregate};
 use crate::retry::{self, Backoff};
 use crate::seal::EncryptionContext;
 use crate::seal::block::{self, BlockError};
@@ -86,6 +86,11 @@ pub enum Reason {
         "not encrypted, and refused because keys are given: --allow-plaintext lets such records pass"
     )]
     Plaintext,
+    #[error(
+        "begins like an aggregate, but its checksum or its inside is wrong: damaged, or not encrypted and \
+         only alike; --raw shows the bytes"
+    )]
+    DamagedAggregate,
     #[error(transparent)]
     Open(Box<OpenError>),
     #[error(transparent)]
@@ -211,6 +216,9 @@ impl Unpacker {
             parts
                 .flat_map_iter(|(part, need)| match need {
                     Need::Nothing if plaintext == Plaintext::Allowed => vec![Ok(part.plain())],
+                    Need::Nothing if part.data.starts_with(&MAGIC) => {
+                        vec![Err(part.unreadable(Reason::DamagedAggregate))]
+                    }
                     Need::Nothing => vec![Err(part.unreadable(Reason::Plaintext))],
                     Need::Unparsable(error) => vec![Err(part.unreadable(error.into()))],
                     Need::Key(key) => match part.open(&opener, &keys[key]) {
