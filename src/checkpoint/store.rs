@@ -20,6 +20,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -283,7 +284,7 @@ impl Lock {
             .truncate(false)
             .open(dir.join(LOCK))
             .map_err(unusable)?;
-        match file.try_lock() {
+        match lock_soon(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(CheckpointError::InUse {
@@ -300,6 +301,18 @@ impl Lock {
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self(file))
     }
+}
+
+/// A process that was killed holds its lock until the kernel has cleared it away: a restart right after
+/// waits for that a moment.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..5 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(100)),
+            ended => return ended,
+        }
+    }
+    file.try_lock()
 }
 
 fn holder(lock: &mut File) -> String {

@@ -22,6 +22,7 @@ mod tuning;
 pub mod words;
 mod written;
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ use crate::{aws, batch};
 /// The settings in the file at `path`.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Mistakes> {
     let name = path.display().to_string();
-    match std::fs::read(path).map(String::from_utf8) {
+    match read_file(path).map(String::from_utf8) {
         Ok(Ok(text)) => parse(&name, &text, env),
         Ok(Err(_)) => Err(Mistakes::whole_file(
             name,
@@ -60,6 +61,21 @@ pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Mistakes> {
         }
     }
 }
+
+/// A configuration is a file of some size: a device or a pipe could go on for ever.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let about = std::fs::metadata(path)?;
+    let refused = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    if !about.is_file() {
+        return refused("not a regular file");
+    }
+    if about.len() > LARGEST_FILE {
+        return refused("more than 1 MiB, which is no configuration");
+    }
+    std::fs::read(path)
+}
+
+const LARGEST_FILE: u64 = 1 << 20;
 
 /// The settings in `text`. `name` is what mistakes call the file.
 pub fn parse(name: &str, text: &str, env: &dyn Environment) -> Result<Settings, Mistakes> {
