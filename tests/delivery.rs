@@ -40,6 +40,27 @@ fn all_lines_arrive_though_a_tenth_of_the_entries_is_throttled() {
 }
 
 #[test]
+fn all_lines_arrive_in_compressed_blocks_in_a_fifth_of_the_bytes() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 4);
+    let key = site.endpoints.create_key();
+    let tenth = Rule::new(Action::Throttle(Entries::Percent(10.0))).on("PutRecords");
+    site.fake.set_faults(Faults::seeded(13).rule(tenth));
+    let block = "[encryption.block]\ncompression = \"zstd\"\nlinger = \"1s\"";
+    let encryption = under_kms(&key).replace("\"record\"", "\"block\"");
+    let home = Home::new(&site.endpoints, &encryption, block);
+
+    let report = carry(&home, LINES);
+    report.expect_stored(LINES);
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=LINES);
+    arrived.expect_no_doubles();
+    let stored = site.fake.counters().bytes_stored;
+    let lines: usize = (1..=LINES).map(|n| lines::line(n).len()).sum();
+    assert!(stored * 5 < lines as u64, "{stored} bytes for {lines}");
+}
+
+#[test]
 fn all_lines_arrive_on_moto() {
     let moto = Moto::start();
     moto.endpoints.create_stream(STREAM, 4);

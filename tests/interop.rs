@@ -40,6 +40,36 @@ fn the_python_sdk_opens_what_the_agent_sealed_under_a_wrapping_key() {
 }
 
 #[test]
+fn the_python_sdk_opens_blocks_and_its_protobuf_classes_take_them_apart() {
+    let moto = moto();
+    let key = moto.endpoints.create_key();
+    let block = bound(&format!("kms_key = \"{key}\"")).replace("\"record\"", "\"block\"");
+    let home = Home::new(&moto.endpoints, &block, "");
+    lines::append(&home.log(), 1..=LINES)
+        .wait()
+        .expect_success();
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent).expect_stored(LINES);
+
+    let key = PeerKey::Kms {
+        endpoint: &moto.endpoints.kms,
+        arn: &key,
+    };
+    let stored = peers::read_stream(&moto.endpoints, STREAM);
+    let messages: BTreeSet<Vec<u8>> = stored.iter().map(PeerRecord::data).collect();
+    assert!(
+        messages.len() < 20,
+        "{} blocks of a few lines each",
+        messages.len()
+    );
+    let opened = peers::open_messages(key, &CONTEXT, &messages);
+    let arrived = Arrived::of(opened.iter().flat_map(Opened::records));
+    arrived.expect_all(1..=LINES);
+    arrived.expect_no_doubles();
+}
+
+#[test]
 fn what_python_sealed_and_aggregated_on_moto_is_consumed() {
     expect_consumed(&moto().endpoints);
 }

@@ -94,7 +94,7 @@ pub enum Reason {
     #[error(transparent)]
     Open(Box<OpenError>),
     #[error(transparent)]
-    Block(#[from] BlockError),
+    Block(Box<BlockError>),
 }
 
 impl From<OpenError> for Reason {
@@ -416,7 +416,7 @@ fn unpack_block(record: UserRecord) -> Vec<Result<UserRecord, Unreadable>> {
             data: sealed.message.clone(),
             place: record.place,
             partition_key: record.partition_key,
-            reason: error.into(),
+            reason: Reason::Block(Box::new(error)),
         })],
     }
 }

@@ -24,6 +24,9 @@ pub(crate) struct Opened {
     #[serde(default)]
     pub(crate) context: BTreeMap<String, String>,
     pub(crate) error: Option<String>,
+    /// Of a block.
+    #[serde(default)]
+    records: Vec<String>,
 }
 
 /// The key of a peer's keyring.
@@ -44,6 +47,10 @@ impl PeerRecord {
 }
 
 impl Opened {
+    pub(crate) fn records(&self) -> Vec<Vec<u8>> {
+        self.records.iter().map(|record| decode(record)).collect()
+    }
+
     pub(crate) fn plaintext(&self) -> Vec<u8> {
         let plaintext = self.plaintext.as_deref();
         decode(plaintext.unwrap_or_else(|| panic!("refused: {:?}", self.error)))
