@@ -137,7 +137,7 @@ mod tests {
     fn what_can_not_be_read_is_told_with_its_place_and_the_rest_goes_on() {
         let unreadable = Unreadable {
             place: place("49", 3),
-            partition_key: "k".to_owned(),
+            partition_key: "k".into(),
             data: Bytes::from("x"),
             reason: Reason::Plaintext,
         };

@@ -69,7 +69,7 @@ pub struct SealedInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     pub place: Place,
-    pub partition_key: String,
+    pub partition_key: Box<str>,
     /// As it lay in the stream.
     pub data: Bytes,
     pub reason: Reason,
@@ -343,7 +343,7 @@ impl Part {
     fn unreadable(self, reason: Reason) -> Unreadable {
         Unreadable {
             place: self.place,
-            partition_key: self.partition_key,
+            partition_key: self.partition_key.into(),
             data: self.data,
             reason,
         }
@@ -415,7 +415,7 @@ fn unpack_block(record: UserRecord) -> Vec<Result<UserRecord, Unreadable>> {
         Err(error) => vec![Err(Unreadable {
             data: sealed.message.clone(),
             place: record.place,
-            partition_key: record.partition_key,
+            partition_key: record.partition_key.into(),
             reason: Reason::Block(Box::new(error)),
         })],
     }
