@@ -122,6 +122,8 @@ impl Settings {
 #[derive(Debug)]
 pub struct Agent {
     log_interval: Option<Duration>,
+    /// What was last logged, per stream.
+    logged: Vec<Counts>,
     checkpoints: Checkpoints,
     pipelines: Vec<Pipeline>,
     dead_letter_writers: Vec<JoinHandle<()>>,
@@ -203,6 +205,7 @@ impl Agent {
         });
         Ok(Self {
             log_interval: settings.log_interval,
+            logged: Vec::new(),
             checkpoints,
             pipelines,
             dead_letter_writers,
@@ -230,10 +233,20 @@ impl Agent {
                     Some(ended) => ended.unwrap_or(Err(AgentError::PipelineStopped))?,
                 },
                 () = log_due => {
-                    self.report().await.log();
+                    self.log_what_is_new().await;
                     next_log = self.log_interval.map(|interval| Instant::now() + interval);
                 }
             }
+        }
+    }
+
+    /// An idle agent has nothing new to say each minute.
+    async fn log_what_is_new(&mut self) {
+        let report = self.report().await;
+        let counts: Vec<Counts> = report.streams.iter().map(|s| s.counts).collect();
+        if counts != self.logged {
+            report.log();
+            self.logged = counts;
         }
     }
 
