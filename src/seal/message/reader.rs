@@ -7,7 +7,7 @@ use super::aead::{Aead, aes_gcm};
 use super::body::{BlockAad, Blocks};
 use super::context::{EncryptionContext, PUBLIC_KEY, check_length, serialize_pairs};
 use super::cursor::Cursor;
-use super::derive;
+use super::derive::{self, Deriver};
 use super::header::{Content, EncryptedDataKeyRef, Header};
 use super::signature;
 use super::suite::Suite;
@@ -221,7 +221,13 @@ impl<'a> Message<'a> {
         }
         let cipher = match self.header.commitment {
             Some(commitment) => {
-                let derived = derive::committed(suite, data_key, self.header.message_id);
+                let data_key = data_key.try_into().map_err(|_| wrong_length())?;
+                let message_id = self
+                    .header
+                    .message_id
+                    .try_into()
+                    .expect("32 bytes in version 2");
+                let derived = Deriver::new(suite, data_key).derive(message_id);
                 if !bool::from(derived.commitment.ct_eq(commitment)) {
                     return Err(ReadError::WrongKey);
                 }

@@ -9,7 +9,7 @@ use super::body::{
     BlockAad, BlockKind, FINAL_FRAME, FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sequence_iv,
 };
 use super::context::{self, ContextError, EncryptionContext, check_context};
-use super::derive::{self, COMMITMENT_LEN};
+use super::derive::{COMMITMENT_LEN, Deriver};
 use super::header::{FRAMED, VERSION_2};
 use super::ids::MessageId;
 use super::secret::PlaintextKey;
@@ -67,7 +67,7 @@ pub enum WriteError {
 /// Writes messages under one data key. Immutable, so any number of jobs share it; the header between
 /// message id and commitment is the same in each message and built once.
 pub struct Writer {
-    key: PlaintextKey,
+    deriver: Deriver,
     /// AAD, encrypted data keys, content type, frame length.
     middle: Box<[u8]>,
     frame_length: u32,
@@ -94,7 +94,7 @@ impl Writer {
         middle.push(FRAMED);
         middle.extend_from_slice(&frame_length.to_be_bytes());
         Ok(Self {
-            key,
+            deriver: Deriver::new(Suite::COMMITTED, key.as_bytes()),
             middle: middle.into_boxed_slice(),
             frame_length,
         })
@@ -112,7 +112,7 @@ impl Writer {
         let start = out.len();
         out.reserve(self.sealed_len(plaintext.len()));
         let id = message_id.as_bytes();
-        let derived = derive::committed(Suite::COMMITTED, self.key.as_bytes(), id);
+        let derived = self.deriver.derive(id);
         let cipher = aes_256_gcm(&derived.key);
 
         out.push(VERSION_2);
