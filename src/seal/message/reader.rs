@@ -7,7 +7,7 @@ use super::aead::{Aead, aes_gcm};
 use super::body::{BlockAad, Blocks};
 use super::context::{EncryptionContext, PUBLIC_KEY, check_length, serialize_pairs};
 use super::cursor::Cursor;
-use super::derive::{self, Deriver};
+use super::derive;
 use super::header::{Content, EncryptedDataKeyRef, Header};
 use super::signature;
 use super::suite::Suite;
@@ -227,7 +227,7 @@ impl<'a> Message<'a> {
                     .message_id
                     .try_into()
                     .expect("32 bytes in version 2");
-                let derived = Deriver::new(suite, data_key).derive(message_id);
+                let derived = derive::committed(suite, data_key, message_id);
                 if !bool::from(derived.commitment.ct_eq(commitment)) {
                     return Err(ReadError::WrongKey);
                 }

@@ -9,9 +9,9 @@ use super::body::{
     BlockAad, BlockKind, FINAL_FRAME, FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sequence_iv,
 };
 use super::context::{self, ContextError, EncryptionContext, check_context};
-use super::derive::{COMMITMENT_LEN, Deriver};
+use super::derive::{COMMITMENT_LEN, Committed, Deriver, LANES};
 use super::header::{FRAMED, VERSION_2};
-use super::ids::MessageId;
+use super::ids::{MessageId, MessageIds};
 use super::secret::PlaintextKey;
 use super::suite::{Suite, Version};
 
@@ -107,14 +107,54 @@ impl Writer {
     }
 
     /// Appends exactly [`Self::sealed_len`] bytes. The plaintext is copied once, to where its ciphertext
-    /// will lie; nothing is allocated but `out`'s growth.
+    /// will lie.
     pub fn seal(&self, message_id: MessageId, plaintext: &[u8], out: &mut Vec<u8>) {
+        let derived = self.deriver.derive(&message_id);
+        self.write(message_id.as_bytes(), &derived, plaintext, out);
+    }
+
+    /// Appends one message for each plaintext, and to `ends` where in `out` each one ends. Several times
+    /// faster than one by one where messages are small and the processor has AVX-512: then keys are derived
+    /// eight at a time. Reserve `out` and `ends` beforehand.
+    pub fn seal_all<'a>(
+        &self,
+        ids: &mut MessageIds,
+        plaintexts: impl IntoIterator<Item = &'a [u8]>,
+        out: &mut Vec<u8>,
+        ends: &mut Vec<usize>,
+    ) {
+        let mut plaintexts = plaintexts.into_iter();
+        let mut group = Vec::with_capacity(LANES);
+        let mut group_ids = Vec::with_capacity(LANES);
+        let mut derived: [Committed; LANES] = Default::default();
+        loop {
+            group.extend(plaintexts.by_ref().take(LANES));
+            if group.is_empty() {
+                return;
+            }
+            group_ids.extend(group.iter().map(|_| ids.draw()));
+            self.deriver
+                .derive_many(&group_ids, &mut derived[..group.len()]);
+            let parts = group_ids.drain(..).zip(&derived).zip(group.drain(..));
+            for ((id, derived), plaintext) in parts {
+                self.write(id.as_bytes(), derived, plaintext, out);
+                ends.push(out.len());
+            }
+        }
+    }
+
+    pub fn frame_length(&self) -> u32 {
+        self.frame_length
+    }
+
+    fn header_len(&self) -> usize {
+        1 + 2 + Version::V2.message_id_len() + self.middle.len() + COMMITMENT_LEN + TAG_LEN
+    }
+
+    fn write(&self, id: &[u8; 32], derived: &Committed, plaintext: &[u8], out: &mut Vec<u8>) {
+        let cipher = aes_256_gcm(&derived.key);
         let start = out.len();
         out.reserve(self.sealed_len(plaintext.len()));
-        let id = message_id.as_bytes();
-        let derived = self.deriver.derive(id);
-        let cipher = aes_256_gcm(&derived.key);
-
         out.push(VERSION_2);
         out.extend_from_slice(&Suite::COMMITTED.id().to_be_bytes());
         out.extend_from_slice(id);
@@ -125,14 +165,6 @@ impl Writer {
 
         self.write_frames(&cipher, id, plaintext, out);
         debug_assert_eq!(out.len() - start, self.sealed_len(plaintext.len()));
-    }
-
-    pub fn frame_length(&self) -> u32 {
-        self.frame_length
-    }
-
-    fn header_len(&self) -> usize {
-        1 + 2 + Version::V2.message_id_len() + self.middle.len() + COMMITMENT_LEN + TAG_LEN
     }
 
     /// The final frame is never empty unless the plaintext is: a whole number of frames ends with a full

@@ -11,7 +11,7 @@
 //! Sources: RFC 5869 (HKDF), RFC 2104 (HMAC), FIPS 180-4 (SHA-512 and its padding).
 
 use sha2::block_api::compress512;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, Zeroizing};
 
 /// 64 bits of a message, or the same 64 bits of each of several messages.
 pub(super) trait Word: Copy + Default + Zeroize {
@@ -23,8 +23,14 @@ pub(super) trait Word: Copy + Default + Zeroize {
 /// The compression function of SHA-512.
 pub(super) trait Sha512 {
     type Word: Word;
+    /// A block that many messages share, made ready once.
+    type Fixed: Zeroize;
 
-    fn compress(&self, state: &mut State<Self::Word>, block: &Block<Self::Word>);
+    fn fix(block: &Block<u64>) -> Self::Fixed;
+
+    fn compress(&mut self, state: &mut State<Self::Word>, block: &Block<Self::Word>);
+
+    fn compress_fixed(&mut self, state: &mut State<Self::Word>, block: &Self::Fixed);
 }
 
 pub(super) type State<W> = [W; 8];
@@ -33,29 +39,28 @@ pub(super) type Block<W> = [W; 16];
 /// 32 bytes, big-endian.
 pub(super) type Key<W> = [W; 4];
 
-/// What is hashed for every message under one data key: blocks with their padding, made once.
-#[derive(ZeroizeOnDrop)]
-pub(super) struct Hashed {
-    data_key: Block<u64>,
-    derive_key: Block<u64>,
-    commit_key: Block<u64>,
+/// What is hashed for every message under one data key.
+pub(super) struct Hashed<S: Sha512> {
+    data_key: Zeroizing<S::Fixed>,
+    derive_key: S::Fixed,
+    commit_key: S::Fixed,
 }
 
-impl Hashed {
+impl<S: Sha512> Hashed<S> {
     pub(super) fn new(suite_id: u16, data_key: &[u8; 32]) -> Self {
         let [high, low] = suite_id.to_be_bytes();
         // Each info is followed by the number of the output block: one is enough.
         Self {
-            data_key: last_block(data_key),
-            derive_key: last_block(&[&[high, low], &b"DERIVEKEY\x01"[..]].concat()),
-            commit_key: last_block(b"COMMITKEY\x01"),
+            data_key: Zeroizing::new(S::fix(&last_block(data_key))),
+            derive_key: S::fix(&last_block(&[&[high, low], &b"DERIVEKEY\x01"[..]].concat())),
+            commit_key: S::fix(&last_block(b"COMMITKEY\x01")),
         }
     }
 
     /// Key and commitment of the message of this id, or of the messages of these.
-    pub(super) fn derive<S: Sha512>(
+    pub(super) fn derive(
         &self,
-        sha: &S,
+        sha: &mut S,
         message_id: &Key<S::Word>,
         key: &mut Key<S::Word>,
         commitment: &mut Key<S::Word>,
@@ -78,7 +83,7 @@ struct Hmac<W: Word> {
 
 impl<W: Word> Hmac<W> {
     /// A key no longer than a block.
-    fn new(sha: &impl Sha512<Word = W>, key: &[W]) -> Self {
+    fn new(sha: &mut impl Sha512<Word = W>, key: &[W]) -> Self {
         let mut hmac = Self {
             inner: Zeroizing::new(INITIAL.map(W::splat)),
             outer: Zeroizing::new(INITIAL.map(W::splat)),
@@ -97,15 +102,14 @@ impl<W: Word> Hmac<W> {
         hmac
     }
 
-    /// Of a message that is one block with its padding, and the same for all.
-    fn sign(&self, sha: &impl Sha512<Word = W>, message: &Block<u64>, mac: &mut State<W>) {
-        let mut block = Zeroizing::new(message.map(W::splat));
+    /// Of a message that is one block with its padding.
+    fn sign<S: Sha512<Word = W>>(&self, sha: &mut S, message: &S::Fixed, mac: &mut State<W>) {
         *mac = *self.inner;
-        sha.compress(mac, &block);
+        sha.compress_fixed(mac, message);
 
+        let mut block = Zeroizing::new(Block::default());
         let (digest, padding) = block.split_at_mut(8);
         digest.copy_from_slice(mac);
-        padding.fill(W::default());
         padding[0] = W::splat(1 << 63);
         padding[7] = W::splat(bits_with_key(64));
         *mac = *self.outer;
@@ -114,13 +118,16 @@ impl<W: Word> Hmac<W> {
 }
 
 /// A message's end after the block of an HMAC's key: one bit, zeros, and the length.
-fn last_block(message: &[u8]) -> Block<u64> {
+fn last_block(message: &[u8]) -> Zeroizing<Block<u64>> {
     let mut bytes = Zeroizing::new([0; 128]);
     bytes[..message.len()].copy_from_slice(message);
     bytes[message.len()] = 0x80;
     bytes[120..].copy_from_slice(&bits_with_key(message.len()).to_be_bytes());
-    let (words, _) = bytes.as_chunks();
-    std::array::from_fn(|i| u64::from_be_bytes(words[i]))
+    let mut block = Zeroizing::new(Block::default());
+    for (word, bytes) in block.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_be_bytes(*bytes);
+    }
+    block
 }
 
 fn bits_with_key(len: usize) -> u64 {
@@ -128,18 +135,36 @@ fn bits_with_key(len: usize) -> u64 {
 }
 
 /// One message at a time, with what the `sha2` crate finds in this processor.
-pub(super) struct OneByOne;
+#[derive(Default)]
+pub(super) struct OneByOne {
+    /// The block as bytes; here, so that it is wiped once for a message, which takes a store for each byte.
+    bytes: Zeroizing<Bytes>,
+}
+
+type Bytes = [[u8; 8]; 16];
 
 impl Sha512 for OneByOne {
     type Word = u64;
+    type Fixed = Bytes;
 
-    fn compress(&self, state: &mut State<u64>, block: &Block<u64>) {
-        let mut bytes = Zeroizing::new([0; 128]);
-        for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(block) {
-            *to = word.to_be_bytes();
-        }
-        compress512(state, std::slice::from_ref(&*bytes));
+    fn fix(block: &Block<u64>) -> Bytes {
+        block.map(u64::to_be_bytes)
     }
+
+    fn compress(&mut self, state: &mut State<u64>, block: &Block<u64>) {
+        for (bytes, word) in self.bytes.iter_mut().zip(block) {
+            *bytes = word.to_be_bytes();
+        }
+        compress_bytes(state, &self.bytes);
+    }
+
+    fn compress_fixed(&mut self, state: &mut State<u64>, block: &Bytes) {
+        compress_bytes(state, block);
+    }
+}
+
+fn compress_bytes(state: &mut State<u64>, block: &Bytes) {
+    compress512(state, block.as_flattened().as_chunks().0);
 }
 
 impl Word for u64 {
@@ -166,26 +191,36 @@ const INITIAL: State<u64> = [
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
-    struct Counting(Cell<u32>);
+    /// Counts all.
+    #[derive(Default)]
+    struct Counting(u32, OneByOne);
 
     impl Sha512 for Counting {
         type Word = u64;
+        type Fixed = Bytes;
 
-        fn compress(&self, state: &mut State<u64>, block: &Block<u64>) {
-            self.0.set(self.0.get() + 1);
-            OneByOne.compress(state, block);
+        fn fix(block: &Block<u64>) -> Bytes {
+            OneByOne::fix(block)
+        }
+
+        fn compress(&mut self, state: &mut State<u64>, block: &Block<u64>) {
+            self.0 += 1;
+            self.1.compress(state, block);
+        }
+
+        fn compress_fixed(&mut self, state: &mut State<u64>, block: &Bytes) {
+            self.0 += 1;
+            self.1.compress_fixed(state, block);
         }
     }
 
     #[test]
     fn a_message_costs_ten_compressions() {
-        let sha = Counting(Cell::new(0));
+        let mut sha = Counting::default();
         let (mut key, mut commitment) = (Key::default(), Key::default());
-        Hashed::new(0x0478, &[1; 32]).derive(&sha, &[2; 4], &mut key, &mut commitment);
-        assert_eq!(sha.0.get(), 10);
+        Hashed::new(0x0478, &[1; 32]).derive(&mut sha, &[2; 4], &mut key, &mut commitment);
+        assert_eq!(sha.0, 10);
     }
 }
