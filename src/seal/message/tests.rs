@@ -68,12 +68,13 @@ proptest! {
         prop_assert!(looks_sealed(&sealed));
     }
 
-    /// In lanes or one by one.
+    /// In lanes or one by one, with either backend.
     #[test]
     fn what_is_sealed_together_opens_one_by_one(
         plaintexts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..40),
+        backend in prop::sample::select(vec![Backend::Auto, Backend::AesGcm, Backend::AwsLc]),
     ) {
-        let writer = writer(&pair("a", "b"), 128);
+        let writer = writer(&pair("a", "b"), 128).with_backend(backend);
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         let slices = plaintexts.iter().map(|plaintext| &plaintext[..]);
         writer.seal_all(&mut MessageIds::new(), slices, &mut out, &mut ends);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::aead::{Aead, IV_LEN, TAG_LEN, aes_256_gcm};
+use super::aead::{Aead, AwsLc, Backend, IV_LEN, TAG_LEN, aes_256_gcm};
 use super::body::{
     BlockAad, BlockKind, FINAL_FRAME, FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sequence_iv,
 };
@@ -71,6 +71,7 @@ pub struct Writer {
     /// AAD, encrypted data keys, content type, frame length.
     middle: Box<[u8]>,
     frame_length: u32,
+    backend: Backend,
 }
 
 impl Writer {
@@ -97,7 +98,14 @@ impl Writer {
             deriver: Deriver::new(Suite::COMMITTED, key.as_bytes()),
             middle: middle.into_boxed_slice(),
             frame_length,
+            backend: Backend::default(),
         })
+    }
+
+    /// Encrypts with this backend; the bytes stay the same.
+    #[must_use]
+    pub fn with_backend(self, backend: Backend) -> Self {
+        Self { backend, ..self }
     }
 
     /// Exact length of the message that [`Self::seal`] writes.
@@ -152,18 +160,34 @@ impl Writer {
     }
 
     fn write(&self, id: &[u8; 32], derived: &Committed, plaintext: &[u8], out: &mut Vec<u8>) {
-        let cipher = aes_256_gcm(&derived.key);
+        if self.backend.is_aws_lc() {
+            let cipher = AwsLc::new(&derived.key);
+            self.write_with(&cipher, id, &derived.commitment, plaintext, out);
+        } else {
+            let cipher = aes_256_gcm(&derived.key);
+            self.write_with(&cipher, id, &derived.commitment, plaintext, out);
+        }
+    }
+
+    fn write_with(
+        &self,
+        cipher: &impl Aead,
+        id: &[u8; 32],
+        commitment: &[u8; COMMITMENT_LEN],
+        plaintext: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         let start = out.len();
         out.reserve(self.sealed_len(plaintext.len()));
         out.push(VERSION_2);
         out.extend_from_slice(&Suite::COMMITTED.id().to_be_bytes());
         out.extend_from_slice(id);
         out.extend_from_slice(&self.middle);
-        out.extend_from_slice(&derived.commitment);
+        out.extend_from_slice(commitment);
         let tag = cipher.seal(&[0; IV_LEN], &out[start..], &mut []);
         out.extend_from_slice(&tag);
 
-        self.write_frames(&cipher, id, plaintext, out);
+        self.write_frames(cipher, id, plaintext, out);
         debug_assert_eq!(out.len() - start, self.sealed_len(plaintext.len()));
     }
 
