@@ -146,10 +146,8 @@ fn encrypt(records: Vec<Accepted>, writer: &Writer) -> Vec<SealedRecord> {
     let mut out = Vec::with_capacity(total);
     let mut ids = MessageIds::for_messages(records.len());
     let mut ends = Vec::with_capacity(records.len());
-    for record in &records {
-        writer.seal(ids.draw(), &record.data, &mut out);
-        ends.push(out.len());
-    }
+    let plaintexts = records.iter().map(|r| &*r.data);
+    writer.seal_all(&mut ids, plaintexts, &mut out, &mut ends);
     let out = Bytes::from(out);
     let mut start = 0;
     let mut sealed = Vec::with_capacity(records.len());

@@ -86,7 +86,7 @@ async fn a_generated_key_carries_the_arn_and_not_the_alias() {
         .generate(&context())
         .await
         .expect("generated");
-    assert_eq!(fresh.plaintext.as_bytes(), [7; 32]);
+    assert_eq!(fresh.plaintext.as_bytes(), &[7; 32]);
     assert_eq!(fresh.encrypted, [edk()]);
     let asked = script.asked.lock().expect("no panics");
     let (target, body) = &asked[0];

@@ -44,6 +44,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use aead::Backend;
 pub(crate) use aead::{Aead, IV_LEN, Iv, TAG_LEN, aes_gcm};
 pub use context::{ContextError, EncryptionContext};
 pub(crate) use context::{check_context, check_length, serialize_pairs};

@@ -221,7 +221,13 @@ impl<'a> Message<'a> {
         }
         let cipher = match self.header.commitment {
             Some(commitment) => {
-                let derived = derive::committed(suite, data_key, self.header.message_id);
+                let data_key = data_key.try_into().map_err(|_| wrong_length())?;
+                let message_id = self
+                    .header
+                    .message_id
+                    .try_into()
+                    .expect("32 bytes in version 2");
+                let derived = derive::committed(suite, data_key, message_id);
                 if !bool::from(derived.commitment.ct_eq(commitment)) {
                     return Err(ReadError::WrongKey);
                 }

@@ -22,8 +22,8 @@ impl PlaintextKey {
         Some(Self(key))
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.0[..]
+    pub(crate) fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
     }
 }
 

@@ -68,6 +68,27 @@ proptest! {
         prop_assert!(looks_sealed(&sealed));
     }
 
+    /// In lanes or one by one, with either backend.
+    #[test]
+    fn what_is_sealed_together_opens_one_by_one(
+        plaintexts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..40),
+        backend in prop::sample::select(vec![Backend::Auto, Backend::AesGcm, Backend::AwsLc]),
+    ) {
+        let writer = writer(&pair("a", "b"), 128).with_backend(backend);
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        let slices = plaintexts.iter().map(|plaintext| &plaintext[..]);
+        writer.seal_all(&mut MessageIds::new(), slices, &mut out, &mut ends);
+        prop_assert_eq!(ends.len(), plaintexts.len());
+        let mut start = 0;
+        for (plaintext, end) in plaintexts.iter().zip(ends) {
+            let message = &out[start..end];
+            prop_assert_eq!(message.len(), writer.sealed_len(plaintext.len()));
+            prop_assert_eq!(&open(message).expect("well sealed"), plaintext);
+            start = end;
+        }
+        prop_assert_eq!(start, out.len());
+    }
+
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = open(&bytes);

@@ -4,14 +4,14 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::aead::{Aead, IV_LEN, TAG_LEN, aes_256_gcm};
+use super::aead::{Aead, AwsLc, Backend, IV_LEN, TAG_LEN, aes_256_gcm};
 use super::body::{
     BlockAad, BlockKind, FINAL_FRAME, FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sequence_iv,
 };
 use super::context::{self, ContextError, EncryptionContext, check_context};
-use super::derive::{self, COMMITMENT_LEN};
+use super::derive::{COMMITMENT_LEN, Committed, Deriver, LANES};
 use super::header::{FRAMED, VERSION_2};
-use super::ids::MessageId;
+use super::ids::{MessageId, MessageIds};
 use super::secret::PlaintextKey;
 use super::suite::{Suite, Version};
 
@@ -67,10 +67,11 @@ pub enum WriteError {
 /// Writes messages under one data key. Immutable, so any number of jobs share it; the header between
 /// message id and commitment is the same in each message and built once.
 pub struct Writer {
-    key: PlaintextKey,
+    deriver: Deriver,
     /// AAD, encrypted data keys, content type, frame length.
     middle: Box<[u8]>,
     frame_length: u32,
+    backend: Backend,
 }
 
 impl Writer {
@@ -94,10 +95,17 @@ impl Writer {
         middle.push(FRAMED);
         middle.extend_from_slice(&frame_length.to_be_bytes());
         Ok(Self {
-            key,
+            deriver: Deriver::new(Suite::COMMITTED, key.as_bytes()),
             middle: middle.into_boxed_slice(),
             frame_length,
+            backend: Backend::default(),
         })
+    }
+
+    /// Encrypts with this backend; the bytes stay the same.
+    #[must_use]
+    pub fn with_backend(self, backend: Backend) -> Self {
+        Self { backend, ..self }
     }
 
     /// Exact length of the message that [`Self::seal`] writes.
@@ -107,24 +115,40 @@ impl Writer {
     }
 
     /// Appends exactly [`Self::sealed_len`] bytes. The plaintext is copied once, to where its ciphertext
-    /// will lie; nothing is allocated but `out`'s growth.
+    /// will lie.
     pub fn seal(&self, message_id: MessageId, plaintext: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.reserve(self.sealed_len(plaintext.len()));
-        let id = message_id.as_bytes();
-        let derived = derive::committed(Suite::COMMITTED, self.key.as_bytes(), id);
-        let cipher = aes_256_gcm(&derived.key);
+        let derived = self.deriver.derive(&message_id);
+        self.write(message_id.as_bytes(), &derived, plaintext, out);
+    }
 
-        out.push(VERSION_2);
-        out.extend_from_slice(&Suite::COMMITTED.id().to_be_bytes());
-        out.extend_from_slice(id);
-        out.extend_from_slice(&self.middle);
-        out.extend_from_slice(&derived.commitment);
-        let tag = cipher.seal(&[0; IV_LEN], &out[start..], &mut []);
-        out.extend_from_slice(&tag);
-
-        self.write_frames(&cipher, id, plaintext, out);
-        debug_assert_eq!(out.len() - start, self.sealed_len(plaintext.len()));
+    /// Appends one message for each plaintext, and to `ends` where in `out` each one ends. Several times
+    /// faster than one by one where messages are small and the processor has AVX-512: then keys are derived
+    /// eight at a time. Reserve `out` and `ends` beforehand.
+    pub fn seal_all<'a>(
+        &self,
+        ids: &mut MessageIds,
+        plaintexts: impl IntoIterator<Item = &'a [u8]>,
+        out: &mut Vec<u8>,
+        ends: &mut Vec<usize>,
+    ) {
+        let mut plaintexts = plaintexts.into_iter();
+        let mut group = Vec::with_capacity(LANES);
+        let mut group_ids = Vec::with_capacity(LANES);
+        let mut derived: [Committed; LANES] = Default::default();
+        loop {
+            group.extend(plaintexts.by_ref().take(LANES));
+            if group.is_empty() {
+                return;
+            }
+            group_ids.extend(group.iter().map(|_| ids.draw()));
+            self.deriver
+                .derive_many(&group_ids, &mut derived[..group.len()]);
+            let parts = group_ids.drain(..).zip(&derived).zip(group.drain(..));
+            for ((id, derived), plaintext) in parts {
+                self.write(id.as_bytes(), derived, plaintext, out);
+                ends.push(out.len());
+            }
+        }
     }
 
     pub fn frame_length(&self) -> u32 {
@@ -133,6 +157,38 @@ impl Writer {
 
     fn header_len(&self) -> usize {
         1 + 2 + Version::V2.message_id_len() + self.middle.len() + COMMITMENT_LEN + TAG_LEN
+    }
+
+    fn write(&self, id: &[u8; 32], derived: &Committed, plaintext: &[u8], out: &mut Vec<u8>) {
+        if self.backend.is_aws_lc() {
+            let cipher = AwsLc::new(&derived.key);
+            self.write_with(&cipher, id, &derived.commitment, plaintext, out);
+        } else {
+            let cipher = aes_256_gcm(&derived.key);
+            self.write_with(&cipher, id, &derived.commitment, plaintext, out);
+        }
+    }
+
+    fn write_with(
+        &self,
+        cipher: &impl Aead,
+        id: &[u8; 32],
+        commitment: &[u8; COMMITMENT_LEN],
+        plaintext: &[u8],
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
+        out.reserve(self.sealed_len(plaintext.len()));
+        out.push(VERSION_2);
+        out.extend_from_slice(&Suite::COMMITTED.id().to_be_bytes());
+        out.extend_from_slice(id);
+        out.extend_from_slice(&self.middle);
+        out.extend_from_slice(commitment);
+        let tag = cipher.seal(&[0; IV_LEN], &out[start..], &mut []);
+        out.extend_from_slice(&tag);
+
+        self.write_frames(cipher, id, plaintext, out);
+        debug_assert_eq!(out.len() - start, self.sealed_len(plaintext.len()));
     }
 
     /// The final frame is never empty unless the plaintext is: a whole number of frames ends with a full
