@@ -107,9 +107,7 @@ impl Pipeline {
 
     /// Starts the tasks of a stream. Must be called within a tokio runtime.
     pub fn start(parts: Parts) -> Self {
-        let costs = Costs {
-            sealed_overhead: parts.sealer.overhead(),
-        };
+        let costs = Costs::new(parts.sealer.overhead(), parts.aggregation.enabled);
         let (chunk_tx, chunk_rx) = mpsc::channel(Self::CHUNKS);
         let (sealed_tx, sealed_rx) = mpsc::channel(Self::CHUNKS);
         let (control_tx, control_rx) = mpsc::unbounded_channel();

@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_spent_waiting_for_room_is_not_time_spent_reading() {
         let (to, mut chunks) = mpsc::channel(1);
-        let costs = Costs { sealed_overhead: 0 };
+        let costs = Costs::new(0, true);
         let budget = MemoryBudget::new(200 * MAX_LINES);
         let intake = Intake::new(to, budget, costs);
         let mut feed = Feed::new(intake, RecordKey::Any);

@@ -116,18 +116,34 @@ pub struct Closed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Costs {
     /// Bytes that sealing adds to a record.
-    pub sealed_overhead: usize,
+    sealed_overhead: usize,
+    /// Structures that travel with it.
+    per_record: usize,
 }
 
 impl Costs {
-    /// Structures that travel with a record: `SealedRecord`, its key, its place in an aggregate. An
-    /// estimate, rounded up.
-    const PER_RECORD: usize = 160;
+    /// `SealedRecord`, its key, its place in an aggregate. An estimate, rounded up.
+    const IN_AN_AGGREGATE: usize = 160;
+    /// An entry of its own, and its part of the SDK's request and answer: strings, a vector, a blob.
+    /// Measured, as what the process grew by.
+    const ALONE: usize = 900;
+
+    /// Of records that sealing makes longer by `sealed_overhead` bytes.
+    pub const fn new(sealed_overhead: usize, aggregated: bool) -> Self {
+        Self {
+            sealed_overhead,
+            per_record: if aggregated {
+                Self::IN_AN_AGGREGATE
+            } else {
+                Self::ALONE
+            },
+        }
+    }
 
     /// A sealed byte's worst case is its own place, its copy in the aggregate, and its share of a request:
-    /// the SDK's copy and 4/3 for base64.
+    /// the SDK's copy, 4/3 for base64, and as much again for the body that the SDK grows by doubling.
     fn of(self, records: usize, bytes: usize) -> usize {
         let sealed = bytes + records * self.sealed_overhead;
-        bytes + 3 * sealed + sealed / 3 + records * Self::PER_RECORD
+        bytes + 5 * sealed + records * self.per_record
     }
 }

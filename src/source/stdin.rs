@@ -86,7 +86,7 @@ mod tests {
 
     fn intake(limit: usize) -> (Intake, mpsc::Receiver<Chunk>) {
         let (to, chunks) = mpsc::channel(100);
-        let costs = Costs { sealed_overhead: 0 };
+        let costs = Costs::new(0, true);
         (Intake::new(to, MemoryBudget::new(limit), costs), chunks)
     }
 

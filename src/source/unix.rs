@@ -279,7 +279,7 @@ mod tests {
         let listener = Listener::bind(&settings(dir.path())).unwrap();
         let (to, chunks) = mpsc::channel(1000);
         let budget = MemoryBudget::new(memory);
-        let intake = Intake::new(to, budget.clone(), Costs { sealed_overhead: 0 });
+        let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
         let (stop, shutdown) = shutdown::channel();
         let run = tokio::spawn(listener.run(intake, RecordKey::Any, shutdown));
         Rig {

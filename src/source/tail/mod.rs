@@ -187,7 +187,7 @@ mod tests {
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
-        let costs = Costs { sealed_overhead: 0 };
+        let costs = Costs::new(0, true);
         let intake = Intake::new(to, MemoryBudget::new(1 << 26), costs);
         let (stop, shutdown) = shutdown::channel();
         let tail = spawn(&settings, &checkpoints, intake, shutdown);
@@ -228,7 +228,7 @@ mod tests {
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
-        let costs = Costs { sealed_overhead: 0 };
+        let costs = Costs::new(0, true);
         let intake = Intake::new(to, MemoryBudget::new(1 << 26), costs);
         let (stop, shutdown) = shutdown::channel();
         let tail = spawn(&settings, &checkpoints, intake, shutdown);
@@ -255,7 +255,7 @@ mod tests {
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
-        let costs = Costs { sealed_overhead: 0 };
+        let costs = Costs::new(0, true);
         let budget = MemoryBudget::new(4096);
         let intake = Intake::new(to, budget.clone(), costs);
         let (stop, shutdown) = shutdown::channel();
@@ -280,7 +280,7 @@ mod tests {
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, chunks) = mpsc::channel(1);
-        let costs = Costs { sealed_overhead: 0 };
+        let costs = Costs::new(0, true);
         let budget = MemoryBudget::new(1 << 30);
         let intake = Intake::new(to, budget.clone(), costs);
         let (stop, shutdown) = shutdown::channel();

@@ -80,9 +80,7 @@ impl Rig {
         let (to, chunks) = mpsc::channel(10_000);
         let budget = MemoryBudget::new(1 << 30);
         let (stop, shutdown) = shutdown::channel();
-        let costs = Costs {
-            sealed_overhead: 100,
-        };
+        let costs = Costs::new(100, true);
         let outlet = Outlet {
             runtime: self.runtime.handle().clone(),
             intake: Intake::new(to, budget.clone(), costs),
