@@ -215,6 +215,8 @@ fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::aggregate::reducer::tests::sealed;
     use crate::delivery::{MemoryBudget, Ticket};
@@ -247,7 +249,10 @@ mod tests {
 
         drop(letters);
         writer.await.unwrap();
-        let text = std::fs::read_to_string(path_of(dir.path(), &stream)).unwrap();
+        let path = path_of(dir.path(), &stream);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+        let text = std::fs::read_to_string(path).unwrap();
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(line["data_base64"], "c2VhbGVk");
         assert!(

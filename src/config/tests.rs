@@ -636,3 +636,16 @@ fn one_line_each(text: &str) -> Result<(), TestCaseError> {
     }
     Ok(())
 }
+
+/// One that goes on for ever was once read for ever.
+#[test]
+fn only_a_regular_file_of_some_size_is_a_configuration() {
+    for path in ["/dev/zero", "/tmp"] {
+        let error = load(Path::new(path), &Fixed(&[])).unwrap_err().to_string();
+        assert!(error.contains("not a regular file"), "{error}");
+    }
+    let large = tempfile::NamedTempFile::new().unwrap();
+    large.as_file().set_len(LARGEST_FILE + 1).unwrap();
+    let error = load(large.path(), &Fixed(&[])).unwrap_err().to_string();
+    assert!(error.contains("no configuration"), "{error}");
+}

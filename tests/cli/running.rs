@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use kinseal::fake::{Action, ApiError, Faults, Rule};
@@ -174,6 +175,19 @@ fn a_second_signal_ends_it_at_once_and_the_next_start_sends_the_rest() {
     home.until_settled(&mut agent, &home.log());
     FinalReport::of(agent).expect_stored(100);
     Arrived::of(home.consume(&[])).expect_all(1..=200);
+}
+
+/// It has to say so where every record came back equal; once it ended well without a word.
+#[test]
+fn a_demo_that_cannot_say_its_result_has_failed() {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec \"$0\" demo --records 500 > /dev/full"])
+        .arg(kinseal().get_program());
+    let ended = process::run("kinseal demo > /dev/full", &mut command, &[]);
+    let (code, said) = ended.refusal();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("standard output"), "{said}");
 }
 
 /// timeout(1) signals the process and then its group: the second once ended the agent undrained.

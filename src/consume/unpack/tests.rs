@@ -134,6 +134,20 @@ async fn a_plain_record_among_sealed_ones_is_refused_unless_allowed() {
 }
 
 #[tokio::test]
+async fn a_damaged_aggregate_is_called_damaged_not_unencrypted() {
+    let writer = writer(&wrapping_key("orders"), &context("shop")).await;
+    let mut damaged = aggregate(&[seal(&writer, "a"), seal(&writer, "b")]).to_vec();
+    damaged[100] ^= 1;
+    let page = page([damaged.into(), seal(&writer, "next")]);
+    let refusing = opening(wrapping_key("orders"), Plaintext::Refused);
+    let damaged = Reason::DamagedAggregate.to_string();
+    assert_eq!(
+        told(&unpack(&refusing, page).await),
+        [format!("0/0: {damaged}"), "1/0: next".to_owned()]
+    );
+}
+
+#[tokio::test]
 async fn what_was_changed_or_is_foreign_is_told_and_the_rest_goes_on() {
     let ours = writer(&wrapping_key("orders"), &context("shop")).await;
     let other_key = writer(&wrapping_key("strange"), &context("shop")).await;
