@@ -88,9 +88,9 @@ impl Sealing {
                     let _ = tx.send(seal_chunk(chunk, &how, received));
                     self.sealed.send(rx).await.map_err(|_| Gone)
                 }
-                Sealer::Encrypt(keyring) | Sealer::Blocks(keyring, _) => {
-                    self.encrypt(chunk, keyring, received).await
-                }
+                Sealer::Encrypt(keyring) => self.encrypt(chunk, keyring, received).await,
+                // Sealed one by one, records would carry a block's context and be none.
+                Sealer::Blocks(..) => unreachable!("blocks have a stage of their own"),
             };
             if given.is_err() {
                 return;

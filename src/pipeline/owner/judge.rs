@@ -11,7 +11,7 @@ use crate::aggregate::AggregatedRecord;
 use crate::batch::{Batch, Full, Refused, TooLarge};
 use crate::delivery::{Delivery, FailReason};
 use crate::metrics::Counters;
-use crate::retry::{Class, Verdict, judge_call, judge_entry};
+use crate::retry::{Class, Verdict, judge_call};
 use crate::send::{CallError, CallOutcome, EntryOutcome};
 use crate::shard::ShardId;
 
@@ -43,9 +43,6 @@ impl Owner {
         match outcome {
             EntryOutcome::Stored { shard, sequence } => self.stored(entry, shard, sequence, now),
             EntryOutcome::Refused { code, message } => {
-                if judge_entry(&code) == Verdict::Retry(Class::Throttled) {
-                    Counters::add(&self.counters.entries_throttled, 1);
-                }
                 let delay = self.backoff.delay(entry.attempts);
                 self.retry(entry, now + delay, format!("{code}: {message}"), now);
             }
@@ -130,9 +127,7 @@ impl Owner {
                 match class {
                     Class::Unknown => Counters::add(&self.counters.calls_unknown, 1),
                     Class::Throttled => {
-                        let entries = batch.len() as u64;
-                        Counters::add(&self.counters.entries_throttled, entries);
-                        self.notice_throttling(entries, now);
+                        self.notice_throttling(batch.len() as u64, now);
                     }
                     Class::Fault => {}
                 }
@@ -322,6 +317,7 @@ impl Owner {
 
     /// In sums: single throttled entries are daily bread.
     fn notice_throttling(&mut self, entries: u64, now: Instant) {
+        Counters::add(&self.counters.entries_throttled, entries);
         self.throttled.entries += entries;
         let due = now.saturating_duration_since(self.throttled.said) >= REMIND_EVERY;
         if self.throttled.entries > 0 && due {
