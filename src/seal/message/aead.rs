@@ -4,7 +4,7 @@ use aes_gcm::aead::consts::{U12, U16};
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aes::Aes192;
 use aes_gcm::{AeadInOut, Aes128Gcm, Aes256Gcm, AesGcm, KeyInit};
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroize;
 
 pub(crate) const IV_LEN: usize = 12;
@@ -40,9 +40,53 @@ pub enum Backend {
 impl Backend {
     pub(super) fn is_aws_lc(self) -> bool {
         match self {
-            // Measured faster at every size from 50 B to 50 KiB (`benches/seal.rs`).
+            // Measured faster at every size from 50 B to 50 KiB, both ways (`benches/seal.rs`).
             Self::Auto | Self::AwsLc => true,
             Self::AesGcm => false,
+        }
+    }
+}
+
+/// AES-GCM under one key. By value: a message has a key of its own, and boxing it would be an allocation for
+/// each.
+pub(crate) enum Cipher {
+    Aes128(Aes128Gcm),
+    Aes192(AesGcm<Aes192, U12>),
+    Aes256(Aes256Gcm),
+    AwsLc(AwsLc),
+}
+
+impl Cipher {
+    /// By the key's length: 16, 24 or 32 bytes, or `None`.
+    pub(crate) fn new(backend: Backend, key: &[u8]) -> Option<Self> {
+        if backend.is_aws_lc() {
+            return AwsLc::of_length(key).map(Self::AwsLc);
+        }
+        Some(match key.len() {
+            16 => Self::Aes128(Aes128Gcm::new_from_slice(key).ok()?),
+            24 => Self::Aes192(AesGcm::new_from_slice(key).ok()?),
+            32 => Self::Aes256(Aes256Gcm::new_from_slice(key).ok()?),
+            _ => return None,
+        })
+    }
+}
+
+impl Aead for Cipher {
+    fn seal(&self, iv: &Iv, aad: &[u8], in_out: &mut [u8]) -> Tag {
+        match self {
+            Self::Aes128(cipher) => cipher.seal(iv, aad, in_out),
+            Self::Aes192(cipher) => cipher.seal(iv, aad, in_out),
+            Self::Aes256(cipher) => cipher.seal(iv, aad, in_out),
+            Self::AwsLc(cipher) => cipher.seal(iv, aad, in_out),
+        }
+    }
+
+    fn open(&self, iv: &Iv, aad: &[u8], in_out: &mut [u8], tag: &Tag) -> Result<(), Tampered> {
+        match self {
+            Self::Aes128(cipher) => cipher.open(iv, aad, in_out, tag),
+            Self::Aes192(cipher) => cipher.open(iv, aad, in_out, tag),
+            Self::Aes256(cipher) => cipher.open(iv, aad, in_out, tag),
+            Self::AwsLc(cipher) => cipher.open(iv, aad, in_out, tag),
         }
     }
 }
@@ -54,12 +98,7 @@ pub(super) fn aes_256_gcm(key: &[u8; 32]) -> impl Aead + use<> {
 
 /// By the key's length: 16, 24 or 32 bytes, or `None`.
 pub(crate) fn aes_gcm(key: &[u8]) -> Option<Box<dyn Aead>> {
-    Some(match key.len() {
-        16 => Box::new(Aes128Gcm::new_from_slice(key).ok()?),
-        24 => Box::new(AesGcm::<Aes192, U12>::new_from_slice(key).ok()?),
-        32 => Box::new(Aes256Gcm::new_from_slice(key).ok()?),
-        _ => return None,
-    })
+    Some(Box::new(Cipher::new(Backend::AesGcm, key)?))
 }
 
 impl<C: AeadInOut<NonceSize = U12, TagSize = U16>> Aead for C {
@@ -75,13 +114,23 @@ impl<C: AeadInOut<NonceSize = U12, TagSize = U16>> Aead for C {
     }
 }
 
-/// AES-256-GCM of AWS-LC.
-pub(super) struct AwsLc(LessSafeKey);
+/// AES-GCM of AWS-LC.
+pub(crate) struct AwsLc(LessSafeKey);
 
 impl AwsLc {
     pub(super) fn new(key: &[u8; 32]) -> Self {
-        let key = UnboundKey::new(&AES_256_GCM, key).expect("32 bytes are the length of its key");
-        Self(LessSafeKey::new(key))
+        Self::of_length(key).expect("32 bytes are the length of a key")
+    }
+
+    fn of_length(key: &[u8]) -> Option<Self> {
+        let algorithm = match key.len() {
+            16 => &AES_128_GCM,
+            24 => &AES_192_GCM,
+            32 => &AES_256_GCM,
+            _ => return None,
+        };
+        let key = UnboundKey::new(algorithm, key).expect("the algorithm of the key's length");
+        Some(Self(LessSafeKey::new(key)))
     }
 }
 
@@ -115,29 +164,50 @@ mod tests {
 
     use super::*;
 
+    fn any_key() -> impl Strategy<Value = Vec<u8>> {
+        prop::sample::select(vec![16, 24, 32])
+            .prop_flat_map(|len| prop::collection::vec(any::<u8>(), len))
+    }
+
+    fn both(key: &[u8]) -> [Cipher; 2] {
+        [Backend::AesGcm, Backend::AwsLc]
+            .map(|backend| Cipher::new(backend, key).expect("a key's length"))
+    }
+
+    #[test]
+    fn a_key_of_another_length_makes_no_cipher() {
+        for backend in [Backend::Auto, Backend::AesGcm, Backend::AwsLc] {
+            for len in [0, 15, 17, 31, 33] {
+                assert!(Cipher::new(backend, &vec![7; len]).is_none(), "{len}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn both_backends_give_the_same_bytes(
-            key in any::<[u8; 32]>(),
+            key in any_key(),
             iv in any::<Iv>(),
             aad in prop::collection::vec(any::<u8>(), 0..600),
             text in prop::collection::vec(any::<u8>(), 0..600),
         ) {
-            let (rust, assembly) = (aes_256_gcm(&key), AwsLc::new(&key));
+            let [rust, assembly] = both(&key);
             let (mut one, mut other) = (text.clone(), text.clone());
             let tag = rust.seal(&iv, &aad, &mut one);
             prop_assert_eq!(assembly.seal(&iv, &aad, &mut other), tag);
             prop_assert_eq!(&one, &other);
             prop_assert_eq!(assembly.open(&iv, &aad, &mut other, &tag), Ok(()));
-            prop_assert_eq!(other, text);
+            prop_assert_eq!(&other, &text);
+            prop_assert_eq!(rust.open(&iv, &aad, &mut one, &tag), Ok(()));
+            prop_assert_eq!(&one, &text);
         }
 
         #[test]
         fn neither_backend_leaves_plaintext_behind_a_wrong_tag(
+            key in any_key(),
             text in prop::collection::vec(1u8.., 16..600),
         ) {
-            let backends: [&dyn Aead; 2] = [&aes_256_gcm(&[7; 32]), &AwsLc::new(&[7; 32])];
-            for backend in backends {
+            for backend in both(&key) {
                 let mut in_out = text.clone();
                 let mut tag = backend.seal(&[0; IV_LEN], b"", &mut in_out);
                 tag[0] ^= 1;

@@ -3,7 +3,7 @@
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-use super::aead::{Aead, aes_gcm};
+use super::aead::{Aead, Backend, Cipher};
 use super::body::{BlockAad, Blocks};
 use super::context::{EncryptionContext, PUBLIC_KEY, check_length, serialize_pairs};
 use super::cursor::Cursor;
@@ -177,10 +177,10 @@ impl<'a> Message<'a> {
     ) -> Result<Vec<u8>, ReadError> {
         let unstored = self.unstored(required)?;
         let cipher = self.cipher(data_key)?;
-        self.verify_header(&*cipher, &unstored)?;
+        self.verify_header(&cipher, &unstored)?;
         self.verify_signature()?;
         let mut plaintext = Vec::with_capacity(self.plaintext_len);
-        self.open_blocks(&*cipher, &mut plaintext)
+        self.open_blocks(&cipher, &mut plaintext)
             .inspect_err(|_| plaintext.zeroize())?;
         Ok(plaintext)
     }
@@ -209,7 +209,7 @@ impl<'a> Message<'a> {
     }
 
     /// The commitment is compared before the derived key sees a byte.
-    fn cipher(&self, data_key: &[u8]) -> Result<Box<dyn Aead>, ReadError> {
+    fn cipher(&self, data_key: &[u8]) -> Result<Cipher, ReadError> {
         let suite = self.header.suite;
         let wrong_length = || ReadError::KeyLength {
             suite,
@@ -231,20 +231,19 @@ impl<'a> Message<'a> {
                 if !bool::from(derived.commitment.ct_eq(commitment)) {
                     return Err(ReadError::WrongKey);
                 }
-                aes_gcm(&derived.key[..])
+                Cipher::new(Backend::Auto, &derived.key[..])
             }
-            None => aes_gcm(&derive::uncommitted(
-                suite,
-                data_key,
-                self.header.message_id,
-            )),
+            None => {
+                let key = derive::uncommitted(suite, data_key, self.header.message_id);
+                Cipher::new(Backend::Auto, &key)
+            }
         };
         cipher.ok_or_else(wrong_length)
     }
 
     fn verify_header(
         &self,
-        cipher: &dyn Aead,
+        cipher: &impl Aead,
         unstored: &EncryptionContext,
     ) -> Result<(), ReadError> {
         let Header { iv, tag, body, .. } = &self.header;
@@ -267,7 +266,7 @@ impl<'a> Message<'a> {
         signature::verify(algorithm, public_key, self.signed, signature)
     }
 
-    fn open_blocks(&self, cipher: &dyn Aead, plaintext: &mut Vec<u8>) -> Result<(), ReadError> {
+    fn open_blocks(&self, cipher: &impl Aead, plaintext: &mut Vec<u8>) -> Result<(), ReadError> {
         let Header {
             suite,
             content,
