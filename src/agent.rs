@@ -38,6 +38,9 @@ pub struct Settings {
     pub streams: Vec<StreamSettings>,
     /// Latencies and counters go to the log this often; `None`: only at exit.
     pub log_interval: Option<Duration>,
+    /// Whether a crash may leave a core dump, which holds keys. A process has one answer, so whoever owns it
+    /// acts on this: the command line does.
+    pub core_dumps: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +113,7 @@ impl Settings {
                 delivery: send::Settings::default(),
             }],
             log_interval: Some(Self::LOG_INTERVAL),
+            core_dumps: false,
         }
     }
 

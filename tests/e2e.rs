@@ -11,5 +11,6 @@ mod crash;
 mod delivery;
 mod interop;
 mod layering;
+mod secrecy;
 mod socket;
 mod tailing;

@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connection::{self, ConnectionArgs};
+use super::hardening::CoreDumpArgs;
 use crate::agent::{Agent, AgentError};
 use crate::config::{self, Environment, Settings, SourceKind};
 use crate::record::StreamName;
@@ -75,6 +76,8 @@ pub struct AgentArgs {
     /// How long to go on sending after a signal
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = connection::duration, help_heading = "Running")]
     pub grace: Duration,
+    #[command(flatten)]
+    pub core_dumps: CoreDumpArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,6 +103,7 @@ A glob that the agent is to expand, also for files to come, has to be quoted.";
 
 pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings(&config::System)?;
+    args.core_dumps.or(settings.core_dumps).apply();
     // Before anything is started: a signal during the start must end it too.
     let mut signals = Signals::listen()?;
     let mut agent = tokio::select! {

@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{self, ConnectionArgs};
+use super::hardening::CoreDumpArgs;
 use crate::aws::{self, Clients, TimeOuts};
 use crate::config::{self, Environment};
 use crate::consume::output::{Form, Printer};
@@ -64,6 +65,8 @@ pub struct ConsumeArgs {
         next_help_heading = "AWS (default: as every AWS tool finds it)"
     )]
     pub connection: ConnectionArgs,
+    #[command(flatten)]
+    pub core_dumps: CoreDumpArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,6 +91,7 @@ pub struct Request {
     pub keys: Vec<KeyChoice>,
     /// What each record's context must contain.
     pub context: EncryptionContext,
+    pub core_dumps: CoreDumpArgs,
 }
 
 /// A page is up to 10 MiB of records, in base64: on a slow line the agent's limit would cut each short.
@@ -101,6 +105,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let request = args.request(&config::System)?;
+    request.core_dumps.apply();
     let clients = aws::clients(&request.aws, TIME_OUTS).await?;
     let unpacker = args.unpacker(&request, &clients)?;
     let place = format!("{} at {}", args.stream, clients.place);
@@ -220,6 +225,7 @@ impl ConsumeArgs {
             aws: self.connection.settings(),
             keys: Vec::new(),
             context: connection::context(&self.context)?,
+            core_dumps: self.core_dumps,
         };
         if let Some(path) = &self.config {
             let settings = config::load(path, env)?;
@@ -246,6 +252,7 @@ impl ConsumeArgs {
                     .or_insert_with(|| value.clone());
             }
             request.aws = self.connection.over(settings.aws);
+            request.core_dumps = request.core_dumps.or(settings.core_dumps);
         }
         request
             .keys

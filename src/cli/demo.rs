@@ -20,6 +20,7 @@ use self::journey::{ALIAS, STREAM};
 use self::progress::Progress;
 use self::report::{Count, Report};
 use self::writer::Pace;
+use super::hardening::CoreDumpArgs;
 use super::local::{LocalArgs, Reach, say_goodbye, until_told_to_stop};
 use crate::consume::ConsumedBatch;
 use crate::fake::{self, Fake};
@@ -42,6 +43,8 @@ pub struct DemoArgs {
     /// Leave the stand-ins running, and print how to reach them
     #[arg(long)]
     pub keep: bool,
+    #[command(flatten)]
+    pub core_dumps: CoreDumpArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -54,6 +57,7 @@ Examples:
 const INTERRUPTED: u8 = 130;
 
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    args.core_dumps.apply();
     tell(&args, &mut std::io::stdout(), |_| {}).await
 }
 

@@ -10,6 +10,7 @@ mod connection;
 pub mod consume;
 #[cfg(feature = "fake")]
 pub mod demo;
+pub mod hardening;
 #[cfg(feature = "fake")]
 pub mod local;
 mod log;

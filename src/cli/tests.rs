@@ -55,6 +55,19 @@ fn the_definition_is_consistent() {
 }
 
 #[test]
+fn core_dumps_are_allowed_by_the_flag_or_by_the_configuration() {
+    let silent = agent("agent --stream s --stdin --encryption off").core_dumps;
+    let asked = agent("agent --config f --core-dumps").core_dumps;
+    assert!(!silent.or(false).allowed);
+    assert!(silent.or(true).allowed && asked.or(false).allowed);
+    assert!(
+        consume("consume --stream s --core-dumps")
+            .core_dumps
+            .allowed
+    );
+}
+
+#[test]
 fn the_agents_flags_are_a_configuration() {
     let settings = agent(
         "agent --stream shop-logs --stdin --kms-key alias/shop --context app=shop --context eq=a=b

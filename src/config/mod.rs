@@ -105,6 +105,7 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
     file.read(root, |root| {
         let state_dir = root.parsed("state_dir", "an absolute path", words::absolute_path);
         let memory_limit = root.bytes("memory_limit", 1..=1 << 40);
+        let core_dumps = root.boolean("core_dumps");
         let aws = root.table("aws", read_aws);
         let sources = source::read_all(root);
         let streams = stream::read_all(root, &sources);
@@ -129,6 +130,7 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
             log_interval: log_interval
                 .or_default(Written::Absent)?
                 .or_default(Some(Settings::LOG_INTERVAL))?,
+            core_dumps: core_dumps.or_default(false)?,
         })
     })
 }

@@ -347,7 +347,7 @@ impl<'a> Table<'a> {
 /// Where a key lies that was written elsewhere: below the wrong header, most often.
 fn home_of(key: &str) -> Option<&'static str> {
     match key {
-        "state_dir" | "memory_limit" => Some("at the top, before the first [table]"),
+        "state_dir" | "memory_limit" | "core_dumps" => Some("at the top, before the first [table]"),
         "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),
         "include" | "exclude" | "start_position" => Some("in a [[source]] of type = \"file\""),
         "path" => Some("in a [[source]] of type = \"unix\""),

@@ -74,6 +74,15 @@ fn the_demo_file_points_at_the_stand_ins() {
 }
 
 #[test]
+fn core_dumps_are_off_unless_the_file_says_otherwise() {
+    assert!(!good(GOOD).core_dumps);
+    assert!(good(&format!("core_dumps = true\n{GOOD}")).core_dumps);
+    let said = mistakes(&format!("core_dumps = 'maybe'\n{GOOD}"));
+    let expected = "f:1: core_dumps: found \"maybe\"; allowed: true or false";
+    assert_eq!(said, [expected]);
+}
+
+#[test]
 fn every_commented_key_of_the_annotated_file_is_known() {
     // Uncommented one at a time: some exclude one another. What is wrong then is never the key itself.
     for (i, line) in AGENT.lines().enumerate() {

@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,8 +14,6 @@ use crate::support::process::{self, Running};
 use crate::support::servers::StandIn;
 
 const PLAIN: &str = "scope = \"off\"";
-/// `nobody`, where there is one; any user without rights does.
-const NOBODY: u32 = 65_534;
 
 #[test]
 fn a_record_over_the_limit_becomes_a_dead_letter_and_the_others_arrive() {
@@ -88,7 +85,7 @@ fn an_unreadable_file_is_named_the_others_arrive_and_it_follows_when_it_may_be_r
     lines::append(&secret, 101..=200).wait().expect_success();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).expect("our own file");
 
-    let mut agent = start_without_rights(&home);
+    let mut agent = home.start_agent_as(home.kinseal_without_rights());
     home.until_settled(&mut agent, &home.log());
     agent.until("the file is named", |agent| {
         agent
@@ -249,29 +246,4 @@ fn append_while(
         ask(agent)
     });
     written
-}
-
-/// Starts the agent as a user who may not read everything.
-fn start_without_rights(home: &Home) -> Running {
-    let is_root = fs::metadata(home.path()).expect("ours").uid() == 0;
-    let mut command = kinseal();
-    if is_root {
-        // The build's folder may be closed to others.
-        let copy = home.path().join("kinseal");
-        fs::copy(command.get_program(), &copy).expect("room for it");
-        for path in [home.path(), &home.logs(), &home.log(), &home.config()] {
-            chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
-        }
-        let environment: Vec<_> = command
-            .get_envs()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-            .collect();
-        command = std::process::Command::new(copy);
-        command
-            .env_clear()
-            .envs(environment)
-            .uid(NOBODY)
-            .gid(NOBODY);
-    }
-    home.start_agent_as(command)
 }

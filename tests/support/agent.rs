@@ -1,6 +1,8 @@
 //! The program as its users run it: a configuration, a process, signals.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +13,8 @@ use super::process::{Ended, Running};
 use super::servers::{Endpoints, REGION};
 
 pub(crate) const STREAM: &str = "shop-logs";
+/// `nobody`, where there is one; any user without rights does.
+const NOBODY: u32 = 65_534;
 
 /// Where an agent lives: its logs, its state, its configuration.
 #[derive(Debug)]
@@ -108,6 +112,33 @@ stream = "{STREAM}"
     /// Starts it, whatever comes of it.
     pub(crate) fn spawn_agent(&self) -> Running {
         self.spawn(kinseal())
+    }
+
+    /// The program as it is run by a user who may not read everything; this one, where that is not root.
+    pub(crate) fn kinseal_without_rights(&self) -> Command {
+        let program = kinseal();
+        if !rustix::process::geteuid().is_root() {
+            return program;
+        }
+        // The build's folder may be closed to others.
+        let copy = self.path().join("kinseal");
+        fs::copy(program.get_program(), &copy).expect("room for it");
+        for path in [self.path(), &self.logs(), &self.log(), &self.config()] {
+            if path.exists() {
+                chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
+            }
+        }
+        let mut command = Command::new(copy);
+        command.env_clear().uid(NOBODY).gid(NOBODY);
+        for (name, value) in program.get_envs() {
+            command.envs(value.map(|value| (name, value)));
+        }
+        command
+    }
+
+    /// Who owns this home.
+    pub(crate) fn owner(&self) -> u32 {
+        fs::metadata(self.path()).expect("ours").uid()
     }
 
     fn spawn(&self, mut command: Command) -> Running {

@@ -56,6 +56,10 @@ impl Running {
         self.output.path().join(name)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for an answer that this process has to bring about.
     pub(crate) fn until<T>(&mut self, what: &str, mut ask: impl FnMut(&Self) -> Option<T>) -> T {
         let started = Instant::now();

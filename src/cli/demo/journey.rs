@@ -158,6 +158,7 @@ fn shipping(fake: &Fake, dir: &Path, log: &Path) -> anyhow::Result<agent::Settin
     );
     Ok(agent::Settings {
         log_interval: None,
+        core_dumps: false,
         ..settings
     })
 }

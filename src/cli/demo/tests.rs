@@ -14,6 +14,7 @@ fn args(records: u64) -> DemoArgs {
         records: Some(records),
         shards: 4,
         keep: false,
+        core_dumps: CoreDumpArgs::default(),
     }
 }
 
@@ -92,6 +93,7 @@ fn the_default_is_ten_seconds_within_the_quota_of_the_shards() {
             records: None,
             shards,
             keep: false,
+            core_dumps: CoreDumpArgs::default(),
         };
         args.pace()
     };
