@@ -1,13 +1,21 @@
-//! What holds keys leaves no trace of them: no core dump, unless it is asked for.
+//! What holds keys leaves no trace of them, and no key and IV meet twice.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use crate::support::agent::{Home, STREAM, kinseal};
-use crate::support::process::Running;
-use crate::support::servers::StandIn;
+use base64_simd::STANDARD;
+use bytes::Bytes;
+use kinseal::aggregate::format::deaggregate;
+use kinseal::fake::{Action, Entries, Faults, Rule};
+use kinseal::seal::message::{Message, ReadLimits};
+
+use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
+use crate::support::lines;
+use crate::support::process::{self, Running};
+use crate::support::servers::{Endpoints, REGION, StandIn};
 
 #[test]
 fn a_crash_leaves_no_core_dump() {
@@ -57,6 +65,90 @@ fn another_process_of_the_same_user_may_not_look_into_the_agent() {
         }
         agent.kill();
     }
+}
+
+/// Calls are answered with a reset after all of their entries were stored, so that these are stored again, and
+/// entries are refused. A message that is in the stream twice is there with the same bytes; every other one has
+/// an id of its own, whatever data key, thread or job it came from.
+#[test]
+fn a_retry_sends_the_same_bytes_and_no_message_id_is_used_twice() {
+    const LINES: u64 = 20_000;
+    for (scope, at_least) in [("record", LINES as usize), ("block", 100)] {
+        let site = site();
+        let key = site.endpoints.create_key();
+        // Small enough for some data keys, and a data key for many messages.
+        let encryption = format!(
+            "scope = \"{scope}\"\nkms_key = \"{key}\"\ncache = {{ max_messages = 4000, max_bytes = \"1MiB\" }}"
+        );
+        let small = "[encryption.block]\nmax_size = \"8KiB\"\n[batch]\nmax_records = 20";
+        let home = Home::new(&site.endpoints, &encryption, small);
+        lines::append(&home.log(), 1..=LINES)
+            .wait()
+            .expect_success();
+        let lost = Rule::new(Action::ResetAfter).on("PutRecords").every(5);
+        let refused = Rule::new(Action::FailEntries(Entries::Percent(20.0))).on("PutRecords");
+        site.fake
+            .set_faults(Faults::seeded(4).rule(lost).rule(refused));
+        let mut agent = home.start_agent();
+        home.until_settled(&mut agent, &home.log());
+        FinalReport::of(agent).expect_stored(LINES);
+
+        let mut found = Messages::default();
+        for entry in as_stored(&site.endpoints) {
+            let messages = deaggregate(&entry).map(|records| records.into_iter().map(|r| r.data));
+            match messages {
+                Some(messages) => messages.for_each(|message| found.add(message)),
+                None => found.add(entry),
+            }
+        }
+        assert!(found.repeated > 0, "{scope}: nothing was sent again");
+        assert!(
+            found.by_id.len() >= at_least,
+            "{scope}: {}",
+            found.by_id.len()
+        );
+        assert!(found.per_data_key.len() > 1, "{scope}: one data key only");
+        assert!(found.per_data_key.values().any(|messages| *messages > 10));
+    }
+}
+
+/// What lies in a stream.
+#[derive(Default)]
+struct Messages {
+    by_id: HashMap<Vec<u8>, Bytes>,
+    per_data_key: BTreeMap<Vec<u8>, u64>,
+    repeated: u64,
+}
+
+impl Messages {
+    fn add(&mut self, bytes: Bytes) {
+        let message = Message::parse(&bytes, &ReadLimits::default()).expect("a message");
+        match self.by_id.get(message.message_id()) {
+            Some(first) => {
+                assert!(*first == bytes, "one id for two messages");
+                self.repeated += 1;
+            }
+            None => {
+                let messages = self.per_data_key.entry(message.key_section().to_vec());
+                *messages.or_default() += 1;
+                self.by_id
+                    .insert(message.message_id().to_vec(), bytes.clone());
+            }
+        }
+    }
+}
+
+fn as_stored(endpoints: &Endpoints) -> Vec<Bytes> {
+    let mut command = kinseal();
+    command.args(["consume", "--raw", "--until-empty", "--stream", STREAM]);
+    command.args(["--region", REGION, "--endpoint-url", &endpoints.kinesis]);
+    let ended = process::run("kinseal consume --raw", &mut command, b"").expect_success();
+    let text = String::from_utf8(ended.stdout).expect("base64");
+    let data = text.lines().map(|line| {
+        let (_, base64) = line.rsplit_once('\t').expect("four columns");
+        STANDARD.decode_to_vec(base64).expect("base64").into()
+    });
+    data.collect()
 }
 
 fn site() -> StandIn {
