@@ -22,7 +22,7 @@ use kinseal::aggregate::{AggregatedRecord, Settings};
 use kinseal::delivery::{MemoryBudget, SpanSettled, Ticket};
 use kinseal::record::{HashKey, PartitionKey, RecordKey};
 use kinseal::seal::offload::{Sealing, seal_chunk};
-use kinseal::seal::{self, CacheSettings, EncryptionContext, Scope, SealedRecord};
+use kinseal::seal::{self, CacheSettings, EncryptionContext, Scope, SealedRecord, message};
 use kinseal::shard::{Shard, ShardId, ShardMap};
 use kinseal::source::{Accepted, Chunk};
 
@@ -106,6 +106,7 @@ fn sealed() -> Vec<SealedRecord> {
         scope: Scope::Off,
         context: EncryptionContext::new(),
         cache: CacheSettings::default(),
+        message: message::Settings::default(),
     };
     let allowed = plaintext.plaintext_allowed().expect("the scope is off");
     seal_chunk(chunk, &Sealing::Plain(allowed), now).records

@@ -26,7 +26,8 @@ use sha2::Sha512;
 
 use kinseal::seal::EncryptionContext;
 use kinseal::seal::message::{
-    Backend, EncryptedDataKey, Message, MessageIds, PlaintextKey, ReadLimits, Writer,
+    Backend, Binding, EncryptedDataKey, Message, MessageIds, ReadLimits, SecretKeyBytes, Settings,
+    Writer,
 };
 
 const SIZES: [usize; 5] = [50, 200, 1 << 10, 10 << 10, 50 << 10];
@@ -58,7 +59,7 @@ fn straightforward(c: &mut Criterion) {
 
 fn one_by_one(c: &mut Criterion) {
     for (name, backend) in BACKENDS {
-        let writer = writer(FRAME).with_backend(backend);
+        let writer = writer(FRAME, backend);
         per_size(c, &format!("one by one, {name}"), 1, |group, plaintext| {
             bench_one(group, &writer, plaintext);
         });
@@ -67,7 +68,7 @@ fn one_by_one(c: &mut Criterion) {
 
 fn together(c: &mut Criterion) {
     for (name, backend) in BACKENDS {
-        let writer = writer(FRAME).with_backend(backend);
+        let writer = writer(FRAME, backend);
         let name = format!("eight together, {name}");
         per_size(c, &name, TOGETHER, |group, plaintext| {
             bench_together(group, &writer, plaintext);
@@ -78,7 +79,7 @@ fn together(c: &mut Criterion) {
 fn block(c: &mut Criterion) {
     const BLOCK: usize = 50 << 10;
     for (name, backend) in BACKENDS {
-        let writer = writer(BLOCK).with_backend(backend);
+        let writer = writer(BLOCK, backend);
         let name = |together| format!("block, {together}, {name}");
         let mut group = named_group(c, &name("one by one"), 1, BLOCK);
         bench_one(&mut group, &writer, &[0x5a; BLOCK]);
@@ -145,7 +146,7 @@ fn floor(c: &mut Criterion) {
 }
 
 fn open(c: &mut Criterion) {
-    let (writer, context) = (writer(FRAME), context());
+    let (writer, context) = (writer(FRAME, Backend::Auto), context());
     per_size(c, "open", 1, |group, plaintext| {
         let mut message = Vec::new();
         writer.seal(MessageIds::new().draw(), plaintext, &mut message);
@@ -190,14 +191,20 @@ fn size(plaintext: &[u8]) -> BenchmarkId {
 }
 
 /// Encrypted data key and context as long as they are with KMS.
-fn writer(frame: usize) -> Writer {
+fn writer(frame: usize, backend: Backend) -> Writer {
+    let settings = Settings {
+        frame_length: frame as u32,
+        backend,
+        ..Settings::default()
+    };
     let edk = EncryptedDataKey {
         provider: EncryptedDataKey::KMS.to_owned(),
         info: vec![b'a'; 75].into(),
         ciphertext: vec![0; 184].into(),
     };
-    let key = PlaintextKey::from_slice(&KEY).expect("32 bytes");
-    Writer::new(key, &[edk], &context(), frame as u32).expect("valid parts")
+    let binding = Binding::new(settings.suite, &context()).expect("a context");
+    let key = SecretKeyBytes::new(KEY.to_vec());
+    Writer::new(binding, &key, &[edk], settings).expect("valid parts")
 }
 
 /// The specification, read aloud.
@@ -257,7 +264,7 @@ fn encrypt(cipher: &Aes256Gcm, iv: &[u8; 12], aad: &[u8], in_out: &mut [u8]) -> 
 /// Of the header: from the message id to the commitment, as the agent's writer has it.
 fn middle() -> Vec<u8> {
     let mut message = Vec::new();
-    writer(FRAME).seal(MessageIds::new().draw(), b"", &mut message);
+    writer(FRAME, Backend::Auto).seal(MessageIds::new().draw(), b"", &mut message);
     let body = 4 + 4 + 12 + 4 + 16;
     message[3 + 32..message.len() - body - 16 - 32].to_vec()
 }

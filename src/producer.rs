@@ -40,7 +40,7 @@ use crate::seal::keyring::Keyring;
 use crate::seal::kms::KmsKey;
 use crate::seal::offload::SealPool;
 use crate::seal::rawkey::{WrappingKey, WrappingKeyFileError};
-use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, block};
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, block, message};
 use crate::send::kinesis::Kinesis;
 use crate::shard::kinesis::KinesisShards;
 use crate::shard::{ListShards, ListShardsError};
@@ -147,6 +147,7 @@ pub struct Builder {
     scope: Option<Scope>,
     context: EncryptionContext,
     cache: CacheSettings,
+    message: message::Settings,
     aws: aws::Settings,
     aggregation: aggregate::Settings,
     batch: batch::Limits,
@@ -164,6 +165,7 @@ impl Builder {
             scope: None,
             context: EncryptionContext::new(),
             cache: CacheSettings::default(),
+            message: message::Settings::default(),
             aws: aws::Settings::default(),
             aggregation: aggregate::Settings::default(),
             batch: batch::Limits::default(),
@@ -174,8 +176,16 @@ impl Builder {
 
     /// Each record is encrypted under data keys of this KMS key: an ARN, an id, or `alias/…`.
     #[must_use]
-    pub fn kms_key(mut self, key: impl Into<String>) -> Self {
-        self.scope = Some(Scope::Record(KeyChoice::Kms(key.into())));
+    pub fn kms_key(self, key: impl Into<String>) -> Self {
+        self.kms_keys([key])
+    }
+
+    /// The same under several, each of which opens the records; one at least. The first makes data keys, the
+    /// others wrap them too: of other Regions, for readers there.
+    #[must_use]
+    pub fn kms_keys<K: Into<String>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        let keys = keys.into_iter().map(Into::into).collect();
+        self.scope = Some(Scope::Record(KeyChoice::Kms(keys)));
         self
     }
 
@@ -213,6 +223,13 @@ impl Builder {
     #[must_use]
     pub fn cache(mut self, cache: CacheSettings) -> Self {
         self.cache = cache;
+        self
+    }
+
+    /// Another suite, encoding or frame length.
+    #[must_use]
+    pub fn message(mut self, message: message::Settings) -> Self {
+        self.message = message;
         self
     }
 
@@ -256,6 +273,7 @@ impl Builder {
                 scope: self.scope.ok_or(StartError::NoEncryptionChoice)?,
                 context: self.context,
                 cache: self.cache,
+                message: self.message,
             },
             aggregation: self.aggregation,
             batch: self.batch,
@@ -330,7 +348,10 @@ impl Shared {
             Scope::Block(key, block) => (key, Some(block)),
         };
         let source: Arc<dyn GenerateDataKey> = match key {
-            KeyChoice::Kms(key) => Arc::new(KmsKey::new(self.clients.kms.clone(), key.clone())),
+            KeyChoice::Kms(keys) => {
+                let first = keys.first().expect("one key at least");
+                Arc::new(KmsKey::new(self.clients.kms.clone(), first.clone()))
+            }
             KeyChoice::WrappingKeyFile(path) => Arc::new(WrappingKey::load(path)?),
         };
         let mut context = encryption.context.clone();
@@ -338,8 +359,11 @@ impl Shared {
             let packing = block.packing.context_value().to_owned();
             context.insert(block::CONTEXT_KEY.to_owned(), packing);
         }
-        let frame_length = block.map_or(Keyring::FRAME_LENGTH, block::Settings::frame_length);
-        let keyring = Keyring::new(source, context, encryption.cache.clone(), frame_length);
+        let mut message = encryption.message;
+        if let Some(block) = block {
+            message.frame_length = block.frame_length();
+        }
+        let keyring = Keyring::new(source, context, encryption.cache.clone(), message);
         match keyring.lease(&[0]).await {
             Ok(_) => {}
             Err(error) if error.is_outage() => {

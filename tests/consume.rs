@@ -14,7 +14,7 @@ use kinseal::consume::{Consumer, KinesisStream, Plaintext, Settings, Unpacker};
 use kinseal::fake::{Action, ApiError, Fake, Faults, Rule, Service};
 use kinseal::record::{PartitionKey, StreamName};
 use kinseal::seal::EncryptionContext;
-use kinseal::seal::key::GenerateDataKey;
+use kinseal::seal::key;
 use kinseal::seal::kms::{KmsKey, KmsUnwrap};
 use kinseal::seal::message::{MessageIds, Writer};
 use kinseal::seal::open::{OpenSettings, Opener};
@@ -63,8 +63,9 @@ async fn stand_in(shards: usize) -> (Fake, Clients) {
 
 async fn writer(clients: &Clients) -> Writer {
     let key = KmsKey::new(clients.kms.clone(), ALIAS);
-    let fresh = key.generate(&context()).await.unwrap();
-    Writer::new(fresh.plaintext, &fresh.encrypted, &context(), 4096).unwrap()
+    key::writer(&key, &context(), Default::default())
+        .await
+        .unwrap()
 }
 
 fn seal(writer: &Writer, plaintext: &str) -> Vec<u8> {

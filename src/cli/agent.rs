@@ -13,7 +13,7 @@ use super::hardening::CoreDumpArgs;
 use crate::agent::{Agent, AgentError};
 use crate::config::{self, Environment, Settings, SourceKind};
 use crate::record::StreamName;
-use crate::seal::{self, CacheSettings, KeyChoice, Scope};
+use crate::seal::{self, CacheSettings, KeyChoice, Scope, message};
 use crate::source::tail;
 
 /// Send records from files, sockets or standard input to Kinesis streams, until stopped
@@ -184,6 +184,7 @@ impl AgentArgs {
             scope: self.scope()?,
             context: connection::context(&self.context)?,
             cache: CacheSettings::default(),
+            message: message::Settings::default(),
         };
         let state_dir = match &self.state_dir {
             Some(dir) => std::path::absolute(dir)?,
@@ -200,7 +201,7 @@ impl AgentArgs {
 
     fn scope(&self) -> anyhow::Result<Scope> {
         match (&self.kms_key, &self.wrapping_key, self.encryption) {
-            (Some(key), None, None) => Ok(Scope::Record(KeyChoice::Kms(key.clone()))),
+            (Some(key), None, None) => Ok(Scope::Record(KeyChoice::Kms(vec![key.clone()]))),
             (None, Some(file), None) => Ok(Scope::Record(KeyChoice::WrappingKeyFile(
                 std::path::absolute(file)?,
             ))),

@@ -58,7 +58,7 @@ fn about(stream: &Stream, settings: &Settings) -> String {
         .count();
     let plural = if sources == 1 { "" } else { "s" };
     let under = |key: &KeyChoice| match key {
-        KeyChoice::Kms(key) => key.clone(),
+        KeyChoice::Kms(keys) => keys.join(" and "),
         KeyChoice::WrappingKeyFile(file) => format!("the key in {}", file.display()),
     };
     let encryption = match &stream.encryption.scope {

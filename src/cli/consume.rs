@@ -254,9 +254,9 @@ impl ConsumeArgs {
             request.aws = self.connection.over(settings.aws);
             request.core_dumps = request.core_dumps.or(settings.core_dumps);
         }
-        request
-            .keys
-            .extend(self.kms_key.iter().cloned().map(KeyChoice::Kms));
+        if !self.kms_key.is_empty() {
+            request.keys.push(KeyChoice::Kms(self.kms_key.clone()));
+        }
         for file in &self.wrapping_key {
             request
                 .keys
@@ -304,7 +304,7 @@ impl Request {
         let mut kms = Vec::new();
         for key in &self.keys {
             match key {
-                KeyChoice::Kms(key) => kms.push(key),
+                KeyChoice::Kms(keys) => kms.extend(keys),
                 KeyChoice::WrappingKeyFile(path) => keys.push(Arc::new(WrappingKey::load(path)?)),
             }
         }

@@ -6,7 +6,7 @@ use super::consume::ConsumeArgs;
 use super::*;
 use crate::config::{Environment, Settings, SourceKind};
 use crate::record::StreamName;
-use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, message};
 use crate::source::tail::{self, StartPosition};
 use crate::{aws, batch};
 
@@ -77,12 +77,13 @@ fn the_agents_flags_are_a_configuration() {
     .unwrap();
     let stream = StreamName::new("shop-logs").unwrap();
     let encryption = seal::Settings {
-        scope: Scope::Record(KeyChoice::Kms("alias/shop".into())),
+        scope: Scope::Record(KeyChoice::Kms(vec!["alias/shop".into()])),
         context: EncryptionContext::from([
             ("app".into(), "shop".into()),
             ("eq".into(), "a=b".into()),
         ]),
         cache: CacheSettings::default(),
+        message: message::Settings::default(),
     };
     let url = Some("http://127.0.0.1:4567".to_owned());
     let aws = aws::Settings {
@@ -192,8 +193,8 @@ fn a_reader_takes_its_keys_from_both() {
     assert_eq!(
         request.keys,
         [
-            KeyChoice::Kms("alias/shop".into()),
-            KeyChoice::Kms("alias/old".into())
+            KeyChoice::Kms(vec!["alias/shop".into()]),
+            KeyChoice::Kms(vec!["alias/old".into()])
         ]
     );
     assert_eq!(request.context["app"], "other");

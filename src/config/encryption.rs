@@ -7,7 +7,7 @@ use super::table::Table;
 use super::words;
 use super::written::Written;
 use crate::seal::block::{self, Packing};
-use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, message};
 
 /// The table as written.
 #[derive(Clone, Default)]
@@ -100,7 +100,7 @@ impl Encryption {
                 .mistake(place, "found beside kms_key; allowed: one of the two");
             return Written::Mistaken;
         }
-        kms.map(KeyChoice::Kms)
+        kms.map(|key| KeyChoice::Kms(vec![key]))
             .or(file.map(KeyChoice::WrappingKeyFile))
     }
 
@@ -163,6 +163,7 @@ impl Encryption {
                 max_messages: self.max_messages.or_default(default.max_messages)?,
                 max_bytes: self.max_bytes.or_default(default.max_bytes)?,
             },
+            message: message::Settings::default(),
         })
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::record::StreamName;
-use crate::seal::{CacheSettings, KeyChoice, Scope};
+use crate::seal::{CacheSettings, KeyChoice, Scope, message};
 use crate::source::tail::{self, StartPosition};
 use crate::{seal, send};
 
@@ -45,9 +45,10 @@ fn defaults() -> Settings {
         start_position: StartPosition::End,
     });
     let encryption = seal::Settings {
-        scope: Scope::Record(KeyChoice::Kms("alias/shop".into())),
+        scope: Scope::Record(KeyChoice::Kms(vec!["alias/shop".into()])),
         context: BTreeMap::new(),
         cache: CacheSettings::default(),
+        message: message::Settings::default(),
     };
     let aws = aws::Settings::default();
     Settings::for_one(name, kind, encryption, aws, Settings::STATE_DIR.into())
@@ -155,7 +156,7 @@ fn a_streams_own_table_is_laid_over_the_others_key_by_key() {
     };
     assert_eq!(
         a.encryption.scope,
-        Scope::Record(KeyChoice::Kms("alias/shop".into()))
+        Scope::Record(KeyChoice::Kms(vec!["alias/shop".into()]))
     );
     assert_eq!(a.encryption.context.len(), 2);
     assert_eq!(a.encryption.cache.max_age, Duration::from_secs(300));

@@ -26,8 +26,8 @@ use crate::retry::{self, Backoff};
 use crate::seal::EncryptionContext;
 use crate::seal::block::{self, BlockError};
 use crate::seal::key::KeyError;
-use crate::seal::message::{Message, ReadLimits, Suite};
-use crate::seal::open::{DataKey, OpenError, Opener, looks_sealed};
+use crate::seal::message::{Message, ReadLimits, Suite, message_in};
+use crate::seal::open::{DataKey, OpenError, Opener};
 use crate::shard::ShardId;
 
 /// What a producer handed in, as far as the stream can tell.
@@ -205,7 +205,7 @@ impl Unpacker {
         let asked: Vec<_> = needed
             .first_users
             .iter()
-            .map(|&user| self.key(&opener, parts[user].data.clone()).boxed())
+            .map(|&user| self.key(&opener, parts[user].sealed()).boxed())
             .collect();
         let keys: Vec<_> = stream::iter(asked)
             .buffered(UNWRAPS_AT_ONCE)
@@ -288,7 +288,10 @@ struct Key {
 struct Part {
     place: Place,
     partition_key: String,
+    /// As it lies in the stream.
     data: Bytes,
+    /// The message that it is, if it is one.
+    message: Option<Bytes>,
     arrived: Option<SystemTime>,
 }
 
@@ -307,6 +310,7 @@ fn take_apart(shard: &ShardId, page: Vec<StoredRecord>) -> Vec<Part> {
                         in_block: None,
                     },
                     partition_key: member.partition_key,
+                    message: message_in(&member.data),
                     data: member.data,
                     arrived: record.arrived,
                 })
@@ -325,9 +329,15 @@ impl Part {
                 in_block: None,
             },
             partition_key: record.partition_key,
+            message: message_in(&record.data),
             data: record.data,
             arrived: record.arrived,
         }
+    }
+
+    /// The message; only where there is one.
+    fn sealed(&self) -> Bytes {
+        self.message.clone().expect("asked of messages only")
     }
 
     fn plain(self) -> UserRecord {
@@ -351,10 +361,10 @@ impl Part {
 
     /// What only begins like a message is not one: without keys nobody said that it should be.
     fn without_keys(self) -> Result<UserRecord, Unreadable> {
-        if !looks_sealed(&self.data) {
+        let Some(bytes) = &self.message else {
             return Ok(self.plain());
-        }
-        let Ok(message) = Message::parse(&self.data, &ReadLimits::default()) else {
+        };
+        let Ok(message) = Message::parse(bytes, &ReadLimits::default()) else {
             return Ok(self.plain());
         };
         let wrapped_by: Vec<_> = message
@@ -370,7 +380,8 @@ impl Part {
             Ok(key) => key,
             Err(error) => return Err(self.unreadable(error.clone().into())),
         };
-        let message = opener.parse(&self.data);
+        let sealed = self.sealed();
+        let message = opener.parse(&sealed);
         let opened = match message.and_then(|m| opener.open_with(&m, &key.data_key)) {
             Ok(opened) => opened,
             Err(error) => return Err(self.unreadable(error.into())),
@@ -442,10 +453,10 @@ impl NeededKeys {
         let mut first_users = Vec::new();
         let mut known: HashMap<(u16, &[u8]), usize> = HashMap::new();
         let by_part = (0..).zip(parts).map(|(at, part)| {
-            if !looks_sealed(&part.data) {
+            let Some(bytes) = &part.message else {
                 return Need::Nothing;
-            }
-            let message = match opener.parse(&part.data) {
+            };
+            let message = match opener.parse(bytes) {
                 Ok(message) => message,
                 Err(error) => return Need::Unparsable(error),
             };

@@ -20,7 +20,7 @@ use crate::seal::block::Packing;
 use crate::seal::key::GenerateDataKey;
 use crate::seal::open::Opener;
 use crate::seal::rawkey::WrappingKey;
-use crate::seal::{CacheSettings, Scope, Settings};
+use crate::seal::{CacheSettings, Scope, Settings, message};
 use crate::send::{CallError, CallOutcome, EntryOutcome};
 use crate::shard::map::tests::even;
 use crate::shard::{Distribution, ListShardsError, Shard, ShardId, ShardMap};
@@ -164,6 +164,7 @@ fn start(service: &Arc<Service>, change: impl FnOnce(&mut Parts)) -> Pipeline {
         scope: Scope::Off,
         context: Default::default(),
         cache: CacheSettings::default(),
+        message: message::Settings::default(),
     };
     let mut parts = Parts {
         stream: StreamName::new("s").unwrap(),
@@ -584,7 +585,10 @@ fn sealing_blocks(packing: Packing) -> (impl FnOnce(&mut Parts), Opener) {
         generate,
         [pair].into(),
         CacheSettings::default(),
-        settings.frame_length(),
+        message::Settings {
+            frame_length: settings.frame_length(),
+            ..Default::default()
+        },
     );
     let opener = Opener::new(vec![key], Default::default(), Default::default()).unwrap();
     (

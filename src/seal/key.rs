@@ -10,12 +10,14 @@ use std::fmt::Debug;
 
 use futures_util::future::BoxFuture;
 
-use super::message::{EncryptedDataKey, EncryptionContext, PlaintextKey, SecretKeyBytes};
+use super::message::{
+    self, Binding, EncryptedDataKey, EncryptionContext, SecretKeyBytes, WriteError, Writer,
+};
 
 /// A data key, both ways.
 #[derive(Debug)]
 pub struct FreshKey {
-    pub plaintext: PlaintextKey,
+    pub plaintext: SecretKeyBytes,
     /// The same key, wrapped once for each wrapping key.
     pub encrypted: Vec<EncryptedDataKey>,
 }
@@ -29,11 +31,32 @@ pub trait GenerateDataKey: Debug + Send + Sync {
     /// reserving memory before the first key is there.
     fn encrypted_len_hint(&self) -> usize;
 
-    /// A fresh key, bound to `context`. Cancel safe: a key that nobody took is forgotten.
+    /// A fresh key of `key_len` bytes (16, 24 or 32), bound to `context`. Cancel safe: a key that nobody took
+    /// is forgotten.
     fn generate<'a>(
         &'a self,
         context: &'a EncryptionContext,
+        key_len: usize,
     ) -> BoxFuture<'a, Result<FreshKey, KeyError>>;
+}
+
+/// A writer under a fresh data key. What a suite signs with is made for that key, too. Cancel safe.
+pub async fn writer(
+    source: &dyn GenerateDataKey,
+    context: &EncryptionContext,
+    settings: message::Settings,
+) -> Result<Writer, KeyError> {
+    let unusable = |error: WriteError| KeyError::Malformed {
+        key: source.name().to_owned(),
+        message: error.to_string(),
+    };
+    let binding = Binding::new(settings.suite, context).map_err(unusable)?;
+    let fresh = source.generate(binding.context(), binding.key_len());
+    let FreshKey {
+        plaintext,
+        encrypted,
+    } = fresh.await?;
+    Writer::new(binding, &plaintext, &encrypted, settings).map_err(unusable)
 }
 
 /// Opens data keys that a wrapping key wrapped.

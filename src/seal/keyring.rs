@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::key::{FreshKey, GenerateDataKey, KeyError};
-use super::message::Writer;
+use super::key::{self, GenerateDataKey, KeyError};
+use super::message::{self, Writer};
 use super::{CacheSettings, EncryptionContext};
 
 /// Hands out [`Lease`]s on the current data key.
@@ -24,7 +24,7 @@ pub struct Keyring {
     source: Arc<dyn GenerateDataKey>,
     context: EncryptionContext,
     settings: CacheSettings,
-    frame_length: u32,
+    message: message::Settings,
     state: Mutex<State>,
     /// Held while a key is fetched, so that all who miss wait for one call.
     fetching: tokio::sync::Mutex<()>,
@@ -56,8 +56,6 @@ pub struct Lease {
 }
 
 impl Keyring {
-    /// The AWS Encryption SDK's default.
-    pub const FRAME_LENGTH: u32 = 4096;
     /// How long before expiry the next key is fetched: time for a few tries.
     const GRACE: Duration = Duration::from_secs(10);
     const REFRESH_PAUSE: Duration = Duration::from_secs(1);
@@ -66,13 +64,13 @@ impl Keyring {
         source: Arc<dyn GenerateDataKey>,
         context: EncryptionContext,
         settings: CacheSettings,
-        frame_length: u32,
+        message: message::Settings,
     ) -> Arc<Self> {
         Arc::new(Self {
             source,
             context,
             settings,
-            frame_length,
+            message,
             state: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
             fetched: AtomicU64::new(0),
@@ -81,13 +79,8 @@ impl Keyring {
 
     /// Bytes that sealing adds to a record of one frame, before the first key is there to tell.
     pub fn overhead_hint(&self) -> usize {
-        let context: usize = self
-            .context
-            .iter()
-            .map(|(k, v)| 4 + k.len() + v.len())
-            .sum();
-        // Header, commitment, tags and the final frame's fields; see encryption format, version 2.
-        132 + 4 + context + self.source.encrypted_len_hint()
+        let overhead = self.message.overhead(&self.context) + self.source.encrypted_len_hint();
+        self.message.encoding.encoded_len(overhead)
     }
 
     /// Data keys fetched so far.
@@ -113,8 +106,7 @@ impl Keyring {
         if let Some(lease) = self.take(sizes) {
             return Ok(lease);
         }
-        let fresh = self.source.generate(&self.context).await?;
-        self.install(fresh)?;
+        self.fetch().await?;
         Ok(self
             .take(sizes)
             .expect("a fresh key seals at least one record"))
@@ -160,8 +152,7 @@ impl Keyring {
     fn refresh_aside(self: &Arc<Self>) {
         let keyring = Arc::clone(self);
         tokio::spawn(async move {
-            let result = keyring.source.generate(&keyring.context).await;
-            let outcome = result.and_then(|fresh| keyring.install(fresh));
+            let outcome = keyring.fetch().await;
             let mut state = keyring.state.lock().expect("no panic while held");
             state.refreshing = false;
             state.refresh_after = outcome
@@ -175,16 +166,9 @@ impl Keyring {
         });
     }
 
-    fn install(&self, fresh: FreshKey) -> Result<(), KeyError> {
-        let FreshKey {
-            plaintext,
-            encrypted,
-        } = fresh;
-        let writer = Writer::new(plaintext, &encrypted, &self.context, self.frame_length);
-        let writer = writer.map_err(|e| KeyError::Malformed {
-            key: self.source.name().to_owned(),
-            message: e.to_string(),
-        })?;
+    /// A fresh key, made the current one.
+    async fn fetch(&self) -> Result<(), KeyError> {
+        let writer = key::writer(&*self.source, &self.context, self.message).await?;
         self.fetched.fetch_add(1, Ordering::Relaxed);
         self.state.lock().expect("no panic while held").current = Some(Current {
             writer: Arc::new(writer),
@@ -220,7 +204,8 @@ impl Current {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::message::{EncryptedDataKey, PlaintextKey};
+    use crate::seal::key::FreshKey;
+    use crate::seal::message::{EncryptedDataKey, SecretKeyBytes};
     use futures_util::FutureExt;
     use futures_util::future::BoxFuture;
     use std::sync::atomic::AtomicBool;
@@ -244,8 +229,9 @@ mod tests {
         fn generate<'a>(
             &'a self,
             _: &'a EncryptionContext,
+            key_len: usize,
         ) -> BoxFuture<'a, Result<FreshKey, KeyError>> {
-            async {
+            async move {
                 self.calls.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(self.takes).await;
                 if self.down.load(Ordering::Relaxed) {
@@ -255,7 +241,7 @@ mod tests {
                     });
                 }
                 Ok(FreshKey {
-                    plaintext: PlaintextKey::from_slice(&[7; 32]).unwrap(),
+                    plaintext: SecretKeyBytes::new(vec![7; key_len]),
                     encrypted: vec![EncryptedDataKey {
                         provider: "test".to_owned(),
                         info: "key".into(),
@@ -273,7 +259,7 @@ mod tests {
             source,
             EncryptionContext::new(),
             settings,
-            Keyring::FRAME_LENGTH,
+            message::Settings::default(),
         )
     }
 

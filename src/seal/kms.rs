@@ -20,10 +20,9 @@ use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
 use futures_util::future::BoxFuture;
-use zeroize::Zeroizing;
 
 use super::key::{FreshKey, GenerateDataKey, KeyError, UnwrapDataKey};
-use super::message::{EncryptedDataKey, EncryptionContext, PlaintextKey, SecretKeyBytes};
+use super::message::{EncryptedDataKey, EncryptionContext, SecretKeyBytes};
 
 /// A KMS key that makes data keys.
 #[derive(Debug)]
@@ -41,23 +40,24 @@ impl KmsKey {
         }
     }
 
-    async fn ask(&self, context: &EncryptionContext) -> Result<FreshKey, KeyError> {
+    async fn ask(&self, context: &EncryptionContext, key_len: usize) -> Result<FreshKey, KeyError> {
         let answer = self
             .client
             .generate_data_key()
             .key_id(&self.key_id)
-            .number_of_bytes(32)
+            .number_of_bytes(i32::try_from(key_len).expect("at most 32"))
             .set_encryption_context(as_argument(context))
             .send()
             .await
             .map_err(|error| error::judge(&error, &self.key_id, "kms:GenerateDataKey"))?;
-        let plaintext = Zeroizing::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
-        let plaintext = PlaintextKey::from_slice(&plaintext).ok_or_else(|| {
-            self.malformed(format_args!(
-                "KMS answered a data key of {} bytes, not 32",
+        let plaintext =
+            SecretKeyBytes::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
+        if plaintext.len() != key_len {
+            return Err(self.malformed(format_args!(
+                "KMS answered a data key of {} bytes, not {key_len}",
                 plaintext.len()
-            ))
-        })?;
+            )));
+        }
         // The ARN, whatever name was asked for: a reader compares it, and aliases move.
         let (Some(arn), Some(ciphertext)) = (answer.key_id, answer.ciphertext_blob) else {
             return Err(self.malformed("KMS answered without key ARN or encrypted data key"));
@@ -90,8 +90,9 @@ impl GenerateDataKey for KmsKey {
     fn generate<'a>(
         &'a self,
         context: &'a EncryptionContext,
+        key_len: usize,
     ) -> BoxFuture<'a, Result<FreshKey, KeyError>> {
-        Box::pin(self.ask(context))
+        Box::pin(self.ask(context, key_len))
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Settings {
     /// Authenticated, and stored in clear beside each ciphertext.
     pub context: EncryptionContext,
     pub cache: CacheSettings,
+    /// How messages are written. In block scope the frame length is the block's.
+    pub message: message::Settings,
 }
 
 /// What is encrypted, and under which key.
@@ -45,8 +47,9 @@ pub enum Scope {
 /// What wraps the data keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyChoice {
-    /// A KMS key by ARN, id, or alias.
-    Kms(String),
+    /// KMS keys, each by ARN, id, or alias; one at least. The first makes data keys, the others wrap them too,
+    /// so that each of them opens the messages.
+    Kms(Vec<String>),
     /// A local raw AES wrapping key, read from a file.
     WrappingKeyFile(PathBuf),
 }

@@ -24,8 +24,8 @@ use zeroize::Zeroizing;
 
 use super::key::{FreshKey, GenerateDataKey, KeyError, UnwrapDataKey};
 use super::message::{
-    Aead, EncryptedDataKey, EncryptionContext, IV_LEN, Iv, PlaintextKey, SecretKeyBytes, TAG_LEN,
-    aes_gcm, check_context, serialize_pairs,
+    Aead, EncryptedDataKey, EncryptionContext, IV_LEN, Iv, SecretKeyBytes, TAG_LEN, aes_gcm,
+    check_length, serialize_pairs,
 };
 
 pub use file::WrappingKeyFileError;
@@ -52,6 +52,9 @@ pub enum WrappingKeyError {
     #[error("key has {found} bytes, and AES takes 16, 24 or 32 (32, 48 or 64 hexadecimal digits)")]
     KeyLength { found: usize },
 }
+
+/// Of 256 bits.
+const MAX_DATA_KEY: usize = 32;
 
 impl WrappingKey {
     pub fn new(namespace: &str, name: &str, key: &[u8]) -> Result<Self, WrappingKeyError> {
@@ -84,14 +87,13 @@ impl WrappingKey {
         &self.key_name
     }
 
-    fn fresh(&self, context: &EncryptionContext) -> Result<FreshKey, KeyError> {
-        check_context(context).map_err(|error| self.malformed(error))?;
-        let mut plaintext = Zeroizing::new([0; PlaintextKey::LEN]);
-        rand::fill(&mut plaintext[..]).expect(RANDOM);
-        let encrypted = self.wrap(&plaintext[..], context);
+    fn fresh(&self, context: &EncryptionContext, key_len: usize) -> Result<FreshKey, KeyError> {
+        check_length(context).map_err(|error| self.malformed(error))?;
+        let mut plaintext = Zeroizing::new(vec![0; key_len]);
+        rand::fill(&mut plaintext).expect(RANDOM);
         Ok(FreshKey {
-            plaintext: PlaintextKey::from_slice(&plaintext[..]).expect("made with its length"),
-            encrypted: vec![encrypted],
+            encrypted: vec![self.wrap(&plaintext, context)],
+            plaintext: SecretKeyBytes::new(std::mem::take(&mut *plaintext)),
         })
     }
 
@@ -173,14 +175,15 @@ impl GenerateDataKey for WrappingKey {
 
     fn encrypted_len_hint(&self) -> usize {
         let info = self.key_name.len() + INFO_LENGTHS.len() + IV_LEN;
-        2 + 6 + self.namespace.len() + info + PlaintextKey::LEN + TAG_LEN
+        2 + 6 + self.namespace.len() + info + MAX_DATA_KEY + TAG_LEN
     }
 
     fn generate<'a>(
         &'a self,
         context: &'a EncryptionContext,
+        key_len: usize,
     ) -> BoxFuture<'a, Result<FreshKey, KeyError>> {
-        Box::pin(ready(self.fresh(context)))
+        Box::pin(ready(self.fresh(context, key_len)))
     }
 }
 
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn what_is_wrapped_unwraps_for_its_context_only() {
         let key = key("orders");
-        let fresh = key.fresh(&context("a")).expect("generated");
+        let fresh = key.fresh(&context("a"), 32).expect("generated");
         let edk = &fresh.encrypted[0];
         let unwrapped = key.open(edk, &context("a"), 32).expect("opens");
         assert_eq!(
@@ -247,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_name_that_begins_like_mine_is_not_mine() {
-        let fresh = key("orders-2").fresh(&context("a")).expect("generated");
+        let fresh = key("orders-2").fresh(&context("a"), 32).expect("generated");
         let opened = key("orders").open(&fresh.encrypted[0], &context("a"), 32);
         assert!(matches!(opened, Ok(None)));
     }
@@ -255,7 +258,7 @@ mod tests {
     #[test]
     fn the_length_hint_is_exact() {
         let key = key("orders");
-        let fresh = key.fresh(&context("a")).expect("generated");
+        let fresh = key.fresh(&context("a"), 32).expect("generated");
         let edk = &fresh.encrypted[0];
         let fields = edk.provider.len() + edk.info.len() + edk.ciphertext.len();
         assert_eq!(key.encrypted_len_hint(), 2 + 6 + fields);

@@ -28,7 +28,7 @@ use crate::record::StreamName;
 use crate::seal::key::UnwrapDataKey;
 use crate::seal::kms::KmsUnwrap;
 use crate::seal::open::{OpenSettings, Opener};
-use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, message};
 use crate::shutdown::{self, Shutdown};
 use crate::source::tail;
 
@@ -143,9 +143,10 @@ fn shipping(fake: &Fake, dir: &Path, log: &Path) -> anyhow::Result<agent::Settin
         start_position: tail::StartPosition::Beginning,
     });
     let encryption = seal::Settings {
-        scope: Scope::Record(KeyChoice::Kms(ALIAS.into())),
+        scope: Scope::Record(KeyChoice::Kms(vec![ALIAS.into()])),
         context: context(),
         cache: CacheSettings::default(),
+        message: message::Settings::default(),
     };
     let state = dir.join("state");
     std::fs::create_dir(&state).context("cannot make the state directory")?;

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use super::*;
 use crate::aggregate::format::Layout;
 use crate::record::PartitionKey;
-use crate::seal::key::{FreshKey, GenerateDataKey, UnwrapDataKey};
+use crate::seal::key::{self, UnwrapDataKey};
 use crate::seal::message::{EncryptedDataKey, MessageIds, SecretKeyBytes, Writer};
 use crate::seal::open::OpenSettings;
 use crate::seal::rawkey::WrappingKey;
@@ -22,11 +22,7 @@ fn wrapping_key(name: &str) -> WrappingKey {
 
 /// A writer with a data key of its own.
 async fn writer(key: &WrappingKey, context: &EncryptionContext) -> Writer {
-    let FreshKey {
-        plaintext,
-        encrypted,
-    } = key.generate(context).await.unwrap();
-    Writer::new(plaintext, &encrypted, context, 4096).unwrap()
+    key::writer(key, context, Default::default()).await.unwrap()
 }
 
 fn seal(writer: &Writer, plaintext: &str) -> Bytes {

@@ -83,7 +83,7 @@ async fn a_generated_key_carries_the_arn_and_not_the_alias() {
         json!({"KeyId": ARN, "Plaintext": base64(&[7; 32]), "CiphertextBlob": base64(&[9; 184])});
     let (client, script) = kms(200, body).await;
     let fresh = KmsKey::new(client, "alias/shop")
-        .generate(&context())
+        .generate(&context(), 32)
         .await
         .expect("generated");
     assert_eq!(fresh.plaintext.as_bytes(), &[7; 32]);
@@ -106,7 +106,9 @@ async fn an_answer_that_is_no_data_key_is_refused() {
         json!({"KeyId": ARN, "Plaintext": base64(&[7; 32])}),
     ] {
         let (client, _) = kms(200, body).await;
-        let error = KmsKey::new(client, "alias/shop").generate(&context()).await;
+        let error = KmsKey::new(client, "alias/shop")
+            .generate(&context(), 32)
+            .await;
         assert!(
             matches!(error, Err(KeyError::Malformed { .. })),
             "{error:?}"
@@ -208,7 +210,7 @@ async fn each_code_says_whose_turn_it_is() {
         let body = json!({"__type": code, "message": "as scripted"});
         let (client, _) = kms(status, body).await;
         let error = KmsKey::new(client, "alias/shop")
-            .generate(&context())
+            .generate(&context(), 32)
             .await
             .expect_err("refused");
         assert_eq!(error.is_configuration(), configuration, "{code}: {error}");
@@ -245,7 +247,7 @@ async fn a_closed_port_is_an_outage() {
     let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
     drop(listener);
     let error = KmsKey::new(client(&endpoint), ARN)
-        .generate(&context())
+        .generate(&context(), 32)
         .await
         .expect_err("nobody there");
     assert!(error.is_outage(), "{error}");

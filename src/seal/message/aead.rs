@@ -91,11 +91,6 @@ impl Aead for Cipher {
     }
 }
 
-/// The writer's cipher, without a pointer in between.
-pub(super) fn aes_256_gcm(key: &[u8; 32]) -> impl Aead + use<> {
-    Aes256Gcm::new(key.into())
-}
-
 /// By the key's length: 16, 24 or 32 bytes, or `None`.
 pub(crate) fn aes_gcm(key: &[u8]) -> Option<Box<dyn Aead>> {
     Some(Box::new(Cipher::new(Backend::AesGcm, key)?))
@@ -118,10 +113,6 @@ impl<C: AeadInOut<NonceSize = U12, TagSize = U16>> Aead for C {
 pub(crate) struct AwsLc(LessSafeKey);
 
 impl AwsLc {
-    pub(super) fn new(key: &[u8; 32]) -> Self {
-        Self::of_length(key).expect("32 bytes are the length of a key")
-    }
-
     fn of_length(key: &[u8]) -> Option<Self> {
         let algorithm = match key.len() {
             16 => &AES_128_GCM,

@@ -1,10 +1,11 @@
 //! From a data key to a message's own key.
 //!
-//! Version 2 has its own HKDF, because the writer lives on it; version 1, which is only read, has the
+//! Version 2 has its own HKDF, because the writer lives on it; version 1, which is for old readers, has the
 //! `hkdf` crate's.
 //!
 //! Source: `framework/algorithm-suites.md`, "Key derivation" and "Key commitment". HKDF is RFC 5869.
 
+mod extracted;
 mod hkdf;
 #[cfg(target_arch = "x86_64")]
 mod lanes;
@@ -12,14 +13,13 @@ mod lanes;
 #[path = "derive/no_lanes.rs"]
 mod lanes;
 
-use ::hkdf::Hkdf;
-use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
+pub(super) use self::extracted::Extracted;
 use self::hkdf::{Hashed, Key, OneByOne};
 use self::lanes::SideBySide;
 use super::ids::MessageId;
-use super::suite::{Kdf, Suite};
+use super::suite::Suite;
 
 pub(super) const COMMITMENT_LEN: usize = 32;
 
@@ -104,23 +104,13 @@ fn write_bytes(words: impl Iterator<Item = u64>, bytes: &mut [u8]) {
     }
 }
 
-/// Version 1: the message id is part of the info; the salt is one hash length of zeros, which is also what
-/// HKDF takes where there is none. As long as the suite says.
+/// Version 1: the message id is part of the info. As long as the suite says.
 pub(super) fn uncommitted(suite: Suite, data_key: &[u8], message_id: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut key = Zeroizing::new(vec![0; suite.key_len()]);
-    let id = suite.id().to_be_bytes();
-    let info: [&[u8]; 2] = [&id, message_id];
-    match suite.kdf() {
-        Kdf::Identity => {
-            key.clear();
-            key.extend_from_slice(data_key);
-            return key;
-        }
-        Kdf::HkdfSha256 => Hkdf::<Sha256>::new(None, data_key).expand_multi_info(&info, &mut key),
-        Kdf::HkdfSha384 => Hkdf::<Sha384>::new(None, data_key).expand_multi_info(&info, &mut key),
-        Kdf::HkdfSha512 => Hkdf::<Sha512>::new(None, data_key).expand_multi_info(&info, &mut key),
+    if !suite.derives_key() {
+        return Zeroizing::new(data_key.to_owned());
     }
-    .expect(SHORT);
+    let mut key = Zeroizing::new(vec![0; suite.key_len()]);
+    Extracted::new(suite, data_key).expand(message_id, &mut key);
     key
 }
 
@@ -128,7 +118,9 @@ const SHORT: &str = "HKDF gives up to 255 hash lengths, and a key is shorter tha
 
 #[cfg(test)]
 mod tests {
+    use ::hkdf::Hkdf;
     use proptest::prelude::*;
+    use sha2::Sha512;
 
     use super::*;
 

@@ -10,18 +10,30 @@ use super::aead::{IV_LEN, Iv, Tag};
 use super::context::PUBLIC_KEY;
 use super::cursor::Cursor;
 use super::derive::COMMITMENT_LEN;
+use super::edk::EncryptedDataKey;
 use super::reader::{ReadError, ReadLimits};
 use super::suite::{Suite, Version};
-use super::writer::EncryptedDataKey;
 
 /// Content type byte of a body in frames.
 pub(super) const FRAMED: u8 = 2;
 const UNFRAMED: u8 = 1;
 
-pub(super) const VERSION_2: u8 = 2;
+const VERSION_2: u8 = 2;
 const VERSION_1: u8 = 1;
 /// "Customer authenticated encrypted data", the only type of version 1.
 const TYPE_1: u8 = 0x80;
+
+/// Version 1, after the content type: reserved, and the IV's length.
+pub(super) const V1_FIXED: [u8; 5] = [0, 0, 0, 0, IV_LEN as u8];
+
+/// What a header of this suite begins with.
+pub(super) fn begin(suite: Suite) -> Vec<u8> {
+    let begin: &[u8] = match suite.version() {
+        Version::V1 => &[VERSION_1, TYPE_1],
+        Version::V2 => &[VERSION_2],
+    };
+    [begin, &suite.id().to_be_bytes()].concat()
+}
 
 /// A checked header, as slices of the message.
 #[derive(Debug)]
@@ -74,6 +86,9 @@ impl<'a> Header<'a> {
     pub(super) fn parse(cursor: &mut Cursor<'a>, limits: &ReadLimits) -> Result<Self, ReadError> {
         let start = cursor.clone();
         let suite = read_suite(cursor)?;
+        if !limits.policy.may_read(suite) {
+            return Err(ReadError::Uncommitted { suite });
+        }
         let message_id = cursor.take(suite.version().message_id_len(), "message id")?;
         let before_keys = cursor.clone();
         let pairs = read_pairs(cursor, suite)?;

@@ -4,8 +4,9 @@
 //! commitment, body, signature. Pure: no clock, no I/O, no tokio. Where a data key comes from is
 //! [`crate::seal::key`]'s business; here it is bytes.
 //!
-//! [`Writer`] writes one suite, 0x0478 (AES-256-GCM, HKDF-SHA512, key commitment, no signature), which
-//! every current AWS Encryption SDK reads under its default policy. [`Message`] reads all eleven suites.
+//! [`Writer`] writes 0x0478 unless told otherwise (AES-256-GCM, HKDF-SHA512, key commitment, no signature),
+//! which every current AWS Encryption SDK reads under its default policy; 0x0578, which signs; and for old
+//! readers 0x0114, 0x0178 and, signed, 0x0378. [`Message`] reads all eleven suites.
 //!
 //! Promises: a message id is used once ([`MessageId`] is consumed), [`Writer::sealed_len`] is exact, and
 //! no plaintext is released before commitment, header tag, all frames and the signature have been checked.
@@ -33,6 +34,8 @@ mod body;
 mod context;
 mod cursor;
 mod derive;
+mod edk;
+mod encoding;
 mod header;
 mod ids;
 mod reader;
@@ -47,10 +50,12 @@ mod tests;
 pub use aead::Backend;
 pub(crate) use aead::{Aead, IV_LEN, Iv, TAG_LEN, aes_gcm};
 pub use context::{ContextError, EncryptionContext};
-pub(crate) use context::{check_context, check_length, serialize_pairs};
+pub(crate) use context::{check_length, serialize_pairs};
+pub use edk::EncryptedDataKey;
+pub use encoding::{Encoding, message_in};
 pub use header::{Content, EncryptedDataKeyRef, looks_sealed};
 pub use ids::{MessageId, MessageIds};
 pub use reader::{Message, ReadError, ReadLimits};
-pub use secret::{PlaintextKey, SecretKeyBytes};
-pub use suite::{Signature, Suite, Version};
-pub use writer::{EncryptedDataKey, WriteError, Writer};
+pub use secret::SecretKeyBytes;
+pub use suite::{CommitmentPolicy, NoSuite, Signature, Suite, Version};
+pub use writer::{Binding, Settings, WriteError, Writer};

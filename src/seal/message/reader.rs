@@ -10,19 +10,21 @@ use super::cursor::Cursor;
 use super::derive;
 use super::header::{Content, EncryptedDataKeyRef, Header};
 use super::signature;
-use super::suite::Suite;
+use super::suite::{CommitmentPolicy, Suite};
 
 /// What a reader accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadLimits {
     /// Each may cost a call to KMS, so a stranger must not choose their number.
     pub max_encrypted_data_keys: usize,
+    pub policy: CommitmentPolicy,
 }
 
 impl Default for ReadLimits {
     fn default() -> Self {
         Self {
             max_encrypted_data_keys: 5,
+            policy: CommitmentPolicy::default(),
         }
     }
 }
@@ -37,6 +39,11 @@ pub enum ReadError {
     NotAMessage,
     #[error("algorithm suite {id:04x} is not one of its header version")]
     UnknownSuite { id: u16 },
+    #[error(
+        "suite {suite} does not commit to its key, and the commitment policy requires that; \
+         require-encrypt-allow-decrypt reads it"
+    )]
+    Uncommitted { suite: Suite },
     #[error("the message ends before its {part} does: it was cut")]
     Truncated { part: &'static str },
     #[error("the message's {part} {reason}")]

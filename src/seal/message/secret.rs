@@ -4,36 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// The 32 bytes of a data key for [`super::Writer`].
-#[derive(Clone)]
-pub struct PlaintextKey(Zeroizing<[u8; 32]>);
-
-impl PlaintextKey {
-    pub const LEN: usize = 32;
-
-    /// `None` where there are not exactly 32 bytes.
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        // Filled in place: an array passed by value would leave copies on the stack.
-        let mut key = Zeroizing::new([0; Self::LEN]);
-        if bytes.len() != Self::LEN {
-            return None;
-        }
-        key.copy_from_slice(bytes);
-        Some(Self(key))
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8; Self::LEN] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for PlaintextKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PlaintextKey(…)")
-    }
-}
-
-/// An unwrapped data key: 16, 24 or 32 bytes, as the suite asks.
+/// A data key in plain: 16, 24 or 32 bytes, as the suite asks.
 #[derive(Clone)]
 pub struct SecretKeyBytes(Zeroizing<Vec<u8>>);
 
@@ -68,15 +39,7 @@ mod tests {
 
     #[test]
     fn keys_are_not_printed() {
-        let key = PlaintextKey::from_slice(&[0xab; 32]).expect("32 bytes");
-        assert_eq!(format!("{key:?}"), "PlaintextKey(…)");
         let key = SecretKeyBytes::new(vec![0xab; 16]);
         assert_eq!(format!("{key:?}"), "SecretKeyBytes(16 bytes)");
-    }
-
-    #[test]
-    fn a_data_key_has_32_bytes() {
-        assert!(PlaintextKey::from_slice(&[0; 31]).is_none());
-        assert!(PlaintextKey::from_slice(&[0; 33]).is_none());
     }
 }

@@ -4,6 +4,7 @@
 //! 12-byte IV and a 16-byte tag.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// An algorithm suite. Compared by id.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub enum Signature {
 }
 
 impl Suite {
-    /// What [`super::Writer`] writes.
+    /// What is written unless another is asked for: key commitment, no signature.
     pub const COMMITTED: Self = Self::new(0x0478, Version::V2, 32, Kdf::HkdfSha512, None);
 
     const ALL: [Self; 11] = [
@@ -98,6 +99,16 @@ impl Suite {
         }
     }
 
+    /// What [`super::Writer`] writes. The others have no key of their own for each message, or keys of 192
+    /// bits or P-256 signatures, which no reader asks for.
+    pub fn written() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(Self::is_written)
+    }
+
+    pub fn is_written(&self) -> bool {
+        matches!(self.id, 0x0114 | 0x0178 | 0x0378 | 0x0478 | 0x0578)
+    }
+
     pub fn from_id(id: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|suite| suite.id == id)
     }
@@ -134,6 +145,31 @@ impl Suite {
     }
 }
 
+impl Default for Suite {
+    fn default() -> Self {
+        Self::COMMITTED
+    }
+}
+
+/// Four hexadecimal digits, as the specification writes the id: `0478`, or `0x0478`.
+impl FromStr for Suite {
+    type Err = NoSuite;
+
+    fn from_str(text: &str) -> Result<Self, NoSuite> {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        if digits.len() != 4 || digits.starts_with('+') {
+            return Err(NoSuite);
+        }
+        let id = u16::from_str_radix(digits, 16).map_err(|_| NoSuite)?;
+        Self::from_id(id).ok_or(NoSuite)
+    }
+}
+
+/// No algorithm suite has this id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no algorithm suite of the AWS Encryption SDK has this id")]
+pub struct NoSuite;
+
 impl fmt::Debug for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Suite({self})")
@@ -148,7 +184,7 @@ impl fmt::Display for Suite {
 }
 
 impl Version {
-    pub(super) fn message_id_len(self) -> usize {
+    pub fn message_id_len(self) -> usize {
         match self {
             Self::V1 => 16,
             Self::V2 => 32,
@@ -156,9 +192,84 @@ impl Version {
     }
 }
 
+/// Which messages a caller accepts and makes: whether they must commit to their key. Without commitment, one
+/// message can be made to open to two plaintexts under two keys.
+///
+/// Source: `framework/commitment-policy.md`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CommitmentPolicy {
+    /// Writes version 1, reads both.
+    ForbidEncryptAllowDecrypt,
+    /// Writes version 2, reads both.
+    #[default]
+    RequireEncryptAllowDecrypt,
+    /// Version 2 only.
+    RequireEncryptRequireDecrypt,
+}
+
+impl CommitmentPolicy {
+    pub const ALL: [Self; 3] = [
+        Self::ForbidEncryptAllowDecrypt,
+        Self::RequireEncryptAllowDecrypt,
+        Self::RequireEncryptRequireDecrypt,
+    ];
+
+    /// As the AWS Encryption SDK's command line spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ForbidEncryptAllowDecrypt => "forbid-encrypt-allow-decrypt",
+            Self::RequireEncryptAllowDecrypt => "require-encrypt-allow-decrypt",
+            Self::RequireEncryptRequireDecrypt => "require-encrypt-require-decrypt",
+        }
+    }
+
+    pub fn may_read(self, suite: Suite) -> bool {
+        suite.commits() || self != Self::RequireEncryptRequireDecrypt
+    }
+
+    pub fn may_write(self, suite: Suite) -> bool {
+        suite.commits() == (self != Self::ForbidEncryptAllowDecrypt)
+    }
+}
+
+impl fmt::Display for CommitmentPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn suites_are_read_from_their_ids() {
+        assert_eq!("0478".parse(), Ok(Suite::COMMITTED));
+        assert_eq!("0x0478".parse(), Ok(Suite::COMMITTED));
+        for text in ["", "478", "0479", "+478", "0x478", "04780"] {
+            assert_eq!(text.parse::<Suite>(), Err(NoSuite), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_has_a_key_for_each_message() {
+        assert_eq!(Suite::written().count(), 5);
+        assert!(Suite::written().all(|suite| suite.derives_key()));
+    }
+
+    #[test]
+    fn policies_tell_versions_apart() {
+        let [forbid, allow, require] = CommitmentPolicy::ALL;
+        let (v1, v2) = (Suite::from_id(0x0178).unwrap(), Suite::COMMITTED);
+        assert!(forbid.may_write(v1) && !forbid.may_write(v2) && forbid.may_read(v1));
+        assert!(!allow.may_write(v1) && allow.may_write(v2) && allow.may_read(v1));
+        assert!(!require.may_write(v1) && require.may_write(v2) && !require.may_read(v1));
+        assert!(
+            CommitmentPolicy::ALL
+                .iter()
+                .all(|policy| policy.may_read(v2))
+        );
+    }
 
     #[test]
     fn ids_are_unique_and_found() {

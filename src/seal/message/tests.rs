@@ -18,8 +18,21 @@ fn edk() -> EncryptedDataKey {
 }
 
 fn writer(context: &EncryptionContext, frame_length: u32) -> Writer {
-    let key = PlaintextKey::from_slice(&KEY).expect("32 bytes");
-    Writer::new(key, &[edk()], context, frame_length).expect("valid")
+    let settings = Settings {
+        frame_length,
+        ..Settings::default()
+    };
+    writer_with(context, &[edk()], settings)
+}
+
+fn writer_with(
+    context: &EncryptionContext,
+    edks: &[EncryptedDataKey],
+    settings: Settings,
+) -> Writer {
+    let binding = Binding::new(settings.suite, context).expect("valid");
+    let key = SecretKeyBytes::new(KEY[..binding.key_len()].to_owned());
+    Writer::new(binding, &key, edks, settings).expect("valid")
 }
 
 fn seal(plaintext: &[u8], context: &EncryptionContext, frame_length: u32) -> Vec<u8> {
@@ -55,16 +68,22 @@ proptest! {
         plaintext in any_plaintext(),
         context in any_context(),
         frames in 1u32..5,
+        suite in prop::sample::select(Suite::written().collect::<Vec<_>>()),
     ) {
-        let sealed = seal(&plaintext, &context, frames * 128);
+        let settings = Settings { suite, frame_length: frames * 128, ..Settings::default() };
+        let mut sealed = Vec::new();
+        writer_with(&context, &[edk()], settings).seal(MessageIds::new().draw(), &plaintext, &mut sealed);
         let message = Message::parse(&sealed, &ReadLimits::default()).expect("well-formed");
-        prop_assert_eq!(message.suite(), Suite::COMMITTED);
+        prop_assert_eq!(message.suite(), suite);
         prop_assert_eq!(message.content(), Content::Framed { frame_length: frames * 128 });
-        prop_assert_eq!(message.context(), context.clone());
+        let mut stored = message.context();
+        let signed = stored.remove("aws-crypto-public-key");
+        prop_assert_eq!(signed.is_some(), suite.signature().is_some());
+        prop_assert_eq!(&stored, &context);
         prop_assert_eq!(message.plaintext_len(), plaintext.len());
         let edks: Vec<_> = message.encrypted_data_keys().map(EncryptedDataKeyRef::to_owned).collect();
         prop_assert_eq!(edks, vec![edk()]);
-        prop_assert_eq!(message.open(&KEY, &context), Ok(plaintext));
+        prop_assert_eq!(message.open(&KEY[..suite.key_len()], &context), Ok(plaintext));
         prop_assert!(looks_sealed(&sealed));
     }
 
@@ -72,9 +91,14 @@ proptest! {
     #[test]
     fn what_is_sealed_together_opens_one_by_one(
         plaintexts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..40),
+        suite in prop::sample::select(Suite::written().collect::<Vec<_>>()),
         backend in prop::sample::select(vec![Backend::Auto, Backend::AesGcm, Backend::AwsLc]),
     ) {
-        let writer = writer(&pair("a", "b"), 128).with_backend(backend);
+        let writer = writer_with(
+            &pair("a", "b"),
+            &[edk()],
+            Settings { suite, encoding: Encoding::Binary, backend, frame_length: 128 },
+        );
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         let slices = plaintexts.iter().map(|plaintext| &plaintext[..]);
         writer.seal_all(&mut MessageIds::new(), slices, &mut out, &mut ends);
@@ -83,7 +107,9 @@ proptest! {
         for (plaintext, end) in plaintexts.iter().zip(ends) {
             let message = &out[start..end];
             prop_assert_eq!(message.len(), writer.sealed_len(plaintext.len()));
-            prop_assert_eq!(&open(message).expect("well sealed"), plaintext);
+            let opened = Message::parse(message, &ReadLimits::default())
+                .and_then(|message| message.open(&KEY[..suite.key_len()], &EncryptionContext::new()));
+            prop_assert_eq!(&opened.expect("well sealed"), plaintext);
             start = end;
         }
         prop_assert_eq!(start, out.len());
@@ -192,9 +218,11 @@ fn frames_in_another_order_are_refused() {
 
 #[test]
 fn more_keys_than_the_limit_are_refused() {
-    let key = PlaintextKey::from_slice(&KEY).expect("32 bytes");
-    let edks = vec![edk(); 6];
-    let writer = Writer::new(key, &edks, &EncryptionContext::new(), 128).expect("valid");
+    let writer = writer_with(
+        &EncryptionContext::new(),
+        &vec![edk(); 6],
+        Settings::default(),
+    );
     let mut sealed = Vec::new();
     writer.seal(MessageIds::new().draw(), b"", &mut sealed);
     assert_eq!(
@@ -203,6 +231,7 @@ fn more_keys_than_the_limit_are_refused() {
     );
     let limits = ReadLimits {
         max_encrypted_data_keys: 6,
+        ..ReadLimits::default()
     };
     assert!(Message::parse(&sealed, &limits).is_ok());
 }

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::seal::key::{FreshKey, GenerateDataKey};
-use crate::seal::message::{Content, MessageIds, Version, Writer};
+use crate::seal::key::{self, GenerateDataKey};
+use crate::seal::message::{Content, MessageIds, Version};
 use crate::seal::rawkey::WrappingKey;
 
 #[derive(Deserialize)]
@@ -164,11 +164,9 @@ fn wrapping_key() -> Arc<WrappingKey> {
 }
 
 async fn sealed_by(key: &dyn GenerateDataKey) -> Vec<u8> {
-    let FreshKey {
-        plaintext,
-        encrypted,
-    } = key.generate(&context()).await.expect("generated");
-    let writer = Writer::new(plaintext, &encrypted, &context(), 4096).expect("valid");
+    let writer = key::writer(key, &context(), Default::default())
+        .await
+        .expect("generated");
     let mut message = Vec::new();
     writer.seal(MessageIds::new().draw(), b"a sale", &mut message);
     message
