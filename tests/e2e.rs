@@ -13,4 +13,5 @@ mod interop;
 mod layering;
 mod secrecy;
 mod socket;
+mod suites;
 mod tailing;

@@ -1,5 +1,6 @@
 """Clients of a stand-in, and the keys that messages are sealed under."""
 
+import aws_encryption_sdk
 import boto3
 from aws_cryptographic_material_providers.mpl import AwsCryptographicMaterialProviders
 from aws_cryptographic_material_providers.mpl.config import MaterialProvidersConfig
@@ -27,6 +28,11 @@ def add_key_arguments(parser):
     parser.add_argument("--kms-endpoint")
     parser.add_argument("--kms-key", help="the key's ARN")
     parser.add_argument("--raw-key", metavar="NAMESPACE:NAME:HEX")
+    parser.add_argument(
+        "--master-key-provider",
+        action="store_true",
+        help="the way before keyrings: what programs of that time have",
+    )
     parser.add_argument("--context", action="append", default=[], metavar="NAME=VALUE")
 
 
@@ -47,6 +53,23 @@ def keyring(args):
             wrapping_alg=AesWrappingAlg.ALG_AES256_GCM_IV12_TAG16,
         )
     )
+
+
+class MasterKeyProvider(aws_encryption_sdk.StrictAwsKmsMasterKeyProvider):
+    """Makes a client for each Region by itself, which must reach the stand-in all the same."""
+
+    endpoint = None
+
+    def add_regional_client(self, region_name):
+        self._regional_clients[region_name] = client("kms", self.endpoint)
+
+
+def keys(args):
+    """What encrypt and decrypt of the SDK take."""
+    if not args.master_key_provider:
+        return {"keyring": keyring(args)}
+    MasterKeyProvider.endpoint = args.kms_endpoint
+    return {"key_provider": MasterKeyProvider(key_ids=[args.kms_key])}
 
 
 def context(args):

@@ -24,6 +24,10 @@ pub(crate) struct Opened {
     #[serde(default)]
     pub(crate) context: BTreeMap<String, String>,
     pub(crate) error: Option<String>,
+    #[serde(default)]
+    pub(crate) suite: String,
+    #[serde(default)]
+    pub(crate) key: String,
     /// Of a block.
     #[serde(default)]
     records: Vec<String>,
@@ -93,15 +97,48 @@ pub(crate) fn open_messages(
     context: &[(&str, &str)],
     messages: impl IntoIterator<Item = impl AsRef<[u8]>>,
 ) -> Vec<Opened> {
+    open_messages_with(key, context, &[], messages)
+}
+
+/// The same, with more arguments for the script.
+pub(crate) fn open_messages_with(
+    key: PeerKey<'_>,
+    context: &[(&str, &str)],
+    more: &[&str],
+    messages: impl IntoIterator<Item = impl AsRef<[u8]>>,
+) -> Vec<Opened> {
     let mut command = script("open_messages.py");
+    command.args(more);
     key.add_to(&mut command, context);
-    let mut input = String::new();
-    for message in messages {
-        input += &STANDARD.encode_to_string(message);
-        input.push('\n');
-    }
+    let input = base64_lines(messages);
     let ended = process::run("open_messages.py", &mut command, input.as_bytes());
     json_lines(&ended.expect_success().stdout)
+}
+
+/// Seals messages with AWS's Encryption SDK; `more` names the suite.
+pub(crate) fn seal_messages(
+    key: PeerKey<'_>,
+    context: &[(&str, &str)],
+    more: &[&str],
+    plaintexts: impl IntoIterator<Item = impl AsRef<[u8]>>,
+) -> Vec<Vec<u8>> {
+    let mut command = script("seal_messages.py");
+    command.args(more);
+    key.add_to(&mut command, context);
+    let input = base64_lines(plaintexts);
+    let ended = process::run("seal_messages.py", &mut command, input.as_bytes());
+    let output = ended.expect_success().stdout;
+    let lines = std::str::from_utf8(&output).expect("base64").lines();
+    lines.map(decode).collect()
+}
+
+fn base64_lines(all: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let mut lines = String::new();
+    for bytes in all {
+        lines += &STANDARD.encode_to_string(bytes);
+        lines.push('\n');
+    }
+    lines
 }
 
 /// Puts lines as another producer would, sealed and aggregated.
