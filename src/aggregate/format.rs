@@ -14,6 +14,8 @@
 //! Key tables are in the order of first use. An index table that is not ordered gives records the wrong
 //! keys, which has happened to others.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message as _;
@@ -176,7 +178,8 @@ impl Layout {
 /// One user record of an aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRecord {
-    pub partition_key: String,
+    /// Shared by all records of the key: copies would let a small aggregate of one long key claim much memory.
+    pub partition_key: Arc<str>,
     pub explicit_hash_key: Option<HashKey>,
     pub data: Bytes,
 }
@@ -215,6 +218,7 @@ pub fn records_of(protobuf: Bytes) -> Option<Vec<UserRecord>> {
         // Bytes that hold no user record would otherwise vanish without a word.
         return None;
     }
+    let keys: Vec<Arc<str>> = partition_key_table.into_iter().map(Arc::from).collect();
     records
         .into_iter()
         .map(|record| {
@@ -227,7 +231,7 @@ pub fn records_of(protobuf: Bytes) -> Option<Vec<UserRecord>> {
                 }
             };
             Some(UserRecord {
-                partition_key: partition_key_table.get(key)?.clone(),
+                partition_key: Arc::clone(keys.get(key)?),
                 explicit_hash_key,
                 data: record.data,
             })
@@ -342,7 +346,7 @@ mod tests {
         let records = deaggregate(&unhex(KPL_HASH_KEYS).into()).unwrap();
         let seen: Vec<_> = records
             .iter()
-            .map(|r| (r.partition_key.as_str(), r.explicit_hash_key, &r.data[..]))
+            .map(|r| (&*r.partition_key, r.explicit_hash_key, &r.data[..]))
             .collect();
         let half = 1 << 127;
         assert_eq!(
@@ -403,7 +407,7 @@ mod tests {
             let records = deaggregate(&bytes.clone().into()).unwrap();
             prop_assert_eq!(records.len(), members.len());
             for ((record, (key, hash_key, data)), start) in records.iter().zip(&members).zip(starts) {
-                prop_assert_eq!(&record.partition_key, key);
+                prop_assert_eq!(&*record.partition_key, &**key);
                 prop_assert_eq!(record.explicit_hash_key, hash_key.map(HashKey));
                 prop_assert_eq!(&record.data[..], &data[..]);
                 prop_assert_eq!(&bytes[start..start + data.len()], &data[..]);

@@ -102,7 +102,7 @@ mod tests {
     fn record(key: &str, data: &'static str) -> UserRecord {
         UserRecord {
             place: place("49", 0),
-            partition_key: key.to_owned(),
+            partition_key: key.into(),
             data: Bytes::from(data),
             arrived: None,
             sealed: None,

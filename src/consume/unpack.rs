@@ -34,7 +34,7 @@ use crate::shard::ShardId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRecord {
     pub place: Place,
-    pub partition_key: String,
+    pub partition_key: Arc<str>,
     /// Opened, where it was sealed.
     pub data: Bytes,
     pub arrived: Option<SystemTime>,
@@ -69,7 +69,7 @@ pub struct SealedInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     pub place: Place,
-    pub partition_key: Box<str>,
+    pub partition_key: Arc<str>,
     /// As it lay in the stream.
     pub data: Bytes,
     pub reason: Reason,
@@ -287,7 +287,7 @@ struct Key {
 #[derive(Debug)]
 struct Part {
     place: Place,
-    partition_key: String,
+    partition_key: Arc<str>,
     /// As it lies in the stream.
     data: Bytes,
     /// The message that it is, if it is one.
@@ -328,7 +328,7 @@ impl Part {
                 sub_sequence: 0,
                 in_block: None,
             },
-            partition_key: record.partition_key,
+            partition_key: record.partition_key.into(),
             message: message_in(&record.data),
             data: record.data,
             arrived: record.arrived,
@@ -353,7 +353,7 @@ impl Part {
     fn unreadable(self, reason: Reason) -> Unreadable {
         Unreadable {
             place: self.place,
-            partition_key: self.partition_key.into(),
+            partition_key: self.partition_key,
             data: self.data,
             reason,
         }
@@ -426,7 +426,7 @@ fn unpack_block(record: UserRecord) -> Vec<Result<UserRecord, Unreadable>> {
         Err(error) => vec![Err(Unreadable {
             data: sealed.message.clone(),
             place: record.place,
-            partition_key: record.partition_key.into(),
+            partition_key: record.partition_key,
             reason: Reason::Block(Box::new(error)),
         })],
     }

@@ -95,12 +95,12 @@ async fn aggregates_and_lone_records_open_in_the_order_they_lie_in() {
     assert_eq!(told(&unpacked), expected);
 
     let user = unpacked[1].as_ref().unwrap();
-    assert_eq!(user.partition_key, "key-1");
+    assert_eq!(&*user.partition_key, "key-1");
     let sealed = user.sealed.as_ref().unwrap();
     assert_eq!(sealed.message, members[1]);
     assert_eq!(&*sealed.wrapping_key, "shop/orders");
     assert_eq!(*sealed.context, context("shop"));
-    assert_eq!(unpacked[500].as_ref().unwrap().partition_key, "outer");
+    assert_eq!(&*unpacked[500].as_ref().unwrap().partition_key, "outer");
 }
 
 #[tokio::test]

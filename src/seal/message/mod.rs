@@ -45,6 +45,8 @@ mod suite;
 mod writer;
 
 #[cfg(test)]
+mod nonces;
+#[cfg(test)]
 mod tests;
 
 pub use aead::Backend;

@@ -1,0 +1,189 @@
+//! Any bytes are parsed or refused, without a panic, and without much memory.
+
+use std::fs;
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use kinseal::aggregate::format::{Layout, deaggregate, records_of};
+use kinseal::record::PartitionKey;
+use kinseal::seal::block::{MAX_UNPACKED, Packing};
+use kinseal::seal::message::message_in;
+
+use crate::mutant::Mutants;
+use crate::parsers;
+
+/// Of each kind.
+const MUTANTS: usize = 20_000;
+
+/// Errors, contexts and the one key in the cache.
+const FIXED: usize = 64 << 10;
+
+#[test]
+fn any_message_is_opened_or_refused_in_memory_of_its_size() {
+    let corpus = vectors();
+    let mut mutants = Mutants::new(1, &corpus);
+    corpus.iter().for_each(|message| expect_frugal(message));
+    for _ in 0..MUTANTS {
+        expect_frugal(&mutants.next());
+    }
+}
+
+#[test]
+fn a_message_that_was_cut_anywhere_is_refused_in_memory_of_its_size() {
+    let mut corpus = vectors();
+    // Each place of each header, and some frames: more of them say nothing new.
+    corpus.retain(|message| message.len() < 2500);
+    assert!(corpus.len() > 30, "{}", corpus.len());
+    for message in corpus {
+        for end in 0..message.len() {
+            expect_frugal(&message[..end]);
+        }
+    }
+}
+
+#[test]
+fn any_text_is_a_message_or_none_in_memory_of_its_size() {
+    let encode = |message: &Vec<u8>| base64_simd::STANDARD.encode_to_string(message).into_bytes();
+    let corpus: Vec<_> = vectors().iter().map(encode).collect();
+    let mut mutants = Mutants::new(2, &corpus);
+    for _ in 0..MUTANTS {
+        let text = Bytes::from(mutants.next());
+        let bound = 4 * text.len() + FIXED;
+        let used = peak(|| drop(message_in(&text)));
+        assert!(used <= bound, "{used} bytes for {}", text.len());
+    }
+}
+
+/// The smallest member of an aggregate has two bytes, and takes some 100 when it is read: that is the factor.
+const PER_BYTE: usize = 256;
+
+#[test]
+fn any_aggregate_is_taken_apart_or_refused_in_memory_of_its_size() {
+    let corpus = aggregates();
+    let mut mutants = Mutants::new(3, &corpus);
+    for _ in 0..MUTANTS {
+        let bytes = mutants.next();
+        let used = peak(|| parsers::aggregate(&bytes));
+        let bound = PER_BYTE * bytes.len() + FIXED;
+        assert!(used <= bound, "{used} bytes for {}", bytes.len());
+    }
+}
+
+/// A copy for each member would take 40 GiB.
+#[test]
+fn a_long_key_of_many_members_is_held_once() {
+    let key = vec![b'k'; 500_000];
+    let mut aggregate = [&[0x0a][..], &[0xa0, 0xc2, 0x1e], &key].concat();
+    aggregate.extend([0x1a, 0x04, 0x08, 0x00, 0x1a, 0x00].repeat(80_000));
+    let aggregate = Bytes::from(aggregate);
+    let mut members = 0;
+    let used = peak(|| members = records_of(aggregate.clone()).map_or(0, |r| r.len()));
+    assert_eq!(members, 80_000);
+    assert!(used < 40 << 20, "{used} bytes for {}", aggregate.len());
+}
+
+/// The worst there is: members of two bytes each.
+#[test]
+fn empty_members_take_no_more_than_their_share() {
+    let aggregate = Bytes::from([&[0x0a, 0x00][..], &[0x1a, 0x00].repeat(500_000)].concat());
+    let used = peak(|| assert!(records_of(aggregate.clone()).is_some()));
+    let share = used / aggregate.len();
+    assert!(share < PER_BYTE, "{share} bytes for each byte");
+}
+
+#[test]
+fn any_block_is_unpacked_or_refused_in_memory_of_its_records() {
+    let corpus = blocks();
+    let mut mutants = Mutants::new(4, &corpus);
+    for _ in 0..MUTANTS {
+        let bytes = mutants.next();
+        let used = peak(|| parsers::block(&bytes));
+        // A frame says how long its content is before it is read: what it says is bounded, what it holds too.
+        let bound = MAX_UNPACKED + PER_BYTE * bytes.len() + FIXED;
+        assert!(used <= bound, "{used} bytes for {}", bytes.len());
+    }
+}
+
+#[test]
+fn any_keyfile_is_read_or_refused_without_showing_its_key() {
+    let key = parsers::KEY;
+    let corpus = [
+        format!("namespace = \"shop\"\nname = \"orders\"\nkey = \"{key}\"\n"),
+        format!("# kept\nkey = '{key}'\nname = 'orders'\nnamespace = 'shop'\n"),
+        format!("namespace = \"\"\"shop\"\"\"\nname = \"\\u0041\"\nkey = \"\"\"\n{key}\"\"\"\n"),
+    ]
+    .map(String::into_bytes);
+    let mut mutants = Mutants::new(5, &corpus);
+    for _ in 0..5_000 {
+        parsers::keyfile(&mutants.next());
+    }
+}
+
+#[track_caller]
+fn expect_frugal(message: &[u8]) {
+    let used = peak(|| parsers::message(message));
+    let bound = 4 * message.len() + FIXED;
+    assert!(used <= bound, "{used} bytes for {}", message.len());
+}
+
+/// The most memory held at once, by this thread and beside what it held before.
+fn peak(work: impl FnOnce()) -> usize {
+    let used = measure(work).bytes_max;
+    usize::try_from(used).expect("memory has an end")
+}
+
+fn vectors() -> Vec<Vec<u8>> {
+    let folder = parsers::vectors().join("ciphertexts");
+    let files = fs::read_dir(folder).expect("the vectors are there");
+    let mut paths: Vec<_> = files.map(|file| file.expect("readable").path()).collect();
+    paths.sort();
+    // Once, so that the keys of the vectors are loaded.
+    parsers::message(b"");
+    let read = |path| fs::read(path).expect("readable");
+    paths.into_iter().map(read).collect()
+}
+
+fn aggregates() -> Vec<Vec<u8>> {
+    let corpus: Vec<_> = members()
+        .into_iter()
+        .map(|(layout, data)| {
+            let (bytes, _) = layout.encode(data.iter().map(Vec::as_slice));
+            bytes
+        })
+        .collect();
+    let is_aggregate = |bytes: &Vec<u8>| deaggregate(&Bytes::copy_from_slice(bytes)).is_some();
+    assert!(corpus.iter().all(is_aggregate));
+    let bare = members()
+        .into_iter()
+        .map(|(layout, data)| layout.encode_bare(data.iter().map(Vec::as_slice)));
+    corpus.into_iter().chain(bare).collect()
+}
+
+fn blocks() -> Vec<Vec<u8>> {
+    let packings = [
+        Packing::Kpl,
+        Packing::KplZstd { level: 1 },
+        Packing::KplZstd { level: 9 },
+    ];
+    let packed = packings.iter().flat_map(|packing| {
+        members()
+            .into_iter()
+            .map(|(layout, data)| packing.pack(&layout, data.iter().map(Vec::as_slice)))
+    });
+    packed.collect()
+}
+
+fn members() -> Vec<(Layout, Vec<Vec<u8>>)> {
+    let sizes: [&[usize]; 4] = [&[0], &[200; 5], &[1, 0, 300], &[20; 60]];
+    let layouts = sizes.iter().map(|sizes| {
+        let mut layout = Layout::new();
+        let data: Vec<_> = sizes.iter().map(|size| vec![b'x'; *size]).collect();
+        for (number, data) in data.iter().enumerate() {
+            let key = PartitionKey::new(format!("key-{}", number % 7)).expect("short");
+            let hash_key = (number % 3 == 0).then(|| key.hash_key());
+            layout.add(&key, hash_key, data.len());
+        }
+        (layout, data)
+    });
+    layouts.collect()
+}
