@@ -21,7 +21,7 @@ use crate::seal::block::Packing;
 use crate::seal::keyring::Keyring;
 use crate::seal::message::Writer;
 use crate::seal::offload::{SealPool, SealedChunk};
-use crate::seal::{Route, RoutedRecord, SealedRecord};
+use crate::seal::{PackedBlock, Route, RoutedRecord, SealedRecord};
 use crate::source::Chunk;
 
 /// A chunk's records, routed and still plain.
@@ -159,43 +159,66 @@ pub(super) struct BlockSealing {
 }
 
 impl BlockSealing {
+    /// Blocks sealed by one job at most: their keys are derived side by side, and each is work enough for a
+    /// thread, so that no more than these wait for one of them.
+    const TOGETHER: usize = 8;
+
     /// Ends when the blocks end or the owner is gone.
     pub(super) async fn run(self, mut blocks: mpsc::UnboundedReceiver<Closed<RoutedRecord>>) {
-        while let Some(block) = blocks.recv().await {
-            let lease = lease_at_last(&self.keyring, &[block.layout.wire_len()]).await;
-            let fetched = self.keyring.keys_fetched();
-            self.counters
-                .data_keys
-                .store(fetched, std::sync::atomic::Ordering::Relaxed);
-            let packing = self.packing;
-            let job = self
-                .pool
-                .run(move || seal_block(block, packing, &lease.writer))
-                .await;
-            if self.sealed.send(job).await.is_err() {
-                return;
+        let mut waiting = Vec::new();
+        while blocks.recv_many(&mut waiting, Self::TOGETHER).await > 0 {
+            let sizes: Vec<_> = waiting.iter().map(|b| b.layout.wire_len()).collect();
+            let mut rest = waiting.drain(..);
+            let mut done = 0;
+            while done < sizes.len() {
+                let lease = lease_at_last(&self.keyring, &sizes[done..]).await;
+                let fetched = self.keyring.keys_fetched();
+                self.counters
+                    .data_keys
+                    .store(fetched, std::sync::atomic::Ordering::Relaxed);
+                let together: Vec<_> = rest.by_ref().take(lease.messages).collect();
+                done += together.len();
+                let packing = self.packing;
+                let seal = move || seal_blocks(together, packing, &lease.writer);
+                if self.sealed.send(self.pool.run(seal).await).await.is_err() {
+                    return;
+                }
             }
         }
     }
 }
 
 /// Packs, compresses and seals, on whichever thread.
-fn seal_block(block: Closed<RoutedRecord>, packing: Packing, writer: &Writer) -> SealedChunk {
+fn seal_blocks(
+    blocks: Vec<Closed<RoutedRecord>>,
+    packing: Packing,
+    writer: &Writer,
+) -> SealedChunk {
+    let closed_at = blocks.iter().map(|block| block.closed_at).min();
+    let packed = blocks.into_iter().map(|block| pack(block, packing));
+    let records = SealedRecord::encrypt_blocks(writer, packed.collect());
+    SealedChunk {
+        sealed_bytes: records.iter().map(|r| r.data().len() as u64).sum(),
+        // Counted when they were routed.
+        plain_bytes: 0,
+        read_took: Duration::ZERO,
+        seal_took: closed_at.map_or(Duration::ZERO, |at| at.elapsed()),
+        records,
+    }
+}
+
+fn pack(block: Closed<RoutedRecord>, packing: Packing) -> PackedBlock {
     let data = block.members.iter().map(|m| &m.data[..]);
-    let packed = packing.pack(&block.layout, data);
+    let bytes = packing.pack(&block.layout, data);
     let mut members = block.members.into_iter();
     let first = members.next().expect("a block has a member");
     let mut tickets = Tickets::one(first.ticket);
     for member in members {
         tickets.join(member.ticket);
     }
-    let sealed = SealedRecord::encrypt(writer, &packed, first.route, tickets);
-    SealedChunk {
-        sealed_bytes: sealed.data().len() as u64,
-        // Counted when they were routed.
-        plain_bytes: 0,
-        read_took: Duration::ZERO,
-        seal_took: block.closed_at.elapsed(),
-        records: vec![sealed],
+    PackedBlock {
+        bytes,
+        route: first.route,
+        tickets,
     }
 }

@@ -94,6 +94,15 @@ pub struct RoutedRecord {
     pub ticket: Ticket,
 }
 
+/// A block, packed and not sealed yet.
+#[derive(Debug)]
+pub struct PackedBlock {
+    pub bytes: Vec<u8>,
+    /// Of all its records.
+    pub route: Route,
+    pub tickets: Tickets,
+}
+
 /// A record as it will lie in the stream, with its routing resolved.
 #[derive(Debug)]
 pub struct SealedRecord {
@@ -143,12 +152,15 @@ impl SealedRecord {
         }
     }
 
-    /// Seals a block, for all of its records.
-    pub fn encrypt(writer: &message::Writer, block: &[u8], route: Route, tickets: Tickets) -> Self {
-        let mut out = Vec::with_capacity(writer.sealed_len(block.len()));
-        let id = message::MessageIds::for_messages(1).draw();
-        writer.seal(id, block, &mut out);
-        Self::new(out.into(), route, tickets)
+    /// Seals blocks side by side, each for all of its records.
+    pub fn encrypt_blocks(writer: &message::Writer, blocks: Vec<PackedBlock>) -> Vec<Self> {
+        let mut ids = message::MessageIds::for_messages(blocks.len());
+        let messages = writer.seal_apart(&mut ids, blocks.iter().map(|block| &block.bytes[..]));
+        messages
+            .into_iter()
+            .zip(blocks)
+            .map(|(message, block)| Self::new(message.into(), block.route, block.tickets))
+            .collect()
     }
 
     /// Lets a record pass as it is.

@@ -113,6 +113,15 @@ proptest! {
             start = end;
         }
         prop_assert_eq!(start, out.len());
+
+        let slices = plaintexts.iter().map(|plaintext| &plaintext[..]);
+        let apart = writer.seal_apart(&mut MessageIds::new(), slices);
+        prop_assert_eq!(apart.len(), plaintexts.len());
+        for (plaintext, message) in plaintexts.iter().zip(apart) {
+            let opened = Message::parse(&message, &ReadLimits::default())
+                .and_then(|message| message.open(&KEY[..suite.key_len()], &EncryptionContext::new()));
+            prop_assert_eq!(&opened.expect("well sealed"), plaintext);
+        }
     }
 
     #[test]

@@ -171,6 +171,30 @@ pub struct Writer {
     middle: Box<[u8]>,
 }
 
+/// A message that has everything but its bytes.
+struct Keyed<'a> {
+    writer: &'a Writer,
+    id: MessageId,
+    /// Of a suite that commits.
+    derived: &'a Committed,
+    plaintext: &'a [u8],
+}
+
+impl Keyed<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        match &self.writer.keys {
+            MessageKeys::Committed(_) => {
+                let (writer, derived) = (self.writer, self.derived);
+                writer.write_committed(&self.id, derived, self.plaintext, out);
+            }
+            MessageKeys::Uncommitted(extracted) => {
+                let writer = self.writer;
+                writer.write_uncommitted(extracted, &self.id, self.plaintext, out);
+            }
+        }
+    }
+}
+
 /// How a message's own key comes from the data key.
 enum MessageKeys {
     Committed(Box<Deriver>),
@@ -239,7 +263,7 @@ impl Writer {
         match &self.keys {
             MessageKeys::Committed(deriver) => {
                 let derived = deriver.derive(&message_id);
-                self.write_committed(message_id, &derived, plaintext, encode.begin(out));
+                self.write_committed(&message_id, &derived, plaintext, encode.begin(out));
             }
             MessageKeys::Uncommitted(extracted) => {
                 self.write_uncommitted(extracted, &message_id, plaintext, encode.begin(out));
@@ -258,34 +282,59 @@ impl Writer {
         out: &mut Vec<u8>,
         ends: &mut Vec<usize>,
     ) {
-        let mut plaintexts = plaintexts.into_iter();
         let mut encode = Encode::new(self.settings.encoding);
-        match &self.keys {
-            MessageKeys::Committed(deriver) => {
-                let mut group = Vec::with_capacity(LANES);
-                let mut group_ids = Vec::with_capacity(LANES);
-                let mut derived: [Committed; LANES] = Default::default();
-                loop {
-                    group.extend(plaintexts.by_ref().take(LANES));
-                    if group.is_empty() {
-                        return;
-                    }
-                    group_ids.extend(group.iter().map(|_| ids.draw()));
-                    deriver.derive_many(&group_ids, &mut derived[..group.len()]);
-                    let parts = group_ids.drain(..).zip(&derived).zip(group.drain(..));
-                    for ((id, derived), plaintext) in parts {
-                        self.write_committed(id, derived, plaintext, encode.begin(out));
-                        encode.end(out);
-                        ends.push(out.len());
-                    }
-                }
+        self.derive_all(ids, plaintexts, |message| {
+            message.write(encode.begin(out));
+            encode.end(out);
+            ends.push(out.len());
+        });
+    }
+
+    /// The same, each message in a buffer of its own: for large ones, which are not all freed at once.
+    pub fn seal_apart<'a>(
+        &self,
+        ids: &mut MessageIds,
+        plaintexts: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Vec<Vec<u8>> {
+        let mut encode = Encode::new(self.settings.encoding);
+        let mut sealed = Vec::new();
+        self.derive_all(ids, plaintexts, |message| {
+            let mut out = Vec::with_capacity(self.sealed_len(message.plaintext.len()));
+            message.write(encode.begin(&mut out));
+            encode.end(&mut out);
+            sealed.push(out);
+        });
+        sealed
+    }
+
+    /// An id and a key for each plaintext, group by group.
+    fn derive_all<'a>(
+        &self,
+        ids: &mut MessageIds,
+        plaintexts: impl IntoIterator<Item = &'a [u8]>,
+        mut each: impl FnMut(Keyed<'_>),
+    ) {
+        let mut plaintexts = plaintexts.into_iter();
+        let mut group = Vec::with_capacity(LANES);
+        let mut group_ids = Vec::with_capacity(LANES);
+        let mut derived: [Committed; LANES] = Default::default();
+        loop {
+            group.extend(plaintexts.by_ref().take(LANES));
+            if group.is_empty() {
+                return;
             }
-            MessageKeys::Uncommitted(extracted) => {
-                for plaintext in plaintexts {
-                    self.write_uncommitted(extracted, &ids.draw(), plaintext, encode.begin(out));
-                    encode.end(out);
-                    ends.push(out.len());
-                }
+            ids.draw_many(group.len(), &mut group_ids);
+            if let MessageKeys::Committed(deriver) = &self.keys {
+                deriver.derive_many(&group_ids, &mut derived[..group.len()]);
+            }
+            for ((id, plaintext), derived) in group_ids.drain(..).zip(group.drain(..)).zip(&derived)
+            {
+                each(Keyed {
+                    writer: self,
+                    id,
+                    derived,
+                    plaintext,
+                });
             }
         }
     }
@@ -308,7 +357,7 @@ impl Writer {
 
     fn write_committed(
         &self,
-        id: MessageId,
+        id: &MessageId,
         derived: &Committed,
         plaintext: &[u8],
         out: &mut Vec<u8>,
