@@ -11,6 +11,7 @@ mod crash;
 mod delivery;
 mod interop;
 mod layering;
+mod outage;
 mod secrecy;
 mod socket;
 mod suites;
