@@ -23,11 +23,33 @@ use super::suite::Suite;
 
 pub(super) const COMMITMENT_LEN: usize = 32;
 
-/// How many messages [`Deriver::derive_many`] takes together.
+/// How many messages [`Deriver::derive_many`] takes together: as many as the widest vector has lanes.
 pub(super) const LANES: usize = 8;
 
-/// Eight lanes, full or not, take as long as one and a half messages one by one (`benches/seal.rs`).
+/// All lanes, full or not, take as long as one and a half messages one by one with AVX-512 and not quite two
+/// with AVX2 (`benches/seal.rs`).
 const WORTH_LANES: usize = 2;
+
+/// How the keys of several messages are derived. Every way gives the same bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Lanes {
+    /// As many side by side as the processor can.
+    #[default]
+    Auto,
+    /// Eight side by side. One by one where the processor has no AVX-512.
+    Avx512,
+    /// Four side by side. One by one where the processor has no AVX2.
+    Avx2,
+    /// One by one.
+    Scalar,
+}
+
+impl Lanes {
+    /// Whether this processor has what it names.
+    pub fn is_available(self) -> bool {
+        lanes::has(self)
+    }
+}
 
 /// What a version 2 message is made with.
 #[derive(Default)]
@@ -50,10 +72,10 @@ pub(super) struct Deriver {
 }
 
 impl Deriver {
-    pub(super) fn new(suite: Suite, data_key: &[u8; 32]) -> Self {
+    pub(super) fn new(lanes: Lanes, suite: Suite, data_key: &[u8; 32]) -> Self {
         Self {
             hashed: Hashed::new(suite.id(), data_key),
-            side_by_side: SideBySide::new(suite, data_key),
+            side_by_side: SideBySide::new(lanes, suite, data_key),
         }
     }
 
@@ -66,7 +88,8 @@ impl Deriver {
     /// Side by side where the processor can. `derived` has one place for each id.
     pub(super) fn derive_many(&self, message_ids: &[MessageId], derived: &mut [Committed]) {
         assert_eq!(message_ids.len(), derived.len(), "one place for each id");
-        let groups = message_ids.chunks(LANES).zip(derived.chunks_mut(LANES));
+        let lanes = self.side_by_side.as_ref().map_or(LANES, SideBySide::lanes);
+        let groups = message_ids.chunks(lanes).zip(derived.chunks_mut(lanes));
         for (ids, derived) in groups {
             match &self.side_by_side {
                 Some(lanes) if ids.len() >= WORTH_LANES => lanes.derive(ids, derived),
@@ -139,6 +162,13 @@ mod tests {
             .prop_map(|id| Suite::from_id(id).expect("a suite"))
     }
 
+    fn available() -> Vec<Lanes> {
+        [Lanes::Auto, Lanes::Avx512, Lanes::Avx2]
+            .into_iter()
+            .filter(|lanes| lanes.is_available())
+            .collect()
+    }
+
     proptest! {
         #[test]
         fn derived_is_what_the_hkdf_crate_derives(
@@ -152,14 +182,15 @@ mod tests {
             prop_assert_eq!(derived.commitment, commitment);
         }
 
-        /// On a processor with AVX-512 in lanes, elsewhere one by one.
+        /// Each way that this processor has, against one by one.
         #[test]
         fn messages_side_by_side_derive_what_each_does_alone(
+            lanes in prop::sample::select(available()),
             suite in any_suite(),
             data_key in any::<[u8; 32]>(),
             ids in prop::collection::vec(any::<[u8; 32]>(), 0..40),
         ) {
-            let deriver = Deriver::new(suite, &data_key);
+            let deriver = Deriver::new(lanes, suite, &data_key);
             let mut derived: Vec<_> = ids.iter().map(|_| Committed::default()).collect();
             let drawn: Vec<_> = ids.iter().copied().map(MessageId::fixed).collect();
             deriver.derive_many(&drawn, &mut derived);

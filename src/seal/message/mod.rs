@@ -53,6 +53,7 @@ pub use aead::Backend;
 pub(crate) use aead::{Aead, IV_LEN, Iv, TAG_LEN, aes_gcm};
 pub use context::{ContextError, EncryptionContext};
 pub(crate) use context::{check_length, serialize_pairs};
+pub use derive::Lanes;
 pub use edk::EncryptedDataKey;
 pub use encoding::{Encoding, message_in};
 pub use header::{Content, EncryptedDataKeyRef, looks_sealed};

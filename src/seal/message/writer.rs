@@ -11,7 +11,7 @@ use super::body::{
 use super::context::{
     self, ContextError, EncryptionContext, PUBLIC_KEY, check_context, check_length,
 };
-use super::derive::{COMMITMENT_LEN, Committed, Deriver, Extracted, LANES};
+use super::derive::{COMMITMENT_LEN, Committed, Deriver, Extracted, LANES, Lanes};
 use super::edk::EncryptedDataKey;
 use super::encoding::Encoding;
 use super::header::{self, FRAMED};
@@ -28,6 +28,7 @@ pub struct Settings {
     pub frame_length: u32,
     pub encoding: Encoding,
     pub backend: Backend,
+    pub lanes: Lanes,
 }
 
 impl Default for Settings {
@@ -38,6 +39,7 @@ impl Default for Settings {
             frame_length: 4096,
             encoding: Encoding::Binary,
             backend: Backend::Auto,
+            lanes: Lanes::Auto,
         }
     }
 }
@@ -226,7 +228,7 @@ impl Writer {
             }
             Version::V2 => {
                 let key = key.as_bytes().try_into().map_err(|_| wrong_length)?;
-                MessageKeys::Committed(Box::new(Deriver::new(suite, key)))
+                MessageKeys::Committed(Box::new(Deriver::new(settings.lanes, suite, key)))
             }
         };
         let mut middle = Vec::new();
