@@ -8,7 +8,7 @@ use super::*;
 use crate::aggregate::format::Layout;
 use crate::record::PartitionKey;
 use crate::seal::key::{self, UnwrapDataKey};
-use crate::seal::message::{EncryptedDataKey, MessageIds, SecretKeyBytes, Writer};
+use crate::seal::message::{self, Encoding, EncryptedDataKey, MessageIds, SecretKeyBytes, Writer};
 use crate::seal::open::OpenSettings;
 use crate::seal::rawkey::WrappingKey;
 
@@ -101,6 +101,38 @@ async fn aggregates_and_lone_records_open_in_the_order_they_lie_in() {
     assert_eq!(&*sealed.wrapping_key, "shop/orders");
     assert_eq!(*sealed.context, context("shop"));
     assert_eq!(&*unpacked[500].as_ref().unwrap().partition_key, "outer");
+}
+
+#[tokio::test]
+async fn messages_of_every_suite_and_in_both_forms_open_side_by_side() {
+    let key = wrapping_key("orders");
+    let mut stored = Vec::new();
+    let mut expected = Vec::new();
+    for suite in Suite::written() {
+        for encoding in [Encoding::Binary, Encoding::Base64] {
+            let settings = message::Settings {
+                suite,
+                encoding,
+                ..Default::default()
+            };
+            let context = context("shop");
+            let writer = key::writer(&key, &context, settings).await.unwrap();
+            let text = format!("{suite} {encoding:?}");
+            let (sealed, nth) = (seal(&writer, &text), stored.len());
+            assert_eq!(sealed.is_ascii(), encoding == Encoding::Base64);
+            stored.push(aggregate(std::slice::from_ref(&sealed)));
+            stored.push(sealed);
+            expected.extend([nth, nth + 1].map(|n| format!("{n}/0: {text}")));
+        }
+    }
+    // Begins like a message in base64, and is none.
+    stored.push(Bytes::from("AgR4, he said"));
+    expected.push(format!("{}/0: {}", stored.len() - 1, Reason::Plaintext));
+    let unpacked = unpack(&opening(key, Plaintext::Refused), page(stored.clone())).await;
+    assert_eq!(told(&unpacked), expected);
+    // As it lay in the stream, whichever form that is.
+    let sealed = unpacked[3].as_ref().unwrap().sealed.as_ref().unwrap();
+    assert_eq!(sealed.message, stored[3]);
 }
 
 #[tokio::test]
