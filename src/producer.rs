@@ -37,7 +37,7 @@ use crate::pipeline::{Parts, Pipeline, Sealer, StreamSettings};
 use crate::record::{Record, StreamName, StreamNameError};
 use crate::seal::key::{GenerateDataKey, KeyError};
 use crate::seal::keyring::Keyring;
-use crate::seal::kms::KmsKey;
+use crate::seal::kms::KmsKeys;
 use crate::seal::offload::SealPool;
 use crate::seal::rawkey::{WrappingKey, WrappingKeyFileError};
 use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, block, message};
@@ -349,8 +349,8 @@ impl Shared {
         };
         let source: Arc<dyn GenerateDataKey> = match key {
             KeyChoice::Kms(keys) => {
-                let first = keys.first().expect("one key at least");
-                Arc::new(KmsKey::new(self.clients.kms.clone(), first.clone()))
+                let keys = KmsKeys::new(self.clients.kms.clone(), keys);
+                Arc::new(keys.ok_or(StartError::NoEncryptionChoice)?)
             }
             KeyChoice::WrappingKeyFile(path) => Arc::new(WrappingKey::load(path)?),
         };

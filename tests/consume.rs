@@ -15,7 +15,7 @@ use kinseal::fake::{Action, ApiError, Fake, Faults, Rule, Service};
 use kinseal::record::{PartitionKey, StreamName};
 use kinseal::seal::EncryptionContext;
 use kinseal::seal::key;
-use kinseal::seal::kms::{KmsKey, KmsUnwrap};
+use kinseal::seal::kms::{KmsKeys, KmsUnwrap};
 use kinseal::seal::message::{MessageIds, Writer};
 use kinseal::seal::open::{OpenSettings, Opener};
 use kinseal::shutdown::{self, Stop};
@@ -62,7 +62,7 @@ async fn stand_in(shards: usize) -> (Fake, Clients) {
 }
 
 async fn writer(clients: &Clients) -> Writer {
-    let key = KmsKey::new(clients.kms.clone(), ALIAS);
+    let key = KmsKeys::new(clients.kms.clone(), [ALIAS]).unwrap();
     key::writer(&key, &context(), Default::default())
         .await
         .unwrap()

@@ -4,6 +4,7 @@
 //! the one owner loop of a stream: nothing locks on the hot path, because a snapshot is asked of the owner
 //! like anything else.
 
+mod keys;
 pub mod report;
 
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+
+pub use keys::{KeyCalls, KeyCounts, KeyInUse};
 
 /// Latency of each stage, in microseconds.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub struct Histograms {
     pub request: Latency,
     /// Per record: from read to acknowledged.
     pub line_to_stored: Latency,
+    /// One call to the key service, off the records' way but where the cache has no key.
+    pub key_call: Latency,
 }
 
 impl Histograms {
@@ -35,32 +40,30 @@ impl Histograms {
             aggregate_wait: Latency::new(),
             request: Latency::new(),
             line_to_stored: Latency::new(),
+            key_call: Latency::new(),
         }
     }
 
-    /// Each stage by the name it is reported under, in the order of a record's journey.
-    pub fn stages(&self) -> [(&'static str, &Latency); 5] {
+    /// Each stage by the name it is reported under, in the order of a record's journey; then what lies beside
+    /// it.
+    pub fn stages(&self) -> [(&'static str, &Latency); 6] {
         [
             ("read", &self.read),
             ("seal", &self.seal),
             ("aggregate wait", &self.aggregate_wait),
             ("request", &self.request),
             ("line to stored", &self.line_to_stored),
+            ("KMS call", &self.key_call),
         ]
     }
 
     pub fn merge(&mut self, other: &Self) {
-        self.read.0.add(&other.read.0).expect(SAME_RANGE);
-        self.seal.0.add(&other.seal.0).expect(SAME_RANGE);
-        self.aggregate_wait
-            .0
-            .add(&other.aggregate_wait.0)
-            .expect(SAME_RANGE);
-        self.request.0.add(&other.request.0).expect(SAME_RANGE);
-        self.line_to_stored
-            .0
-            .add(&other.line_to_stored.0)
-            .expect(SAME_RANGE);
+        self.read.merge(&other.read);
+        self.seal.merge(&other.seal);
+        self.aggregate_wait.merge(&other.aggregate_wait);
+        self.request.merge(&other.request);
+        self.line_to_stored.merge(&other.line_to_stored);
+        self.key_call.merge(&other.key_call);
     }
 }
 
@@ -69,8 +72,6 @@ impl Default for Histograms {
         Self::new()
     }
 }
-
-const SAME_RANGE: &str = "all have the same range";
 
 /// A histogram of durations: 1 µs to 1 hour, three significant digits; longer counts as an hour.
 #[derive(Debug, Clone)]
@@ -87,6 +88,10 @@ impl Latency {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         self.0
             .saturating_record_n(micros.clamp(1, Self::MAX_MICROS), times);
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("all have the same range");
     }
 
     pub fn count(&self) -> u64 {
@@ -158,6 +163,7 @@ pub struct Counts {
     pub entries_retried: u64,
     pub entries_misplaced: u64,
     pub data_keys: u64,
+    pub keys: KeyCounts,
 }
 
 impl Counters {
@@ -185,6 +191,8 @@ impl Counters {
             entries_retried: read(&self.entries_retried),
             entries_misplaced: read(&self.entries_misplaced),
             data_keys: read(&self.data_keys),
+            // The cache of data keys counts for itself: `Pipeline::counts` has it.
+            keys: KeyCounts::default(),
         }
     }
 }
@@ -215,6 +223,7 @@ impl std::ops::AddAssign for Counts {
         self.entries_retried += other.entries_retried;
         self.entries_misplaced += other.entries_misplaced;
         self.data_keys += other.data_keys;
+        self.keys += other.keys;
     }
 }
 

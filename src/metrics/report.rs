@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Counts, Histograms};
+use super::{Counts, Histograms, KeyCounts, KeyInUse};
 
 /// A table of the stages' latencies.
 #[derive(Debug)]
@@ -17,6 +17,10 @@ impl fmt::Display for Latencies<'_> {
             "stage", "p50", "p99", "p99.9", "max", "count"
         )?;
         for (name, latency) in self.0.stages() {
+            // A stream without encryption, or with a key in a file, calls nobody.
+            if name == "KMS call" && latency.count() == 0 {
+                continue;
+            }
             let at = |q| Short(latency.quantile(q)).to_string();
             writeln!(
                 f,
@@ -62,7 +66,7 @@ impl fmt::Display for Calls<'_> {
         write!(
             f,
             "{} PutRecords calls, {} failed, {} of unknown outcome; entries: {} stored, {} throttled, \
-             {} sent again, {} misplaced by a reshard; {} data keys",
+             {} sent again, {} misplaced by a reshard",
             Thousands(counts.calls),
             Thousands(counts.calls_failed),
             Thousands(counts.calls_unknown),
@@ -70,7 +74,50 @@ impl fmt::Display for Calls<'_> {
             Thousands(counts.entries_throttled),
             Thousands(counts.entries_retried),
             Thousands(counts.entries_misplaced),
-            Thousands(counts.data_keys),
+        )
+    }
+}
+
+/// What the data keys came to.
+#[derive(Debug)]
+pub struct Keys<'a> {
+    pub counts: &'a Counts,
+    pub in_use: Option<&'a KeyInUse>,
+}
+
+impl fmt::Display for Keys<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data_keys = self.counts.data_keys;
+        let plural = if data_keys == 1 { "" } else { "s" };
+        let cache = KeyCache(&self.counts.keys);
+        write!(f, "{} data key{plural}; {cache}", Thousands(data_keys))?;
+        if let Some(key) = self.in_use {
+            write!(
+                f,
+                "; the current one is {} old, for {} messages and {}",
+                Short(key.age),
+                Thousands(key.messages),
+                Bytes(key.bytes),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// How a cache of data keys did.
+#[derive(Debug)]
+pub struct KeyCache<'a>(pub &'a KeyCounts);
+
+impl fmt::Display for KeyCache<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.0;
+        write!(
+            f,
+            "{} cache hits, {} misses, {} KMS calls, {} failed",
+            Thousands(keys.hits),
+            Thousands(keys.misses),
+            Thousands(keys.calls),
+            Thousands(keys.calls_failed),
         )
     }
 }

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use super::message::{
     self, Binding, EncryptedDataKey, EncryptionContext, SecretKeyBytes, WriteError, Writer,
 };
+use crate::metrics::KeyCalls;
 
 /// A data key, both ways.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct FreshKey {
 
 /// Makes data keys for encryption.
 pub trait GenerateDataKey: Debug + Send + Sync {
-    /// The wrapping key's name, for messages.
+    /// The wrapping key's name, or those of several, for messages.
     fn name(&self) -> &str;
 
     /// About how many bytes the encrypted data keys of a message take, count and lengths included: for
@@ -38,6 +39,11 @@ pub trait GenerateDataKey: Debug + Send + Sync {
         context: &'a EncryptionContext,
         key_len: usize,
     ) -> BoxFuture<'a, Result<FreshKey, KeyError>>;
+
+    /// What its calls to a key service came to; a local key makes none.
+    fn calls(&self) -> Option<&KeyCalls> {
+        None
+    }
 }
 
 /// A writer under a fresh data key. What a suite signs with is made for that key, too. Cancel safe.
@@ -68,6 +74,11 @@ pub trait UnwrapDataKey: Debug + Send + Sync {
         context: &'a EncryptionContext,
         key_len: usize,
     ) -> BoxFuture<'a, Result<Option<SecretKeyBytes>, KeyError>>;
+
+    /// What its calls to a key service came to; a local key makes none.
+    fn calls(&self) -> Option<&KeyCalls> {
+        None
+    }
 }
 
 /// Why there is no data key. `key` is the wrapping key as the user or the message names it.
@@ -149,5 +160,23 @@ impl KeyError {
             | Self::WrongContext { .. }
             | Self::Malformed { .. } => false,
         }
+    }
+}
+
+/// Of several errors over one data key, the one to tell: one that may heal, because then the record is not
+/// lost; otherwise the first.
+#[derive(Debug, Default)]
+pub(super) struct FirstError(Option<KeyError>);
+
+impl FirstError {
+    pub(super) fn add(&mut self, error: KeyError) {
+        let told = self.0.as_ref();
+        if told.is_none_or(|told| error.is_outage() && !told.is_outage()) {
+            self.0 = Some(error);
+        }
+    }
+
+    pub(super) fn into_inner(self) -> Option<KeyError> {
+        self.0
     }
 }

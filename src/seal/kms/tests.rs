@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use aws_sdk_kms::Client;
 use aws_sdk_kms::config::retry::RetryConfig;
 use aws_sdk_kms::config::{BehaviorVersion, Credentials, Region};
 use axum::Router;
@@ -11,6 +12,8 @@ use axum::routing::post;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::seal::key::{GenerateDataKey, KeyError, UnwrapDataKey};
+use crate::seal::message::{EncryptedDataKey, EncryptionContext};
 
 const ARN: &str = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 
@@ -61,6 +64,10 @@ fn client(endpoint: &str) -> Client {
     Client::from_conf(config)
 }
 
+fn single(client: Client, key: &str) -> KmsKeys {
+    KmsKeys::new(client, [key]).expect("one key")
+}
+
 fn base64(bytes: &[u8]) -> String {
     base64_simd::STANDARD.encode_to_string(bytes)
 }
@@ -82,7 +89,7 @@ async fn a_generated_key_carries_the_arn_and_not_the_alias() {
     let body =
         json!({"KeyId": ARN, "Plaintext": base64(&[7; 32]), "CiphertextBlob": base64(&[9; 184])});
     let (client, script) = kms(200, body).await;
-    let fresh = KmsKey::new(client, "alias/shop")
+    let fresh = single(client, "alias/shop")
         .generate(&context(), 32)
         .await
         .expect("generated");
@@ -106,9 +113,7 @@ async fn an_answer_that_is_no_data_key_is_refused() {
         json!({"KeyId": ARN, "Plaintext": base64(&[7; 32])}),
     ] {
         let (client, _) = kms(200, body).await;
-        let error = KmsKey::new(client, "alias/shop")
-            .generate(&context(), 32)
-            .await;
+        let error = single(client, "alias/shop").generate(&context(), 32).await;
         assert!(
             matches!(error, Err(KeyError::Malformed { .. })),
             "{error:?}"
@@ -209,7 +214,7 @@ async fn each_code_says_whose_turn_it_is() {
     ] {
         let body = json!({"__type": code, "message": "as scripted"});
         let (client, _) = kms(status, body).await;
-        let error = KmsKey::new(client, "alias/shop")
+        let error = single(client, "alias/shop")
             .generate(&context(), 32)
             .await
             .expect_err("refused");
@@ -246,7 +251,7 @@ async fn a_closed_port_is_an_outage() {
         .expect("a port");
     let endpoint = format!("http://{}", listener.local_addr().expect("bound"));
     drop(listener);
-    let error = KmsKey::new(client(&endpoint), ARN)
+    let error = single(client(&endpoint), ARN)
         .generate(&context(), 32)
         .await
         .expect_err("nobody there");
