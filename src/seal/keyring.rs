@@ -1,22 +1,31 @@
 //! The data-key cache: one key for many messages, within age, message and byte limits.
 //!
-//! Semantics are those of the AWS Encryption SDK's caching CMM: a key is bound to its encryption context,
-//! use is counted before it happens so that a limit is never exceeded, and what is expired or used up is
-//! never handed out. Concurrent misses make one call. Shortly before a key expires or is used up, one task
-//! fetches the next, while the rest go on with the old.
+//! Semantics are those of the AWS Encryption SDK's caching CMM: a key is bound to its suite and its encryption
+//! context, use is counted before it happens so that a limit is never exceeded, and what is expired or used up
+//! is never handed out. A keyring has one suite and one context for its life, and one key at a time: each
+//! stream has a keyring of its own. Concurrent misses make one call, and share its failure. Shortly before a
+//! key expires or is used up, one task fetches the next, while the rest go on with the old.
+//!
+//! Age counts from the start of the call that brought the key: the key service agreed no later. Who waited for
+//! that call uses its key however late it came, once, as with the caching CMM; otherwise a slow service and a
+//! short age would let nothing pass.
 //!
 //! With the key service out of reach and the key expired there is no key: callers wait. Never a stale key,
 //! never plaintext.
 
+mod current;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::current::Current;
 use super::key::{self, GenerateDataKey, KeyError};
 use super::message::{self, Writer};
 use super::{CacheSettings, EncryptionContext};
+use crate::metrics::{KeyCalls, KeyCounts, KeyInUse, Latency};
 
 /// Hands out [`Lease`]s on the current data key.
 #[derive(Debug)]
@@ -28,24 +37,19 @@ pub struct Keyring {
     state: Mutex<State>,
     /// Held while a key is fetched, so that all who miss wait for one call.
     fetching: tokio::sync::Mutex<()>,
-    fetched: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
+    fetched: u64,
     refreshing: bool,
     /// After a failed refresh: no further try before this.
     refresh_after: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Current {
-    writer: Arc<Writer>,
-    fetched: Instant,
-    messages_left: u64,
-    bytes_left: u64,
-    fresh: bool,
+    /// The last failure, for those who waited for that call.
+    failed: Option<(Instant, KeyError)>,
 }
 
 /// The right to seal the first `messages` of the records asked for, already counted.
@@ -73,7 +77,8 @@ impl Keyring {
             message,
             state: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
-            fetched: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         })
     }
 
@@ -85,7 +90,31 @@ impl Keyring {
 
     /// Data keys fetched so far.
     pub fn keys_fetched(&self) -> u64 {
-        self.fetched.load(Ordering::Relaxed)
+        self.state().fetched
+    }
+
+    /// One hit or one miss for each lease; a lease is for a chunk.
+    pub fn counts(&self) -> KeyCounts {
+        let counts = KeyCounts {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            ..KeyCounts::default()
+        };
+        counts.and_calls(self.source.calls())
+    }
+
+    /// How long each call to the key service took.
+    pub fn call_latency(&self) -> Latency {
+        self.source
+            .calls()
+            .map(KeyCalls::latency)
+            .unwrap_or_default()
+    }
+
+    /// The current key, expired or not.
+    pub fn in_use(&self) -> Option<KeyInUse> {
+        let now = Instant::now();
+        self.state().current.as_ref().map(|key| key.in_use(now))
     }
 
     /// The wrapping key's name, for messages.
@@ -99,48 +128,42 @@ impl Keyring {
     pub async fn lease(self: &Arc<Self>, sizes: &[usize]) -> Result<Lease, KeyError> {
         assert!(!sizes.is_empty(), "a lease is for at least one record");
         if let Some(lease) = self.take(sizes) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(lease);
         }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let asked = Instant::now();
         let _one_at_a_time = self.fetching.lock().await;
-        // Someone else may have fetched it meanwhile.
+        // Whoever was before us has brought a key, or the reason why there is none.
         if let Some(lease) = self.take(sizes) {
             return Ok(lease);
         }
-        self.fetch().await?;
-        Ok(self
-            .take(sizes)
-            .expect("a fresh key seals at least one record"))
+        if let Some(error) = self.failed_since(asked) {
+            return Err(error);
+        }
+        let mut key = self.fetch().await?;
+        let lease = key.lease(sizes, &self.settings);
+        self.install(key);
+        Ok(lease.expect("a fresh key seals at least one record"))
     }
 
     /// From the current key, if it may be used at all.
     fn take(self: &Arc<Self>, sizes: &[usize]) -> Option<Lease> {
         let now = Instant::now();
-        let mut state = self.state.lock().expect("no panic while held");
+        let mut state = self.state();
         let current = state.current.as_mut()?;
-        let age = now.saturating_duration_since(current.fetched);
-        if age >= self.settings.max_age {
+        if current.age(now) >= self.settings.max_age {
             state.current = None;
             return None;
         }
-        let (messages, bytes) = current.affordable(sizes);
-        if messages == 0 {
-            return None;
-        }
-        current.fresh = false;
-        current.messages_left -= messages as u64;
-        current.bytes_left = current.bytes_left.saturating_sub(bytes);
-        let writer = Arc::clone(&current.writer);
-
-        let ends_soon = age + self.grace() >= self.settings.max_age
-            || current.messages_left < self.settings.max_messages / 10
-            || current.bytes_left < self.settings.max_bytes / 10;
+        let lease = current.lease(sizes, &self.settings)?;
+        let ends_soon = current.ends_soon(now, self.grace(), &self.settings);
         let allowed = state.refresh_after.is_none_or(|t| now >= t);
         if ends_soon && allowed && !state.refreshing {
             state.refreshing = true;
-            drop(state);
-            self.refresh_aside();
+            self.refresh_aside(state.fetched);
         }
-        Some(Lease { writer, messages })
+        Some(lease)
     }
 
     /// For ages of a few seconds, a fifth of them.
@@ -148,12 +171,12 @@ impl Keyring {
         Self::GRACE.min(self.settings.max_age / 5)
     }
 
-    /// Fetches the next key while the current one goes on.
-    fn refresh_aside(self: &Arc<Self>) {
+    /// Fetches the next key while the current one, the `nth`, goes on.
+    fn refresh_aside(self: &Arc<Self>, nth: u64) {
         let keyring = Arc::clone(self);
         tokio::spawn(async move {
-            let outcome = keyring.fetch().await;
-            let mut state = keyring.state.lock().expect("no panic while held");
+            let outcome = keyring.refresh(nth).await;
+            let mut state = keyring.state();
             state.refreshing = false;
             state.refresh_after = outcome
                 .as_ref()
@@ -166,189 +189,45 @@ impl Keyring {
         });
     }
 
-    /// A fresh key, made the current one.
-    async fn fetch(&self) -> Result<(), KeyError> {
-        let writer = key::writer(&*self.source, &self.context, self.message).await?;
-        self.fetched.fetch_add(1, Ordering::Relaxed);
-        self.state.lock().expect("no panic while held").current = Some(Current {
-            writer: Arc::new(writer),
-            fetched: Instant::now(),
-            messages_left: self.settings.max_messages,
-            bytes_left: self.settings.max_bytes,
-            fresh: true,
-        });
+    async fn refresh(&self, nth: u64) -> Result<(), KeyError> {
+        let _one_at_a_time = self.fetching.lock().await;
+        // The key may have ended before this task ran, and a caller who waited has fetched the next.
+        if self.keys_fetched() == nth {
+            let key = self.fetch().await?;
+            self.install(key);
+        }
         Ok(())
     }
-}
 
-impl Current {
-    /// How many of these records, from the first, the limits still allow, and their bytes.
-    fn affordable(&self, sizes: &[usize]) -> (usize, u64) {
-        let most = usize::try_from(self.messages_left).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let mut messages = 0;
-        for size in sizes.iter().take(most) {
-            let with = bytes + *size as u64;
-            // A record larger than any key's byte limit gets a key of its own, as in the caching CMM.
-            let own_key = self.fresh && messages == 0;
-            if with > self.bytes_left && !own_key {
-                break;
+    async fn fetch(&self) -> Result<Current, KeyError> {
+        let started = Instant::now();
+        match key::writer(&*self.source, &self.context, self.message).await {
+            Ok(writer) => Ok(Current::new(writer, started)),
+            Err(error) => {
+                self.state().failed = Some((Instant::now(), error.clone()));
+                Err(error)
             }
-            bytes = with;
-            messages += 1;
         }
-        (messages, bytes)
+    }
+
+    fn install(&self, key: Current) {
+        let mut state = self.state();
+        state.current = Some(key);
+        state.fetched += 1;
+        state.failed = None;
+    }
+
+    /// Only of a call that ended after that moment.
+    fn failed_since(&self, asked: Instant) -> Option<KeyError> {
+        let state = self.state();
+        let (when, error) = state.failed.as_ref()?;
+        (*when > asked).then(|| error.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::seal::key::FreshKey;
-    use crate::seal::message::{EncryptedDataKey, SecretKeyBytes};
-    use futures_util::FutureExt;
-    use futures_util::future::BoxFuture;
-    use std::sync::atomic::AtomicBool;
-
-    #[derive(Debug, Default)]
-    struct Source {
-        calls: AtomicU64,
-        down: AtomicBool,
-        takes: Duration,
-    }
-
-    impl GenerateDataKey for Source {
-        fn name(&self) -> &str {
-            "test key"
-        }
-
-        fn encrypted_len_hint(&self) -> usize {
-            40
-        }
-
-        fn generate<'a>(
-            &'a self,
-            _: &'a EncryptionContext,
-            key_len: usize,
-        ) -> BoxFuture<'a, Result<FreshKey, KeyError>> {
-            async move {
-                self.calls.fetch_add(1, Ordering::Relaxed);
-                tokio::time::sleep(self.takes).await;
-                if self.down.load(Ordering::Relaxed) {
-                    return Err(KeyError::Unreachable {
-                        key: "test key".to_owned(),
-                        message: "down".to_owned(),
-                    });
-                }
-                Ok(FreshKey {
-                    plaintext: SecretKeyBytes::new(vec![7; key_len]),
-                    encrypted: vec![EncryptedDataKey {
-                        provider: "test".to_owned(),
-                        info: "key".into(),
-                        ciphertext: "wrapped".into(),
-                    }],
-                })
-            }
-            .boxed()
-        }
-    }
-
-    fn keyring(source: &Arc<Source>, settings: CacheSettings) -> Arc<Keyring> {
-        let source: Arc<dyn GenerateDataKey> = Arc::<Source>::clone(source);
-        Keyring::new(
-            source,
-            EncryptionContext::new(),
-            settings,
-            message::Settings::default(),
-        )
-    }
-
-    fn slow() -> Arc<Source> {
-        Arc::new(Source {
-            takes: Duration::from_millis(50),
-            ..Source::default()
-        })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn concurrent_misses_make_one_call() {
-        let source = slow();
-        let keyring = keyring(&source, CacheSettings::default());
-        let leases = (0..20).map(|_| keyring.lease(&[1, 2, 3]));
-        for lease in futures_util::future::join_all(leases).await {
-            assert_eq!(lease.unwrap().messages, 3);
-        }
-        assert_eq!(source.calls.load(Ordering::Relaxed), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn message_limit_is_never_exceeded_and_cuts_the_chunk() {
-        let source = Arc::new(Source::default());
-        let settings = CacheSettings {
-            max_messages: 25,
-            ..CacheSettings::default()
-        };
-        let keyring = keyring(&source, settings);
-        let mut per_key = std::collections::HashMap::new();
-        for _ in 0..30 {
-            let lease = keyring.lease(&[1; 10]).await.unwrap();
-            *per_key.entry(Arc::as_ptr(&lease.writer)).or_insert(0) += lease.messages;
-            // Keep every key alive, so that no address is used twice.
-            std::mem::forget(lease);
-        }
-        assert!(per_key.values().all(|n| *n <= 25), "{per_key:?}");
-        assert!(
-            per_key.values().any(|n| *n > 10),
-            "keys are shared: {per_key:?}"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn byte_limit_holds_and_a_larger_record_gets_a_key_of_its_own() {
-        let source = Arc::new(Source::default());
-        let settings = CacheSettings {
-            max_bytes: 1000,
-            ..CacheSettings::default()
-        };
-        let keyring = keyring(&source, settings);
-        assert_eq!(keyring.lease(&[400, 400, 400]).await.unwrap().messages, 2);
-        let calls = source.calls.load(Ordering::Relaxed);
-        assert_eq!(keyring.lease(&[5000, 1]).await.unwrap().messages, 1);
-        assert_eq!(source.calls.load(Ordering::Relaxed), calls + 1);
-        assert_eq!(keyring.lease(&[1]).await.unwrap().messages, 1);
-        assert!(
-            source.calls.load(Ordering::Relaxed) > calls + 1,
-            "the large one's key is used up"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn next_key_is_fetched_aside_before_the_current_one_expires() {
-        let source = slow();
-        let keyring = keyring(&source, CacheSettings::default());
-        let first = keyring.lease(&[1]).await.unwrap();
-        tokio::time::advance(Duration::from_secs(291)).await;
-        let began = Instant::now();
-        let second = keyring.lease(&[1]).await.unwrap();
-        assert_eq!(began.elapsed(), Duration::ZERO, "nobody waits");
-        assert!(Arc::ptr_eq(&first.writer, &second.writer));
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        let third = keyring.lease(&[1]).await.unwrap();
-        assert!(!Arc::ptr_eq(&first.writer, &third.writer));
-        assert_eq!(source.calls.load(Ordering::Relaxed), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_expired_key_is_not_used_even_if_there_is_no_other() {
-        let source = slow();
-        let keyring = keyring(&source, CacheSettings::default());
-        keyring.lease(&[1]).await.unwrap();
-        source.down.store(true, Ordering::Relaxed);
-        tokio::time::advance(Duration::from_secs(295)).await;
-        assert!(keyring.lease(&[1]).await.is_ok(), "still young enough");
-        tokio::time::advance(Duration::from_secs(6)).await;
-        assert!(keyring.lease(&[1]).await.unwrap_err().is_outage());
-        source.down.store(false, Ordering::Relaxed);
-        assert!(keyring.lease(&[1]).await.is_ok());
-    }
-}
+mod tests;
