@@ -19,11 +19,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use self::cache::KeyCache;
-use super::key::{KeyError, UnwrapDataKey};
+use super::key::{FirstError, KeyError, UnwrapDataKey};
 use super::message::{
     ContextError, EncryptedDataKey, EncryptedDataKeyRef, EncryptionContext, Message, ReadError,
     ReadLimits, SecretKeyBytes, Suite, check_length,
 };
+
+use crate::metrics::{KeyCounts, Latency};
 
 pub use super::message::looks_sealed;
 
@@ -144,6 +146,7 @@ impl Opener {
                 .find_or_start(message, || self.start_unwrap(message))?;
             flight.await
         } else {
+            self.cache.passed_by();
             self.start_unwrap(message)?.await
         };
         unwrapped.map_err(|failure| self.explain(failure, message))
@@ -158,6 +161,21 @@ impl Opener {
             wrapping_key: Arc::clone(&key.wrapping_key),
             suite: message.suite(),
         })
+    }
+
+    /// One hit or one miss for each data key asked for, and the calls made.
+    pub fn counts(&self) -> KeyCounts {
+        let calls = self.keys.iter().map(|key| key.calls());
+        calls.fold(self.cache.counts(), KeyCounts::and_calls)
+    }
+
+    /// How long each call to a key service took.
+    pub fn call_latency(&self) -> Latency {
+        let mut latency = Latency::new();
+        for calls in self.keys.iter().filter_map(|key| key.calls()) {
+            latency.merge(&calls.latency());
+        }
+        latency
     }
 
     fn start_unwrap(&self, message: &Message<'_>) -> Result<Unwrapping, OpenError> {
@@ -209,15 +227,14 @@ enum UnwrapFailure {
     Key(Arc<KeyError>),
 }
 
-/// One encrypted data key opened by one key is enough. Of several errors, the one that may heal is told,
-/// because then the record is not lost; otherwise the first.
+/// One encrypted data key opened by one key is enough; an error of one does not stop the next.
 async fn unwrap_any(
     keys: Arc<[Arc<dyn UnwrapDataKey>]>,
     edks: Vec<EncryptedDataKey>,
     context: EncryptionContext,
     key_len: usize,
 ) -> Result<DataKey, UnwrapFailure> {
-    let mut told: Option<KeyError> = None;
+    let mut told = FirstError::default();
     for edk in &edks {
         for key in keys.iter() {
             match key.unwrap(edk, &context, key_len).await {
@@ -228,18 +245,11 @@ async fn unwrap_any(
                     });
                 }
                 Ok(None) => {}
-                Err(error) => {
-                    if told
-                        .as_ref()
-                        .is_none_or(|told| error.is_outage() && !told.is_outage())
-                    {
-                        told = Some(error);
-                    }
-                }
+                Err(error) => told.add(error),
             }
         }
     }
-    Err(told.map_or(UnwrapFailure::NotMine, |error| {
+    Err(told.into_inner().map_or(UnwrapFailure::NotMine, |error| {
         UnwrapFailure::Key(Arc::new(error))
     }))
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -10,6 +11,7 @@ use futures_util::future::Shared;
 use tokio::time::Instant;
 
 use super::{OpenError, UnwrapFailure, Unwrapping};
+use crate::metrics::KeyCounts;
 use crate::seal::message::Message;
 
 /// One unwrap, running or done, for all who need it.
@@ -20,6 +22,8 @@ pub(super) struct KeyCache {
     max_age: Duration,
     max_keys: usize,
     entries: Mutex<HashMap<Box<[u8]>, Entry>>,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 struct Entry {
@@ -38,6 +42,8 @@ impl KeyCache {
             max_age,
             max_keys: max_keys.max(1),
             entries: Mutex::default(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         }
     }
 
@@ -55,9 +61,14 @@ impl KeyCache {
         let mut entries = self.entries.lock().expect("no holder panics");
         if let Some(entry) = entries.get_mut(&id).filter(|entry| self.serves(entry, now)) {
             entry.used = now;
+            match entry.flight.peek() {
+                Some(_) => self.hits.fetch_add(1, Ordering::Relaxed),
+                None => self.misses.fetch_add(1, Ordering::Relaxed),
+            };
             return Ok(entry.flight.clone());
         }
         let flight = start()?.shared();
+        self.misses.fetch_add(1, Ordering::Relaxed);
         entries.remove(&id);
         self.make_room(&mut entries, now);
         entries.insert(
@@ -69,6 +80,20 @@ impl KeyCache {
             },
         );
         Ok(flight)
+    }
+
+    /// For a key that is never kept.
+    pub(super) fn passed_by(&self) {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its own; the calls are counted by who makes them.
+    pub(super) fn counts(&self) -> KeyCounts {
+        KeyCounts {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+            ..KeyCounts::default()
+        }
     }
 
     #[cfg(test)]
