@@ -181,7 +181,23 @@ impl Fake {
 
     /// `alias/NAME`, for a key by id or ARN.
     pub fn create_alias(&self, alias: &str, key: &str) -> Result<(), ApiError> {
-        self.shared.kms.set_alias(alias, key, false)
+        self.shared.kms.create_alias(alias, key)
+    }
+
+    /// An enabled key that can be replicated to other Regions; returns its ARN.
+    pub fn create_multi_region_key(&self) -> String {
+        self.shared.kms.create_multi_region_key(String::new())
+    }
+
+    /// From then on, calls signed for that Region find this replica there, and nothing else. By the primary's
+    /// ARN; returns the replica's.
+    pub fn replicate_key(&self, primary: &str, region: &str) -> Result<String, ApiError> {
+        self.shared.kms.replicate_key(primary, region)
+    }
+
+    /// Enables or disables a key by its ARN.
+    pub fn enable_key(&self, key: &str, enabled: bool) -> Result<(), ApiError> {
+        self.shared.kms.enable_key(key, enabled)
     }
 
     /// Replaces all rules.

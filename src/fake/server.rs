@@ -26,7 +26,7 @@ use super::kinesis::Kinesis;
 use super::kms::Kms;
 use super::null::{NullAnswers, RecordCounter};
 use super::protocol::{ApiError, CONTENT_TYPE, Service, Target, expect_json};
-use super::sigv4::Verifier;
+use super::sigv4::{self, Verifier};
 use super::wire::{AnswerBody, Hangup, Socket};
 use crate::shutdown::Shutdown;
 
@@ -238,7 +238,11 @@ fn answer(
     expect_json(&parts.headers)?;
     match target.service {
         Service::Kinesis => shared.kinesis.answer(target.operation, body, plan),
-        Service::Kms => shared.kms.answer(target.operation, body),
+        Service::Kms => {
+            let signed_for = sigv4::region(parts);
+            let kms = &shared.kms;
+            kms.answer(target.operation, body, signed_for.as_deref())
+        }
     }
     .map(Bytes::from)
 }

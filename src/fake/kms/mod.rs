@@ -5,6 +5,9 @@
 //! as those of AWS have, because both lie in every encrypted record. Errors are worded as the service words
 //! them. It refuses asymmetric and HMAC keys, grants, policies, and rotation (`UnknownOperationException`).
 //!
+//! It is the KMS of every Region at one address: a call is for the Region that it is signed for, if a
+//! multi-Region key has been replicated to there, and otherwise for the home Region.
+//!
 //! Source: API reference 2014-11-01, model of aws-sdk-kms 1.129.
 
 mod keys;
@@ -35,9 +38,9 @@ pub(crate) struct Kms {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By key id.
+    /// By ARN.
     keys: BTreeMap<String, Key>,
-    /// `alias/NAME` → key id.
+    /// An alias's ARN → its key's.
     aliases: BTreeMap<String, String>,
 }
 
@@ -45,6 +48,9 @@ struct State {
 struct Key {
     id: String,
     arn: String,
+    region: String,
+    /// Of a multi-Region key, not a replica.
+    primary: bool,
     description: String,
     created: u64,
     state: KeyState,
@@ -70,9 +76,12 @@ impl KeyState {
 }
 
 /// Every member that an operation here reads.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Request {
+    /// Whose keys and aliases are meant.
+    #[serde(skip)]
+    region: String,
     key_id: Option<String>,
     alias_name: Option<String>,
     target_key_id: Option<String>,
@@ -87,6 +96,8 @@ struct Request {
     pending_window_in_days: Option<u64>,
     #[serde(default)]
     dry_run: Option<bool>,
+    multi_region: Option<bool>,
+    replica_region: Option<String>,
 }
 
 impl Kms {
@@ -99,8 +110,15 @@ impl Kms {
         }
     }
 
-    pub(crate) fn answer(&self, operation: &str, body: &[u8]) -> Result<Vec<u8>, ApiError> {
-        let request: Request = parse(body)?;
+    /// `signed_for` is the Region in the call's signature.
+    pub(crate) fn answer(
+        &self,
+        operation: &str,
+        body: &[u8],
+        signed_for: Option<&str>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let mut request: Request = parse(body)?;
+        request.region = self.region_meant(signed_for);
         let answer = match operation {
             "GenerateDataKey" => self.generate_data_key(&request, true)?,
             "GenerateDataKeyWithoutPlaintext" => self.generate_data_key(&request, false)?,
@@ -108,8 +126,9 @@ impl Kms {
             "Decrypt" => self.decrypt(&request)?,
             "CreateKey" => self.create(&request)?,
             "DescribeKey" => self.describe(&request)?,
-            "ListKeys" => self.list_keys(),
-            "ListAliases" => self.list_aliases(),
+            "ReplicateKey" => self.replicate(&request)?,
+            "ListKeys" => self.list_keys(&request),
+            "ListAliases" => self.list_aliases(&request),
             "CreateAlias" => self.alias_to(&request, false)?,
             "UpdateAlias" => self.alias_to(&request, true)?,
             "DeleteAlias" => self.delete_alias(&request)?,
@@ -196,11 +215,13 @@ impl Kms {
             .ok_or_else(|| ApiError::missing("ciphertextBlob"))?;
         let ciphertext = decode_blob(text, || "ciphertextBlob".to_owned())?;
         let invalid = || ApiError::new("InvalidCiphertextException", "");
-        let made_by = wrap::key_id_of(&ciphertext).ok_or_else(invalid)?;
         let state = self.state();
-        let key = state.keys.get(&made_by).ok_or_else(invalid)?;
+        let mut here = state.keys.values().filter(|k| k.region == request.region);
+        let key = here
+            .find(|key| key.material.made(&ciphertext))
+            .ok_or_else(invalid)?;
         if let Some(expected) = &request.key_id
-            && self.find(&state, expected)?.id != key.id
+            && self.find(&state, request, expected)?.id != key.id
         {
             return Err(ApiError::new(
                 "IncorrectKeyException",
@@ -228,44 +249,53 @@ impl Kms {
     /// The key a request names, with its material, if it may be used.
     fn usable(&self, request: &Request) -> Result<(String, Arc<KeyMaterial>), ApiError> {
         let state = self.state();
-        let key = self.find(&state, key_id(request)?)?;
+        let key = self.find(&state, request, key_id(request)?)?;
         refuse_unusable(key)?;
         Ok((key.arn.clone(), Arc::clone(&key.material)))
     }
 
+    /// Others' mistakes about the Region are forgiven, as long as there is only one.
+    fn region_meant(&self, signed_for: Option<&str>) -> String {
+        let state = self.state();
+        let replicated = |region: &&str| state.keys.values().any(|key| key.region == *region);
+        let region = signed_for.filter(replicated);
+        region.unwrap_or(&self.region).to_owned()
+    }
+
     /// By id, ARN, alias or alias ARN.
-    fn find<'s>(&self, state: &'s State, given: &str) -> Result<&'s Key, ApiError> {
-        let prefix = format!("arn:aws:kms:{}:{}:", self.region, self.account);
+    fn find<'s>(
+        &self,
+        state: &'s State,
+        request: &Request,
+        given: &str,
+    ) -> Result<&'s Key, ApiError> {
+        let prefix = self.arn_of(&request.region, "");
         let local = given.strip_prefix(&prefix).unwrap_or(given);
-        let id = if local.starts_with("alias/") {
-            state
-                .aliases
-                .get(local)
-                .ok_or_else(|| self.alias_not_found(local))?
-                .as_str()
+        let arn = if local.starts_with("alias/") {
+            let alias = format!("{prefix}{local}");
+            let target = state.aliases.get(&alias);
+            target.ok_or_else(|| alias_not_found(&alias))?.clone()
+        } else if local.starts_with("arn:") {
+            // Of another Region or account: it is not here, whether or not it is elsewhere.
+            return Err(key_not_found(given));
         } else {
-            local.strip_prefix("key/").unwrap_or(local)
+            let id = local.strip_prefix("key/").unwrap_or(local);
+            format!("{prefix}key/{id}")
         };
-        state.keys.get(id).ok_or_else(|| {
-            let arn = if given.starts_with("arn:") {
-                given.to_owned()
-            } else {
-                format!("{prefix}key/{given}")
-            };
-            ApiError::new("NotFoundException", format!("Key '{arn}' does not exist"))
-        })
+        state.keys.get(&arn).ok_or_else(|| key_not_found(&arn))
     }
 
-    fn alias_arn(&self, name: &str) -> String {
-        format!("arn:aws:kms:{}:{}:{name}", self.region, self.account)
+    fn arn_of(&self, region: &str, resource: &str) -> String {
+        format!("arn:aws:kms:{region}:{}:{resource}", self.account)
     }
+}
 
-    fn alias_not_found(&self, name: &str) -> ApiError {
-        ApiError::new(
-            "NotFoundException",
-            format!("Alias {} is not found.", self.alias_arn(name)),
-        )
-    }
+fn key_not_found(arn: &str) -> ApiError {
+    ApiError::new("NotFoundException", format!("Key '{arn}' does not exist"))
+}
+
+fn alias_not_found(arn: &str) -> ApiError {
+    ApiError::new("NotFoundException", format!("Alias {arn} is not found."))
 }
 
 fn key_id(request: &Request) -> Result<&str, ApiError> {

@@ -24,6 +24,7 @@ pub(crate) struct KeyMaterial {
     cipher: Aes256Gcm,
     key_id: [u8; 16],
     material_id: [u8; 32],
+    multi_region: bool,
 }
 
 impl std::fmt::Debug for KeyMaterial {
@@ -45,11 +46,29 @@ impl KeyMaterial {
             cipher: Aes256Gcm::new(&secret.into()),
             key_id,
             material_id: Sha256::digest(key_id).into(),
+            multi_region: false,
         }
     }
 
+    /// For a key and its replicas.
+    pub(crate) fn generate_multi_region() -> Self {
+        Self {
+            multi_region: true,
+            ..Self::generate()
+        }
+    }
+
+    pub(crate) fn is_multi_region(&self) -> bool {
+        self.multi_region
+    }
+
+    /// 36 characters in either form.
     pub(crate) fn key_id(&self) -> String {
-        uuid(self.key_id)
+        if self.multi_region {
+            format!("mrk-{}", hex(&self.key_id))
+        } else {
+            uuid(self.key_id)
+        }
     }
 
     /// 64 hex digits, as in `KeyMaterialId`.
@@ -74,6 +93,11 @@ impl KeyMaterial {
         blob
     }
 
+    /// Whether a blob says so.
+    pub(crate) fn made(&self, blob: &[u8]) -> bool {
+        blob.len() >= HEADER + TAG && blob.starts_with(&MAGIC) && blob[KEY_ID] == self.key_id
+    }
+
     pub(crate) fn unwrap(
         &self,
         blob: &[u8],
@@ -87,14 +111,6 @@ impl KeyMaterial {
         };
         self.cipher.decrypt(&nonce.into(), payload).ok()
     }
-}
-
-/// The key a blob says it was made with.
-pub(crate) fn key_id_of(blob: &[u8]) -> Option<String> {
-    if blob.len() < HEADER + TAG || !blob.starts_with(&MAGIC) {
-        return None;
-    }
-    blob[KEY_ID].try_into().ok().map(uuid)
 }
 
 pub(crate) fn random_bytes(n: usize) -> Vec<u8> {
