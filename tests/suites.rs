@@ -8,7 +8,7 @@ use bytes::Bytes;
 use kinseal::aws::{self, Clients, Credentials, TimeOuts};
 use kinseal::seal::EncryptionContext;
 use kinseal::seal::key::{self, GenerateDataKey, UnwrapDataKey};
-use kinseal::seal::kms::{KmsKey, KmsUnwrap};
+use kinseal::seal::kms::{KmsKeys, KmsUnwrap};
 use kinseal::seal::message::{Encoding, MessageIds, Settings, Suite, message_in};
 use kinseal::seal::open::{OpenError, OpenSettings, Opener};
 use kinseal::seal::rawkey::WrappingKey;
@@ -34,7 +34,7 @@ fn python_opens_what_we_seal_under_kms() {
     let moto = Moto::start();
     let arn = moto.endpoints.create_key();
     block_on(async {
-        let key = KmsKey::new(clients(&moto.endpoints).await.kms, &arn);
+        let key = KmsKeys::new(clients(&moto.endpoints).await.kms, [&arn]).expect("one key");
         for suite in Suite::written() {
             let messages = seal_all(&key, suite, Encoding::Binary).await;
             let peer = PeerKey::Kms {
@@ -74,6 +74,30 @@ fn we_open_what_python_seals_under_kms() {
     });
 }
 
+/// Python's keyrings are strict: each knows one of the keys only.
+#[test]
+fn each_of_several_keys_opens_alone_what_was_sealed_under_all() {
+    let moto = Moto::start();
+    let arns = [(); 3].map(|()| moto.endpoints.create_key());
+    block_on(async {
+        let kms = clients(&moto.endpoints).await.kms;
+        let keys = KmsKeys::new(kms.clone(), &arns).expect("three keys");
+        for suite in Suite::written() {
+            let messages = seal_all(&keys, suite, Encoding::Binary).await;
+            for arn in &arns {
+                let unwrap = KmsUnwrap::new(kms.clone(), [arn]);
+                let opener = opener(Arc::new(unwrap), &CONTEXT);
+                expect_opened_here(&opener, suite, &messages).await;
+            }
+            let last = PeerKey::Kms {
+                endpoint: &moto.endpoints.kms,
+                arn: &arns[2],
+            };
+            expect_opened_by_python(last, suite, &messages);
+        }
+    });
+}
+
 /// Each way with its own words for it.
 #[tokio::test]
 async fn both_refuse_what_is_bound_to_another_context() {
@@ -106,7 +130,12 @@ fn strings_pass_between_us_and_a_master_key_provider() {
             arn: &arn,
         };
         for suite in Suite::written().filter(|suite| !suite.commits()) {
-            let texts = seal_all(&KmsKey::new(kms.clone(), &arn), suite, Encoding::Base64).await;
+            let texts = seal_all(
+                &KmsKeys::new(kms.clone(), [&arn]).expect("one key"),
+                suite,
+                Encoding::Base64,
+            )
+            .await;
             let messages: Vec<Vec<u8>> = texts.iter().map(|text| from_base64(text)).collect();
             let more = ["--master-key-provider", "--allow-uncommitted"];
             let opened = peers::open_messages_with(peer, &CONTEXT, &more, &messages);

@@ -97,7 +97,7 @@ proptest! {
         let writer = writer_with(
             &pair("a", "b"),
             &[edk()],
-            Settings { suite, encoding: Encoding::Binary, backend, frame_length: 128 },
+            Settings { suite, backend, frame_length: 128, ..Settings::default() },
         );
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         let slices = plaintexts.iter().map(|plaintext| &plaintext[..]);

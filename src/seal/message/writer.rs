@@ -571,6 +571,7 @@ mod tests {
                 frame_length: frames * 128,
                 encoding,
                 backend,
+                ..Settings::default()
             })
     }
 
