@@ -67,6 +67,21 @@ impl Settings {
         self.fixed_header_len() + 2 + context + 2 + FINAL_FRAME_OVERHEAD + self.footer_len()
     }
 
+    /// Exact length of a message as [`Writer::seal`] writes it, told without a key. `keys_len`: what its encrypted
+    /// data keys take, the lengths of their fields included.
+    pub fn sealed_len(
+        &self,
+        context: &EncryptionContext,
+        keys_len: usize,
+        plaintext_len: usize,
+    ) -> usize {
+        let frame_length = self.frame_length as usize;
+        let full_frames = plaintext_len.saturating_sub(1) / frame_length;
+        let body = full_frames * FRAME_OVERHEAD + plaintext_len;
+        let message = self.overhead(context) + keys_len + body;
+        self.encoding.encoded_len(message)
+    }
+
     /// The header without context and encrypted data keys and their lengths.
     fn fixed_header_len(&self) -> usize {
         let version = self.suite.version();
@@ -672,6 +687,22 @@ mod tests {
             let writer = writer(&context, settings).expect("valid");
             let keys = 6 + "aws-kms".len() + 75 + 184;
             prop_assert_eq!(settings.overhead(&context) + keys, writer.message_len(0));
+        }
+
+        #[test]
+        fn a_length_told_without_a_key_is_the_writers(
+            settings in any_settings(),
+            base64 in any::<bool>(),
+            empty in any::<bool>(),
+            plaintext_len in 0usize..100_000,
+        ) {
+            let encoding = if base64 { Encoding::Base64 } else { Encoding::Binary };
+            let settings = Settings { encoding, ..settings };
+            let context = if empty { EncryptionContext::new() } else { cars() };
+            let writer = writer(&context, settings).expect("valid");
+            let keys = 6 + "aws-kms".len() + 75 + 184;
+            let told = settings.sealed_len(&context, keys, plaintext_len);
+            prop_assert_eq!(told, writer.sealed_len(plaintext_len));
         }
 
         #[test]
