@@ -13,6 +13,7 @@
 //! ciphertext  AES-GCM(key, data key, AAD = encryption context) | tag(16)
 //! ```
 
+mod beside;
 mod file;
 
 use std::fmt;
@@ -28,7 +29,8 @@ use super::message::{
     check_length, serialize_pairs,
 };
 
-pub use file::WrappingKeyFileError;
+pub use beside::WrappedBeside;
+pub use file::{KeySize, WrappingKeyFileError};
 
 /// A raw AES wrapping key of 128, 192 or 256 bits.
 pub struct WrappingKey {
@@ -85,6 +87,16 @@ impl WrappingKey {
 
     pub fn key_name(&self) -> &str {
         &self.key_name
+    }
+
+    pub fn bits(&self) -> usize {
+        self.key.len() * 8
+    }
+
+    /// Bytes of a data key of `key_len` bytes, wrapped, in a message; the lengths of its fields included.
+    pub fn wrapped_len(&self, key_len: usize) -> usize {
+        let info = self.key_name.len() + INFO_LENGTHS.len() + IV_LEN;
+        6 + self.namespace.len() + info + key_len + TAG_LEN
     }
 
     fn fresh(&self, context: &EncryptionContext, key_len: usize) -> Result<FreshKey, KeyError> {
@@ -174,8 +186,7 @@ impl GenerateDataKey for WrappingKey {
     }
 
     fn encrypted_len_hint(&self) -> usize {
-        let info = self.key_name.len() + INFO_LENGTHS.len() + IV_LEN;
-        2 + 6 + self.namespace.len() + info + MAX_DATA_KEY + TAG_LEN
+        2 + self.wrapped_len(MAX_DATA_KEY)
     }
 
     fn generate<'a>(
@@ -200,12 +211,7 @@ impl UnwrapDataKey for WrappingKey {
 
 impl fmt::Debug for WrappingKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "WrappingKey({}, {} bits)",
-            self.label,
-            self.key.len() * 8
-        )
+        write!(f, "WrappingKey({}, {} bits)", self.label, self.bits())
     }
 }
 

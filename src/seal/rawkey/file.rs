@@ -48,13 +48,43 @@ pub enum WrappingKeyFileError {
     },
 }
 
+/// How long a wrapping key is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeySize {
+    Bits128,
+    Bits192,
+    #[default]
+    Bits256,
+}
+
+impl KeySize {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Bits128 => 16,
+            Self::Bits192 => 24,
+            Self::Bits256 => 32,
+        }
+    }
+}
+
 impl WrappingKey {
     /// Makes a random 256-bit key and writes it to a new file with mode 0600.
     pub fn create(path: &Path, namespace: &str, name: &str) -> Result<Self, WrappingKeyFileError> {
+        Self::create_sized(path, namespace, name, KeySize::default())
+    }
+
+    /// The same with a key of this length.
+    pub fn create_sized(
+        path: &Path,
+        namespace: &str,
+        name: &str,
+        size: KeySize,
+    ) -> Result<Self, WrappingKeyFileError> {
         let mut bytes = Zeroizing::new([0; 32]);
-        rand::fill(&mut bytes[..]).expect(RANDOM);
+        let bytes = &mut bytes[..size.bytes()];
+        rand::fill(bytes).expect(RANDOM);
         let key =
-            Self::new(namespace, name, &bytes[..]).map_err(|source| WrappingKeyFileError::Key {
+            Self::new(namespace, name, bytes).map_err(|source| WrappingKeyFileError::Key {
                 path: path.to_owned(),
                 source,
             })?;
@@ -209,6 +239,21 @@ mod tests {
         let loaded = WrappingKey::load(&path).expect("loads");
         assert_eq!(loaded.key, created.key);
         assert_eq!(loaded.key_name, name);
+    }
+
+    #[test]
+    fn a_created_key_has_the_length_asked_for() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for (size, bits) in [
+            (KeySize::Bits128, 128),
+            (KeySize::Bits192, 192),
+            (KeySize::Bits256, 256),
+        ] {
+            let path = directory.path().join(format!("{bits}.toml"));
+            let created = WrappingKey::create_sized(&path, "shop", "orders", size);
+            assert_eq!(created.expect("created").bits(), bits);
+            assert_eq!(WrappingKey::load(&path).expect("loads").bits(), bits);
+        }
     }
 
     #[test]
