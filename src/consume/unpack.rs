@@ -5,7 +5,7 @@
 //! (one call for each key, from the opener's cache mostly), the pool opens.
 //!
 //! Promises: every user record comes out, opened or with the reason why not; an outage of KMS is waited
-//! for, never taken for a record's fault. Refuses: records that are not encrypted, where keys were given
+//! for, never taken for a record's fault (unless the caller would rather not wait). Refuses: records that are not encrypted, where keys were given
 //! and plaintext is not allowed by name: a writer who drops encryption must not pass unseen.
 
 use std::collections::HashMap;
@@ -116,6 +116,7 @@ pub struct Unpacker {
     form: Form,
     pool: Arc<rayon::ThreadPool>,
     kms_is_out: Arc<AtomicBool>,
+    waits: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -158,7 +159,15 @@ impl Unpacker {
             form,
             pool: Arc::new(pool),
             kms_is_out: Arc::default(),
+            waits: true,
         })
+    }
+
+    /// An outage of KMS is a record's answer, like any other refusal: for someone who can ask again.
+    #[must_use]
+    pub fn without_waiting(mut self) -> Self {
+        self.waits = false;
+        self
     }
 
     /// All user records of a page, in its order. Cancel safe: what was begun is thrown away.
@@ -231,7 +240,7 @@ impl Unpacker {
         .await
     }
 
-    /// Waits for as long as KMS can not be asked.
+    /// Waits for as long as KMS can not be asked, unless told not to.
     async fn key(&self, opener: &Opener, sealed: Bytes) -> Result<Key, OpenError> {
         let message = opener.parse(&sealed)?;
         let context = Arc::new(message.context());
@@ -241,7 +250,7 @@ impl Unpacker {
         loop {
             let answer = opener.data_key(&message).await;
             match &answer {
-                Err(error) if heals(error) => {
+                Err(error) if self.waits && heals(error) => {
                     // Once for all shards and keys.
                     if !self.kms_is_out.swap(true, Ordering::Relaxed) {
                         tracing::error!(%error, "records can not be opened now: waiting");
