@@ -10,7 +10,7 @@ use crate::config::Environment;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArgs {
-    /// Say more: -v debug, -vv trace
+    /// Say more: -v debug, -vv trace; with encrypt and decrypt also the headers, as JSON
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
     /// error, warn, info, debug, trace, or directives: kinseal=debug,hyper=info [default: KINSEAL_LOG]
@@ -19,6 +19,10 @@ pub(super) struct LogArgs {
 }
 
 impl LogArgs {
+    pub(super) fn is_verbose(&self) -> bool {
+        self.verbose > 0
+    }
+
     pub(super) fn init(&self, env: &dyn Environment) {
         let (directives, mistaken) = self.directives(env);
         // Parsed before, or our own.

@@ -8,12 +8,19 @@ pub mod agent;
 pub mod config;
 mod connection;
 pub mod consume;
+pub mod decrypt;
 #[cfg(feature = "fake")]
 pub mod demo;
+pub mod encrypt;
+mod facts;
+mod form;
 pub mod hardening;
+pub mod key;
+mod keys;
 #[cfg(feature = "fake")]
 pub mod local;
 mod log;
+pub mod size;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +51,10 @@ pub struct Cli {
 enum Command {
     Agent(agent::AgentArgs),
     Consume(consume::ConsumeArgs),
+    Encrypt(encrypt::EncryptArgs),
+    Decrypt(decrypt::DecryptArgs),
+    Size(size::SizeArgs),
+    Key(key::KeyArgs),
     #[cfg(feature = "fake")]
     Demo(demo::DemoArgs),
     #[cfg(feature = "fake")]
@@ -57,6 +68,8 @@ Examples:
   kinseal agent --config /etc/kinseal/agent.toml
   kinseal agent --stream shop-logs --file '/var/log/shop/*.log' --kms-key alias/shop
   kinseal consume --stream shop-logs --kms-key alias/shop --until-empty
+  kinseal key new key.toml       and then --wrapping-key key.toml, where there is no KMS
+  kinseal decrypt --wrapping-key key.toml message.bin
   kinseal config check /etc/kinseal/agent.toml";
 
 impl Cli {
@@ -74,6 +87,10 @@ impl Cli {
         match self.command {
             Command::Agent(args) => agent::run(args).await,
             Command::Consume(args) => consume::run(args).await,
+            Command::Encrypt(args) => encrypt::run(args, self.log.is_verbose()).await,
+            Command::Decrypt(args) => decrypt::run(args, self.log.is_verbose()).await,
+            Command::Size(args) => size::run(args),
+            Command::Key(args) => key::run(&args),
             #[cfg(feature = "fake")]
             Command::Demo(args) => demo::run(args).await,
             #[cfg(feature = "fake")]

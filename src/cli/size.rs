@@ -1,0 +1,383 @@
+//! `kinseal size`: what encryption adds, told without encrypting and without KMS.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+
+use super::connection;
+use super::encrypt::MessageArgs;
+use super::form::{self, Input, Output};
+use super::keys::KeyArgs;
+use crate::aggregate::format::{ENVELOPE, Layout};
+use crate::batch;
+use crate::config::words;
+use crate::record::{HashKey, PartitionKey};
+use crate::seal::message::{Encoding, EncryptedDataKey, EncryptionContext, Settings, Suite};
+use crate::seal::{block, rawkey::WrappingKey};
+
+/// Tell how long records are when they are encrypted, without a call to KMS
+///
+/// Lengths are exact for wrapping keys. For KMS keys the encrypted data key's length is what KMS has always
+/// given, which is said beside the result.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SizeArgs {
+    /// Lengths of records, like 200 or 50KiB [default: those of the lines of standard input]
+    #[arg(value_name = "BYTES", value_parser = length, conflicts_with = "file")]
+    pub lengths: Vec<usize>,
+    /// Take the lengths of this file's lines
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// A pair of the encryption context: it is stored beside each message (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = connection::context_pair)]
+    pub context: Vec<(String, String)>,
+    #[command(flatten)]
+    pub message: MessageArgs,
+    /// The form of messages in the stream
+    #[arg(long, value_name = "FORM", default_value = "binary")]
+    pub encoding: EncodingWord,
+    /// What is one message
+    #[arg(long, value_name = "SCOPE", default_value = "record")]
+    pub scope: ScopeWord,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EncodingWord {
+    Binary,
+    Base64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScopeWord {
+    /// Each record
+    Record,
+    /// Each block of records, of 48 KiB and not compressed
+    Block,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kinseal size --wrapping-key key.toml --context app=shop 200 1KiB 50KiB
+  kinseal size --kms-key arn:aws:kms:eu-west-1:111122223333:key/ID --file app.log | tail -3
+  kinseal size --kms-key arn:aws:kms:eu-west-1:111122223333:key/ID --scope block --file app.log";
+
+pub fn run(args: SizeArgs) -> anyhow::Result<ExitCode> {
+    let sizes = args.sizes()?;
+    let lengths = Lengths::of(&args)?;
+    let mut out = form::stdout()?;
+    let printed = match args.scope {
+        ScopeWord::Record => print_records(&sizes, lengths, &mut out),
+        ScopeWord::Block => print_blocks(&sizes, lengths, &mut out),
+    };
+    let Some(total) = printed? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    form::unless_closed(
+        args.summary(&sizes, &total, &mut out)
+            .and_then(|()| out.flush()),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How long messages are.
+#[derive(Debug)]
+struct Sizes {
+    settings: Settings,
+    context: EncryptionContext,
+    keys_len: usize,
+}
+
+impl Sizes {
+    fn sealed(&self, plaintext: usize) -> usize {
+        self.settings
+            .sealed_len(&self.context, self.keys_len, plaintext)
+    }
+
+    /// The longest plaintext whose message has at most `limit` bytes; `None` where not even none fits.
+    fn longest(&self, limit: usize) -> Option<usize> {
+        let too_long = |plaintext: usize| self.sealed(plaintext) > limit;
+        if too_long(0) {
+            return None;
+        }
+        let (mut fits, mut exceeds) = (0, limit + 1);
+        while exceeds - fits > 1 {
+            let middle = fits + (exceeds - fits) / 2;
+            match too_long(middle) {
+                true => exceeds = middle,
+                false => fits = middle,
+            }
+        }
+        Some(fits)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Total {
+    records: u64,
+    messages: u64,
+    plaintext: u64,
+    sealed: u64,
+}
+
+impl Total {
+    fn add(&mut self, records: u64, plaintext: usize, sealed: usize) {
+        self.records += records;
+        self.messages += 1;
+        self.plaintext += plaintext as u64;
+        self.sealed += sealed as u64;
+    }
+}
+
+/// Those that were given, or those of lines.
+#[derive(Debug)]
+enum Lengths {
+    Given(std::vec::IntoIter<usize>),
+    Lines(form::Lines),
+}
+
+impl Lengths {
+    fn of(args: &SizeArgs) -> anyhow::Result<Self> {
+        if !args.lengths.is_empty() {
+            return Ok(Self::Given(args.lengths.clone().into_iter()));
+        }
+        Ok(Self::Lines(Input::open(args.file.as_ref())?.lines()))
+    }
+
+    fn next(&mut self) -> anyhow::Result<Option<usize>> {
+        match self {
+            Self::Given(lengths) => Ok(lengths.next()),
+            Self::Lines(lines) => Ok(lines.next()?.map(|(_, line)| line.len())),
+        }
+    }
+}
+
+/// `None`: nobody reads on.
+fn print_records(
+    sizes: &Sizes,
+    mut lengths: Lengths,
+    out: &mut Output,
+) -> anyhow::Result<Option<Total>> {
+    let mut total = Total::default();
+    let mut written = writeln!(out, "{:>12} {:>12} {:>9}", "plaintext", "sealed", "added");
+    while let Some(plaintext) = lengths.next()? {
+        let sealed = sizes.sealed(plaintext);
+        total.add(1, plaintext, sealed);
+        let added = sealed - plaintext;
+        written = written.and_then(|()| writeln!(out, "{plaintext:>12} {sealed:>12} {added:>9}"));
+        if written.is_err() {
+            break;
+        }
+    }
+    Ok(form::unless_closed(written)?.then_some(total))
+}
+
+/// Fills block after block, as a stream of one shard would.
+fn print_blocks(
+    sizes: &Sizes,
+    mut lengths: Lengths,
+    out: &mut Output,
+) -> anyhow::Result<Option<Total>> {
+    let key = PartitionKey::new(KEY).expect("a key of one character");
+    let max_size = block::Settings::default().max_size;
+    let mut total = Total::default();
+    let mut written = writeln!(
+        out,
+        "{:>8} {:>12} {:>12} {:>17}",
+        "records", "plaintext", "sealed", "added to a record"
+    );
+    let (mut open, mut plaintext) = (Layout::new(), 0);
+    loop {
+        let next = lengths.next()?;
+        let fits = |length| open.wire_len_with(&key, Some(HashKey::MAX), length) <= max_size;
+        if open.members() > 0 && !next.is_some_and(fits) {
+            let records = open.members();
+            let sealed = sizes.sealed(open.wire_len() - ENVELOPE);
+            total.add(records as u64, plaintext, sealed);
+            let added = (sealed - plaintext) as f64 / records as f64;
+            written = written.and_then(|()| {
+                writeln!(
+                    out,
+                    "{records:>8} {plaintext:>12} {sealed:>12} {added:>17.1}"
+                )
+            });
+            (open, plaintext) = (Layout::new(), 0);
+        }
+        let Some(length) = next.filter(|_| written.is_ok()) else {
+            return Ok(form::unless_closed(written)?.then_some(total));
+        };
+        open.add(&key, Some(HashKey::MAX), length);
+        plaintext += length;
+    }
+}
+
+/// The shortest that the service takes.
+const KEY: &str = "0";
+
+impl SizeArgs {
+    fn sizes(&self) -> anyhow::Result<Sizes> {
+        let mut context = connection::context(&self.context)?;
+        let mut settings = self.message.settings(match self.encoding {
+            EncodingWord::Binary => Encoding::Binary,
+            EncodingWord::Base64 => Encoding::Base64,
+        });
+        if self.scope == ScopeWord::Block {
+            if self.message.frame_length.is_some() {
+                bail!("with --scope block there is no --frame-length: a frame holds a block");
+            }
+            let block = block::Settings::default();
+            let packing = block.packing.context_value().to_owned();
+            context.insert(block::CONTEXT_KEY.to_owned(), packing);
+            settings.frame_length = block.frame_length();
+        }
+        let key_len = settings.suite.key_len();
+        let files = self.keys.wrapping_keys()?;
+        let of_files = files
+            .iter()
+            .map(|key: &WrappingKey| key.wrapped_len(key_len));
+        let mut keys_len: usize = of_files.sum();
+        for key in &self.keys.kms_key {
+            let blob = kms_blob_len(settings.suite);
+            keys_len += 6 + EncryptedDataKey::KMS.len() + key_arn_len(key)? + blob;
+        }
+        Ok(Sizes {
+            settings,
+            context,
+            keys_len,
+        })
+    }
+
+    fn summary(&self, sizes: &Sizes, total: &Total, out: &mut Output) -> io::Result<()> {
+        if total.messages > 1 {
+            let Total {
+                records,
+                plaintext,
+                sealed,
+                ..
+            } = total;
+            let times = *sealed as f64 / (*plaintext).max(1) as f64;
+            writeln!(
+                out,
+                "{records} records of {plaintext} bytes are {sealed} encrypted: {times:.2} times"
+            )?;
+        }
+        let limit = batch::Limits::default().max_record_bytes;
+        let of = words::show_bytes(limit as u64);
+        // The service counts the partition key.
+        let fits = sizes.longest(limit - KEY.len());
+        let fits = match (fits, self.scope) {
+            (Some(fits), ScopeWord::Block) => longest_in_block(fits),
+            (fits, _) => fits,
+        };
+        match fits {
+            Some(fits) => writeln!(
+                out,
+                "a record of {of}, with a partition key of 1 byte, holds at most {fits} bytes"
+            )?,
+            None => writeln!(out, "not even an empty record fits into {of}")?,
+        }
+        if !self.keys.kms_key.is_empty() {
+            let blob = kms_blob_len(self.message.suite);
+            writeln!(
+                out,
+                "assumed: what KMS makes of a data key has {blob} bytes"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// What a lone record may have, where its block may have `block` bytes.
+fn longest_in_block(block: usize) -> Option<usize> {
+    let key = PartitionKey::new(KEY).expect("a key of one character");
+    let packed = |length| Layout::new().wire_len_with(&key, Some(HashKey::MAX), length) - ENVELOPE;
+    // What packing adds is some dozens of bytes.
+    (block.saturating_sub(100)..=block)
+        .rev()
+        .find(|length| packed(*length) <= block)
+}
+
+/// Ciphertext of a data key under a symmetric KMS key. Not documented; what the service answers, and its
+/// blobs have had these lengths for years.
+fn kms_blob_len(suite: Suite) -> usize {
+    match suite.key_len() {
+        16 => 168,
+        24 => 176,
+        _ => 184,
+    }
+}
+
+/// Messages name the key by its ARN, whatever name it was asked for by; ids all have 36 characters, those of
+/// several regions too.
+fn key_arn_len(key: &str) -> anyhow::Result<usize> {
+    let Some((place, _)) = key.rsplit_once(':').filter(|_| key.starts_with("arn:")) else {
+        bail!(
+            "--kms-key {key}: a message holds the key's ARN, whose length only KMS could tell; \
+             give it as arn:aws:kms:REGION:ACCOUNT:key/ID"
+        );
+    };
+    Ok(place.len() + ":key/".len() + 36)
+}
+
+fn length(text: &str) -> Result<usize, String> {
+    let bytes = words::bytes(text).map_err(|allowed| format!("allowed: {allowed}"))?;
+    // Far above what the service takes, and far from where sums overflow.
+    let most = 1 << 40;
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= most);
+    bytes.ok_or_else(|| "allowed: at most 1TiB".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(encoding: Encoding) -> Sizes {
+        Sizes {
+            settings: Settings {
+                encoding,
+                ..Settings::default()
+            },
+            context: EncryptionContext::from([("app".to_owned(), "shop".to_owned())]),
+            keys_len: 272,
+        }
+    }
+
+    #[test]
+    fn the_longest_that_fits_is_the_last_that_fits() {
+        for encoding in [Encoding::Binary, Encoding::Base64] {
+            let sizes = sizes(encoding);
+            for limit in [700, 4096, 9000, (1 << 20) - 1] {
+                let longest = sizes.longest(limit).expect("it fits");
+                assert!(sizes.sealed(longest) <= limit);
+                assert!(sizes.sealed(longest + 1) > limit, "{limit}");
+            }
+            assert_eq!(sizes.longest(100), None);
+        }
+    }
+
+    #[test]
+    fn a_lone_record_fills_its_block() {
+        let key = PartitionKey::new(KEY).expect("a key of one character");
+        let packed =
+            |length| Layout::new().wire_len_with(&key, Some(HashKey::MAX), length) - ENVELOPE;
+        for block in [200, 20_000, 1 << 20] {
+            let longest = longest_in_block(block).expect("it fits");
+            assert!(packed(longest) <= block && packed(longest + 1) > block);
+        }
+    }
+
+    #[test]
+    fn an_alias_in_an_arn_is_as_long_as_its_key() {
+        let id = "0123abcd-0123-0123-0123-0123456789ab";
+        let key = format!("arn:aws:kms:eu-west-1:111122223333:key/{id}");
+        assert_eq!(key_arn_len(&key).expect("an ARN"), key.len());
+        let alias = "arn:aws:kms:eu-west-1:111122223333:alias/a/b";
+        assert_eq!(key_arn_len(alias).expect("an ARN"), key.len());
+        let error = key_arn_len("alias/shop").expect_err("refused");
+        assert!(error.to_string().contains("ARN"), "{error}");
+    }
+}
