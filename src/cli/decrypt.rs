@@ -15,6 +15,7 @@ use super::connection::{self, ConnectionArgs};
 use super::encrypt::policy_words;
 use super::facts::Facts;
 use super::form::{self, Input, Output};
+use super::hardening::CoreDumpArgs;
 use super::keys::KeyArgs;
 use crate::seal::message::{CommitmentPolicy, ReadLimits};
 use crate::seal::open::{OpenSettings, Opened, Opener, looks_sealed};
@@ -50,6 +51,8 @@ pub struct DecryptArgs {
         next_help_heading = "AWS (default: as every AWS tool finds it)"
     )]
     pub connection: ConnectionArgs,
+    #[command(flatten)]
+    pub core_dumps: CoreDumpArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,6 +80,7 @@ Examples:
 const LONGEST: u64 = 3 << 30;
 
 pub async fn run(args: DecryptArgs, verbose: bool) -> anyhow::Result<ExitCode> {
+    args.core_dumps.apply();
     if args.allow_plaintext && args.format != FormatWord::GetRecords {
         anyhow::bail!(
             "--allow-plaintext is about the records of --format get-records; \

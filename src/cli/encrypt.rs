@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use super::connection::{self, ConnectionArgs};
 use super::facts::Facts;
 use super::form::{self, Input, Output};
+use super::hardening::CoreDumpArgs;
 use super::keys::KeyArgs;
 use crate::seal::CacheSettings;
 use crate::seal::keyring::Keyring;
@@ -45,6 +46,8 @@ pub struct EncryptArgs {
         next_help_heading = "AWS (default: as every AWS tool finds it)"
     )]
     pub connection: ConnectionArgs,
+    #[command(flatten)]
+    pub core_dumps: CoreDumpArgs,
 }
 
 /// How messages are written, for those who do not want the agent's default.
@@ -80,6 +83,7 @@ Examples:
 const LONGEST: u64 = 1 << 30;
 
 pub async fn run(args: EncryptArgs, verbose: bool) -> anyhow::Result<ExitCode> {
+    args.core_dumps.apply();
     args.check_policy()?;
     if args.format == FormatWord::Raw && form::stdout_is_terminal() {
         bail!("a message is not for a terminal: redirect it to a file, or give --format base64");

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
+use super::hardening::CoreDumpArgs;
 use crate::seal::rawkey::{KeySize, WrappingKey};
 
 /// Make a wrapping key for where there is no KMS
@@ -49,6 +50,7 @@ Examples:
 
 pub fn run(args: &KeyArgs) -> anyhow::Result<ExitCode> {
     let Command::New(args) = &args.command;
+    CoreDumpArgs::default().apply();
     let name = match &args.name {
         Some(name) => name.clone(),
         None => stem(&args.file)?,

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use super::connection;
 use super::encrypt::MessageArgs;
 use super::form::{self, Input, Output};
+use super::hardening::CoreDumpArgs;
 use super::keys::KeyArgs;
 use crate::aggregate::format::{ENVELOPE, Layout};
 use crate::batch;
@@ -67,6 +68,8 @@ Examples:
   kinseal size --kms-key arn:aws:kms:eu-west-1:111122223333:key/ID --scope block --file app.log";
 
 pub fn run(args: SizeArgs) -> anyhow::Result<ExitCode> {
+    // It loads wrapping keys for their names.
+    CoreDumpArgs::default().apply();
     let sizes = args.sizes()?;
     let lengths = Lengths::of(&args)?;
     let mut out = form::stdout()?;

@@ -287,6 +287,38 @@ const BAD: &[(&str, &str)] = &[
         "the argument '--raw' cannot be used with '--kms-key <KEY>'",
     ),
     (
+        "encrypt --suite 0478",
+        "the following required arguments were not provided: <--kms-key <KEY>|--wrapping-key <FILE>>",
+    ),
+    (
+        "encrypt --wrapping-key k --suite 0078",
+        "invalid value '0078' for '--suite <SUITE>': allowed: 0478, 0578, 0178, 0378 or 0114",
+    ),
+    (
+        "encrypt --wrapping-key k --frame-length 100",
+        "invalid value '100' for '--frame-length <BYTES>': allowed: a multiple of 128 from 128 to 2147483520, like 4096",
+    ),
+    (
+        "decrypt --wrapping-key k --policy require",
+        "invalid value 'require' for '--policy <POLICY>'",
+    ),
+    (
+        "decrypt --wrapping-key k --max-encrypted-data-keys 0",
+        "invalid value '0' for '--max-encrypted-data-keys <NUMBER>'",
+    ),
+    (
+        "size --kms-key alias/a 1.5MiB",
+        "invalid value '1.5MiB' for '[BYTES]...': allowed: a number of bytes",
+    ),
+    (
+        "key new",
+        "the following required arguments were not provided: <FILE>",
+    ),
+    (
+        "key new f --bits 64",
+        "invalid value '64' for '--bits <BITS>': allowed: 128, 192 or 256",
+    ),
+    (
         "config check",
         "the following required arguments were not provided: <FILE>",
     ),
