@@ -6,9 +6,9 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::connection::{self, ConnectionArgs};
-use crate::aws::{self, TimeOuts};
+use crate::aws::{self, AwsError, TimeOuts};
 use crate::seal::key::{GenerateDataKey, UnwrapDataKey};
-use crate::seal::kms::{KmsKey, KmsUnwrap};
+use crate::seal::kms::{KmsKeys, KmsUnwrap};
 use crate::seal::rawkey::{WrappedBeside, WrappingKey};
 
 #[derive(Debug, Args)]
@@ -31,11 +31,9 @@ impl KeyArgs {
         let mut files = self.wrapping_keys()?.into_iter();
         let maker: Arc<dyn GenerateDataKey> = match &self.kms_key[..] {
             [] => Arc::new(files.next().expect("a key is required")),
-            [key] => Arc::new(KmsKey::new(self.clients(connection).await?.kms, key)),
-            [_, ..] => {
-                anyhow::bail!(
-                    "several --kms-key are for decrypting; encrypt under one, and --wrapping-key beside it"
-                )
+            keys => {
+                let kms = self.clients(connection).await?.kms;
+                Arc::new(KmsKeys::new(kms, keys).expect("one at least"))
             }
         };
         let others: Vec<_> = files.collect();
@@ -66,11 +64,18 @@ impl KeyArgs {
         Ok(loaded.collect::<Result<_, _>>()?)
     }
 
-    /// In the region that was asked for, or that a key's ARN names; else as every AWS tool finds it.
+    /// A key's ARN is enough to know a region by.
     async fn clients(&self, connection: &ConnectionArgs) -> anyhow::Result<aws::Clients> {
-        let mut settings = connection.settings();
+        let settings = connection.settings();
+        let found = aws::clients(&settings, TimeOuts::default()).await;
         let of_key = self.kms_key.iter().find_map(|key| region_of(key));
-        settings.region = settings.region.or(of_key);
+        let (Err(AwsError::NoRegion), Some(_)) = (&found, &of_key) else {
+            return Ok(found?);
+        };
+        let settings = aws::Settings {
+            region: of_key,
+            ..settings
+        };
         Ok(aws::clients(&settings, TimeOuts::default()).await?)
     }
 }

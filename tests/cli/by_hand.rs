@@ -147,6 +147,22 @@ fn a_kms_key_encrypts_and_decrypts_in_the_region_of_its_arn() {
 }
 
 #[test]
+fn kms_keys_and_a_wrapping_key_open_one_message() {
+    let site = StandIn::start();
+    let kms = [site.endpoints.create_key(), site.endpoints.create_key()];
+    let file = KeyFile::new();
+    let place = ["--kms-endpoint-url", &site.endpoints.kms];
+    let how = ["--kms-key", &kms[0], "--kms-key", &kms[1]];
+    let message = file.encrypt(&[&how[..], &place[..]].concat(), b"secret");
+    let opened = file.decrypt(&[], &message).expect_success();
+    assert_eq!(opened.stdout, b"secret");
+    for key in &kms {
+        let args = [&["decrypt", "--kms-key", key], &place[..]].concat();
+        assert_eq!(run(&args, &message).expect_success().stdout, b"secret");
+    }
+}
+
+#[test]
 fn an_outage_of_kms_is_a_refusal_and_not_a_wait() {
     let key = KeyFile::new();
     let message = key.encrypt(&["--format", "lines"], b"x");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::{MAX_DATA_KEY, WrappingKey};
+use crate::metrics::KeyCalls;
 use crate::seal::key::{FreshKey, GenerateDataKey, KeyError};
 use crate::seal::message::{EncryptionContext, check_length};
 
@@ -46,6 +47,10 @@ impl GenerateDataKey for WrappedBeside {
             }
             Ok(fresh)
         })
+    }
+
+    fn calls(&self) -> Option<&KeyCalls> {
+        self.maker.calls()
     }
 }
 
