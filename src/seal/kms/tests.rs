@@ -259,3 +259,6 @@ async fn a_closed_port_is_an_outage() {
     let words = error.to_string();
     assert!(words.contains(ARN) && words.contains("refused"), "{words}");
 }
+
+#[cfg(feature = "fake")]
+mod stand_in;
