@@ -111,10 +111,11 @@ impl Keyring {
             .unwrap_or_default()
     }
 
-    /// The current key, expired or not.
+    /// The current key, until it expires.
     pub fn in_use(&self) -> Option<KeyInUse> {
         let now = Instant::now();
-        self.state().current.as_ref().map(|key| key.in_use(now))
+        let key = self.state().current.as_ref()?.in_use(now);
+        (key.age < self.settings.max_age).then_some(key)
     }
 
     /// The wrapping key's name, for messages.
