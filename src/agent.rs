@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::aws::{self, AwsError, TimeOuts};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::deadletter::DeadLetters;
-use crate::metrics::report::{Account, Calls, Latencies, Volume};
-use crate::metrics::{Counters, Counts, Histograms};
+use crate::metrics::report::{Account, Calls, Keys, Latencies, Volume};
+use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
 use crate::pipeline::{Pipeline, StreamSettings};
 use crate::producer::{Shared, StartError};
 use crate::record::{PartitionKey, RecordKey, StreamName};
@@ -147,6 +147,8 @@ pub struct Report {
 pub struct StreamReport {
     pub stream: StreamName,
     pub counts: Counts,
+    /// None where nothing is encrypted.
+    pub key_in_use: Option<KeyInUse>,
     pub histograms: Histograms,
 }
 
@@ -260,7 +262,8 @@ impl Agent {
             let histograms = pipeline.histograms().await;
             streams.push(StreamReport {
                 stream: pipeline.stream().clone(),
-                counts: pipeline.counters().snapshot(),
+                counts: pipeline.meter().counts(),
+                key_in_use: pipeline.meter().key_in_use(),
                 histograms,
             });
         }
@@ -285,9 +288,9 @@ impl Agent {
 
         let left = until.saturating_duration_since(Instant::now());
         let closing = self.pipelines.into_iter().map(async |pipeline| {
-            let (stream, counters) = (pipeline.stream().clone(), Arc::clone(pipeline.counters()));
+            let (stream, meter) = (pipeline.stream().clone(), pipeline.meter().clone());
             let histograms = pipeline.close(left).await;
-            (stream, counters, histograms)
+            (stream, meter, histograms)
         });
         let closed = futures_util::future::join_all(closing).await;
         let left = until.saturating_duration_since(Instant::now());
@@ -303,9 +306,10 @@ impl Agent {
         saved.await.expect("saving does not panic")?;
         let streams = closed
             .into_iter()
-            .map(|(stream, counters, histograms)| StreamReport {
+            .map(|(stream, meter, histograms)| StreamReport {
                 stream,
-                counts: counters.snapshot(),
+                counts: meter.counts(),
+                key_in_use: meter.key_in_use(),
                 histograms,
             });
         Ok(Report {
@@ -372,12 +376,16 @@ impl fmt::Display for Report {
         for StreamReport {
             stream,
             counts,
+            key_in_use,
             histograms,
         } in &self.streams
         {
             writeln!(f, "{stream}: {}", Account(counts))?;
             writeln!(f, "{stream}: {}", Calls(counts))?;
             writeln!(f, "{stream}: {}", Volume(counts))?;
+            if let Some(keys) = Keys::of(counts, key_in_use.as_ref()) {
+                writeln!(f, "{stream}: {keys}")?;
+            }
             write!(f, "{}", Latencies(histograms))?;
         }
         Ok(())
@@ -390,6 +398,9 @@ impl Report {
             let (counts, stream_name) = (&stream.counts, &stream.stream);
             tracing::info!(stream = %stream_name, "{}", Account(counts));
             tracing::info!(stream = %stream_name, "{}; {}", Calls(counts), Volume(counts));
+            if let Some(keys) = Keys::of(counts, stream.key_in_use.as_ref()) {
+                tracing::info!(stream = %stream_name, "{keys}");
+            }
             for line in Latencies(&stream.histograms).to_string().lines() {
                 tracing::info!(stream = %stream.stream, "{line}");
             }

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use crate::aws::{self, AwsError, Clients, TimeOuts};
 use crate::deadletter::DeadLetters;
 use crate::delivery::{MemoryBudget, Receipt, Ticket};
-use crate::metrics::{Counters, Counts, Histograms};
+use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
 use crate::pipeline::{Parts, Pipeline, Sealer, StreamSettings};
 use crate::record::{Record, StreamName, StreamNameError};
 use crate::seal::key::{GenerateDataKey, KeyError};
@@ -92,7 +92,12 @@ impl Producer {
     }
 
     pub fn counts(&self) -> Counts {
-        self.pipeline.counters().snapshot()
+        self.pipeline.meter().counts()
+    }
+
+    /// The data key in use: its age, and what it has sealed. `None` where nothing is encrypted.
+    pub fn key_in_use(&self) -> Option<KeyInUse> {
+        self.pipeline.meter().key_in_use()
     }
 
     pub async fn histograms(&self) -> Histograms {

@@ -81,8 +81,16 @@ impl fmt::Display for Calls<'_> {
 /// What the data keys came to.
 #[derive(Debug)]
 pub struct Keys<'a> {
-    pub counts: &'a Counts,
-    pub in_use: Option<&'a KeyInUse>,
+    counts: &'a Counts,
+    in_use: Option<&'a KeyInUse>,
+}
+
+impl<'a> Keys<'a> {
+    /// `None` where nobody asked for a data key: without encryption.
+    pub fn of(counts: &'a Counts, in_use: Option<&'a KeyInUse>) -> Option<Self> {
+        let asked = counts.keys.hits + counts.keys.misses;
+        (asked > 0).then_some(Self { counts, in_use })
+    }
 }
 
 impl fmt::Display for Keys<'_> {
@@ -94,7 +102,7 @@ impl fmt::Display for Keys<'_> {
         if let Some(key) = self.in_use {
             write!(
                 f,
-                "; the current one is {} old, for {} messages and {}",
+                "; the current one is {} old and has sealed {} messages, {}",
                 Short(key.age),
                 Thousands(key.messages),
                 Bytes(key.bytes),
@@ -113,7 +121,7 @@ impl fmt::Display for KeyCache<'_> {
         let keys = self.0;
         write!(
             f,
-            "{} cache hits, {} misses, {} KMS calls, {} failed",
+            "{} cache hits, {} misses; {} KMS calls, {} failed",
             Thousands(keys.hits),
             Thousands(keys.misses),
             Thousands(keys.calls),
@@ -195,6 +203,30 @@ impl fmt::Display for Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn data_keys_are_told_where_there_are_any() {
+        let mut counts = Counts::default();
+        assert!(Keys::of(&counts, None).is_none());
+        counts.data_keys = 2;
+        counts.keys = KeyCounts {
+            hits: 1_200,
+            misses: 1,
+            calls: 4,
+            calls_failed: 0,
+        };
+        let in_use = KeyInUse {
+            age: Duration::from_millis(43_100),
+            messages: 60_000,
+            bytes: 6_780_000,
+        };
+        let keys = Keys::of(&counts, Some(&in_use)).unwrap();
+        assert_eq!(
+            keys.to_string(),
+            "2 data keys; 1,200 cache hits, 1 misses; 4 KMS calls, 0 failed; \
+             the current one is 43.1 s old and has sealed 60,000 messages, 6.8 MB"
+        );
+    }
 
     #[test]
     fn numbers_read_as_people_write_them() {

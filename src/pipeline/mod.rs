@@ -13,6 +13,7 @@
 
 mod blocks;
 mod lanes;
+mod meter;
 mod owner;
 mod routes;
 mod sealing;
@@ -24,6 +25,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+pub use meter::Meter;
 
 use crate::deadletter::DeadLetters;
 use crate::delivery::MemoryBudget;
@@ -90,6 +93,7 @@ pub struct Pipeline {
     intake: Intake,
     control: mpsc::UnboundedSender<Control>,
     counters: Arc<Counters>,
+    meter: Meter,
     tasks: Tasks,
 }
 
@@ -119,12 +123,14 @@ impl Pipeline {
         helpers.push(routes_task);
         let stream = parts.stream.clone();
         let counters = Arc::clone(&parts.counters);
+        let meter = Meter::new(&counters, &parts.sealer);
         let owner = owner::Owner::new(parts, sealed_rx, packer, control_rx, routes, refresh);
         Self {
             stream,
             intake,
             control: control_tx,
             counters,
+            meter,
             tasks: Tasks {
                 owner: Some(tokio::spawn(owner.run())),
                 helpers,
@@ -144,6 +150,11 @@ impl Pipeline {
         &self.counters
     }
 
+    /// Outlives the pipeline.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
     /// Puts everything on its way without lingering, and resolves when nothing is pending. While others
     /// keep putting records, that can be never.
     pub async fn flush(&self) {
@@ -156,10 +167,11 @@ impl Pipeline {
     /// The latencies so far.
     pub async fn histograms(&self) -> Histograms {
         let (tx, rx) = oneshot::channel();
-        match self.control.send(Control::Snapshot(tx)) {
+        let owners = match self.control.send(Control::Snapshot(tx)) {
             Ok(()) => rx.await.unwrap_or_default(),
             Err(_) => Histograms::default(),
-        }
+        };
+        self.meter.complete(owners)
     }
 
     /// Waits until every record has its answer, at most `grace`, and ends. All other intakes must be gone, or
@@ -171,6 +183,7 @@ impl Pipeline {
             intake,
             control,
             counters,
+            meter,
             mut tasks,
             stream,
         } = self;
@@ -178,7 +191,7 @@ impl Pipeline {
         let owner = tasks.owner.as_mut().expect("set until closed");
         if let Ok(ended) = tokio::time::timeout(grace, owner).await {
             tasks.owner = None;
-            return ended.unwrap_or_default();
+            return meter.complete(ended.unwrap_or_default());
         }
         let (tx, rx) = oneshot::channel();
         let histograms = match control.send(Control::Snapshot(tx)) {
@@ -189,7 +202,7 @@ impl Pipeline {
         let pending = counters.snapshot().pending();
         Counters::add(&counters.abandoned, pending);
         tracing::warn!(%stream, pending, "stopped before all was stored; the rest was not acknowledged");
-        histograms
+        meter.complete(histograms)
     }
 }
 

@@ -2,7 +2,6 @@
 //! it to the pool.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,7 +10,6 @@ use tokio::time::Instant;
 
 use super::blocks::{self, BlockSealing, Packer};
 use super::{Parts, Sealer};
-use crate::metrics::Counters;
 use crate::seal::keyring::{Keyring, Lease};
 use crate::seal::offload::{self, SealPool, SealedChunk, seal_chunk};
 use crate::source::Chunk;
@@ -39,7 +37,6 @@ pub(super) fn stages(
             sealer: parts.sealer.clone(),
             pool: parts.pool.clone(),
             sealed,
-            counters: Arc::clone(&parts.counters),
         };
         return (vec![tokio::spawn(sealing.run(chunks))], None);
     };
@@ -68,7 +65,6 @@ pub(super) struct Sealing {
     pub(super) sealer: Sealer,
     pub(super) pool: SealPool,
     pub(super) sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
-    pub(super) counters: Arc<Counters>,
 }
 
 /// The owner is gone.
@@ -111,8 +107,6 @@ impl Sealing {
         let mut done = 0;
         while done < sizes.len() {
             let lease = lease_at_last(keyring, &sizes[done..]).await;
-            let fetched = keyring.keys_fetched();
-            self.counters.data_keys.store(fetched, Ordering::Relaxed);
             let piece = Chunk {
                 records: rest.by_ref().take(lease.messages).collect(),
                 read_took: std::mem::take(&mut read_took),

@@ -121,6 +121,7 @@ fn reported() -> Outcome {
                 entries_stored: 640,
                 ..Counts::default()
             },
+            key_in_use: None,
             histograms: Histograms::new(),
         },
         answered: fake::Counters::default(),
