@@ -21,6 +21,7 @@ use crate::consume::output::{Form, Printer};
 use crate::consume::{
     self, Consumer, KinesisStream, Plaintext, Reason, StartAt, Unpacker, Unreadable, UserRecord,
 };
+use crate::metrics::report::{KeyCache, Short};
 use crate::record::StreamName;
 use crate::seal::key::UnwrapDataKey;
 use crate::seal::kms::KmsUnwrap;
@@ -108,6 +109,7 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     request.core_dumps.apply();
     let clients = aws::clients(&request.aws, TIME_OUTS).await?;
     let unpacker = args.unpacker(&request, &clients)?;
+    let opener = unpacker.opener().cloned();
     let place = format!("{} at {}", args.stream, clients.place);
     let stream = KinesisStream::new(clients.kinesis, args.stream.clone());
     let form = if args.raw { Form::Raw } else { Form::Lines };
@@ -136,6 +138,13 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
         }
         () = given_up => 0,
     };
+    if let Some(opener) = opener {
+        let calls = opener.call_latency();
+        tracing::debug!(
+            call_p50 = %Short(calls.quantile(0.5)), call_max = %Short(calls.max()),
+            "data keys: {}", KeyCache(&opener.counts())
+        );
+    }
     if unreadable > 0 {
         let records = if unreadable == 1 { "record" } else { "records" };
         super::print_error(&format!(

@@ -170,6 +170,14 @@ impl Unpacker {
         self
     }
 
+    /// What opens, if anything does: it counts how its data keys did.
+    pub fn opener(&self) -> Option<&Arc<Opener>> {
+        match &self.form {
+            Form::AsStored | Form::Users => None,
+            Form::Opened(opener, _) => Some(opener),
+        }
+    }
+
     /// All user records of a page, in its order. Cancel safe: what was begun is thrown away.
     pub async fn unpack(
         &self,

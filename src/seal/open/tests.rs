@@ -230,6 +230,7 @@ async fn concurrent_misses_make_one_unwrap() {
             .all(|opened| opened.as_ref().is_ok_and(|o| o.plaintext == "a sale"))
     );
     assert_eq!(watched.calls(), 1);
+    assert_eq!((opener.counts().hits, opener.counts().misses), (0, 50));
 }
 
 #[tokio::test]
@@ -243,6 +244,27 @@ async fn a_dropped_reader_leaves_its_call_to_the_next() {
     watched.gate.add_permits(1);
     assert!(opener.open(&message).await.is_ok());
     assert_eq!(watched.calls(), 1);
+}
+
+#[tokio::test]
+async fn an_error_of_one_key_does_not_stop_the_next_and_an_outage_is_told_first() {
+    let error = |outage: bool| {
+        let (key, message) = ("alias/shop".to_owned(), "told so".to_owned());
+        Some(match outage {
+            true => KeyError::Throttled { key, message },
+            false => KeyError::WrongKey { key, message },
+        })
+    };
+    let refusing = || Watched::new(1, error(false));
+    let out = || Watched::new(1, error(true));
+    let message = sealed_by(&*wrapping_key()).await;
+    let reader = opener(vec![refusing(), out(), wrapping_key()], context());
+    assert!(reader.open(&message).await.is_ok());
+    for keys in [[refusing(), out()], [out(), refusing()]] {
+        let keys = keys.map(|key| key as Arc<dyn UnwrapDataKey>);
+        let refused = opener(keys.into(), context()).open(&message).await;
+        assert!(refused.expect_err("no key left").is_outage());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,7 +337,10 @@ async fn keys_without_derivation_are_never_cached() {
         .find(|vector| vector.suite.as_deref() == Some("0014"))
         .expect("there is one");
     let reader = vector.opener(&manifest);
-    assert!(reader.open(&vector.message()).await.is_ok());
+    for misses in [1, 2] {
+        assert!(reader.open(&vector.message()).await.is_ok());
+        assert_eq!((reader.counts().hits, reader.counts().misses), (0, misses));
+    }
     assert!(reader.cache.is_empty());
 }
 
