@@ -344,6 +344,10 @@ impl Shared {
     }
 
     async fn sealer(&self, encryption: &seal::Settings) -> Result<Sealer, StartError> {
+        let ours = |key: &&String| key.starts_with(block::CONTEXT_PREFIX);
+        if let Some(key) = encryption.context.keys().find(ours) {
+            return Err(StartError::ReservedContext { key: key.clone() });
+        }
         let (key, block) = match &encryption.scope {
             Scope::Off => {
                 let allowed = encryption.plaintext_allowed();
@@ -411,6 +415,11 @@ pub enum StartError {
     StreamName(#[from] StreamNameError),
     #[error("say how to encrypt: kms_key, wrapping_key_file, or plaintext")]
     NoEncryptionChoice,
+    #[error(
+        "encryption context key \"{key}\" is reserved: keys that begin with \"kinseal-\" say how a \
+         message is packed; choose another name"
+    )]
+    ReservedContext { key: String },
     #[error(transparent)]
     Aws(#[from] AwsError),
     #[error(transparent)]

@@ -3,12 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::config::{self, Environment, Settings, Stream};
+use crate::config::{self, Environment, Settings, Stream, words};
 use crate::seal::block::Packing;
-use crate::seal::{KeyChoice, Scope};
+use crate::seal::message::Encoding;
+use crate::seal::{self, KeyChoice, Scope};
 
 /// Check a configuration without running it
 #[derive(Debug, Args)]
@@ -57,25 +59,36 @@ fn about(stream: &Stream, settings: &Settings) -> String {
         .filter(|source| source.stream == stream.name)
         .count();
     let plural = if sources == 1 { "" } else { "s" };
-    let under = |key: &KeyChoice| match key {
+    let encryption = encryption(&stream.encryption, stream.aggregation.linger);
+    format!("  {}: {sources} source{plural}, {encryption}", stream.name)
+}
+
+/// What presets and defaults come to, in words.
+fn encryption(settings: &seal::Settings, linger: Duration) -> String {
+    let (what, key) = match &settings.scope {
+        Scope::Off => return "sent as plaintext".into(),
+        Scope::Record(key) => ("each record encrypted".to_owned(), key),
+        Scope::Block(key, block) => {
+            let compressed = match block.packing {
+                Packing::Kpl => String::new(),
+                Packing::KplZstd { level } => format!("compressed (zstd, level {level}) and "),
+            };
+            let size = words::show_bytes(block.max_size as u64);
+            let linger = words::show_duration(block.linger.unwrap_or(linger));
+            let what =
+                format!("records in blocks of {size} or {linger}, each {compressed}encrypted");
+            (what, key)
+        }
+    };
+    let key = match key {
         KeyChoice::Kms(keys) => keys.join(" and "),
         KeyChoice::WrappingKeyFile(file) => format!("the key in {}", file.display()),
     };
-    let encryption = match &stream.encryption.scope {
-        Scope::Off => "sent as plaintext".into(),
-        Scope::Record(key) => format!("each record encrypted under {}", under(key)),
-        Scope::Block(key, block) => {
-            let compressed = match block.packing {
-                Packing::Kpl => "",
-                Packing::KplZstd { .. } => "compressed and ",
-            };
-            format!(
-                "records in blocks, each {compressed}encrypted under {}",
-                under(key)
-            )
-        }
+    let text = match settings.message.encoding {
+        Encoding::Binary => "",
+        Encoding::Base64 => ", as base64",
     };
-    format!("  {}: {sources} source{plural}, {encryption}", stream.name)
+    format!("{what} under {key}, suite {}{text}", settings.message.suite)
 }
 
 #[cfg(test)]
@@ -90,7 +103,32 @@ mod tests {
         assert!(first.ends_with("minimal.toml: good"), "{first}");
         assert_eq!(
             rest,
-            "  shop-logs: 1 source, each record encrypted under alias/shop"
+            "  shop-logs: 1 source, each record encrypted under alias/shop, suite 0478"
+        );
+    }
+
+    #[test]
+    fn what_a_preset_comes_to_is_said() {
+        let about = |keys: &str| {
+            let text = format!(
+                "[[source]]\ntype = 'stdin'\nstream = 's'\n[encryption]\nkms_key = ['alias/a', 'alias/b']\n{keys}"
+            );
+            let settings = config::parse("f", &text, &config::System).unwrap();
+            about(&settings.streams[0], &settings)
+        };
+        assert_eq!(
+            about("preset = 'compact'"),
+            "  s: 1 source, records in blocks of 48KiB or 5s, each compressed (zstd, level 1) and encrypted \
+             under alias/a and alias/b, suite 0478"
+        );
+        assert_eq!(
+            about("scope = 'block'"),
+            "  s: 1 source, records in blocks of 48KiB or 100ms, each encrypted under alias/a and alias/b, \
+             suite 0478"
+        );
+        assert_eq!(
+            about("scope = 'record'\ncompatibility = 'kinesisencryption'\ncontext.Kinesis = 'x'"),
+            "  s: 1 source, each record encrypted under alias/a and alias/b, suite 0178, as base64"
         );
     }
 }

@@ -81,12 +81,21 @@ pub(super) fn stream(text: &str) -> Result<StreamName, String> {
     })
 }
 
-/// `NAME=VALUE`.
+/// `NAME=VALUE`, as a reader asks for it.
 pub(super) fn context_pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or("allowed: NAME=VALUE, like app=shop")?;
+    let (key, value) = name_and_value(text)?;
     Ok((words::context_key(key).map_err(allowed)?, value.to_owned()))
+}
+
+/// `NAME=VALUE`, as it is to be written.
+pub(super) fn own_context_pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = name_and_value(text)?;
+    let key = words::own_context_key(key).map_err(allowed)?;
+    Ok((key, value.to_owned()))
+}
+
+fn name_and_value(text: &str) -> Result<(&str, &str), String> {
+    (text.split_once('=')).ok_or_else(|| "allowed: NAME=VALUE, like app=shop".into())
 }
 
 pub(super) fn context(pairs: &[(String, String)]) -> anyhow::Result<EncryptionContext> {

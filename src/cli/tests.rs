@@ -6,7 +6,7 @@ use super::consume::ConsumeArgs;
 use super::*;
 use crate::config::{Environment, Settings, SourceKind};
 use crate::record::StreamName;
-use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, message};
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, block, message};
 use crate::source::tail::{self, StartPosition};
 use crate::{aws, batch};
 
@@ -96,6 +96,22 @@ fn the_agents_flags_are_a_configuration() {
     let expected = Settings::for_one(stream, SourceKind::Stdin, encryption, aws, "/state".into());
     assert_eq!(settings, expected);
     assert_eq!(settings.streams[0].batch, batch::Limits::default());
+}
+
+#[test]
+fn a_preset_and_several_keys_fit_on_a_command_line() {
+    let line = "agent --stream s --stdin --kms-key alias/a --kms-key alias/b --preset compact";
+    let settings = agent(line).settings(&Nothing).unwrap();
+    let keys = KeyChoice::Kms(vec!["alias/a".into(), "alias/b".into()]);
+    assert_eq!(
+        settings.streams[0].encryption.scope,
+        Scope::Block(keys, block::Settings::compact())
+    );
+    let line = "agent --stream s --stdin --kms-key alias/a --kms-key alias/a";
+    assert_eq!(
+        agent(line).settings(&Nothing).unwrap_err().to_string(),
+        "--kms-key: found \"alias/a\" twice; allowed: each key once"
+    );
 }
 
 #[test]
@@ -269,6 +285,22 @@ const BAD: &[(&str, &str)] = &[
     (
         "agent --stream s --stdin --encryption off --context a=b",
         "the argument '--encryption <off>' cannot be used with '--context <NAME=VALUE>'",
+    ),
+    (
+        "agent --stream s --stdin --kms-key alias/a --context kinseal-block=kpl",
+        "invalid value 'kinseal-block=kpl' for '--context <NAME=VALUE>': allowed: keys of at least 1 character that do not begin with \"aws-crypto-\" or \"kinseal-\"",
+    ),
+    (
+        "agent --stream s --stdin --encryption off --preset compact",
+        "the argument '--encryption <off>' cannot be used with '--preset <compact>'",
+    ),
+    (
+        "agent --stream s --stdin --kms-key alias/a --preset tiny",
+        "invalid value 'tiny' for '--preset <compact>'",
+    ),
+    (
+        "agent --config f --preset compact",
+        "the argument '--config <FILE>' cannot be used with '--preset <compact>'",
     ),
     (
         "agent --config f --grace 30",

@@ -1,13 +1,19 @@
-//! `[encryption]`: whether, under which key, bound to what.
+//! `[encryption]`: whether, under which key, bound to what, written how.
+
+mod block;
+mod check;
+mod message;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
-use super::file::File;
+use self::block::{Block, Preset};
+use self::message::Message;
 use super::table::Table;
 use super::words;
 use super::written::Written;
-use crate::seal::block::{self, Packing};
-use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, message};
+use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
 
 /// The table as written.
 #[derive(Clone, Default)]
@@ -18,16 +24,8 @@ pub(super) struct Encryption {
     pub(super) max_age: Written<Duration>,
     pub(super) max_messages: Written<u64>,
     pub(super) max_bytes: Written<u64>,
+    pub(super) message: Message,
     pub(super) block: Block,
-}
-
-/// `[encryption.block]` as written.
-#[derive(Clone, Default)]
-pub(super) struct Block {
-    pub(super) max_size: Written<u64>,
-    linger: Written<Duration>,
-    compression: Written<Compression>,
-    level: Written<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,27 +35,51 @@ pub(super) enum ScopeWord {
     Off,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    None,
-    Zstd,
+impl ScopeWord {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Block => "block",
+            Self::Off => "off",
+        }
+    }
 }
 
 const SCOPE: &str = "\"record\", \"block\" or \"off\"";
 const KEYS: &str = "kms_key or wrapping_key_file";
+const KMS_KEY: &str = "a key of KMS by id, ARN or alias, or a list of them";
 const CONTEXT: &str = "strings by name, like { app = \"shop\" }";
+/// The pair that the consumers of `kinesisencryption` compare.
+const KINESIS: &str = "Kinesis";
+
 impl Encryption {
+    /// One table, with what its preset stands for.
     pub(super) fn read(t: &mut Table<'_>, scope_required: bool) -> Self {
+        let preset = Preset::read(t);
+        let written = Self::read_keys(t);
+        let read = match preset {
+            Written::Given(preset, place) => written.over(&preset.keys(&place)),
+            Written::Absent => written,
+            // It would have said the scope.
+            Written::Mistaken => Self {
+                scope: written.scope.or(Written::Mistaken),
+                ..written
+            },
+        };
+        if read.scope.is_absent() && scope_required {
+            let allowed = format!("{SCOPE}; plaintext is only sent when scope = \"off\" says so");
+            t.file().missing(t.place(), "scope", allowed);
+        }
+        read
+    }
+
+    fn read_keys(t: &mut Table<'_>) -> Self {
         let scope = t.parsed("scope", SCOPE, |text| match text {
             "record" => Ok(ScopeWord::Record),
             "block" => Ok(ScopeWord::Block),
             "off" => Ok(ScopeWord::Off),
             _ => Err(SCOPE.into()),
         });
-        if scope.is_absent() && scope_required {
-            let allowed = format!("{SCOPE}; plaintext is only sent when scope = \"off\" says so");
-            t.file().missing(t.place(), "scope", allowed);
-        }
         let key = Self::read_key(t);
         let context = Self::read_context(t);
         let cache = t.table("cache", |t| {
@@ -72,7 +94,6 @@ impl Encryption {
             )
         });
         let (max_age, max_messages, max_bytes) = cache.given().unwrap_or_default();
-        let block = t.table("block", Block::read).given().unwrap_or_default();
         Self {
             scope,
             key,
@@ -80,16 +101,13 @@ impl Encryption {
             max_age,
             max_messages,
             max_bytes,
-            block,
+            message: Message::read(t),
+            block: t.table("block", Block::read).given().unwrap_or_default(),
         }
     }
 
     fn read_key(t: &mut Table<'_>) -> Written<KeyChoice> {
-        let kms = t.parsed(
-            "kms_key",
-            "a key of KMS by id, ARN or alias",
-            words::kms_key,
-        );
+        let kms = Self::read_kms_keys(t);
         let file = t.parsed(
             "wrapping_key_file",
             "an absolute path",
@@ -100,12 +118,23 @@ impl Encryption {
                 .mistake(place, "found beside kms_key; allowed: one of the two");
             return Written::Mistaken;
         }
-        kms.map(|key| KeyChoice::Kms(vec![key]))
+        kms.map(KeyChoice::Kms)
             .or(file.map(KeyChoice::WrappingKeyFile))
     }
 
+    fn read_kms_keys(t: &mut Table<'_>) -> Written<Vec<String>> {
+        let keys = t.one_or_list("kms_key", KMS_KEY, words::kms_key);
+        if let Written::Given(list, place) = &keys
+            && let Err(text) = words::kms_keys(list)
+        {
+            t.file().mistake(place, text);
+            return Written::Mistaken;
+        }
+        keys
+    }
+
     fn read_context(t: &mut Table<'_>) -> Written<EncryptionContext> {
-        let context = t.map("context", CONTEXT, words::context_key, |value| {
+        let context = t.map("context", CONTEXT, words::own_context_key, |value| {
             Ok(value.to_owned())
         });
         let context = context.map(|pairs| pairs.into_iter().collect::<EncryptionContext>());
@@ -131,21 +160,9 @@ impl Encryption {
             max_age: self.max_age.or(base.max_age.clone()),
             max_messages: self.max_messages.or(base.max_messages.clone()),
             max_bytes: self.max_bytes.or(base.max_bytes.clone()),
+            message: self.message.over(&base.message),
             block: self.block.over(&base.block),
         }
-    }
-
-    pub(super) fn check_key(&self, file: &File<'_>) {
-        let (Written::Given(scope, place), Written::Absent) = (&self.scope, &self.key) else {
-            return;
-        };
-        let word = match scope {
-            ScopeWord::Off => return,
-            ScopeWord::Record => "record",
-            ScopeWord::Block => "block",
-        };
-        let allowed = format!("{KEYS}, which scope = \"{word}\" needs");
-        file.missing_beside(place, "kms_key", allowed);
     }
 
     pub(super) fn resolve(self) -> Option<seal::Settings> {
@@ -163,45 +180,7 @@ impl Encryption {
                 max_messages: self.max_messages.or_default(default.max_messages)?,
                 max_bytes: self.max_bytes.or_default(default.max_bytes)?,
             },
-            message: message::Settings::default(),
-        })
-    }
-}
-
-impl Block {
-    fn read(t: &mut Table<'_>) -> Self {
-        let words = [("none", Compression::None), ("zstd", Compression::Zstd)];
-        Self {
-            // A block has to fit a record.
-            max_size: t.bytes("max_size", 128..=10 << 20),
-            linger: t.duration("linger", Duration::ZERO..=Duration::from_secs(3600)),
-            compression: t.choice("compression", &words),
-            level: t.integer("level", 1..=22),
-        }
-    }
-
-    fn over(self, base: &Self) -> Self {
-        Self {
-            max_size: self.max_size.or(base.max_size.clone()),
-            linger: self.linger.or(base.linger.clone()),
-            compression: self.compression.or(base.compression.clone()),
-            level: self.level.or(base.level.clone()),
-        }
-    }
-
-    fn resolve(self) -> Option<block::Settings> {
-        let default = block::Settings::default();
-        let level = self.level.or_default(1)?;
-        let packing = match self.compression.or_default(Compression::None)? {
-            Compression::None => Packing::Kpl,
-            Compression::Zstd => Packing::KplZstd {
-                level: i32::try_from(level).expect("read as 1 to 22"),
-            },
-        };
-        Some(block::Settings {
-            max_size: usize::try_from(self.max_size.or_default(default.max_size as u64)?).ok()?,
-            linger: self.linger.map(Some).or_default(None)?,
-            packing,
+            message: self.message.resolve()?,
         })
     }
 }

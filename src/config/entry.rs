@@ -61,6 +61,36 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// A list of strings, each with its own line.
+    pub(super) fn list<T>(
+        &self,
+        what: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Written<Vec<T>> {
+        let Some(array) = self.value().and_then(Value::as_array) else {
+            return self.refuse(what);
+        };
+        let mut list = Vec::new();
+        let mut all_good = true;
+        for element in array {
+            let line = element.span().map(|span| self.file.line_of(span.start));
+            let element = Entry {
+                file: self.file,
+                place: self.place.at(line),
+                item: Found::Element(element),
+            };
+            match element.parsed(what, &parse) {
+                Written::Given(value, _) => list.push(value),
+                Written::Absent | Written::Mistaken => all_good = false,
+            }
+        }
+        if all_good {
+            Written::Given(list, self.place.clone())
+        } else {
+            Written::Mistaken
+        }
+    }
+
     /// A value that is no string, or a string that an environment variable may fill.
     pub(super) fn scalar<T>(
         &self,

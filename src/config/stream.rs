@@ -178,7 +178,7 @@ impl Parts {
 
     /// What no key can be checked for alone.
     fn check(&self, file: &File<'_>) {
-        self.encryption.check_key(file);
+        self.encryption.check(file);
         let limits = batch::Limits::default();
         let retry = retry::Settings::default();
         let record = (
@@ -241,20 +241,19 @@ impl Parts {
         );
         // A record that is given up before its first batch is due would never be sent.
         if let Written::Given(Some(ttl), place) = &self.delivery.record_ttl {
-            at_most(
-                file,
-                (
-                    "aggregation.linger",
-                    &self.aggregation.linger,
-                    aggregate::Settings::default().linger,
-                ),
-                (
-                    "delivery.record_ttl",
-                    &Written::Given(*ttl, place.clone()),
-                    *ttl,
-                ),
-                show_duration,
+            let ttl = (
+                "delivery.record_ttl",
+                &Written::Given(*ttl, place.clone()),
+                *ttl,
             );
+            let default = aggregate::Settings::default().linger;
+            let aggregate = ("aggregation.linger", &self.aggregation.linger, default);
+            at_most(file, aggregate, ttl, show_duration);
+            let linger = &self.encryption.block.linger;
+            if self.encryption.scope.as_given() == Some(&ScopeWord::Block) && !linger.is_absent() {
+                let block = ("encryption.block.linger", linger, default);
+                at_most(file, block, ttl, show_duration);
+            }
         }
     }
 }
@@ -275,10 +274,9 @@ fn at_most<T: PartialOrd + Copy>(
         return;
     }
     // What a [[stream]] says is newer than what it was laid over.
-    let is_override = |place: &&Place| place.key.starts_with("stream.");
     let (s_place, l_place) = (small.1.place(), large.1.place());
     let blame_large =
-        s_place.is_none_or(|p| !is_override(&p)) && l_place.as_ref().is_some_and(is_override);
+        !s_place.is_some_and(Place::is_override) && l_place.is_some_and(Place::is_override);
     match (s_place, l_place) {
         (Some(place), _) if !blame_large => {
             file.mistake(

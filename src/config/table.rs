@@ -166,30 +166,19 @@ impl<'a> Table<'a> {
         what: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Written<Vec<T>> {
-        self.with(key, |entry| {
-            let Some(array) = entry.value().and_then(Value::as_array) else {
-                return entry.refuse(what);
-            };
-            let mut list = Vec::new();
-            let mut all_good = true;
-            for element in array {
-                let element = Entry {
-                    file: entry.file,
-                    place: entry
-                        .place
-                        .at(element.span().map(|span| entry.file.line_of(span.start))),
-                    item: Found::Element(element),
-                };
-                match element.parsed(what, &parse) {
-                    Written::Given(value, _) => list.push(value),
-                    Written::Absent | Written::Mistaken => all_good = false,
-                }
-            }
-            if all_good {
-                Written::Given(list, entry.place.clone())
-            } else {
-                Written::Mistaken
-            }
+        self.with(key, |entry| entry.list(what, parse))
+    }
+
+    /// A string, or a list of strings.
+    pub(super) fn one_or_list<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Written<Vec<T>> {
+        self.with(key, |entry| match entry.value() {
+            Some(Value::Array(_)) => entry.list(what, parse),
+            _ => entry.parsed(what, parse).map(|one| vec![one]),
         })
     }
 
@@ -352,7 +341,9 @@ fn home_of(key: &str) -> Option<&'static str> {
         "include" | "exclude" | "start_position" => Some("in a [[source]] of type = \"file\""),
         "path" => Some("in a [[source]] of type = \"unix\""),
         "stream" | "partition_key" => Some("in a [[source]]"),
-        "scope" | "kms_key" | "wrapping_key_file" | "context" | "cache" => Some("in [encryption]"),
+        "scope" | "kms_key" | "wrapping_key_file" | "context" | "cache" | "preset" | "suite"
+        | "frame_length" | "encoding" | "backend" | "compatibility" => Some("in [encryption]"),
+        "compression" | "level" => Some("in [encryption.block]"),
         "max_size" | "linger" => Some("in [aggregation]"),
         "max_records" | "max_record_bytes" => Some("in [batch]"),
         "rate_limit" | "max_in_flight" | "request_timeout" | "connect_timeout" | "record_ttl"

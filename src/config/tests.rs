@@ -328,7 +328,7 @@ const AFTER_GOOD: &[(&str, &str)] = &[
     ),
     (
         "metrics = 5",
-        "f:7: encryption.metrics: unknown key; allowed here: scope, kms_key, wrapping_key_file, context, cache, block",
+        "f:7: encryption.metrics: unknown key; allowed here: preset, scope, kms_key, wrapping_key_file, context, cache, suite, frame_length, encoding, backend, compatibility, block",
     ),
     (
         "[aws]\nendpoint_url = '127.0.0.1:4567'",
@@ -516,7 +516,7 @@ fn encryption_is_checked_with_care() {
         ),
         (
             "kms_key = 'alias/a'\ncontext = { aws-crypto-x = '' }".into(),
-            "f:7: encryption.context.aws-crypto-x: found the key \"aws-crypto-x\"; allowed: keys of at least 1 character that do not begin with \"aws-crypto-\"",
+            "f:7: encryption.context.aws-crypto-x: found the key \"aws-crypto-x\"; allowed: keys of at least 1 character that do not begin with \"aws-crypto-\" or \"kinseal-\"",
         ),
         (
             "kms_key = 'alias/a'\ncontext.n = 5".into(),

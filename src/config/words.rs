@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use globset::GlobBuilder;
 
-use crate::seal::EncryptionContext;
+use crate::seal::message::ReadLimits;
+use crate::seal::{EncryptionContext, block};
 
 /// `500`, `"500B"`, `"64MiB"`, `"5MB"`.
 pub fn bytes(text: &str) -> Result<u64, String> {
@@ -180,6 +181,21 @@ pub fn kms_key(text: &str) -> Result<String, String> {
     Err(allowed)
 }
 
+/// The keys of one stream, the one that makes its data keys first.
+pub fn kms_keys(keys: &[String]) -> Result<(), String> {
+    // This program's readers refuse messages with more; other AWS Encryption SDKs can be told to.
+    let most = ReadLimits::default().max_encrypted_data_keys;
+    let twice = (keys.iter().enumerate()).find(|(i, key)| keys[..*i].contains(key));
+    match (keys.len(), twice) {
+        (0, _) => Err("found an empty list; allowed: one key at least".into()),
+        (_, Some((_, key))) => Err(format!("found \"{key}\" twice; allowed: each key once")),
+        (len, _) if len > most => Err(format!(
+            "found {len} keys; allowed: up to {most}, since readers refuse more"
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn is_account(text: &str) -> bool {
     text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
@@ -252,12 +268,22 @@ pub fn absolute_glob(text: &str) -> Result<String, String> {
     }
 }
 
-/// The encryption context's own words are the library's.
+/// Of a pair that a reader asks for. The encryption context's own words are the library's.
 pub fn context_key(text: &str) -> Result<String, String> {
     if text.is_empty() || text.starts_with("aws-crypto-") {
         return Err("keys of at least 1 character that do not begin with \"aws-crypto-\"".into());
     }
     Ok(text.to_owned())
+}
+
+/// Of a pair that is written: what begins with `kinseal-` says how a message is packed.
+pub fn own_context_key(text: &str) -> Result<String, String> {
+    let key = context_key(text).ok();
+    key.filter(|key| !key.starts_with(block::CONTEXT_PREFIX))
+        .ok_or_else(|| {
+            "keys of at least 1 character that do not begin with \"aws-crypto-\" or \"kinseal-\""
+                .into()
+        })
 }
 
 /// The message format counts the bytes of a context in 16 bits.

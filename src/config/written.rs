@@ -117,6 +117,11 @@ impl Place {
         }
     }
 
+    /// In a `[[stream]]`, which is laid over the rest.
+    pub(super) fn is_override(&self) -> bool {
+        self.key.starts_with("stream.")
+    }
+
     /// The same key, on the line where it begins, if that is known.
     pub(super) fn at(&self, line: Option<usize>) -> Self {
         Self {

@@ -24,6 +24,9 @@ use crate::aggregate::format::{Layout, UserRecord, records_of};
 /// The context pair that says a message is a block.
 pub const CONTEXT_KEY: &str = "kinseal-block";
 
+/// Pairs that begin so are this program's own word on how a message is packed, and nobody else's.
+pub const CONTEXT_PREFIX: &str = "kinseal-";
+
 /// Readers refuse blocks that unpack to more: a small message must not claim much memory. Above the largest
 /// record that the service takes.
 pub const MAX_UNPACKED: usize = 32 << 20;
@@ -51,6 +54,16 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// As few bytes as possible: compressed, and with a linger in which a block fills where lines come
+    /// slowly. Only for records in which nobody else puts text beside a secret, since lengths tell.
+    pub fn compact() -> Self {
+        Self {
+            linger: Some(Duration::from_secs(5)),
+            packing: Packing::KplZstd { level: 1 },
+            ..Self::default()
+        }
+    }
+
     /// A frame that holds a whole block, also one that did not compress: a multiple of 128, as other
     /// writers want it. A lone record larger than a block takes several.
     pub fn frame_length(&self) -> u32 {
