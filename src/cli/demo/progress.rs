@@ -1,45 +1,61 @@
 //! How far the demo is, while it runs: a bar on a terminal, a line every few seconds elsewhere.
 
+use std::convert::Infallible;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::interval;
 
+use super::way::Way;
 use crate::metrics::report::Thousands;
 
 /// Where the tasks of the demo are. Each is set by one of them.
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     written: AtomicU64,
+    ways: [WayGauges; Way::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct WayGauges {
+    stored: AtomicU64,
     read_back: AtomicU64,
 }
 
+/// One look at the demo. A record is stored, and read back, when it is so on both ways.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct State {
+    pub(super) written: u64,
+    pub(super) stored: u64,
+    pub(super) read_back: u64,
+}
+
 impl Gauges {
-    pub(super) fn written(&self) -> u64 {
-        self.written.load(Relaxed)
+    pub(super) fn look(&self) -> State {
+        let least = |of: fn(&WayGauges) -> &AtomicU64| {
+            let ways = self.ways.iter().map(|way| of(way).load(Relaxed));
+            ways.min().expect("there are two")
+        };
+        State {
+            written: self.written.load(Relaxed),
+            stored: least(|way| &way.stored),
+            read_back: least(|way| &way.read_back),
+        }
     }
 
     pub(super) fn set_written(&self, records: u64) {
         self.written.store(records, Relaxed);
     }
 
-    pub(super) fn read_back(&self) -> u64 {
-        self.read_back.load(Relaxed)
+    pub(super) fn set_stored(&self, way: Way, records: u64) {
+        self.ways[way as usize].stored.store(records, Relaxed);
     }
 
-    pub(super) fn set_read_back(&self, records: u64) {
-        self.read_back.store(records, Relaxed);
+    pub(super) fn set_read_back(&self, way: Way, records: u64) {
+        self.ways[way as usize].read_back.store(records, Relaxed);
     }
-}
-
-/// One look at the demo.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct State {
-    pub(super) written: u64,
-    pub(super) stored: u64,
-    pub(super) read_back: u64,
-    pub(super) of: u64,
 }
 
 /// Shown on standard error.
@@ -63,11 +79,20 @@ impl Progress {
         }
     }
 
-    pub(super) fn show(&mut self, state: State) {
+    /// Shows how far it is, again and again.
+    pub(super) async fn follow(&mut self, gauges: &Gauges, of: u64) -> Infallible {
+        let mut ticks = interval(Duration::from_millis(100));
+        loop {
+            ticks.tick().await;
+            self.show(gauges.look(), of);
+        }
+    }
+
+    fn show(&mut self, state: State, of: u64) {
         match self {
             Self::Bar(bar) => {
                 bar.set_position(state.read_back);
-                bar.set_message(state.words("  "));
+                bar.set_message(state.words("  ", of));
             }
             Self::Lines { next } if Instant::now() >= *next => {
                 *next += Self::LINES_EVERY;
@@ -75,8 +100,8 @@ impl Progress {
                 let _ = writeln!(
                     std::io::stderr(),
                     "{} of {}",
-                    state.words(", "),
-                    Thousands(state.of)
+                    state.words(", ", of),
+                    Thousands(of)
                 );
             }
             Self::Lines { .. } => {}
@@ -93,8 +118,8 @@ impl Progress {
 
 impl State {
     /// As wide at the start as at the end, so that the bar beside it stands still.
-    fn words(self, between: &str) -> String {
-        let width = Thousands(self.of).to_string().len();
+    fn words(self, between: &str, of: u64) -> String {
+        let width = Thousands(of).to_string().len();
         let [written, stored, read_back] =
             [self.written, self.stored, self.read_back].map(|n| Thousands(n).to_string());
         format!(
@@ -119,10 +144,9 @@ mod tests {
             written: 12_000,
             stored: 11_800,
             read_back: 900,
-            of: 60_000,
         };
         assert_eq!(
-            state.words(", "),
+            state.words(", ", 60_000),
             "written 12,000, stored 11,800, read back    900"
         );
         style();

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use super::journey::{ALIAS, Outcome, Sample};
+use super::journey::{ALIAS, Outcome, WayOutcome};
+use super::reader::Sample;
+use super::way::Way;
 use crate::fake::Service;
-use crate::metrics::report::{Bytes, Latencies, Short, Thousands};
+use crate::metrics::report::{Short, Thousands};
 use crate::seal::message::{Message, ReadLimits, Suite};
 
 #[derive(Debug)]
@@ -13,108 +15,140 @@ pub(super) struct Report<'a>(pub(super) &'a Outcome);
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
-        if let Some(sample) = &self.0.sample {
+        let of_records = self.0.ways.iter().find(|way| way.way == Way::Record);
+        if let Some(sample) = of_records.and_then(|way| way.sample.as_ref()) {
             one_record(sample, f)?;
         }
-        self.records(f)?;
-        self.bytes(f)?;
+        self.side_by_side(f)?;
         self.calls(f)?;
-        write!(f, "{}", Latencies(&self.0.sent.histograms))?;
-        writeln!(f)?;
-        self.verdict(f)
+        for way in &self.0.ways {
+            verdict(way, f)?;
+        }
+        let written = self.0.ways.first().map_or(0, |way| way.totals.written);
+        match self.0.is_success() {
+            true => writeln!(
+                f,
+                "All {} records came back equal, from both streams, after {}.",
+                Thousands(written),
+                Short(self.0.took)
+            ),
+            false => Ok(()),
+        }
     }
 }
 
 impl Report<'_> {
-    fn records(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let totals = &self.0.totals;
-        writeln!(
-            f,
-            "Records  written {}, stored {}, read back {}, equal {}, in {}",
-            Thousands(totals.written),
-            Thousands(self.0.sent.counts.stored),
-            Thousands(totals.read_back()),
-            Thousands(totals.equal),
-            Short(self.0.took),
-        )
+    /// What each way came to, in a column of its own.
+    fn side_by_side(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each = |way: &WayOutcome, bytes: u64| match per(bytes, way.sent.counts.stored) {
+            bytes if bytes < 99.5 => format!("{bytes:.1} B"),
+            bytes => format!("{bytes:.0} B"),
+        };
+        let latency = |way: &WayOutcome, quantile| {
+            let latency = &way.sent.histograms.line_to_stored;
+            Short(latency.quantile(quantile)).to_string()
+        };
+        let whole = |number: f64| Thousands(number.round() as u64).to_string();
+        self.row(f, "", |way| way.way.name().to_owned())?;
+        self.row(f, "a sale, plain", |w| each(w, w.sent.counts.plain_bytes))?;
+        self.row(f, "        encrypted", |w| {
+            each(w, w.sent.counts.sealed_bytes)
+        })?;
+        self.row(f, "        stored", |w| each(w, w.sent.counts.bytes_stored))?;
+        self.row(f, "in one Kinesis record", |w| whole(together(w)))?;
+        self.row(f, "in a shard's second", |w| whole(in_a_shard(w)))?;
+        self.row(f, "data keys from KMS", |w| {
+            Thousands(w.sent.counts.data_keys).to_string()
+        })?;
+        self.row(f, "read to stored, p50", |w| latency(w, 0.5))?;
+        self.row(f, "                p99", |w| latency(w, 0.99))?;
+        self.row(f, "came back equal", |w| {
+            Thousands(w.totals.equal).to_string()
+        })?;
+        writeln!(f)
     }
 
-    fn bytes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = &self.0.sent.counts;
-        let per_record = |bytes: u64| bytes as f64 / counts.stored.max(1) as f64;
-        writeln!(f)?;
-        writeln!(f, "{:<28}{:>10}{:>14}", "Bytes", "total", "per record")?;
-        for (what, bytes) in [
-            ("  plaintext", counts.plain_bytes),
-            ("  encrypted", counts.sealed_bytes),
-            ("  as stored, aggregated", counts.bytes_stored),
-        ] {
-            let total = Bytes(bytes).to_string();
-            writeln!(f, "{what:<28}{total:>10}{:>12.0} B", per_record(bytes))?;
+    fn row(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        title: &str,
+        cell: impl Fn(&WayOutcome) -> String,
+    ) -> fmt::Result {
+        write!(f, "  {title:<24}")?;
+        for way in &self.0.ways {
+            write!(f, "{:>14}", cell(way))?;
         }
-        let entries = counts.entries_stored;
-        let together = counts.stored as f64 / entries.max(1) as f64;
-        writeln!(
-            f,
-            "  in {} with about {together:.0} each",
-            Count(entries, "Kinesis record")
-        )?;
         writeln!(f)
     }
 
     fn calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (title, service) in [
-            ("KMS calls", Service::Kms),
-            ("Kinesis calls", Service::Kinesis),
+        for (title, service, names) in [
+            ("calls of KMS", Service::Kms, ["GenerateDataKey", "Decrypt"]),
+            (
+                "calls of Kinesis",
+                Service::Kinesis,
+                ["PutRecords", "GetRecords"],
+            ),
         ] {
-            let calls = self.0.answered.calls.iter();
-            let of_service = calls.filter(|((of, _), _)| *of == service);
-            let words =
-                of_service.map(|((_, name), calls)| format!("{name} {}", Thousands(*calls)));
-            writeln!(f, "{title:<15}{}", words.collect::<Vec<_>>().join(", "))?;
+            let calls = |name| Thousands(self.0.answered.calls_of(service, name));
+            let words = names.map(|name| format!("{name} {}", calls(name)));
+            writeln!(f, "  {title:<24}    {}", words.join(", "))?;
         }
         writeln!(f)
     }
+}
 
-    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let totals = &self.0.totals;
-        if self.0.is_success() {
-            if totals.doubled > 0 {
-                writeln!(
-                    f,
-                    "{} came back twice, because {} of unknown outcome had to be made again.",
-                    Thousands(totals.doubled),
-                    Count(self.0.sent.counts.calls_unknown, "call"),
-                )?;
-            }
-            return writeln!(
+/// Sales in one Kinesis record, on average.
+fn together(way: &WayOutcome) -> f64 {
+    per(way.sent.counts.stored, way.sent.counts.entries_stored)
+}
+
+/// Sales that the quota of one shard lets through each second.
+/// <https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html>
+fn in_a_shard(way: &WayOutcome) -> f64 {
+    let by_bytes = f64::from(1 << 20) / per(way.sent.counts.bytes_stored, way.sent.counts.stored);
+    by_bytes.min(1000.0 * together(way))
+}
+
+fn per(total: u64, count: u64) -> f64 {
+    total as f64 / count.max(1) as f64
+}
+
+/// What is to be said of a way beyond its column.
+fn verdict(way: &WayOutcome, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (totals, name) = (&way.totals, way.way.name());
+    if way.is_success() {
+        if totals.doubled > 0 {
+            writeln!(
                 f,
-                "All {} records came back equal.",
-                Thousands(totals.written)
-            );
+                "{name}: {} came back twice, because {} of unknown outcome had to be made again.",
+                Thousands(totals.doubled),
+                Count(way.sent.counts.calls_unknown, "call"),
+            )?;
         }
-        for complaint in &totals.complaints {
-            writeln!(f, "  {complaint}")?;
-        }
-        let words: Vec<String> = [
-            (totals.missing, "did not come back"),
-            (totals.different, "came back different"),
-            (totals.unreadable, "could not be read"),
-            (totals.doubled, "came back again"),
-            (totals.invented, "were never written"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{} {what}", Thousands(count)))
-        .collect();
-        writeln!(
-            f,
-            "FAILED: of {}, {} came back equal; {}.",
-            Count(totals.written, "record"),
-            Thousands(totals.equal),
-            words.join(", "),
-        )
+        return Ok(());
     }
+    for complaint in &totals.complaints {
+        writeln!(f, "  {name}: {complaint}")?;
+    }
+    let words: Vec<String> = [
+        (totals.missing, "did not come back"),
+        (totals.different, "came back different"),
+        (totals.unreadable, "could not be read"),
+        (totals.doubled, "came back again"),
+        (totals.invented, "were never written"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{} {what}", Thousands(count)))
+    .collect();
+    writeln!(
+        f,
+        "FAILED: {name}: of {}, {} came back equal; {}.",
+        Count(totals.written, "record"),
+        Thousands(totals.equal),
+        words.join(", "),
+    )
 }
 
 /// So many of a thing, in words: `1 record`, `2,000 records`.

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::journey::{Outcome, Sample, travel};
+use super::journey::{Outcome, WayOutcome, travel};
+use super::reader::Sample;
 use super::*;
 use crate::consume::Place;
 use crate::metrics::{Counts, Histograms};
@@ -18,7 +19,7 @@ fn args(records: u64) -> DemoArgs {
     }
 }
 
-async fn outcome(records: u64, meddle: impl FnMut(&mut ConsumedBatch)) -> Outcome {
+async fn outcome(records: u64, meddle: impl FnMut(Way, &mut ConsumedBatch) + Send) -> Outcome {
     let args = args(records);
     let (fake, _) = args.stand_ins().await.unwrap();
     travel(&fake, args.pace(), &mut Progress::new(records), meddle)
@@ -29,50 +30,63 @@ async fn outcome(records: u64, meddle: impl FnMut(&mut ConsumedBatch)) -> Outcom
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_succeeds() {
     let mut told = Vec::new();
-    let code = tell(&args(2000), &mut told, |_| {}).await.unwrap();
+    let code = tell(&args(2000), &mut told, |_, _| {}).await.unwrap();
     assert_eq!(code, ExitCode::SUCCESS);
     let told = String::from_utf8(told).unwrap();
-    assert!(
-        told.ends_with("\nAll 2,000 records came back equal.\n"),
-        "{told}"
-    );
+    let verdict = "\nAll 2,000 records came back equal, from both streams, after ";
+    assert!(told.contains(verdict), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_record_is_accounted_for_at_every_stage() {
-    let outcome = outcome(1000, |_| {}).await;
+    let outcome = outcome(1000, |_, _| {}).await;
     assert!(outcome.is_success(), "{}", Report(&outcome));
-    let counts = outcome.sent.counts;
-    assert_eq!((counts.accepted, counts.stored), (1000, 1000));
-    assert_eq!(counts.entries_stored, outcome.answered.records_stored);
-    assert_eq!(outcome.answered.kms_calls("GenerateDataKey"), 1);
-    assert!(counts.bytes_stored > counts.plain_bytes);
-    let sample = outcome.sample.as_ref().unwrap();
-    let secret = &sample.plaintext[..20];
-    assert!(!sample.message.windows(secret.len()).any(|w| w == secret));
+    let [record, compact] = &outcome.ways[..] else {
+        panic!("two ways")
+    };
+    for way in [record, compact] {
+        let counts = way.sent.counts;
+        assert_eq!((counts.accepted, counts.stored), (1000, 1000));
+        assert_eq!(counts.data_keys, 1);
+        let sample = way.sample.as_ref().unwrap();
+        let secret = &sample.plaintext[..20];
+        assert!(!sample.message.windows(secret.len()).any(|w| w == secret));
+    }
+    let entries = record.sent.counts.entries_stored + compact.sent.counts.entries_stored;
+    assert_eq!(entries, outcome.answered.records_stored);
+    assert_eq!(outcome.answered.kms_calls("GenerateDataKey"), 2);
+    assert!(record.sent.counts.bytes_stored > record.sent.counts.plain_bytes);
+    assert!(compact.sent.counts.bytes_stored < compact.sent.counts.plain_bytes);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demo_with_a_missing_record_exits_with_1_and_names_it() {
-    let (mut told, mut spoilt) = (Vec::new(), false);
-    let lose_one = |batch: &mut ConsumedBatch| {
-        if !std::mem::replace(&mut spoilt, true) {
-            batch.records.pop();
-        }
-    };
-    let code = tell(&args(500), &mut told, lose_one).await.unwrap();
-    assert_eq!(code, ExitCode::FAILURE);
-    let told = String::from_utf8(told).unwrap();
-    assert!(told.contains(" did not come back\n"), "{told}");
-    let end = "FAILED: of 500 records, 499 came back equal; 1 did not come back.\n";
-    assert!(told.ends_with(end), "{told}");
+    for spoilt in Way::ALL {
+        let (mut told, mut done) = (Vec::new(), false);
+        let lose_one = |way, batch: &mut ConsumedBatch| {
+            if way == spoilt && !std::mem::replace(&mut done, true) {
+                batch.records.pop();
+            }
+        };
+        let code = tell(&args(500), &mut told, lose_one).await.unwrap();
+        assert_eq!(code, ExitCode::FAILURE);
+        let told = String::from_utf8(told).unwrap();
+        let name = spoilt.name();
+        assert!(told.contains(&format!("  {name}: order ")), "{told}");
+        assert!(told.contains(" did not come back\n"), "{told}");
+        let end =
+            format!("FAILED: {name}: of 500 records, 499 came back equal; 1 did not come back.\n");
+        assert!(told.ends_with(&end), "{told}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demo_with_a_tampered_record_fails_and_names_it() {
     let mut first = true;
-    let outcome = outcome(500, |batch| {
-        if let (true, Some(Ok(record))) = (first, batch.records.first_mut()) {
+    let outcome = outcome(500, |way, batch| {
+        if way == Way::Compact
+            && let (true, Some(Ok(record))) = (first, batch.records.first_mut())
+        {
             let mut data = record.data.to_vec();
             data[12] ^= 1;
             record.data = data.into();
@@ -81,7 +95,11 @@ async fn a_demo_with_a_tampered_record_fails_and_names_it() {
     })
     .await;
     assert!(!outcome.is_success());
-    assert_eq!((outcome.totals.different, outcome.totals.missing), (1, 0));
+    let [record, compact] = &outcome.ways[..] else {
+        panic!("two ways")
+    };
+    assert!(record.is_success());
+    assert_eq!((compact.totals.different, compact.totals.missing), (1, 0));
     let report = Report(&outcome).to_string();
     assert!(report.contains(" came back different: {"), "{report}");
 }
@@ -103,28 +121,40 @@ fn the_default_is_ten_seconds_within_the_quota_of_the_shards() {
 
 /// A report of round figures, to be read.
 fn reported() -> Outcome {
-    let written = 60_000;
     Outcome {
+        ways: vec![
+            way_outcome(Way::Record, 31_320_000, 640),
+            way_outcome(Way::Compact, 1_860_000, 41),
+        ],
+        answered: fake::Counters::default(),
+        took: Duration::from_millis(10_400),
+    }
+}
+
+fn way_outcome(way: Way, sealed_bytes: u64, entries_stored: u64) -> WayOutcome {
+    let written = 60_000;
+    WayOutcome {
+        way,
         totals: super::account::Totals {
             written,
             equal: written,
             ..Default::default()
         },
         sent: crate::agent::StreamReport {
-            stream: StreamName::new(STREAM).unwrap(),
+            stream: StreamName::new(way.stream()).unwrap(),
             counts: Counts {
                 accepted: written,
                 stored: written,
                 plain_bytes: 6_780_000,
-                sealed_bytes: 31_320_000,
-                bytes_stored: 31_620_000,
-                entries_stored: 640,
+                sealed_bytes,
+                bytes_stored: sealed_bytes + 300_000,
+                entries_stored,
+                data_keys: 1,
                 ..Counts::default()
             },
             key_in_use: None,
             histograms: Histograms::new(),
         },
-        answered: fake::Counters::default(),
         sample: Some(Sample {
             plaintext: Bytes::from_static(b"{\"symbol\":\"AMZN\"}"),
             message: Bytes::from(vec![0x02; 100]),
@@ -136,7 +166,6 @@ fn reported() -> Outcome {
             },
             members: 94,
         }),
-        took: Duration::from_millis(10_400),
     }
 }
 
@@ -147,19 +176,26 @@ fn the_report_says_what_happened_and_ends_with_the_verdict() {
         "One record as it was written (17 bytes):\n  {\"symbol\":\"AMZN\"}\n",
         "The same in shardId-000000000002, in an aggregate of 94 records (100 bytes):\n  0000  02 02",
         "  …     and 4 bytes more\n",
-        "Records  written 60,000, stored 60,000, read back 60,000, equal 60,000, in 10.4 s\n",
-        "  plaintext                     6.8 MB         113 B\n",
-        "  encrypted                    31.3 MB         522 B\n",
-        "  in 640 Kinesis records with about 94 each\n",
+        "  a sale, plain                    113 B         113 B\n",
+        "          encrypted                522 B        31.0 B\n",
+        "          stored                   527 B        36.0 B\n",
+        "  in a shard's second              1,990        29,127\n",
+        "  in one Kinesis record               94         1,463\n",
+        "  data keys from KMS                   1             1\n",
+        "  came back equal                 60,000        60,000\n",
     ] {
         assert!(report.contains(expected), "{expected}\n{report}");
     }
-    assert!(report.ends_with("\nAll 60,000 records came back equal.\n"));
+    let verdict = "\nAll 60,000 records came back equal, from both streams, after 10.4 s.\n";
+    assert!(report.ends_with(verdict), "{report}");
 }
 
 #[test]
 fn a_report_fits_a_terminal() {
-    for line in Report(&reported()).to_string().lines() {
+    let args = args(1_000_000_000);
+    let words = args.opening_words(args.pace());
+    let report = Report(&reported()).to_string();
+    for line in words.lines().chain(report.lines()) {
         assert!(line.chars().count() <= 100, "{line}");
     }
 }
@@ -167,9 +203,9 @@ fn a_report_fits_a_terminal() {
 #[test]
 fn doubles_after_a_call_of_unknown_outcome_are_explained() {
     let mut outcome = reported();
-    outcome.totals.doubled = 90;
+    outcome.ways[1].totals.doubled = 90;
     assert!(!outcome.is_success());
-    outcome.sent.counts.calls_unknown = 1;
+    outcome.ways[1].sent.counts.calls_unknown = 1;
     assert!(outcome.is_success());
     let report = Report(&outcome).to_string();
     assert!(report.contains("90 came back twice, because 1 call of unknown outcome had"));

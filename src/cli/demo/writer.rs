@@ -50,7 +50,7 @@ pub(super) async fn write(
     let (mut next, mut lines) = (0, Vec::new());
     while next < pace.records {
         ticks.tick().await;
-        let due = pace.due(start.elapsed(), gauges.read_back());
+        let due = pace.due(start.elapsed(), gauges.look().read_back);
         if due <= next {
             continue;
         }
@@ -96,6 +96,6 @@ mod tests {
         let mut expected = Vec::new();
         (0..2500).for_each(|number| tickers.append(number, &mut expected));
         assert_eq!(std::fs::read(file.path()).unwrap(), expected);
-        assert_eq!(gauges.written(), 2500);
+        assert_eq!(gauges.look().written, 2500);
     }
 }
