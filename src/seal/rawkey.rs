@@ -45,9 +45,7 @@ pub struct WrappingKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WrappingKeyError {
-    #[error(
-        "namespace \"{found}\" belongs to KMS keys: choose one that does not begin with \"aws-kms\""
-    )]
+    #[error("namespace begins with \"aws-kms\", which belongs to KMS keys: choose another")]
     ReservedNamespace { found: String },
     #[error("{part} must have from 1 to 1024 bytes and no control characters")]
     Name { part: &'static str },

@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
-use toml_edit::{Document, Item};
+use toml_edit::{Document, Item, Key, Value};
 use zeroize::Zeroizing;
 
 use super::{RANDOM, WrappingKey, WrappingKeyError};
@@ -67,6 +68,9 @@ impl KeySize {
     }
 }
 
+/// Bytes of a file: two names of 1,024 bytes, with each character escaped, and some comment.
+const LARGEST: usize = 16 << 10;
+
 impl WrappingKey {
     /// Makes a random 256-bit key and writes it to a new file with mode 0600.
     pub fn create(path: &Path, namespace: &str, name: &str) -> Result<Self, WrappingKeyFileError> {
@@ -105,7 +109,7 @@ impl WrappingKey {
             path: path.to_owned(),
             source,
         };
-        let mut file = File::open(path).map_err(io)?;
+        let file = File::open(path).map_err(io)?;
         // Asked of the open file, so that it can not be exchanged in between.
         let mode = file.metadata().map_err(io)?.mode() & 0o7777;
         if mode & 0o077 != 0 {
@@ -114,14 +118,21 @@ impl WrappingKey {
                 mode,
             });
         }
-        let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text).map_err(io)?;
+        // Reserved at once: a String that grows leaves its old bytes behind. Bounded: a device has no end.
+        let mut text = Zeroizing::new(String::with_capacity(2 * LARGEST));
+        let read = file.take(LARGEST as u64).read_to_string(&mut text);
+        if read.map_err(io)? == LARGEST {
+            return Err(WrappingKeyFileError::Field {
+                path: path.to_owned(),
+                reason: format!("it has {LARGEST} bytes or more, which is no wrapping key"),
+            });
+        }
         parse(path, &text)
     }
 
     fn to_toml(&self) -> Zeroizing<String> {
         // Reserved at once: a String that grows leaves its old bytes behind.
-        let mut text = Zeroizing::new(String::with_capacity(4096 + 2 * 1024 * 2));
+        let mut text = Zeroizing::new(String::with_capacity(LARGEST));
         text.push_str("# kinseal wrapping key: who has this file opens every record. Keep a copy in a safe place.\n");
         for (field, value) in [("namespace", &self.namespace), ("name", &self.key_name)] {
             let _ = writeln!(text, "{field} = \"{}\"", escaped(value));
@@ -161,30 +172,40 @@ fn escaped(text: &str) -> String {
 }
 
 fn parse(path: &Path, text: &str) -> Result<WrappingKey, WrappingKeyFileError> {
-    let document = Document::parse(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let before = text.as_bytes().iter().take(at);
-        WrappingKeyFileError::Syntax {
-            path: path.to_owned(),
-            line: 1 + before.filter(|byte| **byte == b'\n').count(),
-            reason: "is not TOML of the form key = \"value\"".to_owned(),
-        }
+    let document = Document::parse(text).map_err(|error| WrappingKeyFileError::Syntax {
+        path: path.to_owned(),
+        line: line_of(text, error.span()),
+        reason: "is not TOML of the form key = \"value\"".to_owned(),
     })?;
+    let mut fields = document.into_table();
+    // Taken out before anything else is looked at, to be wiped whatever comes.
+    let key = fields.remove("key").and_then(into_text);
     let field_error = |reason| WrappingKeyFileError::Field {
         path: path.to_owned(),
         reason,
     };
-    let known = ["namespace", "name", "key"];
-    if let Some((unknown, _)) = document.iter().find(|(key, _)| !known.contains(key)) {
-        return Err(field_error(format!("unknown key \"{unknown}\"")));
+    let unknown = fields
+        .iter()
+        .find(|(key, _)| !["namespace", "name"].contains(key));
+    if let Some((unknown, _)) = unknown {
+        // It may be the key itself, in the wrong place.
+        let is_word = unknown.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        return Err(match is_word {
+            true => field_error(format!("unknown key \"{unknown}\"")),
+            false => WrappingKeyFileError::Syntax {
+                path: path.to_owned(),
+                line: line_of(text, fields.key(unknown).and_then(Key::span)),
+                reason: "has an unknown key; known are namespace, name and key".to_owned(),
+            },
+        });
     }
+    let missing = |name: &str| field_error(format!("{name} is missing, or is not a string"));
     let field = |name: &str| {
-        document
-            .get(name)
-            .and_then(Item::as_str)
-            .ok_or_else(|| field_error(format!("{name} is missing, or is not a string")))
+        let text = fields.get(name).and_then(Item::as_str);
+        text.ok_or_else(|| missing(name))
     };
-    let key = from_hex(field("key")?)
+    let key = key.ok_or_else(|| missing("key"))?;
+    let key = from_hex(&key)
         .ok_or_else(|| field_error("key is not an even number of hexadecimal digits".to_owned()))?;
     WrappingKey::new(field("namespace")?, field("name")?, &key).map_err(|source| {
         WrappingKeyFileError::Key {
@@ -192,6 +213,21 @@ fn parse(path: &Path, text: &str) -> Result<WrappingKey, WrappingKeyFileError> {
             source,
         }
     })
+}
+
+fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
+    let before = text
+        .as_bytes()
+        .iter()
+        .take(span.map_or(0, |span| span.start));
+    1 + before.filter(|byte| **byte == b'\n').count()
+}
+
+fn into_text(item: Item) -> Option<Zeroizing<String>> {
+    match item {
+        Item::Value(Value::String(text)) => Some(Zeroizing::new(text.into_value())),
+        _ => None,
+    }
 }
 
 fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
@@ -297,6 +333,12 @@ mod tests {
                 "namespace is missing",
             ),
             (format!("{fields}kez = \"{HEX}\""), "unknown key \"kez\""),
+            (format!("{fields}{HEX} = \"key\""), "line 3"),
+            (format!("{fields}\"{HEX}\" = \"key\""), "line 3"),
+            (
+                format!("namespace = \"aws-kms{HEX}\"\nname = \"b\"\nkey = \"{HEX}\""),
+                "aws-kms",
+            ),
             (
                 format!("namespace = \"aws-kms\"\nname = \"b\"\nkey = \"{HEX}\""),
                 "aws-kms",
@@ -306,6 +348,12 @@ mod tests {
             assert!(error.contains(named), "{error}");
             assert!(!error.contains(&HEX[..8]), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_without_an_end_is_no_key() {
+        let error = refusal(&"#".repeat(LARGEST));
+        assert!(error.contains("which is no wrapping key"), "{error}");
     }
 
     #[test]
