@@ -112,6 +112,66 @@ fn a_retry_sends_the_same_bytes_and_no_message_id_is_used_twice() {
     }
 }
 
+/// AWS's own client, below us, would log bodies: it knows that these are secret.
+#[test]
+fn the_log_at_its_loudest_shows_no_key_and_no_record() {
+    const LINES: u64 = 50;
+    let site = site();
+    let home = home(&site);
+    lines::append(&home.log(), 1..=LINES)
+        .wait()
+        .expect_success();
+    let loudest = || {
+        let mut command = kinseal();
+        command.env("KINSEAL_LOG", "trace,kinseal=trace");
+        command
+    };
+    let mut agent = home.start_agent_as(loudest());
+    home.until_settled(&mut agent, &home.log());
+    let report = FinalReport::of(agent);
+    report.expect_stored(LINES);
+
+    let mut command = loudest();
+    command.args(["consume", "--until-empty", "--stream", STREAM, "--config"]);
+    command.arg(home.config());
+    let ended = process::run("kinseal consume", &mut command, b"").expect_success();
+    assert_eq!(
+        ended.stdout.iter().filter(|byte| **byte == b'\n').count(),
+        50
+    );
+
+    for (what, said) in [("agent", report.said()), ("consume", &ended.stderr)] {
+        assert!(said.contains("TRACE"), "{what} says nothing");
+        assert!(
+            said.contains("GenerateDataKey") || said.contains("Decrypt"),
+            "{what}"
+        );
+        // As KMS's answer has the data key, and as the line, its base64 and its bytes would look.
+        let record = STANDARD.encode_to_string(r#"{"symbol":"AMZN""#);
+        for secret in [
+            "\"Plaintext\":\"",
+            "order-17",
+            &record[..16],
+            "123, 34, 115, 121, 109",
+        ] {
+            let shown = said.lines().find(|line| line.contains(secret));
+            assert_eq!(shown, None, "{what}");
+        }
+    }
+}
+
+/// Where keys were, zeros are: the crates' states wipe themselves only with a feature of theirs.
+#[test]
+fn ciphers_and_hashes_of_keys_wipe_themselves() {
+    fn wiped<T: zeroize::ZeroizeOnDrop>() {}
+    wiped::<aes_gcm::Aes128Gcm>();
+    wiped::<aes_gcm::Aes256Gcm>();
+    // HMAC and HKDF do not say so: what they keep are these.
+    wiped::<sha2::Sha256>();
+    wiped::<sha2::Sha384>();
+    wiped::<sha2::Sha512>();
+}
+
 /// What lies in a stream.
 #[derive(Default)]
 struct Messages {

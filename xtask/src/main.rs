@@ -3,6 +3,7 @@
 //! It needs Rust, Python 3.11 and a C compiler. What is slow to get (crates, Python packages) is kept in the
 //! target directory.
 
+mod fuzz;
 mod peers;
 mod report;
 mod step;
@@ -16,6 +17,8 @@ usage: cargo xtask <command>
   ci      everything: format, lints, unit, end-to-end and doc tests, benches and load test for a moment
   test    the quick part of it: format, lints, unit tests
   e2e     the end-to-end tests; what follows goes to them, like: cargo xtask e2e interop
+  fuzz    the parsers of bytes from outside under libFuzzer, each for so many seconds (60); needs nightly Rust
+          and cargo-fuzz
   peers   make the Python environment that the end-to-end tests use, and print its interpreter";
 
 fn main() -> ExitCode {
@@ -26,6 +29,8 @@ fn main() -> ExitCode {
         ("ci", []) => suite::ci(),
         ("test", []) => suite::quick(),
         ("e2e", filter) => suite::end_to_end(filter),
+        ("fuzz", []) => fuzz::all(60),
+        ("fuzz", [seconds]) if let Ok(seconds) = seconds.parse() => fuzz::all(seconds),
         ("peers", []) => peers::ensure().map(|python| {
             println!("{}", python.display());
             true

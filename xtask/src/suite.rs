@@ -30,6 +30,7 @@ pub(crate) fn ci() -> anyhow::Result<bool> {
         &["run", "--quiet", "--example", "producer"],
     ));
     report.run(Step::test("doc tests", &["--workspace", "--doc"]));
+    report.run(Step::test("hostile input", &["--test", "hostile"]));
     run_end_to_end(&mut report, &[])?;
     // Without `--bench` in their arguments, criterion's benches run each routine once.
     report.run(Step::test("benches, once each", &["--benches"]));
@@ -59,6 +60,7 @@ pub(crate) fn quick() -> anyhow::Result<bool> {
         report.run(step);
     }
     report.run(unit_tests());
+    report.run(Step::test("hostile input", &["--test", "hostile"]));
     Ok(report.finish())
 }
 
