@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
@@ -68,33 +68,40 @@ pub fn aggregate(bytes: &[u8]) {
 
 /// A wrapping key's file. No refusal shows 8 digits in a row that could be the key's.
 pub fn keyfile(bytes: &[u8]) {
-    let file = tempfile::NamedTempFile::new().expect("a temporary directory");
-    fs::write(&file, bytes).expect("room for it");
-    let Err(refused) = WrappingKey::load(file.path()) else {
+    let (loaded, path) = FILE.with(|file| {
+        fs::write(file.path(), bytes).expect("room for it");
+        (
+            WrappingKey::load(file.path()),
+            file.path().display().to_string(),
+        )
+    });
+    let Err(refused) = loaded else {
         return;
     };
-    let said = refused.to_string();
-    let path = file.path().display().to_string();
-    let said = said.replace(&path, "").to_lowercase();
+    let said = refused.to_string().replace(&path, "").to_lowercase();
     let key = KEY.to_lowercase();
     let shown = (0..=key.len() - 8).find(|at| said.contains(&key[*at..at + 8]));
     assert_eq!(shown, None, "{said}");
 }
 
-/// What keyfiles of the corpus hold.
+thread_local! {
+    /// Made once: to make one takes longer than all else.
+    static FILE: tempfile::NamedTempFile =
+        tempfile::NamedTempFile::new().expect("a temporary directory");
+}
+
+/// What key files of the corpus hold.
 pub const KEY: &str = "9f3ab5d2c8e17460a1b2c3d4e5f60718293a4b5c6d7e8f90123456789abcdef0";
 
 const NO_WAITING: &str = "raw keys unwrap at once";
 
-/// The vectors: messages of other implementations.
-pub fn vectors() -> PathBuf {
-    let beside = |root: &Path| root.join("tests/vectors");
+/// Where `tests/vectors` lies. This file is compiled in `fuzz` and, for the tests, in the folder above.
+pub fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let ours = beside(here);
-    if ours.exists() {
-        return ours;
+    match env!("CARGO_PKG_NAME") {
+        "kinseal-fuzz" => here.parent().expect("fuzz lies in the workspace"),
+        _ => here,
     }
-    beside(here.parent().expect("fuzz lies in the workspace"))
 }
 
 static OPENER: LazyLock<Opener> = LazyLock::new(opener);
@@ -116,7 +123,7 @@ fn opener() -> Opener {
         namespace: String,
         key_name: String,
     }
-    let text = fs::read(vectors().join("manifest.json")).expect("the manifest is there");
+    let text = fs::read(root().join("tests/vectors/manifest.json")).expect("the manifest is there");
     let manifest: Manifest = serde_json::from_slice(&text).expect("the manifest parses");
     let names: BTreeMap<_, _> = manifest
         .tests

@@ -14,7 +14,7 @@ const TARGETS: [(&str, Option<&str>); 4] = [
     ("message", Some("tests/vectors/ciphertexts")),
     ("block", None),
     ("aggregate", None),
-    ("keyfile", None),
+    ("keyfile", Some("fuzz/seeds/keyfile")),
 ];
 
 /// Twice the longest vector, about.
