@@ -93,11 +93,12 @@ proptest! {
         plaintexts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 0..40),
         suite in prop::sample::select(Suite::written().collect::<Vec<_>>()),
         backend in prop::sample::select(vec![Backend::Auto, Backend::AesGcm, Backend::AwsLc]),
+        lanes in prop::sample::select(vec![Lanes::Auto, Lanes::Avx512, Lanes::Avx2, Lanes::Scalar]),
     ) {
         let writer = writer_with(
             &pair("a", "b"),
             &[edk()],
-            Settings { suite, backend, frame_length: 128, ..Settings::default() },
+            Settings { suite, backend, frame_length: 128, lanes, ..Settings::default() },
         );
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         let slices = plaintexts.iter().map(|plaintext| &plaintext[..]);
