@@ -48,11 +48,12 @@ pub(super) struct Hashed<S: Sha512> {
 
 impl<S: Sha512> Hashed<S> {
     pub(super) fn new(suite_id: u16, data_key: &[u8; 32]) -> Self {
-        let [high, low] = suite_id.to_be_bytes();
         // Each info is followed by the number of the output block: one is enough.
+        let mut derive_key = *b"\0\0DERIVEKEY\x01";
+        derive_key[..2].copy_from_slice(&suite_id.to_be_bytes());
         Self {
             data_key: Zeroizing::new(S::fix(&last_block(data_key))),
-            derive_key: S::fix(&last_block(&[&[high, low], &b"DERIVEKEY\x01"[..]].concat())),
+            derive_key: S::fix(&last_block(&derive_key)),
             commit_key: S::fix(&last_block(b"COMMITKEY\x01")),
         }
     }
