@@ -3,12 +3,18 @@
 //! - `straightforward`: one AWS Encryption SDK message (suite 0x0478) for each record, under a cached data key,
 //!   written plainly on the `hkdf` and `aes-gcm` crates: the rival;
 //! - `one by one`: the same messages as the agent writes them, with either backend of the cipher;
-//! - `eight together`: the same for eight records at once, whose keys are derived side by side where the
-//!   processor has AVX-512. Times are for all eight;
-//! - `block`: 50 KiB in one frame instead of thirteen;
+//! - `eight together`: the same for eight records at once, whose keys are derived side by side, with AVX-512,
+//!   with AVX2, or not. Times are for all eight;
+//! - `one frame`: 50 KiB in one frame instead of thirteen, as blocks are;
 //! - `floor`: what no message format goes below: AES-256-GCM over the same bytes, with the key set up for each
-//!   message, and nothing else;
-//! - `open`: the way back, with the data key at hand.
+//!   message, and nothing else; `floor to open` is the same on the way back;
+//! - `suite`: eight records together in each suite that is written;
+//! - `open`: the way back, with the data key at hand;
+//! - `8 blocks`: log lines packed, compressed and sealed, and zstd alone on the same packed blocks;
+//! - `16384 records`: one thread, and two that share the same work.
+
+mod blocks;
+mod rival;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -16,21 +22,18 @@ use std::time::Duration;
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::rand;
 use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
-use hkdf::Hkdf;
-use sha2::Sha512;
 
 use kinseal::seal::EncryptionContext;
 use kinseal::seal::message::{
-    Backend, Binding, EncryptedDataKey, Message, MessageIds, ReadLimits, SecretKeyBytes, Settings,
-    Writer,
+    Backend, Binding, EncryptedDataKey, Lanes, Message, MessageIds, ReadLimits, SecretKeyBytes,
+    Settings, Suite, Writer,
 };
 
-const SIZES: [usize; 5] = [50, 200, 1 << 10, 10 << 10, 50 << 10];
+const SIZES: [usize; 4] = [200, 1 << 10, 10 << 10, 50 << 10];
 const KEY: [u8; 32] = [7; 32];
 const FRAME: usize = 4096;
 const BACKENDS: [(&str, Backend); 2] = [("aes-gcm", Backend::AesGcm), ("aws-lc", Backend::AwsLc)];
@@ -38,9 +41,9 @@ const BACKENDS: [(&str, Backend); 2] = [("aes-gcm", Backend::AesGcm), ("aws-lc",
 const TOGETHER: usize = 8;
 
 fn straightforward(c: &mut Criterion) {
-    let middle = middle();
+    let middle = rival::middle();
     let mut checked = Vec::new();
-    plain_seal(&middle, b"checked", &mut checked);
+    rival::seal(&middle, b"checked", &mut checked);
     Message::parse(&checked, &ReadLimits::default())
         .and_then(|message| message.open(&KEY, &context()))
         .expect("the rival writes the same messages");
@@ -50,7 +53,7 @@ fn straightforward(c: &mut Criterion) {
         group.bench_function(size(plaintext), |b| {
             b.iter(|| {
                 out.clear();
-                plain_seal(&middle, black_box(plaintext), &mut out);
+                rival::seal(&middle, black_box(plaintext), &mut out);
                 black_box(out.len())
             });
         });
@@ -59,7 +62,7 @@ fn straightforward(c: &mut Criterion) {
 
 fn one_by_one(c: &mut Criterion) {
     for (name, backend) in BACKENDS {
-        let writer = writer(FRAME, backend);
+        let writer = writer(FRAME, with(backend, Lanes::Scalar));
         per_size(c, &format!("one by one, {name}"), 1, |group, plaintext| {
             bench_one(group, &writer, plaintext);
         });
@@ -67,8 +70,8 @@ fn one_by_one(c: &mut Criterion) {
 }
 
 fn together(c: &mut Criterion) {
-    for (name, backend) in BACKENDS {
-        let writer = writer(FRAME, backend);
+    for (name, settings) in ways() {
+        let writer = writer(FRAME, settings);
         let name = format!("eight together, {name}");
         per_size(c, &name, TOGETHER, |group, plaintext| {
             bench_together(group, &writer, plaintext);
@@ -76,16 +79,52 @@ fn together(c: &mut Criterion) {
     }
 }
 
-fn block(c: &mut Criterion) {
+fn one_frame(c: &mut Criterion) {
     const BLOCK: usize = 50 << 10;
-    for (name, backend) in BACKENDS {
-        let writer = writer(BLOCK, backend);
-        let name = |together| format!("block, {together}, {name}");
-        let mut group = named_group(c, &name("one by one"), 1, BLOCK);
-        bench_one(&mut group, &writer, &[0x5a; BLOCK]);
-        drop(group);
-        let mut group = named_group(c, &name("eight together"), TOGETHER, BLOCK);
+    for (name, settings) in ways() {
+        let writer = writer(BLOCK, settings);
+        let name = format!("one frame, eight together, {name}");
+        let mut group = named_group(c, &name, TOGETHER, BLOCK);
         bench_together(&mut group, &writer, &[0x5a; BLOCK]);
+    }
+}
+
+/// Every way to derive that this processor has, and `aes-gcm` with the best of them.
+fn ways() -> Vec<(String, Settings)> {
+    let lanes = [
+        ("AVX-512", Lanes::Avx512),
+        ("AVX2", Lanes::Avx2),
+        ("no lanes", Lanes::Scalar),
+    ];
+    let mut ways: Vec<_> = lanes
+        .into_iter()
+        .filter(|(_, lanes)| lanes.is_available())
+        .map(|(name, lanes)| (format!("{name}, aws-lc"), with(Backend::AwsLc, lanes)))
+        .collect();
+    ways.push((
+        "best lanes, aes-gcm".to_owned(),
+        with(Backend::AesGcm, Lanes::Auto),
+    ));
+    ways
+}
+
+fn with(backend: Backend, lanes: Lanes) -> Settings {
+    Settings {
+        backend,
+        lanes,
+        ..Settings::default()
+    }
+}
+
+fn suites(c: &mut Criterion) {
+    for suite in Suite::written() {
+        let settings = Settings {
+            suite,
+            ..Settings::default()
+        };
+        let name = format!("suite {suite}, eight together");
+        let mut group = named_group(c, &name, TOGETHER, 200);
+        bench_together(&mut group, &writer(FRAME, settings), &[0x5a; 200]);
     }
 }
 
@@ -123,7 +162,7 @@ fn floor(c: &mut Criterion) {
             b.iter(|| {
                 out.copy_from_slice(black_box(plaintext));
                 let cipher = Aes256Gcm::new(black_box(&KEY).into());
-                encrypt(&cipher, &[0; 12], &[], &mut out)
+                rival::encrypt(&cipher, &[0; 12], &[], &mut out)
             });
         });
     });
@@ -132,21 +171,57 @@ fn floor(c: &mut Criterion) {
         group.bench_function(size(plaintext), |b| {
             b.iter(|| {
                 out.copy_from_slice(black_box(plaintext));
-                let key = UnboundKey::new(&AES_256_GCM, black_box(&KEY)).expect("32 bytes");
-                LessSafeKey::new(key)
-                    .seal_in_place_separate_tag(
-                        Nonce::assume_unique_for_key([0; 12]),
-                        Aad::empty(),
-                        &mut out,
-                    )
+                aws_lc()
+                    .seal_in_place_separate_tag(iv(), Aad::empty(), &mut out)
                     .expect("short enough")
             });
         });
     });
 }
 
+fn floor_to_open(c: &mut Criterion) {
+    let seal = |plaintext: &[u8]| {
+        let mut sealed = plaintext.to_vec();
+        let tag = aws_lc().seal_in_place_separate_tag(iv(), Aad::empty(), &mut sealed);
+        let tag: [u8; 16] = tag.expect("short").as_ref().try_into().expect("16 bytes");
+        (sealed, tag)
+    };
+    per_size(c, "floor to open, aes-gcm", 1, |group, plaintext| {
+        let (sealed, tag) = seal(plaintext);
+        let mut out = sealed.clone();
+        group.bench_function(size(plaintext), |b| {
+            b.iter(|| {
+                out.copy_from_slice(black_box(&sealed));
+                let cipher = Aes256Gcm::new(black_box(&KEY).into());
+                let out = InOutBuf::from(&mut out[..]);
+                cipher.decrypt_inout_detached(&[0; 12].into(), &[], out, &tag.into())
+            });
+        });
+    });
+    per_size(c, "floor to open, aws-lc", 1, |group, plaintext| {
+        let (sealed, tag) = seal(plaintext);
+        let mut out = sealed.clone();
+        group.bench_function(size(plaintext), |b| {
+            b.iter(|| {
+                out.copy_from_slice(black_box(&sealed));
+                let opened =
+                    aws_lc().open_in_place_separate_tag(iv(), Aad::empty(), &tag, &mut out);
+                opened.expect("its own").len()
+            });
+        });
+    });
+}
+
+fn aws_lc() -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, black_box(&KEY)).expect("32 bytes"))
+}
+
+fn iv() -> Nonce {
+    Nonce::assume_unique_for_key([0; 12])
+}
+
 fn open(c: &mut Criterion) {
-    let (writer, context) = (writer(FRAME, Backend::Auto), context());
+    let (writer, context) = (writer(FRAME, Settings::default()), context());
     per_size(c, "open", 1, |group, plaintext| {
         let mut message = Vec::new();
         writer.seal(MessageIds::new().draw(), plaintext, &mut message);
@@ -191,11 +266,10 @@ fn size(plaintext: &[u8]) -> BenchmarkId {
 }
 
 /// Encrypted data key and context as long as they are with KMS.
-fn writer(frame: usize, backend: Backend) -> Writer {
+fn writer(frame: usize, settings: Settings) -> Writer {
     let settings = Settings {
-        frame_length: frame as u32,
-        backend,
-        ..Settings::default()
+        frame_length: u32::try_from(frame).expect("a frame length"),
+        ..settings
     };
     let edk = EncryptedDataKey {
         provider: EncryptedDataKey::KMS.to_owned(),
@@ -203,70 +277,8 @@ fn writer(frame: usize, backend: Backend) -> Writer {
         ciphertext: vec![0; 184].into(),
     };
     let binding = Binding::new(settings.suite, &context()).expect("a context");
-    let key = SecretKeyBytes::new(KEY.to_vec());
+    let key = SecretKeyBytes::new(KEY[..settings.suite.key_len()].to_vec());
     Writer::new(binding, &key, &[edk], settings).expect("valid parts")
-}
-
-/// The specification, read aloud.
-fn plain_seal(middle: &[u8], plaintext: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    let mut id = [0; 32];
-    rand::fill(&mut id).expect("random bytes");
-    let hkdf = Hkdf::<Sha512>::new(Some(&id), &KEY);
-    let (mut key, mut commitment) = ([0; 32], [0; 32]);
-    hkdf.expand_multi_info(&[b"\x04\x78", b"DERIVEKEY"], &mut key)
-        .expect("short enough");
-    hkdf.expand(b"COMMITKEY", &mut commitment)
-        .expect("short enough");
-    let cipher = Aes256Gcm::new(&key.into());
-
-    out.extend_from_slice(&[2, 4, 0x78]);
-    out.extend_from_slice(&id);
-    out.extend_from_slice(middle);
-    out.extend_from_slice(&commitment);
-    let tag = encrypt(&cipher, &[0; 12], &out[start..], &mut []);
-    out.extend_from_slice(&tag);
-
-    let frames = plaintext.len().div_ceil(FRAME);
-    for (frame, sequence) in plaintext.chunks(FRAME).zip(1u32..) {
-        let mut iv = [0; 12];
-        iv[8..].copy_from_slice(&sequence.to_be_bytes());
-        let is_final = sequence as usize == frames;
-        let label: &[u8] = if is_final {
-            b"AWSKMSEncryptionClient Final Frame"
-        } else {
-            b"AWSKMSEncryptionClient Frame"
-        };
-        let len = (frame.len() as u64).to_be_bytes();
-        let aad = [&id, label, &sequence.to_be_bytes(), &len].concat();
-        if is_final {
-            out.extend_from_slice(&[0xff; 4]);
-        }
-        out.extend_from_slice(&sequence.to_be_bytes());
-        out.extend_from_slice(&iv);
-        if is_final {
-            out.extend_from_slice(&len[4..]);
-        }
-        let body = out.len();
-        out.extend_from_slice(frame);
-        let tag = encrypt(&cipher, &iv, &aad, &mut out[body..]);
-        out.extend_from_slice(&tag);
-    }
-}
-
-fn encrypt(cipher: &Aes256Gcm, iv: &[u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; 16] {
-    cipher
-        .encrypt_inout_detached(iv.into(), aad, InOutBuf::from(in_out))
-        .expect("short enough")
-        .into()
-}
-
-/// Of the header: from the message id to the commitment, as the agent's writer has it.
-fn middle() -> Vec<u8> {
-    let mut message = Vec::new();
-    writer(FRAME, Backend::Auto).seal(MessageIds::new().draw(), b"", &mut message);
-    let body = 4 + 4 + 12 + 4 + 16;
-    message[3 + 32..message.len() - body - 16 - 32].to_vec()
 }
 
 fn context() -> EncryptionContext {
@@ -275,13 +287,18 @@ fn context() -> EncryptionContext {
         .into()
 }
 
-/// Forty-four benchmarks in a good minute: steady to a few percent, which is what the machine gives anyway.
+/// Some sixty benchmarks in two minutes: steady to a few percent, which is what the machine gives anyway.
 fn moment() -> Criterion {
     Criterion::default()
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(1))
+        .warm_up_time(Duration::from_millis(400))
+        .measurement_time(Duration::from_millis(900))
         .sample_size(30)
 }
 
-criterion_group! { name = benches; config = moment(); targets = straightforward, one_by_one, together, block, floor, open }
+criterion_group! {
+    name = benches;
+    config = moment();
+    targets = straightforward, one_by_one, together, one_frame, floor, floor_to_open, suites, open,
+        blocks::packed, blocks::threads
+}
 criterion_main!(benches);
