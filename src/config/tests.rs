@@ -84,6 +84,18 @@ fn core_dumps_are_off_unless_the_file_says_otherwise() {
 }
 
 #[test]
+fn a_key_in_the_place_of_its_file_is_not_shown() {
+    let key = "9f3ab5d2c8e17460a1b2c3d4e5f60718";
+    let said = mistakes(&GOOD.replace(
+        "kms_key = 'alias/shop'",
+        &format!("wrapping_key_file = '{key}'"),
+    ));
+    let expected = "f:6: encryption.wrapping_key_file: found what looks like a key; allowed: ";
+    assert!(said[0].starts_with(expected), "{said:?}");
+    assert!(!said.concat().contains(&key[..8]), "{said:?}");
+}
+
+#[test]
 fn every_commented_key_of_the_annotated_file_is_known() {
     // Uncommented one at a time: some exclude one another. What is wrong then is never the key itself.
     for (i, line) in AGENT.lines().enumerate() {
