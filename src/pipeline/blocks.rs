@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use super::sealing::{lease_at_last, next_chunk};
 use crate::aggregate::reducer::{Closed, Reducer, Routes};
 use crate::delivery::Tickets;
-use crate::metrics::Counters;
 use crate::seal::block::Packing;
 use crate::seal::keyring::Keyring;
 use crate::seal::message::Writer;
@@ -155,7 +154,6 @@ pub(super) struct BlockSealing {
     pub(super) packing: Packing,
     pub(super) pool: SealPool,
     pub(super) sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
-    pub(super) counters: Arc<Counters>,
 }
 
 impl BlockSealing {
@@ -172,10 +170,6 @@ impl BlockSealing {
             let mut done = 0;
             while done < sizes.len() {
                 let lease = lease_at_last(&self.keyring, &sizes[done..]).await;
-                let fetched = self.keyring.keys_fetched();
-                self.counters
-                    .data_keys
-                    .store(fetched, std::sync::atomic::Ordering::Relaxed);
                 let together: Vec<_> = rest.by_ref().take(lease.messages).collect();
                 done += together.len();
                 let packing = self.packing;

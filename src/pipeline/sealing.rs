@@ -48,7 +48,6 @@ pub(super) fn stages(
         packing: settings.packing,
         pool: parts.pool.clone(),
         sealed,
-        counters: Arc::clone(&parts.counters),
     };
     let tasks = vec![
         tokio::spawn(blocks::route(chunks, routed_tx)),
