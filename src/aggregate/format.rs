@@ -125,26 +125,27 @@ impl Layout {
     pub fn encode<'a>(&self, data: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<usize>) {
         let mut out = Vec::with_capacity(self.wire_len());
         out.extend_from_slice(&MAGIC);
-        let starts = self.write_protobuf(data, &mut out);
+        let mut starts = Vec::with_capacity(self.members.len());
+        self.write_protobuf(data, &mut out, |start| starts.push(start));
         let checksum: [u8; CHECKSUM] = Md5::digest(&out[MAGIC.len()..]).into();
         out.extend_from_slice(&checksum);
         debug_assert_eq!(out.len(), self.wire_len());
         (out, starts)
     }
 
-    /// The protobuf alone, for bytes that something else authenticates.
-    pub fn encode_bare<'a>(&self, data: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.protobuf_len);
-        self.write_protobuf(data, &mut out);
-        out
+    /// Appends the protobuf alone, for bytes that something else authenticates.
+    pub fn encode_bare<'a>(&self, data: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        out.reserve(self.protobuf_len);
+        self.write_protobuf(data, out, |_| {});
     }
 
     fn write_protobuf<'a>(
         &self,
         data: impl Iterator<Item = &'a [u8]>,
         out: &mut Vec<u8>,
-    ) -> Vec<usize> {
-        let mut starts = Vec::with_capacity(self.members.len());
+        mut starts: impl FnMut(usize),
+    ) {
+        let mut written = 0;
         for key in &self.keys {
             put_bytes(out, 1, key.as_str().as_bytes());
         }
@@ -157,21 +158,19 @@ impl Layout {
                 data.len(),
                 "members come in the order they were added"
             );
-            put_tag(out, 3, LENGTH_DELIMITED);
-            put_varint(out, member.body_len());
-            put_tag(out, 1, VARINT);
-            put_varint(out, member.key);
+            let mut fields = Fields::new();
+            fields.tag(3, LENGTH_DELIMITED).varint(member.body_len());
+            fields.tag(1, VARINT).varint(member.key);
             if let Some(index) = member.hash_key {
-                put_tag(out, 2, VARINT);
-                put_varint(out, index);
+                fields.tag(2, VARINT).varint(index);
             }
-            put_tag(out, 3, LENGTH_DELIMITED);
-            put_varint(out, data.len());
-            starts.push(out.len());
+            fields.tag(3, LENGTH_DELIMITED).varint(data.len());
+            out.extend_from_slice(fields.as_bytes());
+            starts(out.len());
             out.extend_from_slice(data);
+            written += 1;
         }
-        assert_eq!(starts.len(), self.members.len(), "data for every member");
-        starts
+        assert_eq!(written, self.members.len(), "data for every member");
     }
 }
 
@@ -266,22 +265,51 @@ mod wire {
 const VARINT: u8 = 0;
 const LENGTH_DELIMITED: u8 = 2;
 
-fn put_tag(out: &mut Vec<u8>, field: u8, wire_type: u8) {
-    out.push(field << 3 | wire_type);
-}
-
 fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    put_tag(out, field, LENGTH_DELIMITED);
-    put_varint(out, bytes.len());
+    let mut fields = Fields::new();
+    fields.tag(field, LENGTH_DELIMITED).varint(bytes.len());
+    out.extend_from_slice(fields.as_bytes());
     out.extend_from_slice(bytes);
 }
 
-fn put_varint(out: &mut Vec<u8>, mut n: usize) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
+/// The fields before a member's data, written at once: an aggregate of short lines is made of little else.
+struct Fields {
+    bytes: [u8; Self::MOST],
+    len: usize,
+}
+
+impl Fields {
+    /// Four tags, and four numbers of 64 bits.
+    const MOST: usize = 4 + 4 * 10;
+
+    fn new() -> Self {
+        Self {
+            bytes: [0; Self::MOST],
+            len: 0,
+        }
     }
-    out.push(n as u8);
+
+    fn tag(&mut self, field: u8, wire_type: u8) -> &mut Self {
+        self.push(field << 3 | wire_type)
+    }
+
+    fn varint(&mut self, mut n: usize) -> &mut Self {
+        while n >= 0x80 {
+            self.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        self.push(n as u8)
+    }
+
+    fn push(&mut self, byte: u8) -> &mut Self {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+        self
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
 }
 
 fn varint_len(n: usize) -> usize {

@@ -93,30 +93,49 @@ impl Packing {
 
     /// The members' block, ready to be sealed.
     pub fn pack<'a>(self, layout: &Layout, data: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-        let packed = layout.encode_bare(data);
         match self {
-            Self::Kpl => packed,
-            Self::KplZstd { level } => compress(&packed, level),
+            Self::Kpl => {
+                let mut packed = Vec::new();
+                layout.encode_bare(data, &mut packed);
+                packed
+            }
+            Self::KplZstd { level } => COMPRESSOR.with_borrow_mut(|compressor| {
+                compressor.packed.clear();
+                layout.encode_bare(data, &mut compressor.packed);
+                compressor.compress(level).to_vec()
+            }),
         }
     }
 }
 
 thread_local! {
-    /// A compressor's tables are some hundred KiB: one for each thread of the pool, not one for each block.
-    static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+    /// One for each thread of the pool, not one for each block.
+    static COMPRESSOR: RefCell<BlockCompressor> = RefCell::default();
 }
 
-fn compress(packed: &[u8], level: i32) -> Vec<u8> {
-    COMPRESSOR.with_borrow_mut(|kept| {
-        if kept.as_ref().is_none_or(|(l, _)| *l != level) {
+/// A compressor's tables are some hundred KiB, and what it reads and writes is several times what is kept.
+#[derive(Default)]
+struct BlockCompressor {
+    zstd: Option<(i32, Compressor<'static>)>,
+    packed: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl BlockCompressor {
+    /// What is packed, compressed.
+    fn compress(&mut self, level: i32) -> &[u8] {
+        if self.zstd.as_ref().is_none_or(|(l, _)| *l != level) {
             let compressor = Compressor::new(level).expect("the configuration checked the level");
-            *kept = Some((level, compressor));
+            self.zstd = Some((level, compressor));
         }
-        let (_, compressor) = kept.as_mut().expect("set just now");
-        compressor
-            .compress(packed)
-            .expect("the buffer is as large as zstd asks for")
-    })
+        let (_, zstd) = self.zstd.as_mut().expect("set just now");
+        self.compressed.clear();
+        self.compressed
+            .reserve(zstd::zstd_safe::compress_bound(self.packed.len()));
+        zstd.compress_to_buffer(&self.packed[..], &mut self.compressed)
+            .expect("the buffer is as large as zstd asks for");
+        &self.compressed
+    }
 }
 
 /// The records of an opened block; `packing` is the context pair's value.

@@ -25,8 +25,8 @@ use zeroize::Zeroizing;
 
 use super::key::{FreshKey, GenerateDataKey, KeyError, UnwrapDataKey};
 use super::message::{
-    Aead, EncryptedDataKey, EncryptionContext, IV_LEN, Iv, SecretKeyBytes, TAG_LEN, aes_gcm,
-    check_length, serialize_pairs,
+    Aead, Backend, Cipher, EncryptedDataKey, EncryptionContext, IV_LEN, Iv, SecretKeyBytes,
+    TAG_LEN, check_length, serialize_pairs,
 };
 
 pub use beside::WrappedBeside;
@@ -166,8 +166,9 @@ impl WrappingKey {
         rest.strip_prefix(&INFO_LENGTHS)?.try_into().ok()
     }
 
-    fn cipher(&self) -> Box<dyn Aead> {
-        aes_gcm(&self.key).expect("the key's length was checked when it was made")
+    fn cipher(&self) -> Cipher {
+        Cipher::new(Backend::Auto, &self.key)
+            .expect("the key's length was checked when it was made")
     }
 
     fn malformed(&self, message: impl fmt::Display) -> KeyError {

@@ -154,9 +154,11 @@ fn aggregates() -> Vec<Vec<u8>> {
         .collect();
     let is_aggregate = |bytes: &Vec<u8>| deaggregate(&Bytes::copy_from_slice(bytes)).is_some();
     assert!(corpus.iter().all(is_aggregate));
-    let bare = members()
-        .into_iter()
-        .map(|(layout, data)| layout.encode_bare(data.iter().map(Vec::as_slice)));
+    let bare = members().into_iter().map(|(layout, data)| {
+        let mut out = Vec::new();
+        layout.encode_bare(data.iter().map(Vec::as_slice), &mut out);
+        out
+    });
     corpus.into_iter().chain(bare).collect()
 }
 

@@ -50,7 +50,7 @@ mod nonces;
 mod tests;
 
 pub use aead::Backend;
-pub(crate) use aead::{Aead, IV_LEN, Iv, TAG_LEN, aes_gcm};
+pub(crate) use aead::{Aead, Cipher, IV_LEN, Iv, TAG_LEN};
 pub use context::{ContextError, EncryptionContext};
 pub(crate) use context::{check_length, serialize_pairs};
 pub use derive::Lanes;

@@ -6,7 +6,7 @@
 //! instructions, and registers enough for state and schedule of eight messages. AVX2 has none of these, and
 //! is still twice as fast as one message after the other. Measured in `benches/seal.rs`.
 //!
-//! The two differ in ten operations on a vector, which each of the modules below names; the algorithm on
+//! The two differ in nine operations on a vector, which each of the modules below names; the algorithm on
 //! top of them is the same text, in [`sha512!`].
 //!
 //! Why it is sound: there are two reasons for `unsafe`. The instructions must exist, so [`Avx512`] and
