@@ -10,16 +10,21 @@
 //! library's front door, started from a configuration file) and as the sink. Every run ends with its
 //! invariants; one that does not hold is named, and the exit code is 1.
 //!
+//! `bytes-per-line` measures without running anything: what a line costs in a stream, by line rate and linger.
+//!
 //! # Layout
 //! `scenario` (data: what to run) → `lines` (the input) → `run` (one cell of the matrix) with `sink` and
-//! `agent` (the two other processes, both sides of each), `process` (CPU and memory) → `invariants` → `report`.
+//! `agent` (the two other processes, both sides of each), `process` (CPU and memory) → `invariants` → `report`. Beside: `bytes_per_line`,
+//! with its own lines from `sample`.
 
 mod agent;
+mod bytes_per_line;
 mod invariants;
 mod lines;
 mod process;
 mod report;
 mod run;
+mod sample;
 mod scenario;
 mod sink;
 
@@ -53,13 +58,13 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(subcommand)]
-    process: Option<Process>,
+    instead: Option<Instead>,
 }
 
-/// The other processes of a run. For this program's own use.
+/// Something else than a run. Hidden: the other processes of one, for this program's own use.
 #[derive(Debug, Subcommand)]
-#[command(hide = true)]
-enum Process {
+enum Instead {
+    BytesPerLine(bytes_per_line::Args),
     #[command(hide = true)]
     Sink(sink::Args),
     #[command(hide = true)]
@@ -69,13 +74,15 @@ enum Process {
 const EXAMPLES: &str = "\
 Examples:
   cargo run --release -p loadtest -- --quick
-  cargo run --release -p loadtest -- --scenario loadtest/scenarios/peers.toml --only record --json out.json";
+  cargo run --release -p loadtest -- --scenario loadtest/scenarios/peers.toml --only record --json out.json
+  cargo run --release -p loadtest -- bytes-per-line --sample /var/log/syslog";
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let ended = match args.process {
-        Some(Process::Sink(args)) => sink::serve(&args).map(|()| true),
-        Some(Process::Agent(args)) => agent::work(&args).map(|()| true),
+    let ended = match args.instead {
+        Some(Instead::BytesPerLine(args)) => bytes_per_line::print(&args).map(|()| true),
+        Some(Instead::Sink(args)) => sink::serve(&args).map(|()| true),
+        Some(Instead::Agent(args)) => agent::work(&args).map(|()| true),
         None => measure(&args),
     };
     match ended {
