@@ -442,3 +442,27 @@ pub enum StartError {
     #[error("cannot start the sealing threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn context_names_of_our_own_are_refused_before_anything_is_called() {
+        let aws = aws::Settings {
+            region: Some("eu-west-1".into()),
+            credentials: Some(aws::Credentials::new("test", "test")),
+            ..aws::Settings::default()
+        };
+        let producer = Producer::builder("s")
+            .kms_key("alias/shop")
+            .context(block::CONTEXT_KEY, "kpl")
+            .aws(aws)
+            .build();
+        let error = producer.await.unwrap_err();
+        assert!(
+            matches!(&error, StartError::ReservedContext { key } if key == "kinseal-block"),
+            "{error}"
+        );
+    }
+}

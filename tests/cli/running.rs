@@ -52,6 +52,32 @@ fn a_record_over_the_limit_becomes_a_dead_letter_and_the_others_arrive() {
     assert!(!data.contains("eHh4eHh4eHh4"), "it lies there in clear");
 }
 
+/// What that reader does: base64, a message of version 1, the pair; and ours reads it too.
+#[test]
+fn compatibility_is_base64_of_version_1_and_comes_back() {
+    let site = site();
+    let key = site.endpoints.create_key();
+    let encryption = format!(
+        "scope = \"record\"\nkms_key = \"{key}\"\ncontext = {{ Kinesis = \"cars\" }}\n\
+         compatibility = \"kinesisencryption\""
+    );
+    let home = Home::new(
+        &site.endpoints,
+        &encryption,
+        "[aggregation]\nenabled = false",
+    );
+    lines::append(&home.log(), 1..=50).wait().expect_success();
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent).expect_stored(50);
+    for record in site.fake.records(STREAM).expect("the stream") {
+        let text = std::str::from_utf8(&record.data).expect("text");
+        // 01 80 01 78
+        assert!(text.starts_with("AYABe"), "{text}");
+    }
+    Arrived::of(home.consume(&[])).expect_all(1..=50);
+}
+
 #[test]
 fn while_kms_denies_records_wait_and_then_arrive() {
     let site = site();
