@@ -56,7 +56,7 @@ fn print_one(sample: &Sample) -> anyhow::Result<()> {
     for rate in RATES {
         let singly = lines_in(rate, aggregate::Settings::default().linger);
         let plain = aggregates(sample, singly, |len| len)?;
-        let writer = writer(None)?;
+        let writer = writer(None, Settings::default())?;
         let record = aggregates(sample, singly, |len| writer.sealed_len(len))?;
         let (plain, record) = (shown(plain), shown(record));
         print!("| {} | {plain} | {record} |", Thousands(rate));
@@ -114,7 +114,7 @@ fn blocks(sample: &Sample, together: usize, packing: Packing) -> anyhow::Result<
         packing,
         ..block::Settings::default()
     };
-    let writer = writer(Some(&settings))?;
+    let writer = writer(Some(&settings), Settings::default())?;
     let key = partition_key()?;
     let (mut bytes, mut lines) = (0, 0);
     for group in groups(sample, &key, settings.max_size, together, |len| len) {
@@ -167,16 +167,12 @@ fn partition_key() -> anyhow::Result<PartitionKey> {
     Ok(PartitionKey::new("k".repeat(ShardMap::SPREAD_KEY_LEN))?)
 }
 
-/// The default suite under a data key of KMS, for blocks or for records.
-fn writer(block: Option<&block::Settings>) -> anyhow::Result<Writer> {
-    let edk = EncryptedDataKey {
-        provider: EncryptedDataKey::KMS.into(),
-        info: "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab".into(),
-        // What KMS answers for 32 bytes under a key of today.
-        ciphertext: vec![0; 184].into(),
-    };
+/// Under a data key of KMS, for blocks or for records.
+pub(crate) fn writer(
+    block: Option<&block::Settings>,
+    mut settings: Settings,
+) -> anyhow::Result<Writer> {
     let mut context = EncryptionContext::from([("app".into(), "shop".into())]);
-    let mut settings = Settings::default();
     if let Some(block) = block {
         let packing = block.packing.context_value().to_owned();
         context.insert(block::CONTEXT_KEY.to_owned(), packing);
@@ -184,6 +180,12 @@ fn writer(block: Option<&block::Settings>) -> anyhow::Result<Writer> {
     }
     let binding = Binding::new(settings.suite, &context)?;
     let key = SecretKeyBytes::new(vec![7; binding.key_len()]);
+    let edk = EncryptedDataKey {
+        provider: EncryptedDataKey::KMS.into(),
+        info: "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab".into(),
+        // What KMS answers for 32 bytes under a key of today is 184 bytes, for 16 bytes 168.
+        ciphertext: vec![0; 152 + binding.key_len()].into(),
+    };
     Ok(Writer::new(binding, &key, &[edk], settings)?)
 }
 

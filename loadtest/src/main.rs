@@ -11,11 +11,12 @@
 //! invariants; one that does not hold is named, and the exit code is 1.
 //!
 //! `bytes-per-line` measures without running anything: what a line costs in a stream, by line rate and linger.
+//! `suites` measures one core: what a message costs in each algorithm suite.
 //!
 //! # Layout
 //! `scenario` (data: what to run) → `lines` (the input) → `run` (one cell of the matrix) with `sink` and
 //! `agent` (the two other processes, both sides of each), `process` (CPU and memory) → `invariants` → `report`. Beside: `bytes_per_line`,
-//! with its own lines from `sample`.
+//! with its own lines from `sample`, and `suites`.
 
 mod agent;
 mod bytes_per_line;
@@ -27,6 +28,7 @@ mod run;
 mod sample;
 mod scenario;
 mod sink;
+mod suites;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Instead {
     BytesPerLine(bytes_per_line::Args),
+    /// Bytes and time that a message costs in each algorithm suite
+    Suites,
     #[command(hide = true)]
     Sink(sink::Args),
     #[command(hide = true)]
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let ended = match args.instead {
         Some(Instead::BytesPerLine(args)) => bytes_per_line::print(&args).map(|()| true),
+        Some(Instead::Suites) => suites::print().map(|()| true),
         Some(Instead::Sink(args)) => sink::serve(&args).map(|()| true),
         Some(Instead::Agent(args)) => agent::work(&args).map(|()| true),
         None => measure(&args),
