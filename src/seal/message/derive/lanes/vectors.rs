@@ -7,11 +7,11 @@
 //! is still twice as fast as one message after the other. Measured in `benches/seal.rs`.
 //!
 //! The two differ in nine operations on a vector, which each of the modules below names; the algorithm on
-//! top of them is the same text, in [`sha512!`].
+//! top of them is the same text, in `sha512!`.
 //!
 //! Why it is sound: there are two reasons for `unsafe`. The instructions must exist, so [`Avx512`] and
 //! [`Avx2`], without which there is no way in, can only be had where the processor has said that they do.
-//! And vectors are loaded and stored through pointers; each comes from a reference to a [`Lanes`] of the
+//! And vectors are loaded and stored through pointers; each comes from a reference to a `Lanes` of the
 //! module, which is exactly one vector, and is used at once. Nothing depends on secret data: no branch and
 //! no index.
 //!
