@@ -61,6 +61,27 @@ fn all_lines_arrive_in_compressed_blocks_in_a_fifth_of_the_bytes() {
 }
 
 #[test]
+fn blocks_are_packed_without_permission_to_list_shards() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 4);
+    let key = site.endpoints.create_key();
+    let denied = Rule::new(Action::access_denied()).on("ListShards");
+    site.fake.set_faults(Faults::seeded(17).rule(denied));
+    let encryption = format!("preset = \"compact\"\nkms_key = \"{key}\"");
+    let home = Home::new(&site.endpoints, &encryption, "");
+
+    const LINES: u64 = 5_000;
+    let report = carry(&home, LINES);
+    assert!(report.said().contains("ListShards is denied"));
+    let stored = site.fake.counters().records_stored;
+    assert!(stored < LINES / 50, "{stored} Kinesis records");
+    site.fake.set_faults(Faults::none());
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=LINES);
+    arrived.expect_no_doubles();
+}
+
+#[test]
 fn all_lines_arrive_on_moto() {
     let moto = Moto::start();
     moto.endpoints.create_stream(STREAM, 4);

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use prost::Message as _;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 
 use crate::record::{HashKey, PartitionKey};
 
@@ -26,6 +27,11 @@ pub const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const CHECKSUM: usize = 16;
 /// What an aggregate costs beyond its protobuf.
 pub const ENVELOPE: usize = MAGIC.len() + CHECKSUM;
+
+/// User records of one container at most: readers refuse more, because each claims far more memory than the
+/// few bytes that it may have, and writers do not make more. The service's largest record, 10 MiB, filled with
+/// lines of 80 bytes.
+pub const MAX_MEMBERS: usize = 1 << 17;
 
 /// The tables of an aggregate that is being built, and its size so far.
 #[derive(Debug, Default, Clone)]
@@ -208,6 +214,9 @@ pub fn deaggregate(data: &Bytes) -> Option<Vec<UserRecord>> {
 
 /// The user records of a bare protobuf; `None` where it is none, or holds none.
 pub fn records_of(protobuf: Bytes) -> Option<Vec<UserRecord>> {
+    if !claims_little(&protobuf) {
+        return None;
+    }
     let wire::AggregatedRecord {
         partition_key_table,
         explicit_hash_key_table,
@@ -236,6 +245,27 @@ pub fn records_of(protobuf: Bytes) -> Option<Vec<UserRecord>> {
             })
         })
         .collect()
+}
+
+/// Whether no table of the protobuf has more than [`MAX_MEMBERS`] entries. Counts fields without making
+/// anything of them; what does not parse, prost refuses.
+fn claims_little(mut protobuf: &[u8]) -> bool {
+    let mut counts = [0; 4];
+    while !protobuf.is_empty() {
+        let Ok((tag, wire_type)) = decode_key(&mut protobuf) else {
+            return true;
+        };
+        if let Some(count) = counts.get_mut(tag as usize) {
+            *count += 1;
+            if *count > MAX_MEMBERS {
+                return false;
+            }
+        }
+        if skip_field(wire_type, tag, &mut protobuf, DecodeContext::default()).is_err() {
+            return true;
+        }
+    }
+    true
 }
 
 mod wire {

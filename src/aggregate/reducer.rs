@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::AggregatedRecord;
-use super::format::Layout;
+use super::format::{Layout, MAX_MEMBERS};
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, RoutedRecord, SealedRecord};
 use crate::shard::map::draw_key;
@@ -38,6 +38,7 @@ pub struct Reducer<M> {
     /// Bytes of a container, as an aggregate has them; `None`: every member goes alone.
     max_size: Option<usize>,
     routes: Routes,
+    for_any_shard: bool,
     /// By the shard's place in the map.
     keyed: Vec<Option<Open<M>>>,
     any: Option<Open<M>>,
@@ -83,6 +84,7 @@ impl<M: Member> Reducer<M> {
         let mut reducer = Self {
             max_size,
             routes: Routes::Unpredictable,
+            for_any_shard: false,
             keyed: Vec::new(),
             any: None,
             deadlines: BTreeSet::new(),
@@ -106,6 +108,16 @@ impl<M: Member> Reducer<M> {
         &self.routes
     }
 
+    /// Containers that are one user record each and may land anywhere: records for any shard are put together
+    /// also where nothing is known of the shards.
+    #[must_use]
+    pub fn for_any_shard(self) -> Self {
+        Self {
+            for_any_shard: true,
+            ..self
+        }
+    }
+
     /// Adds a record that is due by `deadline`. What is full comes out through `closed`.
     pub fn push(
         &mut self,
@@ -114,13 +126,9 @@ impl<M: Member> Reducer<M> {
         now: Instant,
         closed: &mut Vec<Closed<M>>,
     ) {
-        let (Routes::Known(map), Some(max_size)) = (&self.routes, self.max_size) else {
+        let (Some(slot), Some(max_size)) = (self.slot(record.route()), self.max_size) else {
             closed.push(self.alone(record, deadline, now));
             return;
-        };
-        let slot = match record.route() {
-            Route::Any => Slot::Any,
-            Route::Hashed { hash_key, .. } => Slot::Shard(map.predict_index(*hash_key)),
         };
         if let Some(open) = self.at(slot) {
             let (key, explicit) = open.member_key(&record);
@@ -132,8 +140,20 @@ impl<M: Member> Reducer<M> {
             }
         }
         self.append(slot, record, deadline);
-        if matches!(self.at(slot), Some(open) if open.layout.wire_len() >= max_size) {
+        if matches!(self.at(slot), Some(open) if open.is_full(max_size)) {
             self.close_slot(slot, now, closed);
+        }
+    }
+
+    /// Where records of this route gather; `None`: nowhere.
+    fn slot(&self, route: &Route) -> Option<Slot> {
+        match (route, &self.routes) {
+            (Route::Any, Routes::Known(_)) => Some(Slot::Any),
+            (Route::Any, Routes::Unpredictable) => self.for_any_shard.then_some(Slot::Any),
+            (Route::Hashed { hash_key, .. }, Routes::Known(map)) => {
+                Some(Slot::Shard(map.predict_index(*hash_key)))
+            }
+            (Route::Hashed { .. }, Routes::Unpredictable) => None,
         }
     }
 
@@ -250,6 +270,10 @@ impl<M: Member> Open<M> {
         self.deadline = self.deadline.min(deadline);
     }
 
+    fn is_full(&self, max_size: usize) -> bool {
+        self.layout.wire_len() >= max_size || self.layout.members() >= MAX_MEMBERS
+    }
+
     /// The keys a member is listed under: a record for any shard shares the container's.
     fn member_key(&self, record: &M) -> (PartitionKey, Option<HashKey>) {
         match record.route() {
@@ -340,6 +364,40 @@ pub(crate) mod tests {
     use crate::record::RecordKey;
     use crate::shard::map::tests::even;
     use proptest::prelude::*;
+
+    #[test]
+    fn without_a_map_only_what_may_land_anywhere_is_put_together_and_only_as_one_record() {
+        let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let keyed = || RecordKey::Keyed(PartitionKey::new("k").unwrap());
+        for (reducer, expected) in [
+            (Reducer::new(Some(1000), Routes::Unpredictable), vec![1; 6]),
+            (
+                Reducer::new(Some(1000), Routes::Unpredictable).for_any_shard(),
+                vec![1, 1, 4],
+            ),
+        ] {
+            let (mut reducer, mut closed) = (reducer, Vec::new());
+            for n in 0..6 {
+                let key = if n % 3 == 0 { keyed() } else { RecordKey::Any };
+                reducer.push(sealed("data", key), due, now, &mut closed);
+            }
+            reducer.flush(now, &mut closed);
+            let members: Vec<_> = closed.iter().map(|c| c.members.len()).collect();
+            assert_eq!(members, expected);
+        }
+    }
+
+    #[test]
+    fn a_container_closes_before_readers_would_refuse_its_members() {
+        let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let mut reducer = Reducer::new(Some(32 << 20), Routes::Unpredictable).for_any_shard();
+        let mut closed = Vec::new();
+        for _ in 0..=MAX_MEMBERS {
+            reducer.push(sealed("", RecordKey::Any), due, now, &mut closed);
+        }
+        assert_eq!(closed.len(), 1);
+        assert_eq!(closed[0].members.len(), MAX_MEMBERS);
+    }
 
     /// A record whose receipt nobody keeps.
     pub(crate) fn sealed(data: impl Into<bytes::Bytes>, key: RecordKey) -> SealedRecord {

@@ -94,7 +94,10 @@ impl Packer {
         self.flush(now);
         match &mut self.reducer {
             Some(reducer) => reducer.adopt(routes),
-            None => self.reducer = Some(Reducer::new(Some(self.max_size), routes)),
+            None => {
+                let reducer = Reducer::new(Some(self.max_size), routes);
+                self.reducer = Some(reducer.for_any_shard());
+            }
         }
     }
 

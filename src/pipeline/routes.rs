@@ -100,7 +100,8 @@ async fn list(shards: &dyn ListShards, stream: &StreamName, by_key: bool) -> Rou
         Err(error) => {
             tracing::warn!(
                 %stream, %error,
-                "kinesis:ListShards is denied: records go unaggregated and unlimited; allow it for this identity"
+                "kinesis:ListShards is denied: nothing is aggregated, blocks hold records without a key only, and shards are \
+                 given more than they take; allow it for this identity"
             );
             Routes::Unpredictable
         }

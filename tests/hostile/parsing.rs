@@ -5,9 +5,9 @@ use std::path::Path;
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use kinseal::aggregate::format::{Layout, deaggregate, records_of};
+use kinseal::aggregate::format::{Layout, MAX_MEMBERS, deaggregate, records_of};
 use kinseal::record::PartitionKey;
-use kinseal::seal::block::{MAX_UNPACKED, Packing};
+use kinseal::seal::block::{MAX_UNPACKED, Packing, unpack};
 use kinseal::seal::message::message_in;
 
 use crate::mutant::Mutants;
@@ -83,13 +83,29 @@ fn a_long_key_of_many_members_is_held_once() {
     assert!(used < 40 << 20, "{used} bytes for {}", aggregate.len());
 }
 
-/// The worst there is: members of two bytes each.
+/// The worst there is: members of two bytes each, as many as are taken.
 #[test]
 fn empty_members_take_no_more_than_their_share() {
-    let aggregate = Bytes::from([&[0x0a, 0x00][..], &[0x1a, 0x00].repeat(500_000)].concat());
-    let used = peak(|| assert!(records_of(aggregate.clone()).is_some()));
-    let share = used / aggregate.len();
+    let members = |count| [&[0x0a, 0x00][..], &[0x1a, 0x00].repeat(count)].concat();
+    let most = Bytes::from(members(MAX_MEMBERS));
+    let used = peak(|| assert!(records_of(most.clone()).is_some()));
+    let share = used / most.len();
     assert!(share < PER_BYTE, "{share} bytes for each byte");
+    let more = Bytes::from(members(MAX_MEMBERS + 1));
+    let used = peak(|| assert!(records_of(more.clone()).is_none()));
+    assert!(used < FIXED, "{used} bytes, and refused");
+}
+
+/// Millions of members, keys or hash keys of two bytes, in some kilobytes of zstd.
+#[test]
+fn a_small_block_of_countless_members_is_refused_before_it_claims_memory() {
+    for entry in [[0x1a, 0x00], [0x0a, 0x00], [0x12, 0x00]] {
+        let members = [&[0x0a, 0x01, b'k', 0x1a, 0x00][..], &entry.repeat(16 << 20)].concat();
+        let block = zstd::bulk::compress(&members[..MAX_UNPACKED], 1).expect("compressed");
+        assert!(block.len() < 10_000);
+        let used = peak(|| assert!(unpack("kpl+zstd", &block).is_err()));
+        assert!(used < 2 * MAX_UNPACKED, "{used} bytes for {}", block.len());
+    }
 }
 
 #[test]
@@ -99,8 +115,9 @@ fn any_block_is_unpacked_or_refused_in_memory_of_its_records() {
     for _ in 0..MUTANTS {
         let bytes = mutants.next();
         let used = peak(|| parsers::block(&bytes));
-        // A frame says how long its content is before it is read: what it says is bounded, what it holds too.
-        let bound = MAX_UNPACKED + PER_BYTE * bytes.len() + FIXED;
+        // A frame says how long its content is before it is read, and its members are counted before they are
+        // made: both are bounded.
+        let bound = MAX_UNPACKED + PER_BYTE * 2 * MAX_MEMBERS + FIXED;
         assert!(used <= bound, "{used} bytes for {}", bytes.len());
     }
 }
