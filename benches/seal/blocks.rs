@@ -1,7 +1,7 @@
 //! Whole blocks of log lines: packed, compressed, sealed; and two threads beside one.
 
 use std::hint::black_box;
-use std::thread;
+use std::sync::Arc;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use zstd::bulk::Compressor;
@@ -10,6 +10,7 @@ use kinseal::aggregate::format::Layout;
 use kinseal::record::PartitionKey;
 use kinseal::seal::block::{Packing, Settings};
 use kinseal::seal::message::{MessageIds, Writer};
+use kinseal::seal::offload::SealPool;
 
 use super::writer;
 
@@ -71,20 +72,30 @@ fn bench_packed(
     });
 }
 
-/// The same records sealed by one thread, and half of them by each of two.
+/// The same records through the agent's pool of one thread, and of two: jobs, their queue and their answers are
+/// part of it.
 pub(crate) fn threads(c: &mut Criterion) {
     const RECORDS: usize = 16 << 10;
     const CHUNK: usize = 256;
-    let writer = writer(4096, Default::default());
-    let mut group = c.benchmark_group("16384 records of 200 B");
+    let writer = Arc::new(writer(4096, Default::default()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let mut group = c.benchmark_group("seal stage, 16384 records of 200 B");
     group.throughput(Throughput::Elements(RECORDS as u64));
     for workers in [1, 2] {
         let name = ["one thread", "two threads"][workers - 1];
+        let pool = SealPool::new(workers).expect("threads");
         group.bench_function(name, |b| {
             b.iter(|| {
-                thread::scope(|scope| {
-                    for _ in 0..workers {
-                        scope.spawn(|| seal_chunks(&writer, RECORDS / workers / CHUNK, CHUNK));
+                runtime.block_on(async {
+                    let mut jobs = Vec::new();
+                    for _ in 0..RECORDS / CHUNK {
+                        let writer = Arc::clone(&writer);
+                        jobs.push(pool.run(move || seal_chunk(&writer, CHUNK)).await);
+                    }
+                    for job in jobs {
+                        black_box(job.await.expect("sealed"));
                     }
                 });
             });
@@ -92,17 +103,13 @@ pub(crate) fn threads(c: &mut Criterion) {
     }
 }
 
-fn seal_chunks(writer: &Writer, chunks: usize, records: usize) {
-    let mut ids = MessageIds::new();
+fn seal_chunk(writer: &Writer, records: usize) -> Vec<u8> {
+    let mut ids = MessageIds::for_messages(records);
     let mut out = Vec::with_capacity(records * writer.sealed_len(200));
     let mut ends = Vec::with_capacity(records);
-    for _ in 0..chunks {
-        out.clear();
-        ends.clear();
-        let plaintexts = (0..records).map(|_| black_box(&[0x5a; 200][..]));
-        writer.seal_all(&mut ids, plaintexts, &mut out, &mut ends);
-        black_box(&out);
-    }
+    let plaintexts = (0..records).map(|_| black_box(&[0x5a; 200][..]));
+    writer.seal_all(&mut ids, plaintexts, &mut out, &mut ends);
+    out
 }
 
 struct Block {

@@ -16,14 +16,53 @@ impl EncryptedDataKey {
     /// The provider id of a key that KMS wrapped.
     pub const KMS: &str = "aws-kms";
 
-    /// The wrapping key's name, for messages: the ARN of a KMS key, `namespace/name` of a raw one.
+    /// The wrapping key's name, for messages to people: the ARN of a KMS key, `namespace/name` of a raw one. A
+    /// stranger may have written it: it is cut where it is longer than any key's name, and holds no control
+    /// characters.
     pub fn wrapping_key(&self) -> String {
         if self.provider == Self::KMS {
-            return String::from_utf8_lossy(&self.info).into_owned();
+            return printable(&self.info);
         }
         // A raw AES key's info ends with tag length, IV length and IV.
         let name = self.info.len().saturating_sub(20);
-        let name = String::from_utf8_lossy(&self.info[..name]);
-        format!("{}/{name}", self.provider)
+        let provider = printable(self.provider.as_bytes());
+        format!("{provider}/{}", printable(&self.info[..name]))
+    }
+}
+
+/// An ARN of KMS has up to some 120 characters.
+const LONGEST_NAME: usize = 256;
+
+fn printable(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&name[..name.len().min(4 * LONGEST_NAME)]);
+    let mut shown = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == LONGEST_NAME {
+            shown.push('…');
+            break;
+        }
+        match c.is_control() {
+            true => shown.extend(c.escape_default()),
+            false => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_name_is_short_and_stays_on_its_line() {
+        let edk = |provider: &str, info: Vec<u8>| EncryptedDataKey {
+            provider: provider.to_owned(),
+            info: info.into(),
+            ciphertext: Bytes::new(),
+        };
+        let long = edk(EncryptedDataKey::KMS, vec![b'a'; 65_535]).wrapping_key();
+        assert_eq!(long, format!("{}…", "a".repeat(LONGEST_NAME)));
+        let name = edk("shop\n", [&b"\x1b[2Jkey"[..], &[0; 20]].concat());
+        assert_eq!(name.wrapping_key(), "shop\\n/\\u{1b}[2Jkey");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::Shared;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{OpenError, UnwrapFailure, Unwrapping};
@@ -21,10 +22,13 @@ pub(super) type Flight = Shared<Unwrapping>;
 pub(super) struct KeyCache {
     max_age: Duration,
     max_keys: usize,
-    entries: Mutex<HashMap<Box<[u8]>, Entry>>,
+    entries: Mutex<HashMap<Id, Entry>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
+
+/// SHA-256 of what the message says: a stranger's may be hundreds of kilobytes.
+type Id = [u8; 32];
 
 struct Entry {
     flight: Flight,
@@ -54,8 +58,10 @@ impl KeyCache {
         start: impl FnOnce() -> Result<Unwrapping, OpenError>,
     ) -> Result<Flight, OpenError> {
         // The suite belongs to it: under another, a key of another length would be asked for.
-        let id: Box<[u8]> = [&message.suite().id().to_be_bytes(), message.key_section()]
-            .concat()
+        let id: Id = Sha256::new()
+            .chain_update(message.suite().id().to_be_bytes())
+            .chain_update(message.key_section())
+            .finalize()
             .into();
         let now = Instant::now();
         let mut entries = self.entries.lock().expect("no holder panics");
@@ -113,14 +119,14 @@ impl KeyCache {
     }
 
     /// The scan costs nothing beside the call to KMS that follows.
-    fn make_room(&self, entries: &mut HashMap<Box<[u8]>, Entry>, now: Instant) {
+    fn make_room(&self, entries: &mut HashMap<Id, Entry>, now: Instant) {
         if entries.len() < self.max_keys {
             return;
         }
         entries.retain(|_, entry| self.serves(entry, now));
         while entries.len() >= self.max_keys {
             let oldest = entries.iter().min_by_key(|(_, entry)| entry.used);
-            let Some(id) = oldest.map(|(id, _)| id.clone()) else {
+            let Some(id) = oldest.map(|(id, _)| *id) else {
                 return;
             };
             entries.remove(&id);

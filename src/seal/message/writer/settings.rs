@@ -57,7 +57,7 @@ impl Settings {
         self.fixed_header_len() + 2 + context + 2 + FINAL_FRAME_OVERHEAD + self.footer_len()
     }
 
-    /// Exact length of a message as [`Writer::seal`] writes it, told without a key. `keys_len`: what its encrypted
+    /// Exact length of a message as [`super::Writer::seal`] writes it, told without a key. `keys_len`: what its encrypted
     /// data keys take, the lengths of their fields included.
     pub fn sealed_len(
         &self,
