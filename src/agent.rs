@@ -15,12 +15,14 @@ use tokio::time::Instant;
 use crate::aws::{self, AwsError, TimeOuts};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::deadletter::DeadLetters;
-use crate::metrics::report::{Account, Calls, Keys, Latencies, Volume};
+use crate::metrics::report::{Account, Calls, Keys, Latencies, Unkeyed, Volume};
 use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
 use crate::pipeline::{Pipeline, StreamSettings};
 use crate::producer::{Shared, StartError};
-use crate::record::{PartitionKey, RecordKey, StreamName};
+use crate::record::StreamName;
 use crate::shutdown::{self, Shutdown, Stop};
+pub use crate::source::keying::PartitionKeyRule;
+use crate::source::keying::{Keying, KeyingError};
 use crate::source::tail::{self, Tail, TailError};
 use crate::source::{Intake, stdin, unix};
 use crate::{aggregate, batch, seal, send};
@@ -66,15 +68,6 @@ impl fmt::Display for SourceKind {
             Self::Stdin => f.write_str("standard input"),
         }
     }
-}
-
-/// How a record gets its partition key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PartitionKeyRule {
-    /// Any shard, chosen per aggregate.
-    Random,
-    /// The same for every record of the source.
-    Constant(PartitionKey),
 }
 
 impl Settings {
@@ -162,6 +155,8 @@ pub enum AgentError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
+    Keying(#[from] KeyingError),
+    #[error(transparent)]
     Tail(#[from] TailError),
     #[error(transparent)]
     Socket(#[from] unix::BindError),
@@ -179,6 +174,11 @@ impl Agent {
 
     /// Starts everything, once keys, streams, state directory and sockets have been seen to be usable.
     pub async fn start(settings: &Settings) -> Result<Self, AgentError> {
+        let keyings = settings
+            .sources
+            .iter()
+            .map(|s| Keying::new(&s.partition_key));
+        let keyings = keyings.collect::<Result<Vec<_>, _>>()?;
         let checkpoints = Checkpoints::open(&settings.state_dir)?;
         let clients = aws::clients(&settings.aws, time_outs(&settings.streams)).await?;
         let shared = Shared::new(clients, settings.memory_limit)?;
@@ -196,10 +196,17 @@ impl Agent {
 
         let (stop_sources, shutdown) = shutdown::channel();
         let mut sources = JoinSet::new();
-        for source in &settings.sources {
+        for (source, keying) in settings.sources.iter().zip(keyings) {
             let pipeline = pipelines.iter().find(|p| *p.stream() == source.stream);
             let intake = pipeline.expect("a pipeline for each stream").intake();
-            start_source(&mut sources, source, intake, &checkpoints, &shutdown)?;
+            start_source(
+                &mut sources,
+                source,
+                keying,
+                intake,
+                &checkpoints,
+                &shutdown,
+            )?;
         }
 
         let (stop_saver, saver_shutdown) = shutdown::channel();
@@ -321,19 +328,16 @@ impl Agent {
 fn start_source(
     sources: &mut JoinSet<Result<(), AgentError>>,
     source: &Source,
+    keying: Keying,
     intake: Intake,
     checkpoints: &Checkpoints,
     shutdown: &Shutdown,
 ) -> Result<(), AgentError> {
-    let key = match &source.partition_key {
-        PartitionKeyRule::Random => RecordKey::Any,
-        PartitionKeyRule::Constant(key) => RecordKey::Keyed(key.clone()),
-    };
     let shutdown = shutdown.clone();
     match &source.kind {
         SourceKind::File(settings) => {
             let stream = &source.stream;
-            let tail = Tail::spawn(settings, stream, checkpoints, intake, key, shutdown)?;
+            let tail = Tail::spawn(settings, stream, checkpoints, intake, keying, shutdown)?;
             sources.spawn(async move {
                 tail.finished()
                     .await
@@ -343,13 +347,13 @@ fn start_source(
         SourceKind::Unix(settings) => {
             let listener = unix::Listener::bind(settings)?;
             sources.spawn(async move {
-                listener.run(intake, key, shutdown).await;
+                listener.run(intake, &keying, shutdown).await;
                 Ok(())
             });
         }
         SourceKind::Stdin => {
             sources.spawn(async move {
-                stdin::run(intake, key, shutdown)
+                stdin::run(intake, &keying, shutdown)
                     .await
                     .map_err(AgentError::Stdin)
             });
@@ -383,6 +387,9 @@ impl fmt::Display for Report {
             writeln!(f, "{stream}: {}", Account(counts))?;
             writeln!(f, "{stream}: {}", Calls(counts))?;
             writeln!(f, "{stream}: {}", Volume(counts))?;
+            if let Some(unkeyed) = Unkeyed::of(counts) {
+                writeln!(f, "{stream}: {unkeyed}")?;
+            }
             if let Some(keys) = Keys::of(counts, key_in_use.as_ref()) {
                 writeln!(f, "{stream}: {keys}")?;
             }
@@ -398,6 +405,9 @@ impl Report {
             let (counts, stream_name) = (&stream.counts, &stream.stream);
             tracing::info!(stream = %stream_name, "{}", Account(counts));
             tracing::info!(stream = %stream_name, "{}; {}", Calls(counts), Volume(counts));
+            if let Some(unkeyed) = Unkeyed::of(counts) {
+                tracing::info!(stream = %stream_name, "{unkeyed}");
+            }
             if let Some(keys) = Keys::of(counts, stream.key_in_use.as_ref()) {
                 tracing::info!(stream = %stream_name, "{keys}");
             }

@@ -118,6 +118,8 @@ impl Default for Latency {
 pub struct Counters {
     /// Records that were given a ticket.
     pub accepted: AtomicU64,
+    /// Of these, records in which their source's rule found no partition key.
+    pub unkeyed: AtomicU64,
     pub stored: AtomicU64,
     /// Shared with the dead letter writer, which counts what is on disk.
     pub dead_lettered: Arc<AtomicU64>,
@@ -147,6 +149,7 @@ pub struct Counters {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub accepted: u64,
+    pub unkeyed: u64,
     pub stored: u64,
     pub dead_lettered: u64,
     pub failed: u64,
@@ -179,6 +182,7 @@ impl Counters {
             failed: read(&self.failed),
             abandoned: read(&self.abandoned),
             accepted: read(&self.accepted),
+            unkeyed: read(&self.unkeyed),
             plain_bytes: read(&self.plain_bytes),
             sealed_bytes: read(&self.sealed_bytes),
             entries_stored: read(&self.entries_stored),
@@ -207,6 +211,7 @@ impl Counts {
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.accepted += other.accepted;
+        self.unkeyed += other.unkeyed;
         self.stored += other.stored;
         self.dead_lettered += other.dead_lettered;
         self.failed += other.failed;

@@ -78,6 +78,27 @@ impl fmt::Display for Calls<'_> {
     }
 }
 
+/// Records that went to any shard though their source's rule gives keys.
+#[derive(Debug)]
+pub struct Unkeyed(u64);
+
+impl Unkeyed {
+    /// `None` where every record had what the rule asks for.
+    pub fn of(counts: &Counts) -> Option<Self> {
+        (counts.unkeyed > 0).then_some(Self(counts.unkeyed))
+    }
+}
+
+impl fmt::Display for Unkeyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} records had nothing that their source's partition_key asks for, and went to any shard",
+            Thousands(self.0)
+        )
+    }
+}
+
 /// What the data keys came to.
 #[derive(Debug)]
 pub struct Keys<'a> {

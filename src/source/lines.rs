@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::frame::{Framer, Line};
+use super::keying::{Keyer, Keys};
 use super::{Accepted, Chunk, Closed, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled, Ticket};
-use crate::record::RecordKey;
+use crate::metrics::Counters;
 
 /// Lines in a chunk at most: bounds what a read of nothing but newlines can cost.
 pub(super) const MAX_LINES: usize = 1024;
@@ -39,6 +40,22 @@ impl Read {
         self.took += began.elapsed();
         lines
     }
+
+    /// The keys of these lines.
+    pub(super) fn keys(&mut self, keyer: &Keyer, lines: &[Line]) -> Keys {
+        let began = Instant::now();
+        let keys = keyer.keys(lines);
+        self.took += began.elapsed();
+        keys
+    }
+
+    /// The same from a task. Not cancel safe.
+    async fn keys_in_task(&mut self, keyer: &Keyer, lines: Vec<Line>) -> (Keys, Vec<Line>) {
+        let began = Instant::now();
+        let found = keyer.keys_in_task(lines).await;
+        self.took += began.elapsed();
+        found
+    }
 }
 
 /// The worst that `bytes` read can become in one chunk: its records. An empty line is a byte, its newline.
@@ -46,17 +63,18 @@ pub(super) fn worst_records(bytes: usize) -> usize {
     bytes.clamp(1, MAX_LINES)
 }
 
-/// At least one line, as a chunk whose span is `id` of `source`. What `permit` has too much is given back.
+/// At least one line, with its keys, as a chunk whose span is `id` of `source`. What `permit` has too much is given back.
 pub(super) fn chunk(
     lines: Vec<Line>,
-    key: &RecordKey,
+    keys: Keys,
     intake: &Intake,
     mut permit: MemoryPermit,
     (source, id): (Arc<dyn SpanSettled>, u64),
     read: &mut Read,
 ) -> Chunk {
-    let bytes = lines.iter().map(|line| line.bytes.len()).sum();
-    intake.give_back(&mut permit, lines.len(), bytes);
+    let bytes: usize = lines.iter().map(|line| line.bytes.len()).sum();
+    intake.give_back(&mut permit, lines.len(), bytes + keys.bytes());
+    Counters::add(&intake.counters.unkeyed, keys.missing() as u64);
     let count = u32::try_from(lines.len()).expect("a chunk has at most MAX_LINES lines");
     let mut rest = Some(Ticket::for_span(count, read.born, permit, source, id));
     let mut take_ticket = || match rest.as_mut() {
@@ -65,9 +83,10 @@ pub(super) fn chunk(
     };
     let records = lines
         .into_iter()
-        .map(|line| Accepted {
+        .zip(keys.into_each())
+        .map(|(line, key)| Accepted {
             data: line.bytes,
-            key: key.clone(),
+            key,
             ticket: take_ticket(),
         })
         .collect();
@@ -84,7 +103,7 @@ pub(super) fn chunk(
 pub(super) struct Feed {
     pub(super) framer: Framer,
     intake: Intake,
-    key: RecordKey,
+    keyer: Keyer,
 }
 
 /// Nothing to note: there is no place to go on from.
@@ -95,18 +114,23 @@ impl SpanSettled for Unrepeatable {
 }
 
 impl Feed {
-    pub(super) fn new(intake: Intake, key: RecordKey) -> Self {
+    pub(super) fn new(intake: Intake, keyer: Keyer) -> Self {
         Self {
             framer: Framer::new(0, super::frame::MAX_LINE),
             intake,
-            key,
+            keyer,
         }
     }
 
     /// Room for `more` bytes and what is held already. Cancel safe.
     pub(super) async fn reserve(&self, more: usize) -> MemoryPermit {
         let bytes = self.framer.pending().len() + more;
-        self.intake.reserve(worst_records(bytes), bytes).await
+        self.room(worst_records(bytes), bytes).await
+    }
+
+    async fn room(&self, records: usize, bytes: usize) -> MemoryPermit {
+        let keys = self.keyer.worst_bytes(records, bytes);
+        self.intake.reserve(records, bytes + keys).await
     }
 
     /// Sends all whole lines. `permit` covers the first chunk; waits for room for others. Not cancel safe.
@@ -125,7 +149,7 @@ impl Feed {
                 Some(permit) => permit,
                 None => {
                     let bytes = lines.iter().map(|line| line.bytes.len()).sum();
-                    self.intake.reserve(lines.len(), bytes).await
+                    self.room(lines.len(), bytes).await
                 }
             };
             self.send(lines, permit, &mut read).await?;
@@ -138,7 +162,7 @@ impl Feed {
         let Some(line) = last else {
             return Ok(());
         };
-        let permit = self.intake.reserve(1, line.bytes.len()).await;
+        let permit = self.room(1, line.bytes.len()).await;
         self.send(vec![line], permit, &mut read).await
     }
 
@@ -148,8 +172,9 @@ impl Feed {
         permit: MemoryPermit,
         read: &mut Read,
     ) -> Result<(), Closed> {
+        let (keys, lines) = read.keys_in_task(&self.keyer, lines).await;
         let span = (Arc::new(Unrepeatable) as Arc<dyn SpanSettled>, 0);
-        let chunk = chunk(lines, &self.key, &self.intake, permit, span, read);
+        let chunk = chunk(lines, keys, &self.intake, permit, span, read);
         self.intake.send(chunk).await
     }
 }
@@ -159,6 +184,7 @@ mod tests {
     use super::*;
     use crate::delivery::MemoryBudget;
     use crate::source::Costs;
+    use crate::source::keying::Keying;
     use tokio::sync::mpsc;
 
     #[tokio::test(start_paused = true)]
@@ -167,7 +193,7 @@ mod tests {
         let costs = Costs::new(0, true);
         let budget = MemoryBudget::new(200 * MAX_LINES);
         let intake = Intake::new(to, budget, costs);
-        let mut feed = Feed::new(intake, RecordKey::Any);
+        let mut feed = Feed::new(intake, Keying::RANDOM.of("stdin".as_ref()));
         let feeder = tokio::spawn(async move {
             let permit = feed.reserve(0).await;
             let bytes = vec![b'\n'; 3 * MAX_LINES];

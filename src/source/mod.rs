@@ -5,6 +5,7 @@
 //! bytes still in the file or the socket.
 
 pub mod frame;
+pub mod keying;
 mod lines;
 pub mod stdin;
 pub mod tail;

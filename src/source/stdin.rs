@@ -9,24 +9,26 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use super::Intake;
+use super::keying::{Keyer, Keying};
 use super::lines::{Feed, Read};
-use crate::record::RecordKey;
 use crate::shutdown::Shutdown;
 
 /// As much as a pipe holds (Linux: 64 KiB).
 const BLOCK: usize = 64 * 1024;
+/// What a partition key calls it, where a file has its path.
+const NAME: &str = "stdin";
 
 /// Reads standard input to its end, or until told to stop. A pipeline that has gone ends it too.
 ///
 /// Not cancel safe: use `shutdown`.
-pub async fn run(intake: Intake, key: RecordKey, shutdown: Shutdown) -> io::Result<()> {
+pub async fn run(intake: Intake, keying: &Keying, shutdown: Shutdown) -> io::Result<()> {
     let (to, blocks) = mpsc::channel(1);
     // Not one of the runtime's threads: a read that waits for a person cannot be ended, and the runtime
     // would wait for it when the process is to exit.
     thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || read_blocks(io::stdin(), &to))?;
-    feed(blocks, intake, key, shutdown).await
+    feed(blocks, intake, keying.of(NAME.as_ref()), shutdown).await
 }
 
 fn read_blocks(mut input: impl io::Read, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
@@ -48,10 +50,10 @@ fn read_blocks(mut input: impl io::Read, to: &mpsc::Sender<io::Result<Vec<u8>>>)
 async fn feed(
     mut blocks: mpsc::Receiver<io::Result<Vec<u8>>>,
     intake: Intake,
-    key: RecordKey,
+    keyer: Keyer,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let mut feed = Feed::new(intake, key);
+    let mut feed = Feed::new(intake, keyer);
     let outcome = loop {
         let block = tokio::select! {
             biased;
@@ -84,6 +86,10 @@ mod tests {
     use crate::shutdown;
     use crate::source::{Chunk, Costs};
 
+    fn any() -> Keyer {
+        Keying::RANDOM.of(NAME.as_ref())
+    }
+
     fn intake(limit: usize) -> (Intake, mpsc::Receiver<Chunk>) {
         let (to, chunks) = mpsc::channel(100);
         let costs = Costs::new(0, true);
@@ -105,9 +111,7 @@ mod tests {
         let (to, blocks) = mpsc::channel(1);
         let (_stop, shutdown) = shutdown::channel();
         let reader = thread::spawn(move || read_blocks(&b"one\n\ntwo\nthr"[..], &to));
-        feed(blocks, intake, RecordKey::Any, shutdown)
-            .await
-            .unwrap();
+        feed(blocks, intake, any(), shutdown).await.unwrap();
         reader.join().unwrap();
         assert_eq!(lines(chunks).await, ["one", "", "two", "thr"]);
     }
@@ -119,10 +123,7 @@ mod tests {
         let (_stop, shutdown) = shutdown::channel();
         let input: String = (0..50_000).map(|n| format!("{n}\n")).collect();
         let reader = thread::spawn(move || read_blocks(input.as_bytes(), &to));
-        let (fed, lines) = tokio::join!(
-            feed(blocks, intake, RecordKey::Any, shutdown),
-            lines(chunks)
-        );
+        let (fed, lines) = tokio::join!(feed(blocks, intake, any(), shutdown), lines(chunks));
         fed.unwrap();
         reader.join().unwrap();
         let want = (0..50_000).map(|n| n.to_string());
@@ -134,7 +135,7 @@ mod tests {
         let (intake, chunks) = intake(1 << 20);
         let (to, blocks) = mpsc::channel(1);
         let (stop, shutdown) = shutdown::channel();
-        let fed = tokio::spawn(feed(blocks, intake, RecordKey::Any, shutdown));
+        let fed = tokio::spawn(feed(blocks, intake, any(), shutdown));
         to.send(Ok(b"one\ntw".to_vec())).await.unwrap();
         let permit = to.reserve().await.unwrap();
         stop.stop();
@@ -153,7 +154,7 @@ mod tests {
         to.send(Err(io::ErrorKind::BrokenPipe.into()))
             .await
             .unwrap();
-        let error = feed(blocks, intake, RecordKey::Any, shutdown).await;
+        let error = feed(blocks, intake, any(), shutdown).await;
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(lines(chunks).await, ["one"]);
     }

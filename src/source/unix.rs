@@ -17,9 +17,9 @@ use bytes::BufMut;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use super::keying::Keying;
 use super::lines::{Feed, Read};
 use super::{Closed, Intake};
-use crate::record::RecordKey;
 use crate::shutdown::Shutdown;
 
 /// Read at once from one client.
@@ -64,11 +64,11 @@ pub enum BindError {
 pub async fn run(
     settings: &Settings,
     intake: Intake,
-    key: RecordKey,
+    keying: &Keying,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let listener = Listener::bind(settings).map_err(io::Error::other)?;
-    listener.run(intake, key, shutdown).await;
+    listener.run(intake, keying, shutdown).await;
     Ok(())
 }
 
@@ -88,7 +88,8 @@ impl Listener {
 
     /// Reads all clients until told to stop, and then what they had sent. The socket file is gone when this
     /// returns. Not cancel safe: use `shutdown`.
-    pub async fn run(self, intake: Intake, key: RecordKey, shutdown: Shutdown) {
+    pub async fn run(self, intake: Intake, keying: &Keying, shutdown: Shutdown) {
+        let keyer = keying.of(&self.file.path);
         let mut clients = JoinSet::new();
         loop {
             tokio::select! {
@@ -97,7 +98,7 @@ impl Listener {
                 Some(_) = clients.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        let feed = Feed::new(intake.clone(), key.clone());
+                        let feed = Feed::new(intake.clone(), keyer.clone());
                         clients.spawn(serve(stream, feed, shutdown.clone()));
                     }
                     Err(error) => {
@@ -281,7 +282,8 @@ mod tests {
         let budget = MemoryBudget::new(memory);
         let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
         let (stop, shutdown) = shutdown::channel();
-        let run = tokio::spawn(listener.run(intake, RecordKey::Any, shutdown));
+        let run =
+            tokio::spawn(async move { listener.run(intake, &Keying::RANDOM, shutdown).await });
         Rig {
             dir,
             chunks,

@@ -35,11 +35,12 @@ pub use self::discover::{GlobError, Globs};
 use self::reader::{Ended, Outlet};
 use self::tailer::{Live, Tailer};
 use self::watch::Watch;
+use super::keying::Keying;
 use super::{Closed, Intake};
 use crate::checkpoint::Checkpoints;
 pub use crate::checkpoint::ledger::FileStatus;
 use crate::delivery::MemoryBudget;
-use crate::record::{RecordKey, StreamName};
+use crate::record::StreamName;
 use crate::shutdown::Shutdown;
 
 /// A file that has lost its name is read for so long: its writer may not have noticed yet. As Fluent Bit's
@@ -87,14 +88,14 @@ pub enum TailError {
 }
 
 impl Tail {
-    /// Starts reading: into `intake`, which leads to `stream`, each record with a clone of `key`, until
+    /// Starts reading: into `intake`, which leads to `stream`, each record with its key by `keying`, until
     /// `shutdown`. Needs a runtime.
     pub fn spawn(
         settings: &Settings,
         stream: &StreamName,
         checkpoints: &Checkpoints,
         intake: Intake,
-        key: RecordKey,
+        keying: Keying,
         shutdown: Shutdown,
     ) -> Result<Self, TailError> {
         let globs = Globs::new(&settings.include, &settings.exclude)?;
@@ -104,7 +105,7 @@ impl Tail {
         let outlet = Outlet {
             runtime: runtime.clone(),
             intake,
-            key,
+            keying,
             unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
         };
@@ -166,8 +167,8 @@ mod tests {
         shutdown: Shutdown,
     ) -> Tail {
         let stream = StreamName::new("logs").unwrap();
-        let key = RecordKey::Any;
-        Tail::spawn(settings, &stream, checkpoints, intake, key, shutdown).unwrap()
+        let keying = Keying::RANDOM;
+        Tail::spawn(settings, &stream, checkpoints, intake, keying, shutdown).unwrap()
     }
 
     async fn line(chunks: &mut mpsc::Receiver<super::super::Chunk>) -> String {

@@ -24,9 +24,9 @@ use super::skim::Skimmed;
 use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
 use crate::checkpoint::{Claim, Fingerprint};
 use crate::delivery::{MemoryBudget, MemoryPermit, SpanSettled};
-use crate::record::RecordKey;
 use crate::shutdown::Shutdown;
 use crate::source::frame::{Framer, Line, MAX_LINE};
+use crate::source::keying::{Keyer, Keying};
 use crate::source::lines::{self, MAX_LINES, Read};
 use crate::source::{Chunk, Intake};
 
@@ -42,7 +42,7 @@ const LONGEST_KEPT: usize = 64 * 1024;
 pub(super) struct Outlet {
     pub(super) runtime: Handle,
     pub(super) intake: Intake,
-    pub(super) key: RecordKey,
+    pub(super) keying: Keying,
     /// For unfinished lines between turns.
     pub(super) unfinished: MemoryBudget,
     pub(super) shutdown: Shutdown,
@@ -78,6 +78,8 @@ pub(super) struct Reader {
     file: File,
     claim: Claim,
     path: PathBuf,
+    /// By the name it was found under: the rest of a file that is rotated belongs with its beginning.
+    keyer: Keyer,
     head: Head,
     /// Before `framer.at()`.
     tail: Tail,
@@ -95,7 +97,13 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads `file` from `offset`, the beginning of a line.
-    pub(super) fn new(path: PathBuf, file: File, offset: u64, claim: Claim) -> io::Result<Self> {
+    pub(super) fn new(
+        path: PathBuf,
+        file: File,
+        offset: u64,
+        claim: Claim,
+        keying: &Keying,
+    ) -> io::Result<Self> {
         let meta = file.metadata()?;
         let head = Head::read(&file)?;
         let tail = Tail::read(&file, offset)?;
@@ -111,6 +119,7 @@ impl Reader {
             skimmed: None,
             file,
             claim,
+            keyer: keying.of(&path),
             path,
             head,
             tail,
@@ -152,7 +161,7 @@ impl Reader {
             return Ok(self.progress());
         };
         let held = self.framer.pending().len() + room;
-        let permit = outlet.reserve(lines::worst_records(held), held)?;
+        let permit = outlet.reserve(&self.keyer, lines::worst_records(held), held)?;
         let (read, took) = Read::of(|| self.read(room));
         let read = read?;
         self.send_lines(outlet, permit, took)?;
@@ -259,7 +268,7 @@ impl Reader {
             let is_last = lines.len() < MAX_LINES;
             let permit = match permit.take() {
                 Some(permit) => permit,
-                None => outlet.reserve(lines.len(), held.len())?,
+                None => outlet.reserve(&self.keyer, lines.len(), held.len())?,
             };
             self.pass(at, &held);
             self.send(lines, outlet, permit, &mut read)?;
@@ -274,7 +283,7 @@ impl Reader {
         if len == 0 {
             return Ok(());
         }
-        let permit = outlet.reserve(1, len)?;
+        let permit = outlet.reserve(&self.keyer, 1, len)?;
         if self.skimmed.is_some() {
             self.read(len)?;
             self.skimmed = None;
@@ -299,8 +308,9 @@ impl Reader {
     ) -> Result<(), Ended> {
         let source = Arc::clone(&self.ledger) as Arc<dyn SpanSettled>;
         let span = (source, self.ledger.open(self.place));
-        let (key, intake) = (&outlet.key, &outlet.intake);
-        outlet.send(lines::chunk(lines, key, intake, permit, span, read))
+        let keys = read.keys(&self.keyer, &lines);
+        let intake = &outlet.intake;
+        outlet.send(lines::chunk(lines, keys, intake, permit, span, read))
     }
 
     /// The framer has moved on from `at`, where it held `held`.
@@ -365,7 +375,8 @@ fn tracked(path: &Path, fingerprint: Fingerprint, size: u64) -> TrackedFile {
 
 impl Outlet {
     /// Waits for room, or for the end.
-    fn reserve(&self, records: usize, bytes: usize) -> Result<MemoryPermit, Ended> {
+    fn reserve(&self, keyer: &Keyer, records: usize, bytes: usize) -> Result<MemoryPermit, Ended> {
+        let bytes = bytes + keyer.worst_bytes(records, bytes);
         self.runtime.block_on(async {
             tokio::select! {
                 biased;

@@ -81,7 +81,13 @@ impl Tailer {
             path = saved.path, now = %now_at.display(),
             "file was rotated while nobody read it; finishing it"
         );
-        let reader = Reader::new(PathBuf::from(&saved.path), file, saved.offset, claim)?;
+        let reader = Reader::new(
+            PathBuf::from(&saved.path),
+            file,
+            saved.offset,
+            claim,
+            &self.outlet.keying,
+        )?;
         let mut tailed = self.tailed(reader);
         (tailed.gone_since, tailed.unwatched) = (Some(now), true);
         self.insert(id, tailed);

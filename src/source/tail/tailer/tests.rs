@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::checkpoint::Checkpoints;
 use crate::delivery::{Delivery, MemoryBudget, Ticket};
-use crate::record::{RecordKey, StreamName};
+use crate::record::StreamName;
 use crate::shutdown::{self, Stop};
+use crate::source::keying::Keying;
 use crate::source::tail::UNFINISHED_KEPT;
 use crate::source::{Chunk, Costs, Intake};
 
@@ -84,7 +85,7 @@ impl Rig {
         let outlet = Outlet {
             runtime: self.runtime.handle().clone(),
             intake: Intake::new(to, budget.clone(), costs),
-            key: RecordKey::Any,
+            keying: Keying::RANDOM,
             unfinished: MemoryBudget::new(self.kept),
             shutdown,
         };
