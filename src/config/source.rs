@@ -4,6 +4,7 @@ use super::table::Table;
 use super::written::{Place, Written};
 use super::{PartitionKeyRule, Source, SourceKind, words};
 use crate::record::{PartitionKey, StreamName};
+use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::tail::StartPosition;
 use crate::source::{tail, unix};
 
@@ -30,7 +31,9 @@ const KINDS: [(&str, Kind); 3] = [
     ("stdin", Kind::Stdin),
 ];
 const GLOBS: &str = "a list of absolute globs, like [\"/var/log/shop/*.log\"]";
-const PARTITION_KEY: &str = "\"random\" or { constant = \"…\" }";
+const PARTITION_KEY: &str = "\"random\", \"hash\", \"file\", \"host\", { constant = \"…\" }, \
+     { json_pointer = \"/order/id\" } or { regex = \"user=(?<key>…)\" }";
+const FIELD: &str = "json_pointer or regex";
 
 pub(super) fn read_all(root: &mut Table<'_>) -> Vec<Part> {
     let sources = match root.tables("source", read) {
@@ -143,21 +146,99 @@ fn read_unix(t: &mut Table<'_>) -> Option<SourceKind> {
 }
 
 fn read_partition_key(t: &mut Table<'_>) -> Written<PartitionKeyRule> {
-    let random = |text: &str| match text {
+    let word = |text: &str| match text {
         "random" => Ok(PartitionKeyRule::Random),
-        _ => Err(format!("{PARTITION_KEY}, the two that this version knows")),
+        "hash" => Ok(PartitionKeyRule::Hash),
+        "file" => Ok(PartitionKeyRule::File),
+        "host" => Ok(PartitionKeyRule::Host),
+        _ => Err(PARTITION_KEY.into()),
     };
-    t.string_or_table("partition_key", PARTITION_KEY, random, |t| {
-        let constant = t.parsed("constant", "a string of 1 to 256 characters", |text| {
-            PartitionKey::new(text).map_err(|_| "a string of 1 to 256 characters".into())
-        });
-        if constant.is_absent() {
-            t.file()
-                .missing(t.place(), "constant", "a string of 1 to 256 characters");
-            return Written::Mistaken;
+    t.string_or_table("partition_key", PARTITION_KEY, word, read_key_table)
+}
+
+/// What a record's key is taken from: one of these.
+fn read_key_table(t: &mut Table<'_>) -> Written<PartitionKeyRule> {
+    let constant = t.parsed("constant", "a string of 1 to 256 characters", |text| {
+        PartitionKey::new(text).map_err(|_| "a string of 1 to 256 characters".into())
+    });
+    let field = read_field(t);
+    let hash_key = t.table("explicit_hash_key", |t| {
+        let field = read_field(t);
+        expect_field(t, &field);
+        field
+    });
+    let key_file = t.parsed(
+        "hmac_key_file",
+        "the absolute path of a file",
+        words::absolute_path,
+    );
+    let hash_key = match hash_key {
+        // Without a field: noted in its own table.
+        Written::Given(Written::Absent, _) | Written::Mistaken => Written::Mistaken,
+        Written::Given(field, _) => field.map(|field| (field, Form::HashKey)),
+        Written::Absent => Written::Absent,
+    };
+
+    if let (Some(place), true) = (key_file.place(), field.is_absent()) {
+        let text = format!("found without a field; allowed: together with {FIELD}");
+        t.file().mistake(place, text);
+        return Written::Mistaken;
+    }
+    let given = [
+        !constant.is_absent(),
+        !field.is_absent(),
+        !hash_key.is_absent(),
+    ];
+    match given.iter().filter(|given| **given).count() {
+        0 => {
+            expect_field(t, &field);
+            Written::Mistaken
         }
-        constant.map(PartitionKeyRule::Constant)
-    })
+        1 => {
+            let form = match key_file {
+                Written::Absent => Form::Value,
+                Written::Given(key_file, _) => Form::Hmac { key_file },
+                Written::Mistaken => return Written::Mistaken,
+            };
+            let field = field.map(|field| (field, form)).or(hash_key);
+            let field = field.map(|(field, form)| PartitionKeyRule::Field(field, form));
+            constant.map(PartitionKeyRule::Constant).or(field)
+        }
+        _ => {
+            let text = "found several sources of one key; allowed: one of constant, json_pointer, regex and \
+                        explicit_hash_key";
+            t.file().mistake(t.place(), text);
+            Written::Mistaken
+        }
+    }
+}
+
+/// One of the two, or none.
+fn read_field(t: &mut Table<'_>) -> Written<Field> {
+    let pointer = t.parsed("json_pointer", "a JSON pointer", |text| {
+        let allowed =
+            "a JSON pointer like \"/order/id\", with ~ in a name written ~0 and / written ~1";
+        let pointer = JsonPointer::new(text).map_err(|_| allowed)?;
+        Ok(Field::JsonPointer(pointer))
+    });
+    let regex = t.parsed("regex", "a regular expression", |text| {
+        let allowed = "a regular expression with a group named key, like \"user=(?<key>\\\\S+)\"";
+        let pattern = KeyPattern::new(text).map_err(|error| format!("{allowed}; {error}"))?;
+        Ok(Field::Regex(pattern))
+    });
+    if let (false, Some(place)) = (pointer.is_absent(), regex.place()) {
+        let text = format!("found beside json_pointer; allowed: {FIELD}");
+        t.file().mistake(place, text);
+        return Written::Mistaken;
+    }
+    pointer.or(regex)
+}
+
+fn expect_field(t: &Table<'_>, field: &Written<Field>) {
+    if field.is_absent() {
+        let allowed = "a JSON pointer like \"/order/id\", or regex, with a group named key";
+        t.file().missing(t.place(), "json_pointer", allowed);
+    }
 }
 
 fn check_exclusive(root: &Table<'_>, sources: &[Part]) {
@@ -177,3 +258,6 @@ fn check_exclusive(root: &Table<'_>, sources: &[Part]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -341,6 +341,9 @@ fn home_of(key: &str) -> Option<&'static str> {
         "include" | "exclude" | "start_position" => Some("in a [[source]] of type = \"file\""),
         "path" => Some("in a [[source]] of type = \"unix\""),
         "stream" | "partition_key" => Some("in a [[source]]"),
+        "constant" | "json_pointer" | "regex" | "hmac_key_file" | "explicit_hash_key" => {
+            Some("in partition_key of a [[source]]")
+        }
         "scope" | "kms_key" | "wrapping_key_file" | "context" | "cache" | "preset" | "suite"
         | "frame_length" | "encoding" | "backend" | "compatibility" => Some("in [encryption]"),
         "compression" | "level" => Some("in [encryption.block]"),

@@ -391,14 +391,6 @@ const AFTER_GOOD: &[(&str, &str)] = &[
         "f:9: source.stream: found \"a b\"; allowed: a stream's name of 1 to 128 letters, digits, '_', '.' or '-', or its ARN, like \"arn:aws:kinesis:eu-west-1:111122223333:stream/NAME\"",
     ),
     (
-        "[[source]]\ntype = 'unix'\nstream = 's'\npath = '/x'\npartition_key = 'hash'",
-        "f:11: source.partition_key: found \"hash\"; allowed: \"random\" or { constant = \"…\" }, the two that this version knows",
-    ),
-    (
-        "[[source]]\ntype = 'unix'\nstream = 's'\npath = '/x'\npartition_key = {}",
-        "f:11: source.partition_key.constant: not given; allowed: a string of 1 to 256 characters",
-    ),
-    (
         "[aws]\nregion = 'eu-west-1'\n[[source]]\ntype = 'unix'\npath = '/x'\nstream = 'arn:aws:kinesis:eu-west-2:111122223333:stream/x'",
         "f:12: source.stream: found a stream in \"eu-west-2\"; allowed: streams in aws.region, which is \"eu-west-1\"",
     ),

@@ -1,0 +1,144 @@
+use crate::config::environment::tests::Fixed;
+use crate::config::{PartitionKeyRule, parse};
+use crate::record::PartitionKey;
+use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
+
+const AGENT: &str = include_str!("../../../config/agent.toml");
+
+/// The rule, or what is wrong with it, of a source that says so on its one line.
+fn rule(partition_key: &str) -> Result<PartitionKeyRule, String> {
+    let text = format!(
+        "source = [{{ type = 'stdin', stream = 's', partition_key = {partition_key} }}]\n\
+         encryption.scope = 'off'"
+    );
+    match parse("f", &text, &Fixed(&[])) {
+        Ok(mut settings) => Ok(settings.sources.remove(0).partition_key),
+        Err(mistakes) => Err(mistakes.to_string().trim_end().to_owned()),
+    }
+}
+
+fn pointer(text: &str) -> Field {
+    Field::JsonPointer(JsonPointer::new(text).unwrap())
+}
+
+#[test]
+fn every_rule_can_be_said() {
+    let constant = PartitionKey::new("k").unwrap();
+    let user = KeyPattern::new(r"user=(?<key>\S+)").unwrap();
+    let key_file = "/etc/key.hmac".into();
+    for (said, meant) in [
+        ("'random'", PartitionKeyRule::Random),
+        ("'hash'", PartitionKeyRule::Hash),
+        ("'file'", PartitionKeyRule::File),
+        ("'host'", PartitionKeyRule::Host),
+        ("{ constant = 'k' }", PartitionKeyRule::Constant(constant)),
+        (
+            "{ json_pointer = '/a~1b/0' }",
+            PartitionKeyRule::Field(pointer("/a~1b/0"), Form::Value),
+        ),
+        (
+            r"{ regex = 'user=(?<key>\S+)' }",
+            PartitionKeyRule::Field(Field::Regex(user), Form::Value),
+        ),
+        (
+            "{ json_pointer = '/u', hmac_key_file = '/etc/key.hmac' }",
+            PartitionKeyRule::Field(pointer("/u"), Form::Hmac { key_file }),
+        ),
+        (
+            "{ explicit_hash_key = { json_pointer = '/s' } }",
+            PartitionKeyRule::Field(pointer("/s"), Form::HashKey),
+        ),
+    ] {
+        assert_eq!(rule(said), Ok(meant), "{said}");
+    }
+}
+
+#[test]
+fn every_example_of_the_annotated_file_is_a_rule() {
+    let examples = AGENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("# partition_key = "));
+    let mut some = 0;
+    for example in examples {
+        rule(example).unwrap_or_else(|mistake| panic!("{mistake}"));
+        some += 1;
+    }
+    assert!(some >= 5, "the file shows {some}");
+}
+
+#[test]
+fn a_rule_that_cannot_be_followed_is_refused_with_the_reason() {
+    let field = "a JSON pointer like \"/order/id\", or regex, with a group named key";
+    let group =
+        "allowed: a regular expression with a group named key, like \"user=(?<key>\\\\S+)\"";
+    for (said, expected) in [
+        (
+            "'hmac'",
+            "found \"hmac\"; allowed: \"random\", \"hash\", \"file\", \"host\", { constant = \"…\" }, \
+             { json_pointer = \"/order/id\" } or { regex = \"user=(?<key>…)\" }"
+                .to_owned(),
+        ),
+        ("{}", format!(".json_pointer: not given; allowed: {field}")),
+        (
+            "{ constant = '' }",
+            ".constant: found \"\"; allowed: a string of 1 to 256 characters".to_owned(),
+        ),
+        (
+            "{ json_pointer = 'order.id' }",
+            ".json_pointer: found \"order.id\"; allowed: a JSON pointer like \"/order/id\", \
+             with ~ in a name written ~0 and / written ~1"
+                .to_owned(),
+        ),
+        (
+            "{ json_ponter = '/a' }",
+            ".json_ponter: unknown key; did you mean `json_pointer`?".to_owned(),
+        ),
+        (
+            "{ regex = 'user=(' }",
+            format!(".regex: found \"user=(\"; {group}; not a regular expression: unclosed group"),
+        ),
+        (
+            "{ regex = '(?<user>.)' }",
+            format!(
+                ".regex: found \"(?<user>.)\"; {group}; the pattern has no group named key, but one named \"user\""
+            ),
+        ),
+        (
+            "{ json_pointer = '/a', regex = '(?<key>.)' }",
+            ".regex: found beside json_pointer; allowed: json_pointer or regex".to_owned(),
+        ),
+        (
+            "{ constant = 'k', json_pointer = '/a' }",
+            ": found several sources of one key; allowed: one of constant, json_pointer, regex and \
+             explicit_hash_key"
+                .to_owned(),
+        ),
+        (
+            "{ constant = 'k', hmac_key_file = '/k' }",
+            ".hmac_key_file: found without a field; allowed: together with json_pointer or regex".to_owned(),
+        ),
+        (
+            "{ json_pointer = '/a', hmac_key_file = 'k' }",
+            ".hmac_key_file: found \"k\"; allowed: an absolute path, like \"/var/lib/kinseal\"".to_owned(),
+        ),
+        (
+            "{ explicit_hash_key = {} }",
+            format!(".explicit_hash_key.json_pointer: not given; allowed: {field}"),
+        ),
+    ] {
+        let at = "f:1: source.partition_key";
+        let separator = if expected.starts_with("found") { ": " } else { "" };
+        assert_eq!(rule(said), Err(format!("{at}{separator}{expected}")), "{said}");
+    }
+}
+
+#[test]
+fn a_key_in_the_place_of_its_file_is_not_shown() {
+    let key = "9f3ab5d2c8e17460a1b2c3d4e5f607189f3ab5d2c8e17460a1b2c3d4e5f60718";
+    let said = rule(&format!(
+        "{{ json_pointer = '/a', hmac_key_file = '{key}' }}"
+    ));
+    let said = said.unwrap_err();
+    assert!(said.contains("found what looks like a key"), "{said}");
+    assert!(!said.contains(&key[..8]), "{said}");
+}
