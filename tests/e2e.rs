@@ -10,6 +10,7 @@ mod consume;
 mod crash;
 mod delivery;
 mod interop;
+mod keys;
 mod layering;
 mod outage;
 mod secrecy;
