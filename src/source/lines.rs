@@ -183,8 +183,9 @@ impl Feed {
 mod tests {
     use super::*;
     use crate::delivery::MemoryBudget;
+    use crate::record::{PartitionKey, RecordKey};
     use crate::source::Costs;
-    use crate::source::keying::Keying;
+    use crate::source::keying::{Field, Form, JsonPointer, Keying, PartitionKeyRule};
     use tokio::sync::mpsc;
 
     #[tokio::test(start_paused = true)]
@@ -209,5 +210,38 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         feeder.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn keys_are_paid_for_with_what_was_reserved_and_missing_ones_are_counted() {
+        let (to, mut chunks) = mpsc::channel(1);
+        let costs = Costs::new(0, true);
+        let budget = MemoryBudget::new(1 << 20);
+        let counters: Arc<Counters> = Arc::default();
+        let intake = Intake::new(to, budget.clone(), costs).counting(Arc::clone(&counters));
+        let pointer = JsonPointer::new("/id").unwrap();
+        let rule = PartitionKeyRule::Field(Field::JsonPointer(pointer), Form::Value);
+        let keying = Keying::new(&rule).unwrap();
+        let mut feed = Feed::new(intake.clone(), keying.of("stdin".as_ref()));
+
+        let id = "x".repeat(200);
+        let text = format!("{{\"id\":\"{id}\"}}\nnone\n").into_bytes();
+        let permit = feed.reserve(text.len()).await;
+        let reserved = budget.in_use();
+        let framer = &mut feed.framer;
+        let ((), read) = Read::of(|| framer.fill(text.len(), |held| held.extend(&text)));
+        feed.send_lines(permit, read).await.unwrap();
+        let chunk = chunks.recv().await.unwrap();
+        let (kept, lines) = (budget.in_use(), text.len() - 2);
+        assert!(kept < reserved);
+        let for_lines_and_key = intake.reserve(2, lines + id.len()).await;
+        assert_eq!(budget.in_use(), 2 * kept);
+
+        let keys: Vec<_> = chunk.records.iter().map(|r| r.key.clone()).collect();
+        let key = RecordKey::Keyed(PartitionKey::new(&id).unwrap());
+        assert_eq!(keys, [key, RecordKey::Any]);
+        assert_eq!(counters.snapshot().unkeyed, 1);
+        drop((chunk, for_lines_and_key));
+        assert_eq!(budget.in_use(), 0);
     }
 }

@@ -154,8 +154,10 @@ impl Tail {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{PartitionKey, RecordKey};
     use crate::shutdown;
     use crate::source::Costs;
+    use crate::source::keying::PartitionKeyRule;
     use std::fs::{self, OpenOptions};
     use std::io::Write as _;
     use tokio::sync::mpsc;
@@ -241,6 +243,42 @@ mod tests {
         fs::write(at("a.log"), "3\n").unwrap();
         assert_eq!(line(&mut chunks).await, "2");
         assert_eq!(line(&mut chunks).await, "3");
+        stop.stop();
+        tail.finished().await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn file_that_is_rotated_keeps_the_key_of_its_first_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join("log").join(name);
+        fs::create_dir(dir.path().join("log")).unwrap();
+        fs::write(at("a.log"), "one\n").unwrap();
+        let settings = Settings {
+            include: vec![at("*.log").display().to_string()],
+            exclude: Vec::new(),
+            start_position: StartPosition::Beginning,
+        };
+        let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
+        let (to, mut chunks) = mpsc::channel(4);
+        let intake = Intake::new(to, MemoryBudget::new(1 << 26), Costs::new(0, true));
+        let (stop, shutdown) = shutdown::channel();
+        let stream = StreamName::new("logs").unwrap();
+        let keying = Keying::new(&PartitionKeyRule::File).unwrap();
+        let tail = Tail::spawn(&settings, &stream, &checkpoints, intake, keying, shutdown).unwrap();
+        let key = |name| {
+            let path = at(name).display().to_string();
+            RecordKey::Keyed(PartitionKey::new(path).unwrap())
+        };
+        let mut next = async || chunks.recv().await.unwrap().records.remove(0);
+
+        assert_eq!(next().await.key, key("a.log"));
+        fs::rename(at("a.log"), at("a.log.1")).unwrap();
+        let mut rotated = OpenOptions::new().append(true).open(at("a.log.1")).unwrap();
+        rotated.write_all(b"two\n").unwrap();
+        let two = next().await;
+        assert_eq!((&two.data[..], two.key), (&b"two"[..], key("a.log")));
+        fs::write(at("b.log"), "three\n").unwrap();
+        assert_eq!(next().await.key, key("b.log"));
         stop.stop();
         tail.finished().await.unwrap();
     }
