@@ -25,7 +25,7 @@ pub use crate::source::keying::PartitionKeyRule;
 use crate::source::keying::{Keying, KeyingError};
 use crate::source::tail::{self, Tail, TailError};
 use crate::source::{Intake, stdin, unix};
-use crate::{aggregate, batch, seal, send};
+use crate::{aggregate, batch, deadletter, seal, send};
 
 /// Everything the agent needs to know, all of it valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub struct Settings {
     pub streams: Vec<StreamSettings>,
     /// Latencies and counters go to the log this often; `None`: only at exit.
     pub log_interval: Option<Duration>,
+    pub dead_letter: deadletter::Settings,
     /// Whether a crash may leave a core dump, which holds keys. A process has one answer, so whoever owns it
     /// acts on this: the command line does.
     pub core_dumps: bool,
@@ -106,6 +107,7 @@ impl Settings {
                 delivery: send::Settings::default(),
             }],
             log_interval: Some(Self::LOG_INTERVAL),
+            dead_letter: deadletter::Settings::default(),
             core_dumps: false,
         }
     }
@@ -123,7 +125,8 @@ pub struct Agent {
     logged: Vec<Counts>,
     checkpoints: Checkpoints,
     pipelines: Vec<Pipeline>,
-    dead_letter_writers: Vec<JoinHandle<()>>,
+    /// With the counters of the stream.
+    dead_letter_writers: Vec<(JoinHandle<()>, Arc<Counters>)>,
     sources: JoinSet<Result<(), AgentError>>,
     stop_sources: Stop,
     saver: JoinHandle<()>,
@@ -187,11 +190,15 @@ impl Agent {
         let mut dead_letter_writers = Vec::new();
         for stream in &settings.streams {
             let counters: Arc<Counters> = Arc::default();
-            let written = Arc::clone(&counters.dead_lettered);
-            let (dead_letters, writer) =
-                DeadLetters::open(&settings.state_dir, &stream.name, written);
-            pipelines.push(shared.start(stream, Some(dead_letters), counters).await?);
-            dead_letter_writers.push(writer);
+            let (dead_letters, writer) = DeadLetters::open(
+                &settings.state_dir,
+                &stream.name,
+                settings.dead_letter.clone(),
+                Arc::clone(&counters),
+            );
+            let started = shared.start(stream, Some(dead_letters), Arc::clone(&counters));
+            pipelines.push(started.await?);
+            dead_letter_writers.push((writer, counters));
         }
 
         let (stop_sources, shutdown) = shutdown::channel();
@@ -301,9 +308,15 @@ impl Agent {
         });
         let closed = futures_util::future::join_all(closing).await;
         let left = until.saturating_duration_since(Instant::now());
-        for writer in self.dead_letter_writers {
-            // A disk that refuses must not hold up the end: those records are not in the checkpoint.
-            let _ = tokio::time::timeout(left.max(Duration::from_secs(1)), writer).await;
+        for (mut writer, counters) in self.dead_letter_writers {
+            // A disk that refuses, or is full, must not hold up the end: those records are not in the
+            // checkpoint.
+            let left = left.max(Duration::from_secs(1));
+            if tokio::time::timeout(left, &mut writer).await.is_err() {
+                writer.abort();
+                let _ = writer.await;
+                Counters::add(&counters.abandoned, counters.snapshot().pending());
+            }
         }
 
         self.stop_saver.stop();

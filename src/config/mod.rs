@@ -32,6 +32,7 @@ pub use self::environment::{Environment, System};
 use self::file::File;
 pub use self::mistake::{Mistake, Mistakes};
 use self::table::Table;
+use self::tuning::DeadLetter;
 use self::written::{Place, Written};
 pub use crate::agent::{PartitionKeyRule, Settings, Source, SourceKind};
 pub use crate::pipeline::StreamSettings as Stream;
@@ -115,6 +116,7 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
                 Duration::from_secs(1)..=Duration::from_secs(86_400),
             )
         });
+        let dead_letter = root.table("dead_letter", DeadLetter::read);
         check_memory(file, &memory_limit, &streams);
         check_regions(file, &aws, &sources);
 
@@ -130,6 +132,7 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
             log_interval: log_interval
                 .or_default(Written::Absent)?
                 .or_default(Some(Settings::LOG_INTERVAL))?,
+            dead_letter: dead_letter.or_default(DeadLetter::default())?.resolve()?,
             core_dumps: core_dumps.or_default(false)?,
         })
     })

@@ -259,9 +259,9 @@ impl Parts {
 }
 
 /// A key's name, what is written for it, and its default.
-type Named<'w, T> = (&'static str, &'w Written<T>, T);
+pub(super) type Named<'w, T> = (&'static str, &'w Written<T>, T);
 
-fn at_most<T: PartialOrd + Copy>(
+pub(super) fn at_most<T: PartialOrd + Copy>(
     file: &File<'_>,
     small: Named<'_, T>,
     large: Named<'_, T>,

@@ -1,9 +1,11 @@
-//! `[aggregation]`, `[batch]`, `[delivery]`: how much, how fast, how long.
+//! `[aggregation]`, `[batch]`, `[delivery]`, `[dead_letter]`: how much, how fast, how long.
 
 use std::time::Duration;
 
 use super::table::Table;
 use super::written::Written;
+use super::{stream, words};
+use crate::deadletter::{self, WhenFull};
 use crate::send::Ordering;
 use crate::{aggregate, batch, retry, send};
 
@@ -31,6 +33,13 @@ pub(super) struct Delivery {
     pub(super) ordering: Written<Ordering>,
     pub(super) retry_initial: Written<Duration>,
     pub(super) retry_max: Written<Duration>,
+}
+
+#[derive(Clone, Default)]
+pub(super) struct DeadLetter {
+    max_file_size: Written<u64>,
+    max_total_size: Written<u64>,
+    when_full: Written<WhenFull>,
 }
 
 /// What the service takes since October 2025:
@@ -154,6 +163,48 @@ impl Delivery {
                 initial: self.retry_initial.or_default(default.retry.initial)?,
                 max: self.retry_max.or_default(default.retry.max)?,
             },
+        })
+    }
+}
+
+impl DeadLetter {
+    pub(super) fn read(t: &mut Table<'_>) -> Self {
+        let sizes = 64 << 10..=1 << 40;
+        let this = Self {
+            max_file_size: t.bytes("max_file_size", sizes.clone()),
+            max_total_size: t.bytes("max_total_size", sizes),
+            when_full: t.choice(
+                "when_full",
+                &[
+                    ("block", WhenFull::Block),
+                    ("drop_oldest", WhenFull::DropOldest),
+                ],
+            ),
+        };
+        let default = deadletter::Settings::default();
+        stream::at_most(
+            t.file(),
+            (
+                "dead_letter.max_file_size",
+                &this.max_file_size,
+                default.max_file_size,
+            ),
+            (
+                "dead_letter.max_total_size",
+                &this.max_total_size,
+                default.max_total_size,
+            ),
+            words::show_bytes,
+        );
+        this
+    }
+
+    pub(super) fn resolve(self) -> Option<deadletter::Settings> {
+        let default = deadletter::Settings::default();
+        Some(deadletter::Settings {
+            max_file_size: self.max_file_size.or_default(default.max_file_size)?,
+            max_total_size: self.max_total_size.or_default(default.max_total_size)?,
+            when_full: self.when_full.or_default(default.when_full)?,
         })
     }
 }

@@ -7,7 +7,6 @@
 mod keys;
 pub mod report;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -121,8 +120,10 @@ pub struct Counters {
     /// Of these, records in which their source's rule found no partition key.
     pub unkeyed: AtomicU64,
     pub stored: AtomicU64,
-    /// Shared with the dead letter writer, which counts what is on disk.
-    pub dead_lettered: Arc<AtomicU64>,
+    /// On disk, with their reason.
+    pub dead_lettered: AtomicU64,
+    /// Of those: removed again to make room, since `dead_letter.when_full` says so.
+    pub dead_letters_dropped: AtomicU64,
     /// Told to their caller.
     pub failed: AtomicU64,
     /// Still owed when the pipeline was stopped; their source has them.
@@ -152,6 +153,7 @@ pub struct Counts {
     pub unkeyed: u64,
     pub stored: u64,
     pub dead_lettered: u64,
+    pub dead_letters_dropped: u64,
     pub failed: u64,
     pub abandoned: u64,
     pub plain_bytes: u64,
@@ -179,6 +181,7 @@ impl Counters {
             // The outcomes before `accepted`, so that a record in between counts as pending, not negative.
             stored: read(&self.stored),
             dead_lettered: read(&self.dead_lettered),
+            dead_letters_dropped: read(&self.dead_letters_dropped),
             failed: read(&self.failed),
             abandoned: read(&self.abandoned),
             accepted: read(&self.accepted),
@@ -214,6 +217,7 @@ impl std::ops::AddAssign for Counts {
         self.unkeyed += other.unkeyed;
         self.stored += other.stored;
         self.dead_lettered += other.dead_lettered;
+        self.dead_letters_dropped += other.dead_letters_dropped;
         self.failed += other.failed;
         self.abandoned += other.abandoned;
         self.plain_bytes += other.plain_bytes;

@@ -74,7 +74,11 @@ impl fmt::Display for Calls<'_> {
             Thousands(counts.entries_throttled),
             Thousands(counts.entries_retried),
             Thousands(counts.entries_misplaced),
-        )
+        )?;
+        match counts.dead_letters_dropped {
+            0 => Ok(()),
+            dropped => write!(f, "; {} dead letters dropped", Thousands(dropped)),
+        }
     }
 }
 

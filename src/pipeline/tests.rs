@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::aggregate::format::deaggregate;
 use crate::batch::Batch;
+use crate::deadletter;
 use crate::delivery::{Delivery, FailReason, Receipt, Ticket};
 use crate::record::{HashKey, PartitionKey, RecordKey};
 use crate::seal::block::Packing;
@@ -299,8 +300,8 @@ async fn flush_sees_that_a_dead_letter_was_written() {
     let dir = tempfile::tempdir().unwrap();
     let service = Service::well_behaved(1);
     let pipeline = start(&service, |p| {
-        let written = Arc::clone(&p.counters.dead_lettered);
-        p.dead_letters = Some(DeadLetters::open(dir.path(), &p.stream, written).0);
+        let (settings, counters) = (deadletter::Settings::default(), Arc::clone(&p.counters));
+        p.dead_letters = Some(DeadLetters::open(dir.path(), &p.stream, settings, counters).0);
     });
     let intake = pipeline.intake();
     let memory = intake.reserve(1, 2 << 20).await;

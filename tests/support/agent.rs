@@ -165,6 +165,26 @@ stream = "{STREAM}"
         });
     }
 
+    /// The lines of all dead letter files of [`STREAM`], the oldest first.
+    pub(crate) fn dead_letters(&self) -> Vec<Value> {
+        let files = self.dead_letter_files().into_iter();
+        let text = files.map(|file| fs::read_to_string(file).expect("text"));
+        let text: String = text.collect();
+        let lines = text.lines().map(serde_json::from_str);
+        // What a crash has cut short is no letter.
+        lines.filter_map(Result::ok).collect()
+    }
+
+    pub(crate) fn dead_letter_files(&self) -> Vec<PathBuf> {
+        let folder = self.state().join("dead_letter").join(STREAM);
+        let Ok(entries) = fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let mut files: Vec<_> = entries.map(|e| e.expect("readable").path()).collect();
+        files.sort();
+        files
+    }
+
     /// What `kinseal consume` reads from the stream, a record each.
     pub(crate) fn consume(&self, more: &[&str]) -> Vec<Vec<u8>> {
         let stdout = self.try_consume(more).expect_success().stdout;

@@ -1,0 +1,192 @@
+//! The task that puts a stream's dead records on disk, and settles them once they are there.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::folder::{Appended, Dropped, Folder};
+use super::line::Line;
+use super::{DeadRecord, Settings};
+use crate::delivery::Delivery;
+use crate::metrics::Counters;
+use crate::record::StreamName;
+
+pub(super) struct Writer {
+    folder: Folder,
+    stream: String,
+    settings: Settings,
+    counters: Arc<Counters>,
+    /// The file whose name is on disk for good.
+    known: Option<PathBuf>,
+    buried: Alarm,
+    blocked: Blocked,
+}
+
+/// Records that share an fsync.
+#[derive(Default)]
+struct Group {
+    text: String,
+    records: Vec<DeadRecord>,
+}
+
+/// Says what was buried: at once, and then in sums, so that a source of nothing else does not fill the log.
+#[derive(Debug, Default)]
+struct Alarm {
+    last: Option<Instant>,
+    since: u64,
+}
+
+/// Why records wait, as it was last said.
+#[derive(Debug, Default)]
+struct Blocked {
+    last: Option<(Instant, String)>,
+}
+
+/// The log hears of what goes on this often.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+impl Writer {
+    /// Between tries while there is no room, or the disk refuses.
+    const PAUSE: Duration = Duration::from_secs(2);
+    /// Records taken at once, and the text that is made of them before it is written, if it is not one line:
+    /// it is beside the memory that the records themselves hold.
+    const RECORDS: usize = 256;
+    const TEXT: u64 = 1 << 20;
+
+    pub(super) fn new(
+        folder: Folder,
+        stream: &StreamName,
+        settings: Settings,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            folder,
+            stream: stream.to_string(),
+            settings,
+            counters,
+            known: None,
+            buried: Alarm::default(),
+            blocked: Blocked::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut rx: mpsc::UnboundedReceiver<DeadRecord>) {
+        let most = Self::TEXT.min(self.settings.max_file_size) as usize;
+        let mut dead = Vec::new();
+        while rx.recv_many(&mut dead, Self::RECORDS).await > 0 {
+            let mut group = Group::default();
+            for record in dead.drain(..) {
+                let line = Line::of(&record, &self.stream).to_text();
+                if !group.records.is_empty() && group.text.len() + line.len() > most {
+                    self.bury(std::mem::take(&mut group)).await;
+                }
+                group.text.push_str(&line);
+                group.records.push(record);
+            }
+            self.bury(group).await;
+        }
+    }
+
+    /// On disk first, then settled.
+    async fn bury(&mut self, group: Group) {
+        self.write_until_it_holds(group.text.into()).await;
+        self.buried.raise(&self.folder, &group.records);
+        for dead in group.records {
+            let DeadRecord {
+                record,
+                reason,
+                attempts,
+            } = dead;
+            let tickets = record.into_tickets();
+            Counters::add(&self.counters.dead_lettered, tickets.records());
+            tickets.settle(&Delivery::Failed { reason, attempts });
+        }
+    }
+
+    async fn write_until_it_holds(&mut self, text: Arc<str>) {
+        loop {
+            let why = match self.append(Arc::clone(&text)).await {
+                Ok(Appended::Written) => {
+                    self.blocked.end(&self.folder);
+                    return;
+                }
+                Ok(Appended::Full { bytes }) => format!(
+                    "{bytes} bytes lie there, and dead_letter.max_total_size is {}: see `kinseal deadletter \
+                     list`; move files away, or stop the agent and `kinseal deadletter resend`; or raise \
+                     max_total_size",
+                    self.settings.max_total_size
+                ),
+                Err(error) => format!("{error}: free space or fix permissions"),
+            };
+            self.blocked.say(&self.folder, why);
+            tokio::time::sleep(Self::PAUSE).await;
+        }
+    }
+
+    async fn append(&mut self, text: Arc<str>) -> std::io::Result<Appended> {
+        let (folder, settings) = (self.folder.clone(), self.settings.clone());
+        let (mut known, mut dropped) = (self.known.take(), Vec::new());
+        let appending = tokio::task::spawn_blocking(move || {
+            let appended = folder.append(text.as_bytes(), &settings, &mut known, &mut dropped);
+            (appended, known, dropped)
+        });
+        let (appended, known, dropped) = appending.await.map_err(std::io::Error::other)?;
+        self.known = known;
+        self.tell_dropped(&dropped);
+        appended
+    }
+
+    fn tell_dropped(&self, dropped: &[Dropped]) {
+        for Dropped { path, records } in dropped {
+            Counters::add(&self.counters.dead_letters_dropped, *records);
+            tracing::error!(
+                path = %path.display(), records,
+                "dropped the oldest dead letter file to make room, as dead_letter.when_full says: its records \
+                 are gone"
+            );
+        }
+    }
+}
+
+impl Alarm {
+    fn raise(&mut self, folder: &Folder, dead: &[DeadRecord]) {
+        self.since += dead
+            .iter()
+            .map(|d| d.record.tickets().records())
+            .sum::<u64>();
+        let Some(newest) = dead.last() else { return };
+        if self.last.is_some_and(|last| last.elapsed() < REMIND_EVERY) {
+            return;
+        }
+        tracing::error!(
+            records = self.since, path = %folder.path().display(), reason = %newest.reason,
+            "records were not stored and are in the dead letter files, each with its reason; the last:"
+        );
+        self.last = Some(Instant::now());
+        self.since = 0;
+    }
+}
+
+impl Blocked {
+    /// At once where it is news, and each minute.
+    fn say(&mut self, folder: &Folder, why: String) {
+        let is_old = |(at, said): &(Instant, String)| at.elapsed() < REMIND_EVERY && *said == why;
+        if self.last.as_ref().is_some_and(is_old) {
+            return;
+        }
+        tracing::error!(
+            path = %folder.path().display(),
+            "no dead letter can be written; records wait in memory, and sources once it is used up: {why}"
+        );
+        self.last = Some((Instant::now(), why));
+    }
+
+    fn end(&mut self, folder: &Folder) {
+        if self.last.take().is_some() {
+            tracing::warn!(path = %folder.path().display(), "dead letters can be written again");
+        }
+    }
+}
