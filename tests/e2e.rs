@@ -8,6 +8,7 @@ mod support;
 mod cli;
 mod consume;
 mod crash;
+mod deadletter;
 mod delivery;
 mod interop;
 mod keys;

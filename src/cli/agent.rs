@@ -162,13 +162,13 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
 const ONE_BREATH: Duration = Duration::from_millis(250);
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -176,7 +176,7 @@ impl Signals {
     }
 
     /// When the next one came. Cancel safe.
-    async fn next(&mut self) -> tokio::time::Instant {
+    pub(super) async fn next(&mut self) -> tokio::time::Instant {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod config;
 mod connection;
 pub mod consume;
+pub mod deadletter;
 pub mod decrypt;
 #[cfg(feature = "fake")]
 pub mod demo;
@@ -23,6 +24,7 @@ mod log;
 pub mod size;
 #[cfg(test)]
 mod tests;
+mod utc;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -51,6 +53,8 @@ pub struct Cli {
 enum Command {
     Agent(agent::AgentArgs),
     Consume(consume::ConsumeArgs),
+    #[command(name = "deadletter")]
+    DeadLetter(deadletter::DeadLetterArgs),
     Encrypt(encrypt::EncryptArgs),
     Decrypt(decrypt::DecryptArgs),
     Size(size::SizeArgs),
@@ -68,6 +72,7 @@ Examples:
   kinseal agent --config /etc/kinseal/agent.toml
   kinseal agent --stream shop-logs --file '/var/log/shop/*.log' --kms-key alias/shop
   kinseal consume --stream shop-logs --kms-key alias/shop --until-empty
+  kinseal deadletter list --config /etc/kinseal/agent.toml
   kinseal key new key.toml       and then --wrapping-key key.toml, where there is no KMS
   kinseal decrypt --wrapping-key key.toml message.bin
   kinseal config check /etc/kinseal/agent.toml";
@@ -87,6 +92,7 @@ impl Cli {
         match self.command {
             Command::Agent(args) => agent::run(args).await,
             Command::Consume(args) => consume::run(args).await,
+            Command::DeadLetter(args) => deadletter::run(args).await,
             Command::Encrypt(args) => encrypt::run(args, self.log.is_verbose()).await,
             Command::Decrypt(args) => decrypt::run(args, self.log.is_verbose()).await,
             Command::Size(args) => size::run(args),

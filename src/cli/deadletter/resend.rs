@@ -1,0 +1,272 @@
+//! `kinseal deadletter resend`: the same bytes and keys through the same pipeline once more.
+//!
+//! What is stored leaves its file: the file is replaced once all that was sent from it has an answer. A crash
+//! before that leaves the old file, so that records may be sent twice and are never lost.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{Selection, Totals, Unreadable, files, plural};
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::store::Lock;
+use crate::cli::agent::Signals;
+use crate::cli::connection::ConnectionArgs;
+use crate::cli::form::{one_line, say};
+use crate::cli::hardening::CoreDumpArgs;
+use crate::config::{self, Settings};
+use crate::deadletter::{Fate, Lines, rewrite};
+use crate::delivery::{Delivery, FailReason, Receipt};
+use crate::producer::{Builder, Producer};
+use crate::record::StreamName;
+use crate::shutdown::{self, Shutdown};
+use crate::{aggregate, aws};
+
+/// Send records again that could not be stored, and remove those that now are
+///
+/// Needs the state directory for itself, so the agent has to be stopped; or move its files to
+/// OTHER/dead_letter/STREAM and give --state-dir OTHER. Records are sent as they lie there, sealed as they
+/// are, under the same keys. What is refused again stays, with its new reason. With --config, aggregation, limits,
+/// delivery and [aws] are what it says; else each record is sent alone, with the defaults.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ResendArgs {
+    #[command(flatten)]
+    selection: Selection,
+    #[command(
+        flatten,
+        next_help_heading = "AWS (default: as every AWS tool finds it)"
+    )]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    core_dumps: CoreDumpArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kinseal deadletter resend --config /etc/kinseal/agent.toml --reason TooLarge
+  kinseal deadletter resend --state-dir ./state --stream shop-logs --older-than 1h";
+
+/// How long to wait for answers after a signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(args: ResendArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.selection.settings(&config::System)?;
+    let core_dumps = settings.as_ref().is_some_and(|s| s.core_dumps);
+    args.core_dumps.or(core_dumps).apply();
+    let dir = args.selection.existing_state_dir(settings.as_ref())?;
+    let _lock = lock(&dir)?;
+    let (totals, unreadable) = args.selection.totals(&dir)?;
+    for Unreadable { path, lines } in unreadable {
+        let lines = plural(lines, "line");
+        say(format!(
+            "{}: {lines} cannot be read, and stay",
+            path.display()
+        ));
+    }
+    // All of them before the first record: a mistake is told while nothing has happened.
+    let producers = args.producers(&totals, settings.as_ref()).await?;
+    let mut signals = Signals::listen()?;
+    let (stop, shutdown) = shutdown::channel();
+    tokio::spawn(async move {
+        signals.next().await;
+        stop.stop();
+        signals.next().await;
+        // The files are right at every moment.
+        std::process::exit(1);
+    });
+    let mut resend = Resend {
+        selection: args.selection,
+        producers,
+        shutdown,
+        stored: 0,
+        refused: 0,
+        last_refusal: None,
+    };
+    for path in files(&dir)? {
+        if resend.shutdown.is_stopped() {
+            break;
+        }
+        resend
+            .send_file(&path)
+            .await
+            .with_context(|| path.display().to_string())?;
+    }
+    resend.close().await;
+    Ok(resend.tell(totals.letters()))
+}
+
+fn lock(dir: &Path) -> anyhow::Result<Lock> {
+    Lock::take(dir).map_err(|error| match error {
+        CheckpointError::InUse { dir, holder } => anyhow::anyhow!(
+            "state directory {} is in use by {holder}, which may bury records meanwhile; stop the agent, or \
+             move files to OTHER/dead_letter/STREAM and give --state-dir OTHER",
+            dir.display()
+        ),
+        other => other.into(),
+    })
+}
+
+impl ResendArgs {
+    async fn producers(
+        &self,
+        totals: &Totals,
+        settings: Option<&Settings>,
+    ) -> anyhow::Result<HashMap<StreamName, Producer>> {
+        let aws = match settings {
+            Some(settings) => self.connection.over(settings.aws.clone()),
+            None => self.connection.settings(),
+        };
+        let mut producers = HashMap::new();
+        // One that is none, by somebody's hand: its letters stay.
+        let streams = totals.0.keys().map(|(stream, _)| StreamName::new(stream));
+        for stream in streams.flatten().collect::<BTreeSet<_>>() {
+            let producer = builder(&stream, settings, &aws).build().await?;
+            producers.insert(stream, producer);
+        }
+        Ok(producers)
+    }
+}
+
+fn builder(stream: &StreamName, settings: Option<&Settings>, aws: &aws::Settings) -> Builder {
+    let builder = Producer::builder(stream.to_string())
+        // As they are: what had to be sealed was sealed before it was buried.
+        .plaintext()
+        .aws(aws.clone());
+    let builder = match settings {
+        Some(settings) => builder.memory_limit(settings.memory_limit),
+        None => builder,
+    };
+    match settings.and_then(|settings| settings.stream(stream)) {
+        Some(own) => builder
+            .aggregation(own.aggregation.clone())
+            .batch(own.batch.clone())
+            .delivery(own.delivery.clone()),
+        // Nobody has said that the readers can take aggregates apart.
+        None => builder.aggregation(aggregate::Settings {
+            enabled: false,
+            ..aggregate::Settings::default()
+        }),
+    }
+}
+
+struct Resend {
+    selection: Selection,
+    producers: HashMap<StreamName, Producer>,
+    shutdown: Shutdown,
+    /// Letters.
+    stored: u64,
+    refused: u64,
+    last_refusal: Option<FailReason>,
+}
+
+impl Resend {
+    async fn send_file(&mut self, path: &Path) -> anyhow::Result<()> {
+        let mut owed = Vec::new();
+        let ended = self.put_all(path, &mut owed).await;
+        self.until_answered().await;
+        let mut fates = HashMap::new();
+        for (number, receipt) in owed {
+            if let Some(fate) = self.fate(receipt.await) {
+                fates.insert(number, fate);
+            }
+        }
+        // What is stored leaves the file, also where the rest of it could not be read.
+        if !fates.is_empty() {
+            rewrite(path, &fates)?;
+        }
+        ended
+    }
+
+    /// Each line's number, and what it is owed.
+    async fn put_all(&self, path: &Path, owed: &mut Vec<(u64, Receipt)>) -> anyhow::Result<()> {
+        let mut lines = Lines::open(path)?;
+        while let Some(line) = lines.next() {
+            let Ok((number, line)) = line? else {
+                continue;
+            };
+            if !self.selection.has(&line) {
+                continue;
+            }
+            let Some((stream, record)) = line.record() else {
+                say(format!(
+                    "{}, line {number}: its key or its payload is damaged; it stays",
+                    path.display()
+                ));
+                continue;
+            };
+            // Buried for it only now: the lock was not asked for by whoever did that.
+            let Some(producer) = self.producers.get(&stream) else {
+                continue;
+            };
+            tokio::select! {
+                receipt = producer.put(record) => owed.push((number, receipt?)),
+                () = self.shutdown.stopped() => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// A signal shortens it: what has no answer by then stays.
+    async fn until_answered(&mut self) {
+        let all = futures_util::future::join_all(self.producers.values().map(Producer::flush));
+        let stopped = tokio::select! {
+            _ = all => false,
+            () = self.shutdown.stopped() => true,
+        };
+        if stopped {
+            self.close().await;
+        }
+    }
+
+    async fn close(&mut self) {
+        let closing = self.producers.drain().map(|(_, p)| p.close(GRACE));
+        futures_util::future::join_all(closing).await;
+    }
+
+    /// `None`: nobody knows, so it stays as it is.
+    fn fate(&mut self, delivery: Delivery) -> Option<Fate> {
+        match delivery {
+            Delivery::Stored { .. } => {
+                self.stored += 1;
+                Some(Fate::Gone)
+            }
+            Delivery::Failed {
+                reason: FailReason::Abandoned,
+                ..
+            } => None,
+            Delivery::Failed { reason, attempts } => {
+                self.refused += 1;
+                self.last_refusal = Some(reason.clone());
+                Some(Fate::RefusedAgain { reason, attempts })
+            }
+        }
+    }
+
+    fn tell(&self, selected: u64) -> ExitCode {
+        let mut text = format!(
+            "{} of {} stored and removed",
+            crate::metrics::report::Thousands(self.stored),
+            plural(selected, "dead letter")
+        );
+        if let Some(reason) = &self.last_refusal {
+            let refused = crate::metrics::report::Thousands(self.refused);
+            text.push_str(&format!("; {refused} refused again, the last: {reason}"));
+        }
+        let left = selected.saturating_sub(self.stored + self.refused);
+        if left > 0 {
+            text.push_str(&format!("; {left} not sent, or without an answer"));
+        }
+        // A closed pipe is the reader's choice.
+        let _ = writeln!(std::io::stdout(), "{}", one_line(&text));
+        match self.stored == selected {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }
+    }
+}
