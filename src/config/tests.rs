@@ -9,7 +9,7 @@ use super::*;
 use crate::record::StreamName;
 use crate::seal::{CacheSettings, KeyChoice, Scope, message};
 use crate::source::tail::{self, StartPosition};
-use crate::{seal, send};
+use crate::{deadletter, seal, send};
 
 const AGENT: &str = include_str!("../../config/agent.toml");
 const DEMO: &str = include_str!("../../config/demo.toml");
@@ -72,6 +72,30 @@ fn the_demo_file_points_at_the_stand_ins() {
     assert_eq!(settings.aws.kms_endpoint_url, url);
     assert_eq!(settings.state_dir, PathBuf::from("/tmp/kinseal-demo/state"));
     assert_eq!(settings.streams[0].encryption.context["host"], "box");
+}
+
+#[test]
+fn dead_letters_have_a_cap_and_block_at_it_unless_told_to_drop() {
+    assert_eq!(good(GOOD).dead_letter, deadletter::Settings::default());
+    let own = good(&format!(
+        "{GOOD}\n[dead_letter]\nmax_file_size = '1MiB'\nmax_total_size = '2MiB'\nwhen_full = 'drop_oldest'"
+    ));
+    let expected = deadletter::Settings {
+        max_file_size: 1 << 20,
+        max_total_size: 2 << 20,
+        when_full: deadletter::WhenFull::DropOldest,
+    };
+    assert_eq!(own.dead_letter, expected);
+    let said = mistakes(
+        "[dead_letter]\nmax_file_size = '2GiB'\nwhen_full = 'drop'\n[encryption]\nscope = 'off'",
+    );
+    let expected = [
+        "f:2: dead_letter.max_file_size: found 2GiB; allowed: up to dead_letter.max_total_size, which is 1GiB",
+        "f:3: dead_letter.when_full: found \"drop\"; allowed: \"block\" or \"drop_oldest\"",
+    ];
+    for expected in expected {
+        assert!(said.iter().any(|said| said == expected), "{said:#?}");
+    }
 }
 
 #[test]

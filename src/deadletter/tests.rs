@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::folder::{Appended, Dropped};
 use super::*;
 use crate::aggregate::reducer::tests::sealed;
@@ -135,15 +137,20 @@ async fn a_full_folder_holds_records_until_files_are_taken_away() {
     append(&folder, &line("old", 2900).to_text(), &settings);
     let (letters, writer) =
         DeadLetters::open(dir.path(), &stream(), settings, Arc::clone(&counters));
-    letters.bury(dead());
+    let budget = MemoryBudget::new(1000);
+    let memory = budget.try_reserve(1).unwrap();
+    let (ticket, _) = Ticket::for_caller(tokio::time::Instant::now(), memory);
+    let record = SealedRecord::for_test(bytes::Bytes::new(), Route::Any, ticket);
+    letters.bury(DeadRecord { record, ..dead() });
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert_eq!(counters.snapshot().dead_lettered, 0);
+    assert!(budget.in_use() > 0, "so that sources stop");
     assert_eq!(reasons(&folder), [some(&["old"])]);
 
     fs::remove_file(&folder.files().unwrap()[0].path).unwrap();
     drop(letters);
     writer.await.unwrap();
-    assert_eq!(counters.snapshot().dead_lettered, 1);
+    assert_eq!((counters.snapshot().dead_lettered, budget.in_use()), (1, 0));
     assert_eq!(reasons(&folder).concat().len(), 1);
 }
 
@@ -171,6 +178,35 @@ async fn records_that_wait_together_are_all_buried_in_their_order() {
     for (limit, reason) in written.iter().enumerate() {
         let expected = format!("over the limit of {limit};");
         assert!(reason.as_ref().unwrap().contains(&expected), "{reason:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_record_comes_back_from_its_line(
+        data in prop::collection::vec(any::<u8>(), 0..300),
+        key in "(?s).{1,40}",
+        hash in any::<Option<u128>>(),
+    ) {
+        let key = PartitionKey::new(key).unwrap();
+        let key = match hash {
+            None => RecordKey::Keyed(key),
+            Some(hash) => RecordKey::Explicit(key, HashKey(hash)),
+        };
+        let record = sealed(data.clone(), key.clone());
+        let text = Line::of(&DeadRecord { record, ..dead() }, "shop").to_text();
+        prop_assert_eq!(text.matches('\n').count(), 1);
+        let line = Line::parse(text.as_bytes()).unwrap();
+        prop_assert_eq!(line.bytes(), data.len());
+        let (_, record) = line.record().unwrap();
+        prop_assert_eq!((&record.data[..], record.key), (&data[..], key));
+    }
+
+    #[test]
+    fn a_part_of_a_line_is_none(cut in 0usize..100) {
+        let text = Line::of(&dead(), "shop").to_text();
+        let end = text.trim_end().len() * cut / 100;
+        prop_assert!(Line::parse(&text.as_bytes()[..end]).is_none());
     }
 }
 
