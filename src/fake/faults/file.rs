@@ -13,6 +13,9 @@ const TOP_KEYS: &[&str] = &["seed", "rule"];
 const ACTIONS: &str = "throttle, internal_failure, error, expired_token, access_denied, malformed, truncated, \
                        fewer_answers, stall, stall_after, reset_before, reset_after or latency";
 
+/// The operations with entries; only the first answers for each.
+const WITH_ENTRIES: &[&str] = &["PutRecords", "PutRecord"];
+
 /// All mistakes of a faults file, one a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct FaultsFileError {
@@ -107,6 +110,7 @@ impl Reader<'_> {
         let mut rule = Rule::new(action);
         rule.service = self.service(&keys);
         rule.operation = self.text(&keys, "operation");
+        self.refuse_without_entries(&keys, &rule);
         rule.shard = self.text(&keys, "shard");
         rule.after = self.number(&keys, "after").unwrap_or(0);
         rule.count = self.number(&keys, "count");
@@ -163,6 +167,30 @@ impl Reader<'_> {
                 return None;
             }
         })
+    }
+
+    /// A rule that finds nothing to strike would look like a test that passed.
+    fn refuse_without_entries(&mut self, keys: &Keys<'_>, rule: &Rule) {
+        let (of, instead) = match rule.action {
+            Action::Throttle(_) => (WITH_ENTRIES, "ThrottlingException"),
+            Action::FailEntries(_) => (WITH_ENTRIES, "InternalFailure"),
+            Action::FewerAnswers(_) => (&WITH_ENTRIES[..1], "InternalFailure"),
+            _ => return,
+        };
+        let called = rule.operation.as_deref();
+        let called = called.filter(|operation| !of.contains(operation));
+        let Some(other) = called.or((rule.service == Some(Service::Kms)).then_some("kms")) else {
+            return;
+        };
+        self.mistake_at(
+            keys,
+            "do",
+            &format!(
+                "is about the entries of {}, and {other} has none: give do = \"error\" and \
+                 code = \"{instead}\", which refuse a whole call",
+                of.join(" and "),
+            ),
+        );
     }
 
     fn error(&mut self, keys: &Keys<'_>) -> Option<Action> {

@@ -49,6 +49,9 @@
 //! | `reset_before` | not done, TCP reset | |
 //! | `reset_after` | done, TCP reset | |
 //! | `latency` | done, answered late | `delay`, such as `"50ms"` or `"2s"` |
+//!
+//! Refused: a rule about entries (`throttle`, `internal_failure`, `fewer_answers`) for KMS or an operation that
+//! has none, where it would do nothing. There, `error` refuses the whole call.
 
 mod file;
 mod injector;

@@ -126,6 +126,57 @@ fn every_mistake_is_named_with_its_line_and_key() {
 }
 
 #[test]
+fn a_rule_about_entries_is_refused_where_there_are_none() {
+    for (rule, found, instead) in [
+        (
+            "do = 'throttle'\nservice = 'kms'",
+            "kms",
+            "ThrottlingException",
+        ),
+        (
+            "do = 'throttle'\noperation = 'GenerateDataKey'",
+            "GenerateDataKey",
+            "ThrottlingException",
+        ),
+        (
+            "do = 'internal_failure'\noperation = 'ListShards'",
+            "ListShards",
+            "InternalFailure",
+        ),
+        (
+            "do = 'fewer_answers'\noperation = 'PutRecord'",
+            "PutRecord",
+            "InternalFailure",
+        ),
+        (
+            "do = 'throttle'\nservice = 'kms'\noperation = 'PutRecords'",
+            "kms",
+            "ThrottlingException",
+        ),
+    ] {
+        let error = Faults::from_toml(&format!("[[rule]]\n{rule}")).unwrap_err();
+        let [line] = error.mistakes() else {
+            panic!("{rule}: {error}");
+        };
+        assert!(
+            line.starts_with("line 2: `do` is about the entries of PutRecords"),
+            "{line}"
+        );
+        let rest = format!("and {found} has none: give do = \"error\" and code = \"{instead}\"");
+        assert!(line.contains(&rest), "{line}");
+    }
+    for rule in [
+        "do = 'throttle'",
+        "do = 'throttle'\nservice = 'kinesis'\noperation = 'PutRecord'",
+    ] {
+        assert!(
+            Faults::from_toml(&format!("[[rule]]\n{rule}")).is_ok(),
+            "{rule}"
+        );
+    }
+}
+
+#[test]
 fn broken_toml_names_its_line() {
     let error = Faults::from_toml("seed = 1\n[[rule]\n").unwrap_err();
     assert!(error.to_string().starts_with("line 2: "), "{error}");
