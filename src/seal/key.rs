@@ -120,6 +120,11 @@ pub enum KeyError {
     )]
     Unreachable { key: String, message: String },
     #[error(
+        "key {key}: KMS's answer could not be understood: if it stays so, check that the endpoint is that \
+         of KMS, and no proxy's ({message})"
+    )]
+    NotUnderstood { key: String, message: String },
+    #[error(
         "key {key}: wrong key: it did not wrap this data key; name the key that did, in KMS terms the ARN in the message ({message})"
     )]
     WrongKey { key: String, message: String },
@@ -140,7 +145,10 @@ pub enum KeyError {
 impl KeyError {
     /// It may heal by itself: wait, alarm, try again.
     pub fn is_outage(&self) -> bool {
-        matches!(self, Self::Throttled { .. } | Self::Unreachable { .. })
+        matches!(
+            self,
+            Self::Throttled { .. } | Self::Unreachable { .. } | Self::NotUnderstood { .. }
+        )
     }
 
     /// Someone must correct the configuration, the key or its policy. Start-up refuses; a running agent,
@@ -156,6 +164,7 @@ impl KeyError {
             | Self::Refused { .. } => true,
             Self::Throttled { .. }
             | Self::Unreachable { .. }
+            | Self::NotUnderstood { .. }
             | Self::WrongKey { .. }
             | Self::WrongContext { .. }
             | Self::Malformed { .. } => false,

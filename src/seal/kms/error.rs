@@ -10,7 +10,7 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 
 use crate::seal::key::KeyError;
 
-/// By the error's code; where no answer came, it is an outage.
+/// By the error's code; where no answer came, or none that can be read, it is an outage.
 pub(super) fn judge<E>(
     error: &SdkError<E, HttpResponse>,
     key: &str,
@@ -37,10 +37,13 @@ where
     let code = answer.err().code().unwrap_or_default();
     let status = answer.raw().status().as_u16();
     let message = match answer.err().message() {
-        Some(text) => format!("{code}: {text}"),
-        None => format!("{code}, HTTP status {status}"),
+        Some(text) if !code.is_empty() => format!("{code}: {text}"),
+        None if !code.is_empty() => format!("{code}, HTTP status {status}"),
+        _ => format!("HTTP status {status}: {}", with_causes(answer.err())),
     };
     match code {
+        // KMS names its refusals: this is half an answer, or something else's.
+        "" if status < 400 => KeyError::NotUnderstood { key, message },
         "AccessDeniedException" | "AccessDenied" => KeyError::Denied {
             key,
             permission,
@@ -78,7 +81,7 @@ where
         _ => KeyError::Refused {
             key,
             code: if code.is_empty() {
-                format!("HTTP status {status}")
+                "no error code".to_owned()
             } else {
                 code.to_owned()
             },

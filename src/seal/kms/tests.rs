@@ -227,6 +227,29 @@ async fn each_code_says_whose_turn_it_is() {
     }
 }
 
+/// What answers may be no KMS at all: a proxy, a portal.
+#[tokio::test]
+async fn without_a_code_only_a_refusal_is_a_mistake() {
+    for (status, outage) in [
+        (200, true),
+        (302, true),
+        (404, false),
+        (429, true),
+        (502, true),
+    ] {
+        let (client, _) = kms(status, json!("no object")).await;
+        let error = single(client, "alias/shop")
+            .generate(&context(), 32)
+            .await
+            .expect_err("no answer");
+        assert_eq!(error.is_outage(), outage, "{status}: {error}");
+        assert_eq!(error.is_configuration(), !outage, "{status}: {error}");
+        let words = error.to_string();
+        let once = words.matches(&format!("HTTP status {status}")).count();
+        assert!(once == 1 && !words.contains(": ,"), "{words}");
+    }
+}
+
 #[tokio::test]
 async fn wrong_context_and_wrong_key_are_told_apart() {
     for (code, wrong) in [

@@ -96,6 +96,22 @@ async fn there_is_no_data_key_that_a_named_key_can_not_open() {
 }
 
 #[tokio::test]
+async fn an_answer_that_can_not_be_read_is_an_outage() {
+    let (fake, client) = stand_in().await;
+    let key = fake.create_key();
+    let spoilt = Rule::new(Action::Malformed).on("GenerateDataKey").times(1);
+    fake.set_faults(Faults::seeded(1).rule(spoilt));
+    let keys = KmsKeys::new(client, [&key]).expect("a key");
+    let error = keys.generate(&context(), 32).await.expect_err("spoilt");
+    assert!(error.is_outage() && !error.is_configuration(), "{error}");
+    let words = error.to_string();
+    for word in [key.as_str(), "could not be understood", "HTTP status 200"] {
+        assert!(words.contains(word), "{words}");
+    }
+    assert!(keys.generate(&context(), 32).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_replica_opens_what_its_primary_wrapped() {
     let (fake, client) = stand_in().await;
     let primary = fake.create_multi_region_key();
