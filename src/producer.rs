@@ -40,7 +40,9 @@ use crate::seal::keyring::Keyring;
 use crate::seal::kms::KmsKeys;
 use crate::seal::offload::SealPool;
 use crate::seal::rawkey::{WrappingKey, WrappingKeyFileError};
-use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, block, message};
+use crate::seal::{
+    self, CacheSettings, ContextError, EncryptionContext, KeyChoice, Scope, block, message,
+};
 use crate::send::kinesis::Kinesis;
 use crate::shard::kinesis::KinesisShards;
 use crate::shard::{ListShards, ListShardsError};
@@ -348,6 +350,7 @@ impl Shared {
         if let Some(key) = encryption.context.keys().find(ours) {
             return Err(StartError::ReservedContext { key: key.clone() });
         }
+        encryption.check_context()?;
         let (key, block) = match &encryption.scope {
             Scope::Off => {
                 let allowed = encryption.plaintext_allowed();
@@ -365,8 +368,8 @@ impl Shared {
         };
         let mut context = encryption.context.clone();
         if let Some(block) = block {
-            let packing = block.packing.context_value().to_owned();
-            context.insert(block::CONTEXT_KEY.to_owned(), packing);
+            let (key, packing) = block.context_pair();
+            context.insert(key.to_owned(), packing.to_owned());
         }
         let mut message = encryption.message;
         if let Some(block) = block {
@@ -421,6 +424,8 @@ pub enum StartError {
     )]
     ReservedContext { key: String },
     #[error(transparent)]
+    Context(#[from] ContextError),
+    #[error(transparent)]
     Aws(#[from] AwsError),
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -448,16 +453,41 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn context_names_of_our_own_are_refused_before_anything_is_called() {
-        let aws = aws::Settings {
+    async fn a_context_that_no_message_has_room_for_is_refused_before_anything_is_called() {
+        let suite = "0578".parse().expect("a suite");
+        let producer = Producer::builder("s")
+            .kms_key("alias/shop")
+            .blocks(block::Settings::default())
+            .context("app", "x".repeat(65_440))
+            .message(message::Settings {
+                suite,
+                ..message::Settings::default()
+            })
+            .aws(nowhere())
+            .build();
+        let error = producer.await.unwrap_err();
+        let (found, allowed) = (65_449, 65_535 - 93 - 20);
+        let expected = ContextError::TooLong { found, allowed };
+        assert!(
+            matches!(&error, StartError::Context(error) if *error == expected),
+            "{error}"
+        );
+    }
+
+    fn nowhere() -> aws::Settings {
+        aws::Settings {
             region: Some("eu-west-1".into()),
             credentials: Some(aws::Credentials::new("test", "test")),
             ..aws::Settings::default()
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn context_names_of_our_own_are_refused_before_anything_is_called() {
         let producer = Producer::builder("s")
             .kms_key("alias/shop")
             .context(block::CONTEXT_KEY, "kpl")
-            .aws(aws)
+            .aws(nowhere())
             .build();
         let error = producer.await.unwrap_err();
         assert!(

@@ -179,8 +179,9 @@ impl EncryptArgs {
 
     async fn keyring(&self) -> anyhow::Result<Arc<Keyring>> {
         let context = connection::context(&self.context)?;
-        let maker = self.keys.maker(&self.connection).await?;
         let settings = self.message.settings(Encoding::Binary);
+        settings.check_context(&context, None)?;
+        let maker = self.keys.maker(&self.connection).await?;
         let keyring = Keyring::new(maker, context, CacheSettings::default(), settings);
         Ok(keyring)
     }

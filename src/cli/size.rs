@@ -201,10 +201,12 @@ impl SizeArgs {
                 bail!("with --scope block there is no --frame-length: a frame holds a block");
             }
             let block = block::Settings::default();
-            let packing = block.packing.context_value().to_owned();
-            context.insert(block::CONTEXT_KEY.to_owned(), packing);
+            let (key, packing) = block.context_pair();
+            settings.check_context(&context, Some((key, packing)))?;
+            context.insert(key.to_owned(), packing.to_owned());
             settings.frame_length = block.frame_length();
         }
+        settings.check_context(&context, None)?;
         let key_len = settings.suite.key_len();
         let files = self.keys.wrapping_keys()?;
         let of_files = files

@@ -64,6 +64,11 @@ impl Settings {
         }
     }
 
+    /// The context pair that says so to readers.
+    pub fn context_pair(&self) -> (&'static str, &'static str) {
+        (CONTEXT_KEY, self.packing.context_value())
+    }
+
     /// A frame that holds a whole block, also one that did not compress: a multiple of 128, as other
     /// writers want it. A lone record larger than a block takes several.
     pub fn frame_length(&self) -> u32 {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use message::EncryptionContext;
+pub use message::{ContextError, EncryptionContext};
 
 use crate::delivery::{Ticket, Tickets};
 use crate::record::{HashKey, PartitionKey, RecordKey};
@@ -76,6 +76,16 @@ impl Default for CacheSettings {
 }
 
 impl Settings {
+    /// Whether messages have room for the context, beside the pairs that suite and scope add to it.
+    pub fn check_context(&self) -> Result<(), ContextError> {
+        let own = match &self.scope {
+            Scope::Off => return Ok(()),
+            Scope::Record(_) => None,
+            Scope::Block(_, block) => Some(block.context_pair()),
+        };
+        self.message.check_context(&self.context, own)
+    }
+
     /// The token that lets records pass unencrypted, where the settings say so.
     pub fn plaintext_allowed(&self) -> Option<PlaintextAllowed> {
         matches!(self.scope, Scope::Off).then_some(PlaintextAllowed(()))

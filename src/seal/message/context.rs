@@ -26,24 +26,38 @@ pub enum ContextError {
     )]
     Reserved { key: String },
     #[error(
-        "encryption context takes {found} bytes, and a message has room for 65535: use fewer or shorter pairs"
+        "encryption context takes {found} bytes, and {allowed} are allowed{}: use fewer or shorter pairs",
+        beside(*allowed)
     )]
-    TooLong { found: usize },
+    TooLong { found: usize, allowed: usize },
 }
 
-/// Whether a user may ask for this context.
-pub(crate) fn check_context(context: &EncryptionContext) -> Result<(), ContextError> {
+fn beside(allowed: usize) -> &'static str {
+    match allowed {
+        MAX_SERIALIZED => "",
+        _ => " beside the pairs that suite and scope add",
+    }
+}
+
+/// Whether a user may ask for this context, where pairs of `added` bytes are added to it.
+pub(super) fn check_context(context: &EncryptionContext, added: usize) -> Result<(), ContextError> {
     if let Some(key) = context.keys().find(|key| key.starts_with(RESERVED_PREFIX)) {
         return Err(ContextError::Reserved { key: key.clone() });
     }
-    check_length(context)
+    let found = serialized_len(context);
+    let allowed = MAX_SERIALIZED.saturating_sub(added);
+    if found > allowed {
+        return Err(ContextError::TooLong { found, allowed });
+    }
+    Ok(())
 }
 
 /// Whether a context fits into a message.
 pub(crate) fn check_length(context: &EncryptionContext) -> Result<(), ContextError> {
     let found = serialized_len(context);
     if found > MAX_SERIALIZED {
-        return Err(ContextError::TooLong { found });
+        let allowed = MAX_SERIALIZED;
+        return Err(ContextError::TooLong { found, allowed });
     }
     Ok(())
 }
@@ -53,8 +67,13 @@ pub(super) fn serialized_len(context: &EncryptionContext) -> usize {
     if context.is_empty() {
         return 0;
     }
-    let pairs: usize = context.iter().map(|(k, v)| 4 + k.len() + v.len()).sum();
-    2 + pairs
+    let pairs = context.iter().map(|(k, v)| pair_len(k, v));
+    2 + pairs.sum::<usize>()
+}
+
+/// Two strings, each with its length.
+pub(super) fn pair_len(key: &str, value: &str) -> usize {
+    4 + key.len() + value.len()
 }
 
 /// Count and pairs, without the header's outer length; nothing for an empty context. This is also the
@@ -116,15 +135,20 @@ mod tests {
     fn reserved_and_oversized_contexts_are_refused() {
         let one = |key: &str, value: String| EncryptionContext::from([(key.to_owned(), value)]);
         assert_eq!(
-            check_context(&one("aws-crypto-x", String::new())),
+            check_context(&one("aws-crypto-x", String::new()), 0),
             Err(ContextError::Reserved {
                 key: "aws-crypto-x".into()
             })
         );
-        assert_eq!(check_context(&one("k", "v".repeat(65535 - 7))), Ok(()));
-        assert_eq!(
-            check_context(&one("k", "v".repeat(65536 - 7))),
-            Err(ContextError::TooLong { found: 65536 })
-        );
+        for added in [0, 93] {
+            let allowed = 65_535 - added;
+            let of = |bytes: usize| one("k", "v".repeat(bytes - 7));
+            assert_eq!(check_context(&of(allowed), added), Ok(()));
+            let found = allowed + 1;
+            let error = check_context(&of(found), added).unwrap_err();
+            assert_eq!(error, ContextError::TooLong { found, allowed });
+            let words = error.to_string();
+            assert!(words.contains(&format!("{allowed} are allowed")), "{words}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::seal::message::aead::{Backend, IV_LEN, TAG_LEN};
 use crate::seal::message::body::{FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD};
 use crate::seal::message::context::{
-    self, ContextError, EncryptionContext, PUBLIC_KEY, check_context, check_length,
+    self, ContextError, EncryptionContext, PUBLIC_KEY, check_context, pair_len,
 };
 use crate::seal::message::derive::{COMMITMENT_LEN, Lanes};
 use crate::seal::message::encoding::Encoding;
@@ -46,6 +46,17 @@ impl Settings {
             return Err(WriteError::FrameLength { found });
         }
         Ok(())
+    }
+
+    /// Whether messages have room for a user's context, beside `own`, a pair that the caller adds to it, and
+    /// the public key of a suite that signs.
+    pub fn check_context(
+        &self,
+        context: &EncryptionContext,
+        own: Option<(&str, &str)>,
+    ) -> Result<(), ContextError> {
+        let own = own.map_or(0, |(key, value)| pair_len(key, value));
+        check_context(context, own + public_key_pair(self.suite))
     }
 
     /// What a message of one frame adds to its plaintext, its encrypted data keys apart, before encoding.
@@ -93,6 +104,11 @@ impl Settings {
 /// The public key's pair in the context: two lengths, the key's name, and 49 bytes in base64.
 const PUBLIC_KEY_PAIR: usize = 4 + PUBLIC_KEY.len() + 68;
 
+/// What a suite adds to the context's pairs.
+fn public_key_pair(suite: Suite) -> usize {
+    suite.signature().map_or(0, |_| PUBLIC_KEY_PAIR)
+}
+
 /// What a data key for messages is to be bound to: the user's pairs, and for a suite that signs the public
 /// key of a signing key made for it.
 #[derive(Debug)]
@@ -108,12 +124,11 @@ impl Binding {
         if !suite.is_written() {
             return Err(WriteError::Suite { found: suite });
         }
-        check_context(context)?;
+        check_context(context, public_key_pair(suite))?;
         let mut context = context.clone();
         let signing_key = suite.signature().map(|_| SigningKey::generate());
         if let Some(key) = &signing_key {
             context.insert(PUBLIC_KEY.to_owned(), key.public_key());
-            check_length(&context)?;
         }
         Ok(Self {
             suite,
