@@ -5,6 +5,7 @@ use std::fs;
 use kinseal::fake::{Action, Faults, Rule};
 
 use crate::support::agent::{Home, STREAM, kinseal};
+use crate::support::lines;
 use crate::support::process::{self, Ended};
 use crate::support::servers::{Endpoints, StandIn};
 
@@ -110,6 +111,24 @@ fn a_kms_that_denies_is_told_with_the_missing_permission() {
     for word in [key.as_str(), "kms:GenerateDataKey"] {
         assert!(said.contains(word), "{word:?} is not in {said}");
     }
+}
+
+#[test]
+fn a_kms_whose_answers_can_not_be_read_is_waited_for() {
+    let site = site();
+    let key = site.endpoints.create_key();
+    let spoilt = Rule::new(Action::Malformed).on("GenerateDataKey");
+    site.fake.set_faults(Faults::seeded(1).rule(spoilt));
+    let home = Home::new(&site.endpoints, &under_kms(&key), "");
+    let mut agent = home.start_agent();
+    agent.until("it says what KMS answers", |agent| {
+        let said = agent.stderr();
+        said.contains("answer could not be understood")
+            .then_some(())
+    });
+    site.fake.set_faults(Faults::none());
+    lines::append(&home.log(), 1..=10).wait().expect_success();
+    home.until_settled(&mut agent, &home.log());
 }
 
 #[test]
