@@ -18,6 +18,7 @@ use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope};
 /// The table as written.
 #[derive(Clone, Default)]
 pub(super) struct Encryption {
+    pub(super) preset: Written<Preset>,
     pub(super) scope: Written<ScopeWord>,
     pub(super) key: Written<KeyChoice>,
     pub(super) context: Written<EncryptionContext>,
@@ -56,7 +57,10 @@ impl Encryption {
     /// One table, with what its preset stands for.
     pub(super) fn read(t: &mut Table<'_>, scope_required: bool) -> Self {
         let preset = Preset::read(t);
-        let written = Self::read_keys(t);
+        let written = Self {
+            preset: preset.clone(),
+            ..Self::read_keys(t)
+        };
         let read = match preset {
             Written::Given(preset, place) => written.over(&preset.keys(&place)),
             Written::Absent => written,
@@ -95,6 +99,7 @@ impl Encryption {
         });
         let (max_age, max_messages, max_bytes) = cache.given().unwrap_or_default();
         Self {
+            preset: Written::Absent,
             scope,
             key,
             context,
@@ -154,6 +159,7 @@ impl Encryption {
 
     pub(super) fn over(self, base: &Self) -> Self {
         Self {
+            preset: self.preset.or(base.preset.clone()),
             scope: self.scope.or(base.scope.clone()),
             key: self.key.or(base.key.clone()),
             context: self.context.or(base.context.clone()),

@@ -77,6 +77,7 @@ impl<'a> File<'a> {
                 line,
                 table_line,
                 key,
+                ..
             },
             text,
         ) in self.missing.into_inner()

@@ -17,6 +17,8 @@ pub(super) struct Place {
     /// Where the table begins that the key is in.
     pub(super) table_line: usize,
     pub(super) key: String,
+    /// Not written, but what a preset in this place stands for.
+    pub(super) is_implied: bool,
 }
 
 impl<T> Written<T> {
@@ -81,6 +83,7 @@ impl Place {
             line,
             table_line: line,
             key: String::new(),
+            is_implied: false,
         }
     }
 
@@ -101,6 +104,7 @@ impl Place {
             line: self.line,
             table_line: self.line,
             key,
+            is_implied: self.is_implied,
         }
     }
 
@@ -114,6 +118,14 @@ impl Place {
         Self {
             table_line: self.table_line,
             ..place.child(name)
+        }
+    }
+
+    /// The key `name` of the same table, which a preset here stands for.
+    pub(super) fn implied(&self, name: &str) -> Self {
+        Self {
+            is_implied: true,
+            ..self.sibling(name)
         }
     }
 

@@ -12,12 +12,12 @@ use crate::seal::block::{Packing, Settings};
 pub(in crate::config) struct Block {
     pub(in crate::config) max_size: Written<u64>,
     pub(in crate::config) linger: Written<Duration>,
-    compression: Written<Compression>,
-    level: Written<u64>,
+    pub(super) compression: Written<Compression>,
+    pub(super) level: Written<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Compression {
+pub(super) enum Compression {
     None,
     Zstd,
 }
@@ -32,6 +32,17 @@ impl Block {
             compression: t.choice("compression", &words),
             level: t.integer("level", 1..=22),
         }
+    }
+
+    /// Where its keys are given, in the order of its table.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        let places = [
+            self.max_size.place(),
+            self.linger.place(),
+            self.compression.place(),
+            self.level.place(),
+        ];
+        places.into_iter().flatten()
     }
 
     pub(super) fn over(self, base: &Self) -> Self {
@@ -62,7 +73,7 @@ impl Block {
 
 /// A word that stands for several keys.
 #[derive(Clone, Copy)]
-pub(super) enum Preset {
+pub(in crate::config) enum Preset {
     /// [`Settings::compact`].
     Compact,
 }
@@ -76,7 +87,7 @@ impl Preset {
     pub(super) fn keys(self, place: &Place) -> Encryption {
         let Self::Compact = self;
         let compact = Settings::compact();
-        let block = place.sibling("block");
+        let block = place.implied("block");
         let (compression, level) = match compact.packing {
             Packing::Kpl => (Compression::None, Written::Absent),
             Packing::KplZstd { level } => (
@@ -88,7 +99,7 @@ impl Preset {
             Written::Given(linger, block.child("linger"))
         });
         Encryption {
-            scope: Written::Given(ScopeWord::Block, place.sibling("scope")),
+            scope: Written::Given(ScopeWord::Block, place.implied("scope")),
             block: Block {
                 max_size: Written::Absent,
                 linger,

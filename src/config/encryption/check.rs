@@ -1,15 +1,19 @@
 //! What `[encryption]` must be as a whole, with all layers laid over one another.
 
+use super::block::Compression;
 use super::message::{Compatibility, version_1};
 use super::{Encryption, KEYS, KINESIS, ScopeWord};
 use crate::config::file::File;
 use crate::config::written::{Place, Written};
-use crate::seal::KeyChoice;
 use crate::seal::message::{Encoding, Version};
+use crate::seal::{ContextError, KeyChoice};
 
 impl Encryption {
     pub(in crate::config) fn check(&self, file: &File<'_>) {
         self.check_key(file);
+        self.check_context(file);
+        self.check_beside_off(file);
+        self.check_block(file);
         self.check_frame_length(file);
         self.check_compatibility(file);
     }
@@ -24,14 +28,81 @@ impl Encryption {
         }
     }
 
+    /// What suite and scope add to the context takes room from it.
+    fn check_context(&self, file: &File<'_>) {
+        let (Written::Given(_, place), Some(settings)) = (&self.context, self.clone().resolve())
+        else {
+            return;
+        };
+        if let Err(ContextError::TooLong { found, allowed }) = settings.check_context() {
+            let scope = self.scope.as_given().map_or("", |scope| scope.word());
+            let text = format!(
+                "found {found} bytes; allowed: up to {allowed} bytes with their lengths, beside what \
+                 suite = \"{}\" and scope = \"{scope}\" add",
+                settings.message.suite
+            );
+            file.mistake(place, text);
+        }
+    }
+
+    fn check_beside_off(&self, file: &File<'_>) {
+        let Written::Given(ScopeWord::Off, scope) = &self.scope else {
+            return;
+        };
+        let message = &self.message;
+        let unused = [
+            self.preset.place(),
+            self.key.place(),
+            message.suite.place(),
+            message.encoding.place(),
+            message.frame_length.place(),
+        ];
+        for place in unused.into_iter().flatten() {
+            if is_beside(place, scope) {
+                let text = "found beside scope = \"off\", which encrypts nothing; allowed: with scope = \"record\" \
+                            or \"block\"";
+                file.mistake(place, text);
+            }
+        }
+    }
+
+    fn check_block(&self, file: &File<'_>) {
+        let Written::Given(word, scope) = &self.scope else {
+            return;
+        };
+        if *word != ScopeWord::Block {
+            for place in self.block.places().filter(|place| is_beside(place, scope)) {
+                let text = format!(
+                    "found beside scope = \"{}\"; allowed: with scope = \"block\"",
+                    word.word()
+                );
+                file.mistake(place, text);
+            }
+            return;
+        }
+        let Written::Given(_, level) = &self.block.level else {
+            return;
+        };
+        let is_unused = match &self.block.compression {
+            Written::Absent => true,
+            Written::Given(Compression::None, compression) => is_beside(level, compression),
+            Written::Given(Compression::Zstd, _) | Written::Mistaken => false,
+        };
+        if is_unused {
+            file.mistake(
+                level,
+                "found without compression = \"zstd\"; allowed: beside it",
+            );
+        }
+    }
+
     fn check_frame_length(&self, file: &File<'_>) {
         let (Written::Given(ScopeWord::Block, scope), Written::Given(_, place)) =
             (&self.scope, &self.message.frame_length)
         else {
             return;
         };
-        // A stream in blocks may stand below others whose records have frames.
-        if scope.is_override() && !place.is_override() {
+        if !is_beside(place, scope) {
             return;
         }
         file.mistake(
@@ -86,4 +157,10 @@ impl Encryption {
             Written::Given(..) | Written::Mistaken => {}
         }
     }
+}
+
+/// Whether a key says something that `other`, which makes it useless, does not lie over: one stream may stand
+/// below others that use what is said for all.
+fn is_beside(key: &Place, other: &Place) -> bool {
+    !key.is_implied && (key.is_override() || !other.is_override())
 }

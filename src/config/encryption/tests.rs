@@ -151,6 +151,26 @@ fn each_mistake_says_what_is_allowed() {
             "f:10: stream.encryption.frame_length: found beside scope = \"block\"; allowed: with scope = \"record\", since a block is one frame",
         ),
         (
+            format!("{key}block.linger = '1s'"),
+            "f:8: encryption.block.linger: found beside scope = \"record\"; allowed: with scope = \"block\"",
+        ),
+        (
+            "scope = 'off'\nblock.level = 3".into(),
+            "f:7: encryption.block.level: found beside scope = \"off\"; allowed: with scope = \"block\"",
+        ),
+        (
+            "scope = 'block'\nkms_key = 'alias/a'\nblock.level = 3".into(),
+            "f:8: encryption.block.level: found without compression = \"zstd\"; allowed: beside it",
+        ),
+        (
+            "preset = 'compact'\nkms_key = 'alias/a'\nblock = { level = 3, compression = 'none' }".into(),
+            "f:8: encryption.block.level: found without compression = \"zstd\"; allowed: beside it",
+        ),
+        (
+            format!("{key}[[stream]]\nname = 's'\nencryption.block.max_size = 1024"),
+            "f:10: stream.encryption.block.max_size: found beside scope = \"record\"; allowed: with scope = \"block\"",
+        ),
+        (
             format!("{key}encoding = 'hex'"),
             "f:8: encryption.encoding: found \"hex\"; allowed: \"binary\" or \"base64\"",
         ),
@@ -221,6 +241,84 @@ fn each_mistake_says_what_is_allowed() {
     ] {
         assert_eq!(parsed(&rest).unwrap_err(), [expected], "{rest}");
     }
+}
+
+/// A message has room for 65,535 bytes, and the pairs that are added are in it.
+#[test]
+fn the_context_has_what_suite_and_scope_leave_to_it() {
+    let context = |bytes: usize| {
+        format!(
+            "kms_key = 'alias/a'\ncontext.app = '{}'\n",
+            "x".repeat(bytes - 9)
+        )
+    };
+    for (rest, added, suite, scope) in [
+        ("scope = 'record'", 0, "0478", "record"),
+        ("scope = 'record'\nsuite = '0578'", 93, "0578", "record"),
+        ("scope = 'record'\nsuite = '0378'", 93, "0378", "record"),
+        ("scope = 'block'", 20, "0478", "block"),
+        ("preset = 'compact'\nsuite = '0578'", 118, "0578", "block"),
+    ] {
+        let allowed = 65_535 - added;
+        let whole = |bytes: usize| parsed(&format!("{}{rest}", context(bytes)));
+        assert!(whole(allowed).is_ok(), "{rest}");
+        let mut expected = format!(
+            "f:7: encryption.context: found {} bytes; allowed: up to {allowed} bytes with their lengths",
+            allowed + 1
+        );
+        if added > 0 {
+            expected += &format!(", beside what suite = \"{suite}\" and scope = \"{scope}\" add");
+        }
+        assert_eq!(whole(allowed + 1).unwrap_err(), [expected], "{rest}");
+    }
+    let off = "scope = 'off'\ncontext.app = 'x'\n[[stream]]\nname = 's'\nencryption.scope = 'off'";
+    assert!(parsed(off).is_ok());
+}
+
+#[test]
+fn nothing_is_said_about_encryption_beside_off() {
+    let stream = "[[stream]]\nname = 's'\n[stream.encryption]\nscope = 'off'\n";
+    let above = "scope = 'record'\nkms_key = 'alias/a'\n";
+    for key in [
+        "preset = 'compact'",
+        "kms_key = 'alias/a'",
+        "wrapping_key_file = '/k'",
+        "suite = '0578'",
+        "encoding = 'base64'",
+        "frame_length = 4096",
+    ] {
+        let name = key.split(' ').next().unwrap();
+        let words = "found beside scope = \"off\", which encrypts nothing; allowed: with scope = \"record\" or \"block\"";
+        let top = parsed(&format!("scope = 'off'\n{key}")).unwrap_err();
+        assert_eq!(top, [format!("f:7: encryption.{name}: {words}")]);
+        let own = parsed(&format!("{above}{stream}{key}")).unwrap_err();
+        assert_eq!(own, [format!("f:12: stream.encryption.{name}: {words}")]);
+        // Said for all, and one stream is without.
+        let inherited = match name {
+            "kms_key" | "wrapping_key_file" => format!("scope = 'record'\n{key}\n"),
+            "preset" => format!("kms_key = 'alias/a'\n{key}\n"),
+            _ => format!("{above}{key}\n"),
+        };
+        assert_eq!(
+            good(&format!("{inherited}{stream}")).scope,
+            Scope::Off,
+            "{key}"
+        );
+    }
+}
+
+#[test]
+fn a_stream_may_leave_the_block_keys_above_unused() {
+    let stream = "[[stream]]\nname = 's'\n[stream.encryption]\n";
+    let above = "preset = 'compact'\nkms_key = 'alias/a'\nblock = { level = 9, linger = '1s' }\n";
+    let record = good(&format!("{above}{stream}scope = 'record'"));
+    assert!(matches!(record.scope, Scope::Record(_)));
+    let plain = block(&format!("{above}{stream}block.compression = 'none'"));
+    assert_eq!(plain.packing, Packing::Kpl);
+    let own = block(&format!(
+        "preset = 'compact'\nkms_key = 'alias/a'\n{stream}block.level = 3"
+    ));
+    assert_eq!(own.packing, Packing::KplZstd { level: 3 });
 }
 
 #[test]
