@@ -121,10 +121,12 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     args.core_dumps.or(settings.core_dumps).apply();
     // Before anything is started: a signal during the start must end it too.
     let mut signals = Signals::listen()?;
+    let early = tokio::spawn(end_a_start_that_blocks(Signals::listen()?));
     let mut agent = tokio::select! {
         started = Agent::start(&settings) => started?,
         _ = signals.next() => return Ok(ExitCode::SUCCESS),
     };
+    early.abort();
     for source in &settings.sources {
         tracing::info!(stream = %source.stream, source = %source.kind, "started");
     }
@@ -156,6 +158,14 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A disk that hangs, say: whoever waits for it without giving way can not be dropped.
+async fn end_a_start_that_blocks(mut signals: Signals) {
+    signals.next().await;
+    tokio::time::sleep(ONE_BREATH).await;
+    // Nothing was sent, and nothing read.
+    std::process::exit(0);
 }
 
 /// A second signal counts as one only after this. A guess.

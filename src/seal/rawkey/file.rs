@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
+use rustix::fs::OFlags;
 use toml_edit::{Document, Item, Key, Value};
 use zeroize::Zeroizing;
 
@@ -19,6 +20,11 @@ use super::{RANDOM, WrappingKey, WrappingKeyError};
 pub enum WrappingKeyFileError {
     #[error("wrapping key file {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(
+        "wrapping key file {} is a directory, a pipe or a device: give a regular file, as kinseal key new makes it",
+        path.display()
+    )]
+    NoFile { path: PathBuf },
     #[error(
         "wrapping key file {} exists and is not overwritten: what it wrapped could never be opened again; choose another path",
         path.display()
@@ -109,9 +115,15 @@ impl WrappingKey {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(io)?;
+        let file = open_at_once(path).map_err(io)?;
         // Asked of the open file, so that it can not be exchanged in between.
-        let mode = file.metadata().map_err(io)?.mode() & 0o7777;
+        let metadata = file.metadata().map_err(io)?;
+        if !metadata.is_file() {
+            return Err(WrappingKeyFileError::NoFile {
+                path: path.to_owned(),
+            });
+        }
+        let mode = metadata.mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(WrappingKeyFileError::Exposed {
                 path: path.to_owned(),
@@ -144,6 +156,15 @@ impl WrappingKey {
         text.push_str("\"\n");
         text
     }
+}
+
+/// A pipe without a writer would hold up whoever opens it, for ever. Of a regular file it changes nothing.
+fn open_at_once(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
 }
 
 /// The whole file or, after a failure, none: half a key file would look like one.
@@ -354,6 +375,27 @@ mod tests {
     fn a_file_without_an_end_is_no_key() {
         let error = refusal(&"#".repeat(LARGEST));
         assert!(error.contains("which is no wrapping key"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo")
+            .arg("-m600")
+            .arg(&pipe)
+            .status()
+            .expect("mkfifo runs");
+        assert!(made.success());
+        for path in [pipe.as_path(), directory.path(), Path::new("/dev/zero")] {
+            let error = WrappingKey::load(path).expect_err("refused");
+            let said = error.to_string();
+            assert!(
+                matches!(error, WrappingKeyFileError::NoFile { .. }),
+                "{said}"
+            );
+            assert!(said.contains(&*path.to_string_lossy()), "{said}");
+        }
     }
 
     #[test]
