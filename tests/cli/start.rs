@@ -1,8 +1,11 @@
 //! Mistakes that stop the start.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::Command;
 
 use kinseal::fake::{Action, Faults, Rule};
+use rustix::fs::OFlags;
 
 use crate::support::agent::{Home, STREAM, kinseal};
 use crate::support::lines;
@@ -69,6 +72,32 @@ fn a_missing_argument_is_named() {
     let ended = process::run("kinseal agent", kinseal().args(["agent"]), &[]);
     let said = refused(&ended, USAGE);
     assert!(said.contains("--config"), "{said}");
+}
+
+/// As a disk that hangs: the checkpoint is a pipe, and reading it waits.
+#[test]
+fn a_signal_ends_a_start_that_blocks() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    fs::create_dir_all(home.state()).expect("room for it");
+    let checkpoint = home.state().join("checkpoint.json");
+    let made = Command::new("mkfifo").arg(&checkpoint).status();
+    assert!(made.expect("mkfifo runs").success());
+    let mut agent = home.spawn_agent();
+    // Opens where somebody waits to read, and only there.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let _writer = agent.until("it reads the checkpoint", |_| {
+        let mut options = fs::OpenOptions::new();
+        options
+            .write(true)
+            .custom_flags(flags)
+            .open(&checkpoint)
+            .ok()
+    });
+    agent.signal("TERM");
+    let ended = agent.wait();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
 }
 
 #[test]
