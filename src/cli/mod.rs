@@ -33,6 +33,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Mistakes, System};
+use crate::seal::rawkey::redacted;
 
 /// A mistake on the command line.
 pub const EX_USAGE: u8 = 64;
@@ -122,7 +123,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
             ExitCode::from(EX_USAGE)
         }
         _ => {
-            print_error(&usage_lines(&error.render().to_string()));
+            print_error(&usage_lines(&redacted(&error.render().to_string())));
             ExitCode::from(EX_USAGE)
         }
     }

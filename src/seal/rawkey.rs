@@ -21,6 +21,7 @@ use std::fmt;
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::key::{FreshKey, GenerateDataKey, KeyError, UnwrapDataKey};
@@ -30,6 +31,7 @@ use super::message::{
 };
 
 pub use beside::WrappedBeside;
+pub(crate) use file::redacted;
 pub use file::{KeySize, WrappingKeyFileError};
 
 /// A raw AES wrapping key of 128, 192 or 256 bits.
@@ -39,6 +41,13 @@ pub struct WrappingKey {
     /// `namespace/name`, for messages.
     label: String,
     key: Zeroizing<Vec<u8>>,
+}
+
+/// In constant time, as far as the key goes.
+impl PartialEq for WrappingKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.label == other.label && bool::from(self.key.ct_eq(&other.key))
+    }
 }
 
 /// Why parts do not make a wrapping key.

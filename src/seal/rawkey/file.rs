@@ -18,7 +18,8 @@ use super::{RANDOM, WrappingKey, WrappingKeyError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WrappingKeyFileError {
-    #[error("wrapping key file {}: {source}", path.display())]
+    /// Whoever gives a key itself for its file must not find it in a log.
+    #[error("wrapping key file {}: {source}", redacted(&path.to_string_lossy()))]
     Io { path: PathBuf, source: io::Error },
     #[error(
         "wrapping key file {} is a directory, a pipe or a device: give a regular file, as kinseal key new makes it",
@@ -77,6 +78,9 @@ impl KeySize {
 /// Bytes of a file: two names of 1,024 bytes, with each character escaped, and some comment.
 const LARGEST: usize = 16 << 10;
 
+/// A field's name that is longer is no slip of the pen, and may be anything.
+const LONGEST_WORD: usize = 16;
+
 impl WrappingKey {
     /// Makes a random 256-bit key and writes it to a new file with mode 0600.
     pub fn create(path: &Path, namespace: &str, name: &str) -> Result<Self, WrappingKeyFileError> {
@@ -90,6 +94,7 @@ impl WrappingKey {
         name: &str,
         size: KeySize,
     ) -> Result<Self, WrappingKeyFileError> {
+        refuse_keys_for_names(path, namespace, name)?;
         let mut bytes = Zeroizing::new([0; 32]);
         let bytes = &mut bytes[..size.bytes()];
         rand::fill(bytes).expect(RANDOM);
@@ -210,7 +215,8 @@ fn parse(path: &Path, text: &str) -> Result<WrappingKey, WrappingKeyFileError> {
         .find(|(key, _)| !["namespace", "name"].contains(key));
     if let Some((unknown, _)) = unknown {
         // It may be the key itself, in the wrong place.
-        let is_word = unknown.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let is_word = unknown.len() <= LONGEST_WORD
+            && unknown.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         return Err(match is_word {
             true => field_error(format!("unknown key \"{unknown}\"")),
             false => WrappingKeyFileError::Syntax {
@@ -228,13 +234,53 @@ fn parse(path: &Path, text: &str) -> Result<WrappingKey, WrappingKeyFileError> {
     let key = key.ok_or_else(|| missing("key"))?;
     let key = from_hex(&key)
         .ok_or_else(|| field_error("key is not an even number of hexadecimal digits".to_owned()))?;
-    WrappingKey::new(field("namespace")?, field("name")?, &key).map_err(|source| {
-        WrappingKeyFileError::Key {
-            path: path.to_owned(),
-            source,
-        }
+    let (namespace, name) = (field("namespace")?, field("name")?);
+    refuse_keys_for_names(path, namespace, name)?;
+    WrappingKey::new(namespace, name, &key).map_err(|source| WrappingKeyFileError::Key {
+        path: path.to_owned(),
+        source,
     })
 }
+
+/// Names are for all to read, in each message.
+fn refuse_keys_for_names(
+    path: &Path,
+    namespace: &str,
+    name: &str,
+) -> Result<(), WrappingKeyFileError> {
+    for (part, text) in [("namespace", namespace), ("name", name)] {
+        if redacted(text) != text {
+            return Err(WrappingKeyFileError::Field {
+                path: path.to_owned(),
+                reason: format!(
+                    "its {part} looks like a key, and each message would show it: choose another {part}"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Without what may be a key: as many hexadecimal digits in a row as the shortest has, or more.
+pub(crate) fn redacted(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_hexdigit()) {
+        let (before, digits) = rest.split_at(start);
+        let end = digits.find(|c: char| !c.is_ascii_hexdigit());
+        let (digits, after) = digits.split_at(end.unwrap_or(digits.len()));
+        shown.push_str(before);
+        match digits.len() < SHORTEST_KEY {
+            true => shown.push_str(digits),
+            false => shown.push_str("(not shown: it may be a key)"),
+        }
+        rest = after;
+    }
+    shown + rest
+}
+
+/// Digits of 128 bits.
+const SHORTEST_KEY: usize = 32;
 
 fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
     let before = text
@@ -265,142 +311,4 @@ fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    const HEX: &str = "000102030405060708090a0b0c0d0e0f";
-
-    fn written(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("key.toml");
-        fs::write(&path, text).expect("written");
-        fs::set_permissions(&path, Permissions::from_mode(mode)).expect("chmod");
-        (directory, path)
-    }
-
-    fn refusal(text: &str) -> String {
-        let (_directory, path) = written(text, 0o600);
-        WrappingKey::load(&path).expect_err("refused").to_string()
-    }
-
-    #[test]
-    fn a_created_key_loads_again() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("key.toml");
-        let name = r#"a "quoted" \ ключ"#;
-        let created = WrappingKey::create(&path, "shop", name).expect("created");
-        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
-        let loaded = WrappingKey::load(&path).expect("loads");
-        assert_eq!(loaded.key, created.key);
-        assert_eq!(loaded.key_name, name);
-    }
-
-    #[test]
-    fn a_created_key_has_the_length_asked_for() {
-        let directory = tempfile::tempdir().expect("a directory");
-        for (size, bits) in [
-            (KeySize::Bits128, 128),
-            (KeySize::Bits192, 192),
-            (KeySize::Bits256, 256),
-        ] {
-            let path = directory.path().join(format!("{bits}.toml"));
-            let created = WrappingKey::create_sized(&path, "shop", "orders", size);
-            assert_eq!(created.expect("created").bits(), bits);
-            assert_eq!(WrappingKey::load(&path).expect("loads").bits(), bits);
-        }
-    }
-
-    #[test]
-    fn an_existing_file_is_never_overwritten() {
-        let (_directory, path) = written("precious", 0o600);
-        let error = WrappingKey::create(&path, "shop", "orders").expect_err("refused");
-        assert!(
-            matches!(error, WrappingKeyFileError::Exists { .. }),
-            "{error}"
-        );
-        assert_eq!(fs::read_to_string(&path).expect("there"), "precious");
-    }
-
-    #[test]
-    fn a_file_that_others_may_read_is_refused_with_the_fix() {
-        let text = format!("namespace = \"a\"\nname = \"b\"\nkey = \"{HEX}\"\n");
-        for mode in [0o640, 0o604, 0o620, 0o644] {
-            let (_directory, path) = written(&text, mode);
-            let error = WrappingKey::load(&path).expect_err("refused").to_string();
-            assert!(
-                error.contains(&format!("chmod 600 {}", path.display())),
-                "{error}"
-            );
-        }
-        let (_directory, path) = written(&text, 0o400);
-        assert!(WrappingKey::load(&path).is_ok());
-    }
-
-    #[test]
-    fn every_mistake_is_named_and_no_key_is_printed() {
-        let fields = "namespace = \"a\"\nname = \"b\"\n";
-        for (text, named) in [
-            (format!("{fields}key = \"{HEX}"), "line 3"),
-            (format!("{fields}key = {HEX}"), "line 3"),
-            (format!("{fields}key = \"{HEX}x\""), "hexadecimal"),
-            (format!("{fields}key = \"{HEX}zz\""), "hexadecimal"),
-            (format!("{fields}key = \"{HEX}00\""), "17 bytes"),
-            (format!("{fields}key = 12"), "key is missing"),
-            (
-                format!("name = \"b\"\nkey = \"{HEX}\""),
-                "namespace is missing",
-            ),
-            (format!("{fields}kez = \"{HEX}\""), "unknown key \"kez\""),
-            (format!("{fields}{HEX} = \"key\""), "line 3"),
-            (format!("{fields}\"{HEX}\" = \"key\""), "line 3"),
-            (
-                format!("namespace = \"aws-kms{HEX}\"\nname = \"b\"\nkey = \"{HEX}\""),
-                "aws-kms",
-            ),
-            (
-                format!("namespace = \"aws-kms\"\nname = \"b\"\nkey = \"{HEX}\""),
-                "aws-kms",
-            ),
-        ] {
-            let error = refusal(&text);
-            assert!(error.contains(named), "{error}");
-            assert!(!error.contains(&HEX[..8]), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_file_without_an_end_is_no_key() {
-        let error = refusal(&"#".repeat(LARGEST));
-        assert!(error.contains("which is no wrapping key"), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_regular_file_is_refused_at_once() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let pipe = directory.path().join("pipe");
-        let made = std::process::Command::new("mkfifo")
-            .arg("-m600")
-            .arg(&pipe)
-            .status()
-            .expect("mkfifo runs");
-        assert!(made.success());
-        for path in [pipe.as_path(), directory.path(), Path::new("/dev/zero")] {
-            let error = WrappingKey::load(path).expect_err("refused");
-            let said = error.to_string();
-            assert!(
-                matches!(error, WrappingKeyFileError::NoFile { .. }),
-                "{said}"
-            );
-            assert!(said.contains(&*path.to_string_lossy()), "{said}");
-        }
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = WrappingKey::load(Path::new("/nowhere/key.toml")).expect_err("refused");
-        assert!(error.to_string().contains("/nowhere/key.toml"), "{error}");
-    }
-}
+mod tests;
