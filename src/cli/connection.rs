@@ -57,7 +57,7 @@ impl ConnectionArgs {
     }
 }
 
-fn region(text: &str) -> Result<String, String> {
+pub(super) fn region(text: &str) -> Result<String, String> {
     words::region(text).map_err(allowed)
 }
 

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::{anyhow, bail};
 use clap::Args;
 
 use super::connection::{self, ConnectionArgs};
 use crate::aws::{self, AwsError, TimeOuts};
+use crate::config::words;
 use crate::seal::key::{GenerateDataKey, UnwrapDataKey};
 use crate::seal::kms::{KmsKeys, KmsUnwrap};
+use crate::seal::message::ReadLimits;
 use crate::seal::rawkey::{WrappedBeside, WrappingKey};
 
 #[derive(Debug, Args)]
@@ -28,7 +31,7 @@ impl KeyArgs {
         &self,
         connection: &ConnectionArgs,
     ) -> anyhow::Result<Arc<dyn GenerateDataKey>> {
-        let mut files = self.wrapping_keys()?.into_iter();
+        let mut files = self.checked_wrapping_keys()?.into_iter();
         let maker: Arc<dyn GenerateDataKey> = match &self.kms_key[..] {
             [] => Arc::new(files.next().expect("a key is required")),
             keys => {
@@ -59,7 +62,26 @@ impl KeyArgs {
         Ok(openers)
     }
 
-    pub(super) fn wrapping_keys(&self) -> anyhow::Result<Vec<WrappingKey>> {
+    /// Those to encrypt under, once it is sure that readers take as many keys as there are.
+    pub(super) fn checked_wrapping_keys(&self) -> anyhow::Result<Vec<WrappingKey>> {
+        if !self.kms_key.is_empty() {
+            words::kms_keys(&self.kms_key).map_err(|e| anyhow!("--kms-key: {e}"))?;
+        }
+        let most = ReadLimits::default().max_encrypted_data_keys;
+        let all = self.kms_key.len() + self.wrapping_key.len();
+        if all > most {
+            bail!("{all} keys are given; allowed: up to {most}, since readers refuse more");
+        }
+        let files = self.wrapping_keys()?;
+        let twice = (files.iter().enumerate()).find(|(i, key)| files[..*i].contains(key));
+        if let Some((i, _)) = twice {
+            let file = self.wrapping_key[i].display();
+            bail!("--wrapping-key {file}: the same key twice; allowed: each key once");
+        }
+        Ok(files)
+    }
+
+    fn wrapping_keys(&self) -> anyhow::Result<Vec<WrappingKey>> {
         let loaded = self.wrapping_key.iter().map(|path| WrappingKey::load(path));
         Ok(loaded.collect::<Result<_, _>>()?)
     }

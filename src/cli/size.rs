@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 
-use self::told::{KEY, Sizes, key_arn_len, kms_blob_len, longest_in_block};
+use self::told::{KEY, Sizes, key_arn_len, kms_blob_len, longest_in_block, some_key_arn};
 use super::connection;
 use super::encrypt::MessageArgs;
 use super::form::{self, Input, Output};
@@ -38,7 +38,7 @@ pub struct SizeArgs {
     #[command(flatten)]
     pub keys: KeyArgs,
     /// A pair of the encryption context: it is stored beside each message (repeatable)
-    #[arg(long, value_name = "NAME=VALUE", value_parser = connection::context_pair)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = connection::own_context_pair)]
     pub context: Vec<(String, String)>,
     #[command(flatten)]
     pub message: MessageArgs,
@@ -48,6 +48,9 @@ pub struct SizeArgs {
     /// What is one message
     #[arg(long, value_name = "SCOPE", default_value = "record")]
     pub scope: ScopeWord,
+    /// Of KMS keys that are given by id or alias: messages hold the ARN [default: AWS_REGION]
+    #[arg(long, value_parser = connection::region)]
+    pub region: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,8 +70,8 @@ pub enum ScopeWord {
 const EXAMPLES: &str = "\
 Examples:
   kinseal size --wrapping-key key.toml --context app=shop 200 1KiB 50KiB
-  kinseal size --kms-key arn:aws:kms:eu-west-1:111122223333:key/ID --file app.log | tail -3
-  kinseal size --kms-key arn:aws:kms:eu-west-1:111122223333:key/ID --scope block --file app.log";
+  kinseal size --kms-key alias/shop --region eu-west-1 --file app.log | tail -4
+  kinseal size --kms-key alias/shop --region eu-west-1 --scope block --file app.log";
 
 pub fn run(args: SizeArgs) -> anyhow::Result<ExitCode> {
     // It loads wrapping keys for their names.
@@ -208,20 +211,44 @@ impl SizeArgs {
         }
         settings.check_context(&context, None)?;
         let key_len = settings.suite.key_len();
-        let files = self.keys.wrapping_keys()?;
+        let files = self.keys.checked_wrapping_keys()?;
         let of_files = files
             .iter()
             .map(|key: &WrappingKey| key.wrapped_len(key_len));
         let mut keys_len: usize = of_files.sum();
         for key in &self.keys.kms_key {
             let blob = kms_blob_len(settings.suite);
-            keys_len += 6 + EncryptedDataKey::KMS.len() + key_arn_len(key)? + blob;
+            keys_len += 6 + EncryptedDataKey::KMS.len() + self.arn_len(key)? + blob;
         }
         Ok(Sizes {
             settings,
             context,
             keys_len,
         })
+    }
+
+    fn arn_len(&self, key: &str) -> anyhow::Result<usize> {
+        if let Some(len) = key_arn_len(key) {
+            return Ok(len);
+        }
+        let assumed = self.assumed_arn();
+        assumed.map(|arn| arn.len()).ok_or_else(|| {
+            anyhow::anyhow!(
+                "--kms-key {key}: a message holds the key's ARN, and how long it is depends on the \
+                 region: give --region, or the key as arn:aws:kms:REGION:ACCOUNT:key/ID"
+            )
+        })
+    }
+
+    /// What stands for keys that are given by id or alias. As every AWS tool finds a region, but for profiles.
+    fn assumed_arn(&self) -> Option<String> {
+        let of_environment = || {
+            ["AWS_REGION", "AWS_DEFAULT_REGION"]
+                .into_iter()
+                .find_map(|name| std::env::var(name).ok().filter(|region| !region.is_empty()))
+        };
+        let region = self.region.clone().or_else(of_environment)?;
+        Some(some_key_arn(&region))
     }
 
     fn summary(&self, sizes: &Sizes, total: &Total, out: &mut Output) -> io::Result<()> {
@@ -259,6 +286,11 @@ impl SizeArgs {
                 out,
                 "assumed: what KMS makes of a data key has {blob} bytes"
             )?;
+        }
+        let mut keys = self.keys.kms_key.iter();
+        let is_short = |key: &String| key_arn_len(key).is_none();
+        if let (true, Some(arn)) = (keys.any(is_short), self.assumed_arn()) {
+            writeln!(out, "assumed: the key's ARN is as long as {arn}")?;
         }
         Ok(())
     }

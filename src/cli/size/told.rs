@@ -1,7 +1,5 @@
 //! Lengths that need no key: of messages, of what fits, of what KMS would answer.
 
-use anyhow::bail;
-
 use crate::aggregate::format::{ENVELOPE, Layout};
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::message::{EncryptionContext, Settings, Suite};
@@ -63,14 +61,24 @@ pub(super) fn kms_blob_len(suite: Suite) -> usize {
 
 /// Messages name the key by its ARN, whatever name it was asked for by; ids all have 36 characters, those of
 /// several regions too.
-pub(super) fn key_arn_len(key: &str) -> anyhow::Result<usize> {
-    let Some((place, _)) = key.rsplit_once(':').filter(|_| key.starts_with("arn:")) else {
-        bail!(
-            "--kms-key {key}: a message holds the key's ARN, whose length only KMS could tell; \
-             give it as arn:aws:kms:REGION:ACCOUNT:key/ID"
-        );
-    };
-    Ok(place.len() + ":key/".len() + 36)
+pub(super) fn key_arn_len(key: &str) -> Option<usize> {
+    let (place, _) = key.rsplit_once(':').filter(|_| key.starts_with("arn:"))?;
+    Some(place.len() + ":key/".len() + 36)
+}
+
+/// What an id or an alias stands for, in every letter but the account's and the id's, which all have as many.
+pub(super) fn some_key_arn(region: &str) -> String {
+    // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
+    let partitions = [
+        ("cn-", "aws-cn"),
+        ("us-gov-", "aws-us-gov"),
+        ("eusc-", "aws-eusc"),
+    ];
+    let found = partitions
+        .iter()
+        .find(|(prefix, _)| region.starts_with(prefix));
+    let partition = found.map_or("aws", |(_, partition)| partition);
+    format!("arn:{partition}:kms:{region}:123456789012:key/00000000-0000-0000-0000-000000000000")
 }
 
 #[cfg(test)]
@@ -117,10 +125,11 @@ mod tests {
     fn an_alias_in_an_arn_is_as_long_as_its_key() {
         let id = "0123abcd-0123-0123-0123-0123456789ab";
         let key = format!("arn:aws:kms:eu-west-1:111122223333:key/{id}");
-        assert_eq!(key_arn_len(&key).expect("an ARN"), key.len());
+        assert_eq!(key_arn_len(&key), Some(key.len()));
+        assert_eq!(some_key_arn("eu-west-1").len(), key.len());
+        assert!(some_key_arn("cn-north-1").starts_with("arn:aws-cn:kms:cn-north-1:"));
         let alias = "arn:aws:kms:eu-west-1:111122223333:alias/a/b";
-        assert_eq!(key_arn_len(alias).expect("an ARN"), key.len());
-        let error = key_arn_len("alias/shop").expect_err("refused");
-        assert!(error.to_string().contains("ARN"), "{error}");
+        assert_eq!(key_arn_len(alias), Some(key.len()));
+        assert_eq!(key_arn_len("alias/shop"), None);
     }
 }

@@ -43,6 +43,17 @@ fn a_length_under_a_kms_key_is_told_without_kms() {
 }
 
 #[test]
+fn an_alias_is_taken_for_a_key_of_its_region() {
+    let arn = "arn:aws:kms:eu-west-1:111122223333:key/0123abcd-0123-0123-0123-0123456789ab";
+    let exact = said(&["--kms-key", arn], &[200]);
+    let short = ["--kms-key", "alias/shop", "--region", "eu-west-1"];
+    let assumed = said(&short, &[200]);
+    let (table, more) = assumed.split_at(exact.len());
+    assert_eq!(table, exact);
+    assert!(more.starts_with("assumed: the key's ARN is as long as arn:aws:kms:eu-west-1:"));
+}
+
+#[test]
 fn what_fits_into_a_record_is_the_most_that_fits() {
     let key = KeyFile::new();
     let how = ["--wrapping-key", key.path()];
