@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::connection::{self, ConnectionArgs};
 use super::hardening::CoreDumpArgs;
+use super::limits::LimitArgs;
 use crate::aws::{self, Clients, TimeOuts};
 use crate::config::{self, Environment};
 use crate::consume::output::{Form, Printer};
@@ -61,6 +62,8 @@ pub struct ConsumeArgs {
     /// Print what lies in the stream, as it lies there: shard, sequence number, partition key, base64
     #[arg(long, conflicts_with_all = ["config", "kms_key", "wrapping_key", "context"])]
     pub raw: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     #[command(
         flatten,
         next_help_heading = "AWS (default: as every AWS tool finds it)"
@@ -290,7 +293,7 @@ impl ConsumeArgs {
         if self.raw {
             return Ok(Unpacker::as_stored(threads)?);
         }
-        let Some(opener) = request.opener(clients)? else {
+        let Some(opener) = request.opener(clients, self.limits.settings())? else {
             if !self.context.is_empty() {
                 anyhow::bail!(
                     "--context binds keys, and none is given: add --kms-key or --wrapping-key"
@@ -308,7 +311,7 @@ impl ConsumeArgs {
 
 impl Request {
     /// `None` where there are no keys.
-    fn opener(&self, clients: &Clients) -> anyhow::Result<Option<Opener>> {
+    fn opener(&self, clients: &Clients, settings: OpenSettings) -> anyhow::Result<Option<Opener>> {
         let mut keys: Vec<Arc<dyn UnwrapDataKey>> = Vec::new();
         let mut kms = Vec::new();
         for key in &self.keys {
@@ -323,7 +326,7 @@ impl Request {
         if keys.is_empty() {
             return Ok(None);
         }
-        let opener = Opener::new(keys, self.context.clone(), OpenSettings::default())?;
+        let opener = Opener::new(keys, self.context.clone(), settings)?;
         Ok(Some(opener))
     }
 }

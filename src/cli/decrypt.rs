@@ -5,25 +5,28 @@
 
 mod stored;
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 
 use super::connection::{self, ConnectionArgs};
-use super::encrypt::policy_words;
 use super::facts::Facts;
-use super::form::{self, Input, Output};
+use super::form::{self, Input, Line, Output};
 use super::hardening::CoreDumpArgs;
 use super::keys::KeyArgs;
-use crate::seal::message::{CommitmentPolicy, ReadLimits};
-use crate::seal::open::{OpenSettings, Opened, Opener, looks_sealed};
+use super::limits::LimitArgs;
+use crate::aggregate::format::UserRecord;
+use crate::seal::block::{self, BlockError};
+use crate::seal::open::{Opened, Opener, looks_sealed};
 
 /// Decrypt messages by hand: the agent's, or any AWS Encryption SDK's
 ///
-/// The plaintext is on standard output, and none of it before the whole message is verified. What is refused
-/// has its reason on standard error; then the exit code is 1.
+/// The plaintext is on standard output, and none of it before the whole message is verified. Where a message
+/// is a block of many records, each is a line. What is refused has its reason on standard error; then the
+/// exit code is 1.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DecryptArgs {
@@ -37,12 +40,8 @@ pub struct DecryptArgs {
     /// What is read
     #[arg(long, value_name = "FORM", default_value = "raw")]
     pub format: FormatWord,
-    /// Which suites may be read
-    #[arg(long, value_name = "POLICY", default_value = CommitmentPolicy::default().name(), value_parser = policy_words())]
-    pub policy: CommitmentPolicy,
-    /// Refuse messages with more; each may cost a call to KMS
-    #[arg(long, value_name = "NUMBER", default_value = "5", value_parser = clap::value_parser!(u16).range(1..))]
-    pub max_encrypted_data_keys: u16,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// With --format get-records: let records pass that are not encrypted
     #[arg(long)]
     pub allow_plaintext: bool,
@@ -63,7 +62,7 @@ pub enum FormatWord {
     Hex,
     /// One message in base64
     Base64,
-    /// Each line is a message in base64, and becomes a line
+    /// Each line is a message in base64, and becomes a line (a block: a line for each record)
     Lines,
     /// JSON of aws kinesis get-records: each user record becomes a line
     GetRecords,
@@ -95,7 +94,11 @@ pub async fn run(args: DecryptArgs, verbose: bool) -> anyhow::Result<ExitCode> {
         FormatWord::Raw | FormatWord::Hex | FormatWord::Base64 => {
             let message = decoded(args.format, input.whole(LONGEST)?)?;
             let opened = reader.open(None, &message).await.map_err(one_line)?;
-            form::unless_closed(out.write_all(&opened.plaintext).and_then(|()| out.flush()))?;
+            let written = match opened {
+                Plain::Whole(plaintext) => out.write_all(&plaintext),
+                Plain::Block(records) => write_lines(&records, &mut out),
+            };
+            form::unless_closed(written.and_then(|()| out.flush()))?;
             return Ok(ExitCode::SUCCESS);
         }
         FormatWord::Lines => reader.open_lines(input, &mut out).await?,
@@ -156,6 +159,31 @@ impl Tally {
     }
 }
 
+/// What was in a message.
+#[derive(Debug)]
+enum Plain {
+    Whole(Bytes),
+    /// As the agent packs many records into one.
+    Block(Vec<UserRecord>),
+}
+
+impl Plain {
+    fn of(opened: Opened) -> Result<Self, BlockError> {
+        match opened.context.get(block::CONTEXT_KEY) {
+            Some(packing) => block::unpack(packing, &opened.plaintext).map(Self::Block),
+            None => Ok(Self::Whole(opened.plaintext)),
+        }
+    }
+}
+
+fn write_lines(records: &[UserRecord], out: &mut Output) -> io::Result<()> {
+    for record in records {
+        out.write_all(&record.data)?;
+        out.write_all(b"\n")?;
+    }
+    Ok(())
+}
+
 /// Opens messages, and tells about each what was asked for.
 #[derive(Debug)]
 struct Reader {
@@ -164,7 +192,7 @@ struct Reader {
 }
 
 impl Reader {
-    async fn open(&self, number: Option<u64>, message: &[u8]) -> anyhow::Result<Opened> {
+    async fn open(&self, number: Option<u64>, message: &[u8]) -> anyhow::Result<Plain> {
         let parsed = self.opener.parse(message)?;
         let opened = match self.opener.data_key(&parsed).await {
             Ok(key) => self.opener.open_with(&parsed, &key),
@@ -173,14 +201,15 @@ impl Reader {
         if self.verbose {
             Facts::of(number, &parsed, opened.is_ok()).say();
         }
-        Ok(opened?)
+        Ok(Plain::of(opened?)?)
     }
 
-    async fn open_line(&self, number: u64, line: &[u8]) -> anyhow::Result<Opened> {
+    async fn open_line(&self, number: u64, line: Line) -> anyhow::Result<Plain> {
+        let line = line?;
         if line.trim_ascii().is_empty() {
             anyhow::bail!("empty, where a message in base64 belongs");
         }
-        let message = form::from_base64(line);
+        let message = form::from_base64(&line);
         let message = message.ok_or_else(|| anyhow::anyhow!("not base64"))?;
         self.open(Some(number), &message).await
     }
@@ -188,12 +217,13 @@ impl Reader {
     async fn open_lines(&self, input: Input, out: &mut Output) -> anyhow::Result<Tally> {
         let mut tally = Tally::of("lines");
         let mut lines = input.lines();
-        while let Some((number, line)) = lines.next()? {
+        while let Some((number, line)) = lines.next_even_if_too_long()? {
             tally.all += 1;
-            let mut written = match self.open_line(number, &line).await {
-                Ok(opened) => out
-                    .write_all(&opened.plaintext)
+            let mut written = match self.open_line(number, line).await {
+                Ok(Plain::Whole(plaintext)) => out
+                    .write_all(&plaintext)
                     .and_then(|()| out.write_all(b"\n")),
+                Ok(Plain::Block(records)) => write_lines(&records, out),
                 Err(error) => {
                     tally.refused += 1;
                     // Behind what was read before it, where both go to one terminal.
@@ -218,13 +248,6 @@ impl DecryptArgs {
     async fn opener(&self) -> anyhow::Result<Opener> {
         let context = connection::context(&self.context)?;
         let keys = self.keys.openers(&self.connection).await?;
-        let settings = OpenSettings {
-            limits: ReadLimits {
-                max_encrypted_data_keys: self.max_encrypted_data_keys.into(),
-                policy: self.policy,
-            },
-            ..OpenSettings::default()
-        };
-        Ok(Opener::new(keys, context, settings)?)
+        Ok(Opener::new(keys, context, self.limits.settings())?)
     }
 }

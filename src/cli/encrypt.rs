@@ -31,7 +31,7 @@ pub struct EncryptArgs {
     #[command(flatten)]
     pub keys: KeyArgs,
     /// Bind the message to this pair, which stays readable beside it (repeatable)
-    #[arg(long, value_name = "NAME=VALUE", value_parser = connection::context_pair)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = connection::own_context_pair)]
     pub context: Vec<(String, String)>,
     /// What is written
     #[arg(long, value_name = "FORM", default_value = "raw")]

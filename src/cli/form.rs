@@ -78,9 +78,28 @@ pub(super) struct Lines {
 /// Far above what a record may be, in base64 too.
 const LONGEST_LINE: u64 = 64 << 20;
 
+pub(super) type Line = Result<Vec<u8>, TooLong>;
+
+/// One that no record of a stream could be.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "longer than {}; no record of a stream is",
+    words::show_bytes(LONGEST_LINE)
+)]
+pub(super) struct TooLong;
+
 impl Lines {
     /// Its number, from 1, and the line.
     pub(super) fn next(&mut self) -> anyhow::Result<Option<(u64, Vec<u8>)>> {
+        let Some((number, line)) = self.next_even_if_too_long()? else {
+            return Ok(None);
+        };
+        let place = || format!("{}, line {number}", self.name);
+        Ok(Some((number, line.with_context(place)?)))
+    }
+
+    /// The same, for those who can go on behind a line that is too long.
+    pub(super) fn next_even_if_too_long(&mut self) -> anyhow::Result<Option<(u64, Line)>> {
         let mut line = Vec::new();
         let most = LONGEST_LINE + 1;
         let read = self.reader.by_ref().take(most).read_until(b'\n', &mut line);
@@ -91,14 +110,12 @@ impl Lines {
         if line.last() == Some(&b'\n') {
             line.pop();
         } else if line.len() as u64 == most {
-            bail!(
-                "{}, line {}: longer than {}; no record of a stream is",
-                self.name,
-                self.number,
-                words::show_bytes(LONGEST_LINE)
-            );
+            drop(line);
+            let skipped = self.reader.skip_until(b'\n');
+            skipped.with_context(|| self.name.clone())?;
+            return Ok(Some((self.number, Err(TooLong))));
         }
-        Ok(Some((self.number, line)))
+        Ok(Some((self.number, Ok(line))))
     }
 
     /// Whether the next line may have to be waited for.

@@ -18,6 +18,7 @@ mod form;
 pub mod hardening;
 pub mod key;
 mod keys;
+mod limits;
 #[cfg(feature = "fake")]
 pub mod local;
 mod log;

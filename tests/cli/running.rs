@@ -75,6 +75,12 @@ fn compatibility_is_base64_of_version_1_and_comes_back() {
         // 01 80 01 78
         assert!(text.starts_with("AYABe"), "{text}");
     }
+    let strict = home.try_consume(&["--policy", "require-encrypt-require-decrypt"]);
+    assert_eq!(
+        (strict.status.code(), &strict.stdout[..]),
+        (Some(1), &b""[..])
+    );
+    assert!(strict.stderr.contains("commit"), "{}", strict.stderr);
     Arrived::of(home.consume(&[])).expect_all(1..=50);
 }
 

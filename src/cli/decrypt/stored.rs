@@ -12,6 +12,7 @@ use std::thread::available_parallelism;
 use anyhow::bail;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::super::facts::Facts;
 use super::super::form::{self, Output};
@@ -24,7 +25,15 @@ use crate::shard::ShardId;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
-    records: Vec<Record>,
+    records: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Record(Record),
+    /// It must not stop the others.
+    Odd(IgnoredAny),
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,12 +63,20 @@ pub(super) async fn open(
     let mut tally = Tally::of("records");
     let mut number = 0;
     for answer in serde_json::Deserializer::from_slice(pages).into_iter::<Answer>() {
-        for record in answer.map_err(unlike_json)?.records {
+        for entry in answer.map_err(unlike_json)?.records {
             number += 1;
-            let Some(stored) = stored(record) else {
-                (tally.all, tally.refused) = (tally.all + 1, tally.refused + 1);
-                form::say(format_args!("record {number}: its Data is not base64"));
-                continue;
+            let stored = match stored(entry) {
+                Ok(stored) => stored,
+                Err(odd) => {
+                    (tally.all, tally.refused) = (tally.all + 1, tally.refused + 1);
+                    // Behind what was read before it, where both go to one terminal.
+                    let flushed = out.flush();
+                    form::say(format_args!("record {number}: {odd}"));
+                    if !form::unless_closed(flushed)? {
+                        return Ok(tally);
+                    }
+                    continue;
+                }
             };
             for user in unpacker.unpack(&shard, vec![stored]).await {
                 tally.all += 1;
@@ -99,9 +116,14 @@ fn unlike_json(error: serde_json::Error) -> anyhow::Error {
     )
 }
 
-fn stored(record: Record) -> Option<StoredRecord> {
-    let data = base64_simd::STANDARD.decode_to_vec(record.data).ok()?;
-    Some(StoredRecord {
+/// Or what is odd about it, without repeating it.
+fn stored(entry: Entry) -> Result<StoredRecord, &'static str> {
+    let Entry::Record(record) = entry else {
+        return Err("not what the AWS CLI prints: a record has its Data as text in base64");
+    };
+    let data = base64_simd::STANDARD.decode_to_vec(record.data);
+    let data = data.map_err(|_| "its Data is not base64")?;
+    Ok(StoredRecord {
         sequence: record.sequence_number.unwrap_or_default().into(),
         partition_key: record.partition_key.unwrap_or_default(),
         data: data.into(),

@@ -1,8 +1,10 @@
 //! What must not be opened is not, and not one byte of it is shown.
 
 use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
 
 use super::{KeyFile, refusal, run};
+use crate::support::process::Ended;
 
 const SECRET: &[u8] =
     b"a secret of some words, and long enough for two frames of the shortest length that \
@@ -160,6 +162,81 @@ fn more_than_fits_in_memory_is_refused_before_it_is_read() {
         said.contains("1GiB") && said.contains("--format lines"),
         "{said}"
     );
+}
+
+#[test]
+fn a_line_that_is_too_long_is_told_and_the_others_come_out() {
+    let key = KeyFile::new();
+    let path = key.dir.path().join("lines");
+    let message = key.encrypt(&["--format", "lines"], b"after it");
+    // Without a block on the disk.
+    let mut file = File::create(&path).expect("a new file");
+    file.set_len(65 << 20).expect("it has holes");
+    file.seek(SeekFrom::End(0)).expect("a file");
+    file.write_all(&[b"\n", &message[..]].concat())
+        .expect("room for it");
+    let path = path.to_str().expect("UTF-8");
+    let ended = key.decrypt(&["--format", "lines", path], b"");
+    let (code, said) = ended.refusal();
+    assert_eq!(code, 1);
+    assert_eq!(ended.stdout, b"after it\n");
+    assert!(said.contains("line 1: longer than 64MiB"), "{said}");
+    assert!(said.contains("1 of 2 lines refused"), "{said}");
+}
+
+#[test]
+fn what_only_the_agent_may_say_of_a_message_is_refused() {
+    let key = KeyFile::new();
+    for command in ["encrypt", "size"] {
+        let pair = ["--context", "kinseal-block=kpl"];
+        let args = [&[command, "--wrapping-key", key.path()], &pair[..]].concat();
+        let said = usage(&run(&args, b"")).to_owned();
+        assert!(said.contains("do not begin with"), "{said}");
+    }
+}
+
+#[test]
+fn more_keys_than_readers_take_or_one_twice_are_refused() {
+    let keys: Vec<KeyFile> = (0..6).map(|_| KeyFile::new()).collect();
+    let encrypt = |files: &[&str], more: &[&str]| {
+        let files = files.iter().flat_map(|file| ["--wrapping-key", *file]);
+        let args: Vec<&str> = ["encrypt"].into_iter().chain(files).collect();
+        run(&[&args, more].concat(), SECRET)
+    };
+    let paths: Vec<&str> = keys.iter().map(KeyFile::path).collect();
+    encrypt(&paths[..5], &[]).expect_success();
+    assert!(refusal(&encrypt(&paths, &[])).contains("up to 5"));
+    let alias = ["--kms-key", "alias/shop"];
+    assert!(refusal(&encrypt(&paths[..5], &alias)).contains("up to 5"));
+    let copy = keys[0].dir.path().join("copy.toml");
+    std::fs::copy(keys[0].path(), &copy).expect("room for it");
+    let copy = copy.to_str().expect("UTF-8");
+    assert!(refusal(&encrypt(&[paths[0], copy], &[])).contains("each key once"));
+    let twice = [&alias[..], &alias].concat();
+    assert!(refusal(&encrypt(&[], &twice)).contains("each key once"));
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_not_repeated() {
+    let key = "000102030405060708090a0b0c0d0e0f".repeat(2);
+    for args in [
+        ["encrypt", "--kms-key", &key],
+        ["decrypt", "--kms-key", &key],
+        ["encrypt", "--wrapping-key", &key],
+        ["decrypt", "--wrapping-key", &key],
+        ["decrypt", "--key", &key],
+    ] {
+        let ended = run(&args, b"");
+        assert!(!ended.status.success());
+        assert!(!ended.stderr.contains("0102"), "{}", ended.stderr);
+    }
+}
+
+#[track_caller]
+fn usage(ended: &Ended) -> &str {
+    let (code, said) = ended.refusal();
+    assert_eq!(code, 64, "{said}");
+    said
 }
 
 /// Names in a message are a stranger's words until it is verified.
