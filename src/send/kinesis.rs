@@ -1,6 +1,10 @@
 //! PutRecords through aws-sdk-kinesis, with the SDK's own retries off.
 //!
 //! The SDK would send a whole call again; what was stored by a partly failed one must not be.
+//!
+//! The request's body is [ours](super::body): the SDK's serialiser holds the payloads three times over and encodes them
+//! byte by byte. Everything else stays the SDK's: endpoint, credentials, the signature (over our body: it is put in
+//! place before signing), TLS, time-outs, and what an answer or an error means.
 
 use std::error::Error;
 
@@ -8,15 +12,20 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{CallError, CallOutcome, EntryOutcome, PutRecords};
-use crate::aggregate::AggregatedRecord;
+use super::{CallError, CallOutcome, EntryOutcome, PutRecords, body};
 use crate::batch::Batch;
 use crate::record::StreamName;
+
+#[cfg(test)]
+mod tests;
+
+const CONTENT_LENGTH: &str = "content-length";
 
 /// The service, or anything that speaks its protocol.
 #[derive(Debug, Clone)]
@@ -31,12 +40,16 @@ impl Kinesis {
     }
 
     async fn call(&self, stream: &StreamName, batch: &Batch) -> CallOutcome {
-        let entries: Vec<_> = batch.entries().iter().map(request_entry).collect();
-        let request = self.client.put_records().set_records(Some(entries));
+        let body = body::put_records(stream, batch.entries());
+        // For the SDK the stream decides the endpoint; no entries, so that it has nothing to write.
+        let request = self.client.put_records();
         let request = match stream.arn() {
             Some(arn) => request.stream_arn(arn),
             None => request.stream_name(stream.name()),
         };
+        let request = request
+            .customize()
+            .mutate_request(move |request| replace_body(request, &body));
         match request.send().await {
             Ok(answer) => read_answer(answer, batch.len()),
             Err(error) => CallOutcome::Failed(call_error(&error)),
@@ -54,13 +67,10 @@ impl PutRecords for Kinesis {
     }
 }
 
-fn request_entry(entry: &AggregatedRecord) -> PutRecordsRequestEntry {
-    PutRecordsRequestEntry::builder()
-        .data(Blob::new(entry.data().to_vec()))
-        .partition_key(entry.partition_key().as_str())
-        .set_explicit_hash_key(entry.explicit_hash_key().map(|k| k.to_string()))
-        .build()
-        .expect("data is set")
+fn replace_body(request: &mut HttpRequest, body: &Bytes) {
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_LENGTH, body.len().to_string());
+    *request.body_mut() = SdkBody::from(Bytes::clone(body));
 }
 
 fn read_answer(answer: PutRecordsOutput, sent: usize) -> CallOutcome {

@@ -1,5 +1,6 @@
 //! Batches → the service, and its answer for each entry.
 
+pub mod body;
 pub mod kinesis;
 
 use std::fmt;

@@ -1,0 +1,214 @@
+//! Our request beside the SDK's own, and before servers that look closely.
+
+use std::sync::{Arc, Mutex};
+
+use aws_credential_types::Credentials;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::{BehaviorVersion, Builder, Config, Region};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use proptest::prelude::*;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::*;
+use crate::aggregate::reducer::tests::{entries, sealed};
+use crate::aggregate::reducer::{Reducer, Routes};
+use crate::batch::Limits;
+use crate::fake::Fake;
+use crate::record::{HashKey, PartitionKey, RecordKey};
+
+const STREAMS: [&str; 2] = [
+    "shop-logs",
+    "arn:aws:kinesis:eu-west-1:111122223333:stream/shop-logs",
+];
+
+type Keys = (String, Option<u128>);
+
+fn batch(records: Vec<(Vec<u8>, Keys)>) -> Batch {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = Reducer::new(None, Routes::Unpredictable);
+    for (data, (key, explicit)) in records {
+        let key = PartitionKey::new(key).unwrap();
+        let key = match explicit {
+            Some(hash_key) => RecordKey::Explicit(key, HashKey(hash_key)),
+            None => RecordKey::Keyed(key),
+        };
+        reducer.push(sealed(data, key), now, now, &mut closed);
+    }
+    let mut batch = Batch::new(Limits::default());
+    for entry in entries(closed) {
+        batch.push(entry).unwrap();
+    }
+    batch
+}
+
+fn config() -> Builder {
+    Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .retry_config(RetryConfig::disabled())
+}
+
+/// Keeps what would have been sent.
+#[derive(Debug, Clone, Default)]
+struct Kept(Arc<Mutex<Vec<HttpRequest>>>);
+
+impl HttpConnector for Kept {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        self.0.lock().unwrap().push(request);
+        HttpConnectorFuture::ready(Err(ConnectorError::other("kept".into(), None)))
+    }
+}
+
+impl Kept {
+    fn client(&self) -> Client {
+        let connector = SharedHttpConnector::new(self.clone());
+        let http = http_client_fn(move |_, _| connector.clone());
+        Client::from_conf(config().http_client(http).build())
+    }
+
+    fn last(&self) -> HttpRequest {
+        self.0.lock().unwrap().pop().expect("it was sent")
+    }
+}
+
+/// The same call with all of it left to the SDK.
+async fn call_by_the_sdk_alone(client: &Client, stream: &StreamName, batch: &Batch) {
+    let entry = |entry: &crate::aggregate::AggregatedRecord| {
+        PutRecordsRequestEntry::builder()
+            .data(Blob::new(entry.data().to_vec()))
+            .partition_key(entry.partition_key().as_str())
+            .set_explicit_hash_key(entry.explicit_hash_key().map(|k| k.to_string()))
+            .build()
+            .unwrap()
+    };
+    let entries = batch.entries().iter().map(entry).collect();
+    let request = client.put_records().set_records(Some(entries));
+    let request = match stream.arn() {
+        Some(arn) => request.stream_arn(arn),
+        None => request.stream_name(stream.name()),
+    };
+    request.send().await.expect_err("kept, not sent");
+}
+
+fn json(request: &HttpRequest) -> Value {
+    serde_json::from_slice(request.body().bytes().unwrap()).unwrap()
+}
+
+/// All that does not tell of the moment.
+fn headers(request: &HttpRequest) -> Vec<(String, String)> {
+    let of_the_moment = [
+        "authorization",
+        "x-amz-date",
+        "amz-sdk-invocation-id",
+        "content-length",
+    ];
+    let mut headers: Vec<_> = request
+        .headers()
+        .iter()
+        .filter(|(name, _)| !of_the_moment.contains(name))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    headers.sort();
+    headers
+}
+
+fn streams() -> impl Strategy<Value = StreamName> {
+    prop::sample::select(&STREAMS[..]).prop_map(|name| StreamName::new(name).unwrap())
+}
+
+fn records() -> impl Strategy<Value = Vec<(Vec<u8>, Keys)>> {
+    // Any characters, and more of those that JSON escapes.
+    let key = prop_oneof![
+        prop::collection::vec(any::<char>(), 1..=256).prop_map(String::from_iter),
+        "[\u{0}-\u{1f}\"\\\\/\u{7f}-\u{a0}\u{2028}😀]{1,40}",
+    ];
+    let data = prop::collection::vec(any::<u8>(), 0..300);
+    let keys = (key, prop::option::of(any::<u128>()));
+    prop::collection::vec((data, keys), 1..20)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_request_is_the_one_that_the_sdk_would_have_made(
+        stream in streams(),
+        records in records(),
+    ) {
+        let batch = batch(records);
+        let kept = Kept::default();
+        let client = kept.client();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(call_by_the_sdk_alone(&client, &stream, &batch));
+        let theirs = kept.last();
+        let outcome = runtime.block_on(Kinesis::new(client).call(&stream, &batch));
+        prop_assert!(matches!(outcome, CallOutcome::Failed(_)));
+        let ours = kept.last();
+
+        prop_assert_eq!(json(&ours), json(&theirs));
+        prop_assert_eq!(ours.uri(), theirs.uri());
+        prop_assert_eq!(ours.method(), theirs.method());
+        prop_assert_eq!(headers(&ours), headers(&theirs));
+        let length = ours.body().bytes().unwrap().len().to_string();
+        prop_assert_eq!(ours.headers().get("content-length"), Some(length.as_str()));
+    }
+}
+
+fn awkward() -> Batch {
+    let key = |key: &str, explicit| (key.to_owned(), explicit);
+    batch(vec![
+        (vec![], key("empty", None)),
+        ((0..=255).collect(), key("all \"bytes\" \\ \n", None)),
+        (vec![b'x'; 100_000], key("ключ 😀", Some(u128::MAX))),
+    ])
+}
+
+#[tokio::test]
+async fn the_signature_is_over_the_body_that_is_sent() {
+    let fake = Fake::builder().verify_signatures(true).start().await;
+    let fake = fake.expect("a port");
+    fake.create_stream("shop-logs", 2).expect("new");
+    let client = Client::from_conf(config().endpoint_url(fake.kinesis_url()).build());
+    let batch = awkward();
+    let stream = StreamName::new("shop-logs").unwrap();
+
+    let outcome = Kinesis::new(client).call(&stream, &batch).await;
+    let CallOutcome::Answered(outcomes) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert!(
+        outcomes
+            .iter()
+            .all(|o| matches!(o, EntryOutcome::Stored { .. }))
+    );
+    assert_eq!(fake.counters().refused_signatures, 0);
+    let mut stored = fake.records("shop-logs").expect("there");
+    stored.sort_by_key(|record| record.data.len());
+    let sent: Vec<_> = batch.entries().iter().map(|e| e.data().clone()).collect();
+    let stored: Vec<_> = stored.into_iter().map(|record| record.data).collect();
+    assert_eq!(stored, sent);
+}
+
+/// So that the test above can tell.
+#[tokio::test]
+async fn a_signature_under_another_secret_is_refused() {
+    let fake = Fake::builder().verify_signatures(true).start().await;
+    let fake = fake.expect("a port");
+    fake.create_stream("shop-logs", 1).expect("new");
+    let config = config().credentials_provider(Credentials::new("test", "tost", None, None, "t"));
+    let client = Client::from_conf(config.endpoint_url(fake.kinesis_url()).build());
+    let stream = StreamName::new("shop-logs").unwrap();
+    let outcome = Kinesis::new(client).call(&stream, &awkward()).await;
+    let CallOutcome::Failed(error) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(error.code, "InvalidSignatureException");
+    assert_eq!(error.status, Some(400));
+}
