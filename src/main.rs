@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use kinseal::cli::{self, Cli};
 
 fn main() -> ExitCode {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    cli::heap::give_back_large_buffers();
     let cli = match Cli::parse_args(std::env::args_os()) {
         Ok(cli) => cli,
         Err(e) => return cli::usage(&e),

@@ -340,6 +340,8 @@ impl From<Closed<SealedRecord>> for AggregatedRecord {
             }
             bytes
         };
+        // It may wait for long, and grew by doubling.
+        members.shrink_to_fit();
         Self {
             data,
             partition_key: container.partition_key,

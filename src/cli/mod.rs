@@ -16,6 +16,8 @@ pub mod encrypt;
 mod facts;
 mod form;
 pub mod hardening;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub mod heap;
 pub mod key;
 mod keys;
 mod limits;

@@ -1,0 +1,118 @@
+//! The memory limit, as the system sees it: with the sink stopped and more to read than fits, a process stays within its
+//! limit and [`BESIDE`] it, whatever the records are like.
+//!
+//! First the sink answers for a while, so that all that a busy agent leaves behind is there too; then it stalls, and
+//! the agent fills up to its limit. What the process is made of before it has read anything counts as well.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::time::{Duration, Instant};
+
+use kinseal::fake::{Action, Fake, Faults, Rule};
+
+use crate::support::agent::{Home, STREAM};
+use crate::support::process::Running;
+use crate::support::servers::StandIn;
+use crate::support::until;
+
+const LIMIT: u64 = 64 << 20;
+/// What is not records: code, threads, connections, buffers that are being read into.
+const BESIDE: u64 = 32 << 20;
+/// Several times what fits, however the records are kept.
+const FILE: u64 = 192 << 20;
+/// Bytes of requests that are answered before the sink stalls.
+const ANSWERED: u64 = 128 << 20;
+/// A full agent reads nothing for this long.
+const QUIET: Duration = Duration::from_secs(2);
+
+#[test]
+fn plain_records_stay_within_the_limit() {
+    for size in [20, 200, 100 << 10] {
+        expect_bounded("off", size);
+    }
+}
+
+#[test]
+fn records_sealed_one_by_one_stay_within_the_limit() {
+    for size in [20, 200, 100 << 10] {
+        expect_bounded("record", size);
+    }
+}
+
+#[test]
+fn blocks_stay_within_the_limit() {
+    for size in [20, 200, 100 << 10] {
+        expect_bounded("block", size);
+    }
+}
+
+fn expect_bounded(scope: &str, record: usize) {
+    let site = StandIn::built(Fake::builder().null(true));
+    site.endpoints.create_stream(STREAM, 8);
+    let encryption = match scope {
+        "off" => "scope = \"off\"".to_owned(),
+        scope => format!(
+            "scope = \"{scope}\"\nkms_key = \"{}\"",
+            site.endpoints.create_key()
+        ),
+    };
+    let unlimited = "[delivery]\nrate_limit = 10000\nrequest_timeout = \"10m\"";
+    let home = Home::new(&site.endpoints, &encryption, unlimited);
+    write_records(&home, record);
+
+    let mut agent = home.start_agent();
+    let answered = || site.fake.counters().body_bytes;
+    agent.until("full load", |_| (answered() > ANSWERED).then_some(()));
+    let stall = Rule::new(Action::Stall).on("PutRecords");
+    site.fake.set_faults(Faults::seeded(1).rule(stall));
+    let (mut read, mut since) = (0, Instant::now());
+    agent.until("it reads no more", |agent| {
+        let now = of_proc(agent, "io", "rchar:");
+        if now != read {
+            (read, since) = (now, Instant::now());
+        }
+        (since.elapsed() >= QUIET).then_some(())
+    });
+    let peak = of_proc(&agent, "status", "VmHWM:") << 10;
+    agent.kill();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    assert!(
+        read < FILE,
+        "it was never full: the file is too small for this test"
+    );
+    assert!(
+        peak <= LIMIT + BESIDE,
+        "{scope}, records of {record} bytes: {:.1} MiB, over the limit of {:.0} MiB by more than {:.0} MiB",
+        mib(peak),
+        mib(LIMIT),
+        mib(BESIDE)
+    );
+}
+
+/// Lines that do not compress to nothing.
+fn write_records(home: &Home, record: usize) {
+    let file = File::create(home.log()).expect("room for it");
+    let mut file = BufWriter::with_capacity(1 << 20, file);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut line = vec![b'\n'; record];
+    for _ in 0..FILE / record as u64 {
+        for byte in &mut line[..record - 1] {
+            // Xorshift: quick, and good enough for a compressor.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            *byte = b' ' + (state % 95) as u8;
+        }
+        file.write_all(&line).expect("room for it");
+    }
+    file.flush().expect("room for it");
+}
+
+/// A number that the system knows of a process.
+fn of_proc(agent: &Running, file: &str, what: &str) -> u64 {
+    let path = format!("/proc/{}/{file}", agent.id());
+    let text = until(&path, || fs::read_to_string(&path).ok());
+    let line = text.lines().find_map(|line| line.strip_prefix(what));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number.and_then(|n| n.parse().ok()).expect("a number")
+}
