@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::aws::{self, AwsError, TimeOuts};
 use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::deadletter::DeadLetters;
+use crate::delivery::MemoryBudget;
 use crate::metrics::report::{Account, Calls, Keys, Latencies, Unkeyed, Volume};
 use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
 use crate::pipeline::{Pipeline, StreamSettings};
@@ -184,11 +185,12 @@ impl Agent {
         let keyings = keyings.collect::<Result<Vec<_>, _>>()?;
         let checkpoints = Checkpoints::open(&settings.state_dir)?;
         let clients = aws::clients(&settings.aws, time_outs(&settings.streams)).await?;
-        let shared = Shared::new(clients, settings.memory_limit)?;
+        let shared = Shared::new(clients)?;
+        let budgets = MemoryBudget::divided(settings.memory_limit, settings.streams.len());
 
         let mut pipelines = Vec::new();
         let mut dead_letter_writers = Vec::new();
-        for stream in &settings.streams {
+        for (stream, budget) in settings.streams.iter().zip(budgets) {
             let counters: Arc<Counters> = Arc::default();
             let (dead_letters, writer) = DeadLetters::open(
                 &settings.state_dir,
@@ -196,7 +198,8 @@ impl Agent {
                 settings.dead_letter.clone(),
                 Arc::clone(&counters),
             );
-            let started = shared.start(stream, Some(dead_letters), Arc::clone(&counters));
+            let counting = Arc::clone(&counters);
+            let started = shared.start(stream, budget, Some(dead_letters), counting);
             pipelines.push(started.await?);
             dead_letter_writers.push((writer, counters));
         }

@@ -7,13 +7,17 @@
 //! Tickets of one chunk share a group, which holds the chunk's [`MemoryPermit`]: memory is given back when
 //! the last record of the chunk has its answer, and not before.
 
+mod budget;
+
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
+
+pub use budget::{MemoryBudget, MemoryPermit};
 
 /// The one answer a record gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -286,79 +290,6 @@ impl Future for Receipt {
     }
 }
 
-/// The byte budget of everything between read and settled (`memory_limit`).
-#[derive(Debug, Clone)]
-pub struct MemoryBudget {
-    units: Arc<Semaphore>,
-    total: u32,
-}
-
-/// Budget is counted in units of this many bytes, so that a semaphore's `u32` reaches 1 TiB.
-const UNIT: usize = 256;
-
-impl MemoryBudget {
-    pub fn new(bytes: usize) -> Self {
-        let total = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
-        Self {
-            units: Arc::new(Semaphore::new(total as usize)),
-            total,
-        }
-    }
-
-    /// Waits until `bytes` are free. More than the whole budget waits for all of it, so that one large
-    /// record can still pass, alone. Fair: first come, first served. Cancel safe.
-    pub async fn reserve(&self, bytes: usize) -> MemoryPermit {
-        let permit = Arc::clone(&self.units)
-            .acquire_many_owned(self.units_for(bytes))
-            .await
-            .expect("the semaphore is never closed");
-        MemoryPermit(Some(permit))
-    }
-
-    /// What is free now, or nothing.
-    pub fn try_reserve(&self, bytes: usize) -> Option<MemoryPermit> {
-        let permit = Arc::clone(&self.units)
-            .try_acquire_many_owned(self.units_for(bytes))
-            .ok()?;
-        Some(MemoryPermit(Some(permit)))
-    }
-
-    /// Bytes now held by permits.
-    pub fn in_use(&self) -> usize {
-        (self.total as usize).saturating_sub(self.units.available_permits()) * UNIT
-    }
-
-    pub fn limit(&self) -> usize {
-        self.total as usize * UNIT
-    }
-
-    fn units_for(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT))
-            .unwrap_or(u32::MAX)
-            .clamp(1, self.total)
-    }
-}
-
-/// A share of the [`MemoryBudget`], given back on drop.
-#[derive(Debug)]
-pub struct MemoryPermit(Option<OwnedSemaphorePermit>);
-
-impl MemoryPermit {
-    /// Gives back all but `bytes`. A permit never grows: that could deadlock.
-    pub fn shrink_to(&mut self, bytes: usize) {
-        if let Some(permit) = &mut self.0 {
-            let surplus = permit
-                .num_permits()
-                .saturating_sub(bytes.div_ceil(UNIT).max(1));
-            drop(permit.split(surplus));
-        }
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |p| p.num_permits() * UNIT)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,17 +353,5 @@ mod tests {
                 ..
             }
         ));
-    }
-
-    #[tokio::test]
-    async fn permit_shrinks_and_never_takes_more_than_the_budget() {
-        let budget = MemoryBudget::new(100 * UNIT);
-        let mut all = budget.reserve(usize::MAX).await;
-        assert_eq!(all.bytes(), 100 * UNIT);
-        assert!(budget.try_reserve(1).is_none());
-        all.shrink_to(10 * UNIT);
-        assert_eq!(budget.in_use(), 10 * UNIT);
-        all.shrink_to(50 * UNIT);
-        assert_eq!(all.bytes(), 10 * UNIT, "a permit never grows");
     }
 }

@@ -291,8 +291,10 @@ impl Builder {
             request: settings.delivery.request_timeout,
         };
         let clients = aws::clients(&self.aws, time_outs).await?;
-        let shared = Shared::new(clients, self.memory_limit)?;
-        let pipeline = shared.start(&settings, None, Arc::default()).await?;
+        let shared = Shared::new(clients)?;
+        let budget = MemoryBudget::new(self.memory_limit);
+        let started = shared.start(&settings, budget, None, Arc::default());
+        let pipeline = started.await?;
         Ok(Producer { pipeline })
     }
 }
@@ -302,21 +304,15 @@ impl Builder {
 pub struct Shared {
     clients: Clients,
     pool: SealPool,
-    budget: MemoryBudget,
 }
 
 impl Shared {
-    pub fn new(clients: Clients, memory_limit: usize) -> Result<Self, StartError> {
+    pub fn new(clients: Clients) -> Result<Self, StartError> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         Ok(Self {
             clients,
             pool: SealPool::new(threads)?,
-            budget: MemoryBudget::new(memory_limit),
         })
-    }
-
-    pub fn budget(&self) -> &MemoryBudget {
-        &self.budget
     }
 
     /// Starts a stream's pipeline, once its key and the stream itself have been seen to be there. What may
@@ -324,6 +320,7 @@ impl Shared {
     pub async fn start(
         &self,
         settings: &StreamSettings,
+        budget: MemoryBudget,
         dead_letters: Option<DeadLetters>,
         counters: Arc<Counters>,
     ) -> Result<Pipeline, StartError> {
@@ -337,7 +334,7 @@ impl Shared {
             delivery: settings.delivery.clone(),
             sealer,
             pool: self.pool.clone(),
-            budget: self.budget.clone(),
+            budget,
             put_records: Arc::new(Kinesis::new(self.clients.kinesis.clone())),
             shards: Arc::new(shards),
             dead_letters,
