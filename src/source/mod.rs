@@ -141,10 +141,9 @@ impl Costs {
         }
     }
 
-    /// A sealed byte's worst case is its own place, its copy in the aggregate, and its share of a request:
-    /// the SDK's copy, 4/3 for base64, and as much again for the body that the SDK grows by doubling.
+    /// A sealed byte's worst case is its own place, its copy in the aggregate, and base64 in a request: 10/3.
     fn of(self, records: usize, bytes: usize) -> usize {
         let sealed = bytes + records * self.sealed_overhead;
-        bytes + 5 * sealed + records * self.per_record
+        bytes + (10 * sealed).div_ceil(3) + records * self.per_record
     }
 }
