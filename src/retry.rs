@@ -1,18 +1,52 @@
 //! What an answer means, and when to try again.
 //!
-//! [`judge_entry`] and [`judge_call`] are pure: an answer in, a verdict out. How long to wait is
-//! [`Backoff`]'s business, and its randomness is handed in.
+//! [`judge`] is pure: an answer and what went before it in, a verdict out. How long to wait is [`Backoff`]'s
+//! business, and its randomness is handed in. The table is read by a test and held against the code:
 //!
-//! | answer | verdict |
-//! |---|---|
-//! | `ProvisionedThroughputExceededException`, `ThrottlingException`, `LimitExceededException`, 429 | retry: throttled |
-//! | `InternalFailure`, `ServiceUnavailable`, any 5xx, any code not named here | retry: fault |
-//! | timeout, reset, malformed or short answer | retry: the outcome is unknown, so the records may double |
-//! | credentials (`ExpiredToken…`, `UnrecognizedClient…`, `InvalidSignature…`, …), `AccessDenied…`, `ResourceNotFound…`, `KMS…` | outage: wait, alarm, probe |
-//! | `ValidationException`, `InvalidArgumentException`, `SerializationException`, 413 | isolate: some record of the batch is refused; alone, it is given up |
+//! | code | status | verdict | why |
+//! |---|---|---|---|
+//! | `ProvisionedThroughputExceededException` | 400 | throttled | the shard's quota, or for a whole call the stream's |
+//! | `ThrottlingException`, `Throttling`, `ThrottledException`, `RequestLimitExceeded` | 400 | throttled | the account's rate of calls, KMS's too |
+//! | `LimitExceededException` | 400 | throttled | ListShards, 1,000 calls a second |
+//! | `KMSThrottlingException` | 400 | throttled | the rate of calls for the stream's own key |
+//! | any other | 429 | throttled | something in between that limits |
+//! | `InternalFailure`, `InternalFailureException`, `InternalError` | 500 | fault | the service says that it is not stored |
+//! | `ServiceUnavailable`, `ServiceUnavailableException` | 503 | fault | |
+//! | `ConnectFailed` | 503 | fault | ours: there was no connection, so nothing was sent |
+//! | `RequestTimeoutException` | 408 | fault | the request did not reach the service whole |
+//! | `MalformedHttpRequestException` | 400 | fault | spoiled on its way |
+//! | `ResourceInUseException`, `ExpiredNextTokenException` | 400 | fault | ListShards, of which a new one begins anew |
+//! | `KMSInternalException`, `KeyUnavailableException`, `DependencyTimeoutException` | 500 | fault | KMS itself |
+//! | any other | 500 | fault | codes that are not known are tried again |
+//! | `Timeout`, `ConnectionLost`, `MalformedAnswer`, `RecordCountMismatch` | none | unknown | ours: it may have been stored, so it may double |
+//! | `RequestAbortedException` | 400 | unknown | |
+//! | any other | 502, 504 | unknown | a gateway does not know what became of the request behind it |
+//! | `ResourceNotFoundException` | 400 | outage | no such stream |
+//! | `AccessDeniedException`, `AccessDenied` | 400 | outage | |
+//! | `ExpiredToken`, `ExpiredTokenException`, `RequestExpired`, `InvalidClientTokenId`, `UnrecognizedClientException`, `NotAuthorized`, `OptInRequired` | 403 | outage | credentials |
+//! | `IncompleteSignature`, `IncompleteSignatureException`, `InvalidSignatureException`, `SignatureDoesNotMatch`, `MissingAuthenticationToken`, `MissingAuthenticationTokenException` | 403 | outage | credentials, or the clock |
+//! | `NoCredentials` | 401 | outage | ours: there are none to sign with |
+//! | `UnknownOperationException` | 404 | outage | what answers is not the service |
+//! | `KMSAccessDeniedException`, `KMSDisabledException`, `KMSInvalidStateException`, `KMSNotFoundException`, `KMSOptInRequired` | 400 | outage | the stream's own key; the third is KMS's answer for ours too |
+//! | `DisabledException`, `NotFoundException`, `InvalidKeyUsageException`, `InvalidGrantTokenException`, `IncorrectKeyException` | 400 | outage | KMS: our key |
+//! | any other | 401, 403 | outage | |
+//! | `ValidationException`, `ValidationError`, `InvalidArgumentException`, `InvalidParameterValue`, `SerializationException` | 400 | isolate | some record of the batch |
+//! | `InvalidCiphertextException` | 400 | isolate | KMS: this record's key is not one that it wrapped |
+//! | `RequestEntityTooLargeException` | 413 | isolate | |
+//! | any other | 413 | isolate | |
 //!
-//! Codes: <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html#API_PutRecords_Errors>
-//! and <https://docs.aws.amazon.com/kinesis/latest/APIReference/CommonErrors.html>.
+//! An entry that was refused within an answered call has that call's status, 200. The service refuses entries
+//! for throttling and faults alone, so all else is a fault there.
+//!
+//! The one thing that history changes: once [`LONE_REFUSALS`] records in a row were each refused alone, with
+//! one code and while nothing was stored, it is hardly the records. From there on nothing is given up for
+//! that code ([`Verdict::Suspect`]) until a call succeeds.
+//!
+//! Codes: <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html#API_PutRecords_Errors>,
+//! <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_ListShards.html#API_ListShards_Errors>,
+//! <https://docs.aws.amazon.com/kinesis/latest/APIReference/CommonErrors.html>,
+//! <https://docs.aws.amazon.com/kms/latest/APIReference/API_GenerateDataKey.html#API_GenerateDataKey_Errors>
+//! and <https://docs.aws.amazon.com/kms/latest/APIReference/API_Decrypt.html#API_Decrypt_Errors>.
 
 use std::time::Duration;
 
@@ -35,15 +69,18 @@ impl Default for Settings {
     }
 }
 
-/// What to do about an entry that was not stored.
+/// What to do about what was not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send the entry again, after a delay.
+    /// Send it again, after a delay.
     Retry(Class),
     /// Nothing is wrong with the records: stop sending, alarm, and probe until it heals.
     Outage,
     /// One of the batch's records can never succeed: split the batch to find it; if it is alone, give up.
     Isolate,
+    /// As if one of the records were at fault, but then so would all of them be: split the batch, since a part
+    /// of it may yet pass; what is alone is kept, as in an outage.
+    Suspect,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,24 +91,69 @@ pub enum Class {
     Unknown,
 }
 
-/// Judges one refused entry of an answered call.
-pub fn judge_entry(code: &str) -> Verdict {
-    match judge_call(code, Some(200)) {
-        // The service judges entries one by one only for throttling and faults.
-        Verdict::Retry(class) => Verdict::Retry(class),
-        Verdict::Outage | Verdict::Isolate => Verdict::Retry(Class::Fault),
+/// So many records refused alone in a row, with nothing stored in between, are not at fault themselves. That
+/// costs one fewer dead letter at most; a guess between those and holding up a stream for two bad records.
+pub const LONE_REFUSALS: u32 = 3;
+
+/// What was refused alone since a call last succeeded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    code: String,
+    records: u32,
+}
+
+impl History {
+    pub fn succeeded(&mut self) {
+        self.records = 0;
+    }
+
+    /// A record that was alone in its call was refused with this code.
+    pub fn refused_alone(&mut self, code: &str) {
+        if self.code != code {
+            code.clone_into(&mut self.code);
+            self.records = 0;
+        }
+        self.records = self.records.saturating_add(1);
+    }
+
+    /// Whether one more would be one too many.
+    fn exonerates(&self, code: &str) -> bool {
+        self.records + 1 >= LONE_REFUSALS && self.code == code
     }
 }
 
-/// Judges a call that was refused as a whole. `status` is absent where no answer came.
-pub fn judge_call(code: &str, status: Option<u16>) -> Verdict {
-    match code {
+/// Judges a refusal: of a whole call, or with status 200 of one entry of an answered call. `status` is absent
+/// where no answer came.
+pub fn judge(code: &str, status: Option<u16>, history: &History) -> Verdict {
+    let verdict = match of_code(code) {
+        Some(verdict) => verdict,
+        None => of_status(status),
+    };
+    match verdict {
+        Verdict::Outage | Verdict::Isolate if status == Some(200) => Verdict::Retry(Class::Fault),
+        Verdict::Isolate if history.exonerates(code) => Verdict::Suspect,
+        verdict => verdict,
+    }
+}
+
+fn of_code(code: &str) -> Option<Verdict> {
+    Some(match code {
         "ProvisionedThroughputExceededException"
         | "ThrottlingException"
         | "Throttling"
         | "ThrottledException"
         | "RequestLimitExceeded"
-        | "LimitExceededException" => Verdict::Retry(Class::Throttled),
+        | "LimitExceededException"
+        | "KMSThrottlingException" => Verdict::Retry(Class::Throttled),
+
+        // A 400, and yet no fault of the records. With a status of 500 and up they go by that.
+        "MalformedHttpRequestException"
+        | "RequestTimeoutException"
+        | "ResourceInUseException"
+        | "ExpiredNextTokenException"
+        | "KMSInternalException" => Verdict::Retry(Class::Fault),
+
+        "RequestAbortedException" => Verdict::Retry(Class::Unknown),
 
         "AccessDeniedException"
         | "AccessDenied"
@@ -89,7 +171,14 @@ pub fn judge_call(code: &str, status: Option<u16>) -> Verdict {
         | "RequestExpired"
         | "ResourceNotFoundException"
         | "SignatureDoesNotMatch"
+        | "UnknownOperationException"
         | "UnrecognizedClientException" => Verdict::Outage,
+
+        "DisabledException"
+        | "NotFoundException"
+        | "InvalidKeyUsageException"
+        | "InvalidGrantTokenException"
+        | "IncorrectKeyException" => Verdict::Outage,
         // The stream's own server-side encryption: its key is out of reach.
         kms if kms.starts_with("KMS") => Verdict::Outage,
 
@@ -97,15 +186,22 @@ pub fn judge_call(code: &str, status: Option<u16>) -> Verdict {
         | "ValidationError"
         | "InvalidArgumentException"
         | "InvalidParameterValue"
-        | "SerializationException" => Verdict::Isolate,
+        | "SerializationException"
+        | "InvalidCiphertextException"
+        | "RequestEntityTooLargeException" => Verdict::Isolate,
 
-        _ => match status {
-            None => Verdict::Retry(Class::Unknown),
-            Some(413) => Verdict::Isolate,
-            Some(429) => Verdict::Retry(Class::Throttled),
-            Some(401 | 403) => Verdict::Outage,
-            Some(_) => Verdict::Retry(Class::Fault),
-        },
+        _ => return None,
+    })
+}
+
+/// Codes that are not known are tried again, unless the status says otherwise.
+fn of_status(status: Option<u16>) -> Verdict {
+    match status {
+        None | Some(502 | 504) => Verdict::Retry(Class::Unknown),
+        Some(413) => Verdict::Isolate,
+        Some(429) => Verdict::Retry(Class::Throttled),
+        Some(401 | 403) => Verdict::Outage,
+        Some(_) => Verdict::Retry(Class::Fault),
     }
 }
 
@@ -141,44 +237,90 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
-    #[test]
-    fn unknown_codes_retry() {
-        assert_eq!(
-            judge_call("BrandNewException", Some(400)),
-            Verdict::Retry(Class::Fault)
-        );
-        assert_eq!(judge_call("", Some(503)), Verdict::Retry(Class::Fault));
-        assert_eq!(judge_call("", None), Verdict::Retry(Class::Unknown));
-        assert_eq!(judge_entry("BrandNewFailure"), Verdict::Retry(Class::Fault));
+    type Row = (Vec<&'static str>, Vec<Option<u16>>, Verdict);
+
+    /// The rows of the module's table: codes, statuses, verdict.
+    fn table() -> Vec<Row> {
+        let rows = include_str!("retry.rs")
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .filter_map(|line| line.strip_prefix("//! | "))
+            .filter(|row| !row.starts_with("code |"));
+        let rows = rows.map(|row| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let codes = match cells[0] {
+                "any other" => vec!["BrandNewException", ""],
+                codes => codes.split(", ").map(|c| c.trim_matches('`')).collect(),
+            };
+            let status = |status: &str| (status != "none").then(|| status.parse().unwrap());
+            let verdict = match cells[2] {
+                "throttled" => Verdict::Retry(Class::Throttled),
+                "fault" => Verdict::Retry(Class::Fault),
+                "unknown" => Verdict::Retry(Class::Unknown),
+                "outage" => Verdict::Outage,
+                "isolate" => Verdict::Isolate,
+                other => panic!("no verdict: {other}"),
+            };
+            (codes, cells[1].split(", ").map(status).collect(), verdict)
+        });
+        rows.collect()
     }
 
     #[test]
-    fn credentials_access_and_a_missing_stream_are_outages_not_poison() {
-        for code in [
-            "ExpiredTokenException",
-            "AccessDeniedException",
-            "ResourceNotFoundException",
-            "KMSDisabledException",
-            "KMSThrottlingException",
-            "UnrecognizedClientException",
-        ] {
-            assert_eq!(judge_call(code, Some(400)), Verdict::Outage, "{code}");
+    fn verdicts_are_those_of_the_table() {
+        let table = table();
+        assert!(table.len() > 25);
+        for (codes, statuses, verdict) in table {
+            for code in codes {
+                for status in &statuses {
+                    let judged = judge(code, *status, &History::default());
+                    assert_eq!(judged, verdict, "{code}, {status:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_codes_retry() {
+        let history = History::default();
+        for status in [400, 404, 409, 500, 503] {
+            let verdict = judge("BrandNewException", Some(status), &history);
+            assert_eq!(verdict, Verdict::Retry(Class::Fault), "{status}");
         }
     }
 
     #[test]
     fn an_entry_is_never_given_up_for_its_code() {
-        for code in [
-            "ValidationException",
-            "AccessDeniedException",
-            "InternalFailure",
-        ] {
-            assert_eq!(judge_entry(code), Verdict::Retry(Class::Fault), "{code}");
+        let mut history = History::default();
+        for (codes, ..) in table() {
+            for code in codes {
+                for _ in 0..LONE_REFUSALS {
+                    history.refused_alone(code);
+                }
+                let verdict = judge(code, Some(200), &history);
+                assert!(matches!(verdict, Verdict::Retry(_)), "{code}: {verdict:?}");
+            }
         }
-        assert_eq!(
-            judge_entry("ProvisionedThroughputExceededException"),
-            Verdict::Retry(Class::Throttled)
-        );
+    }
+
+    #[test]
+    fn records_refused_alone_in_a_row_are_not_at_fault_until_a_call_succeeds() {
+        const CODE: &str = "ValidationException";
+        let mut history = History::default();
+        for _ in 1..LONE_REFUSALS {
+            assert_eq!(judge(CODE, Some(400), &history), Verdict::Isolate);
+            history.refused_alone(CODE);
+        }
+        assert_eq!(judge(CODE, Some(400), &history), Verdict::Suspect);
+        history.refused_alone(CODE);
+        assert_eq!(judge(CODE, Some(400), &history), Verdict::Suspect);
+        // Another code is another matter, and what else is judged does not change.
+        let other = judge("SerializationException", Some(400), &history);
+        assert_eq!(other, Verdict::Isolate);
+        let outage = judge("AccessDeniedException", Some(400), &history);
+        assert_eq!(outage, Verdict::Outage);
+        history.succeeded();
+        assert_eq!(judge(CODE, Some(400), &history), Verdict::Isolate);
     }
 
     #[test]

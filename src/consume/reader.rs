@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::shards::{Page, Position, ReadStream};
-use crate::retry::{self, Backoff, Class, Verdict};
+use crate::retry::{self, Backoff, Class, History, Verdict};
 use crate::send::CallError;
 use crate::shard::ShardId;
 
@@ -142,7 +142,7 @@ impl Patience {
         if error.code == "ExpiredIteratorException" {
             return Some(Duration::ZERO);
         }
-        let verdict = retry::judge_call(&error.code, error.status);
+        let verdict = retry::judge(&error.code, error.status, &History::default());
         // What is not there, or asked wrongly, does not come by waiting.
         if verdict == Verdict::Isolate || error.code == "ResourceNotFoundException" {
             return None;
@@ -152,7 +152,7 @@ impl Patience {
             // Others read the same shard: its throughput is shared, and slow is not broken.
             Verdict::Retry(Class::Throttled) => false,
             Verdict::Retry(_) => self.failures >= Self::ALARM_AFTER,
-            Verdict::Outage | Verdict::Isolate => true,
+            Verdict::Outage | Verdict::Isolate | Verdict::Suspect => true,
         };
         if tell && !self.alarmed {
             self.alarmed = true;

@@ -30,7 +30,7 @@ use crate::deadletter::{DeadLetters, DeadRecord};
 use crate::delivery::{Delivery, FailReason};
 use crate::metrics::{Counters, Histograms};
 use crate::record::StreamName;
-use crate::retry::Backoff;
+use crate::retry::{Backoff, History};
 use crate::seal::SealedRecord;
 use crate::seal::offload::SealedChunk;
 use crate::send::{self, CallOutcome, PutRecords};
@@ -78,6 +78,7 @@ pub(super) struct Owner {
     /// Stored where a member may not belong; judged when the next shard map is there.
     misplaced: Vec<Misplaced>,
     outage: Option<Outage>,
+    history: History,
     trouble: Option<Trouble>,
     throttled: Throttled,
     flushes: Vec<oneshot::Sender<()>>,
@@ -143,6 +144,9 @@ struct Outage {
     probes: u32,
     next_probe: Instant,
     reminded: Instant,
+    /// Refused alone, as all others were: they probe when nothing else is there to, in turn, and have another
+    /// chance when it is over.
+    suspects: VecDeque<Batch>,
 }
 
 impl Owner {
@@ -187,6 +191,7 @@ impl Owner {
             retry_number: 0,
             misplaced: Vec::new(),
             outage: None,
+            history: History::default(),
             trouble: None,
             throttled: Throttled {
                 entries: 0,
@@ -324,7 +329,11 @@ impl Owner {
         let aggregate = self.reducer.as_ref().and_then(Reducer::next_deadline);
         let has_more = !self.ready.is_empty() || !self.collecting.is_empty();
         let send = match &self.outage {
-            Some(outage) if self.in_flight.is_empty() && has_more => Some(outage.next_probe),
+            Some(outage)
+                if self.in_flight.is_empty() && (has_more || !outage.suspects.is_empty()) =>
+            {
+                Some(outage.next_probe)
+            }
             Some(_) => None,
             None if self.in_flight.len() < self.delivery.max_in_flight => {
                 self.collecting_deadline()
@@ -351,6 +360,7 @@ impl Owner {
             && self.in_flight.is_empty()
             && self.retries.is_empty()
             && self.misplaced.is_empty()
+            && (self.outage.as_ref()).is_none_or(|outage| outage.suspects.is_empty())
     }
 
     /// The last word on a record that will not be stored.

@@ -17,6 +17,7 @@ use crate::batch::Batch;
 use crate::deadletter;
 use crate::delivery::{Delivery, FailReason, Receipt, Ticket};
 use crate::record::{HashKey, PartitionKey, RecordKey};
+use crate::retry::LONE_REFUSALS;
 use crate::seal::block::Packing;
 use crate::seal::key::GenerateDataKey;
 use crate::seal::open::Opener;
@@ -422,6 +423,66 @@ async fn a_record_that_the_service_refuses_is_found_and_takes_no_other_with_it()
         (counts.stored, counts.failed, counts.pending()),
         (400, 1, 0)
     );
+}
+
+/// Isolation once gave up every record, one by one, where the service refused them all.
+#[tokio::test(start_paused = true)]
+async fn when_every_record_is_refused_it_is_an_outage_and_not_the_records() {
+    for ordering in [send::Ordering::None, send::Ordering::PartitionKey] {
+        let healed_at = Instant::now() + Duration::from_secs(3600);
+        let service = Service::new(3, move |_| match Instant::now() < healed_at {
+            true => Plan::Refuse("ValidationException", 400),
+            false => Plan::Entries(Box::new(|_| None)),
+        });
+        let pipeline = start(&service, |p| {
+            p.delivery.ordering = ordering;
+            p.aggregation.max_size = 300;
+        });
+        let receipts = put_many(&pipeline, 500).await;
+        let counters = Arc::clone(pipeline.counters());
+        tokio::time::sleep(Duration::from_secs(3000)).await;
+        let counts = counters.snapshot();
+        assert!(counts.failed < u64::from(LONE_REFUSALS), "{counts:?}");
+        assert_eq!(counts.failed + counts.pending(), 500);
+        pipeline.close(GRACE).await;
+        let answers = join_all(receipts).await;
+        let stored = answers.iter().filter(|answer| answer.is_stored()).count() as u64;
+        assert!(Instant::now() >= healed_at);
+        let counts = counters.snapshot();
+        assert_eq!((counts.stored, counts.pending()), (stored, 0));
+        assert_eq!(counts.stored + counts.failed, 500);
+        let seen = service.user_records();
+        assert_eq!(seen.len() as u64, stored);
+        assert!(seen.values().all(|n| *n == 1));
+    }
+}
+
+/// Many in a row may be at fault all the same: they hold up no other, and as others pass they are given up.
+#[tokio::test(start_paused = true)]
+async fn refused_records_in_a_row_are_given_up_as_others_pass() {
+    let service = Service::new(1, |batch| {
+        let bad = |entry: &crate::aggregate::AggregatedRecord| entry.data().starts_with(b"poison");
+        match batch.entries().iter().any(bad) {
+            true => Plan::Refuse("ValidationException", 400),
+            false => Plan::Entries(Box::new(|_| None)),
+        }
+    });
+    let pipeline = start(&service, |p| p.aggregation.enabled = false);
+    let mut bad = Vec::new();
+    for n in 0..10 {
+        bad.push(put(&pipeline, format!("poison {n}"), any()).await);
+    }
+    for n in 0..20 {
+        let receipt = put(&pipeline, format!("good {n}"), any()).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(receipt.await.is_stored());
+    }
+    for answer in join_all(bad).await {
+        let Delivery::Failed { reason, .. } = answer else {
+            panic!("the service stores no poison");
+        };
+        assert!(matches!(reason, FailReason::Refused { .. }), "{reason}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -78,7 +78,8 @@ pub enum EntryOutcome {
 impl EntryOutcome {
     pub fn is_throttled(&self) -> bool {
         let throttled = retry::Verdict::Retry(retry::Class::Throttled);
-        matches!(self, Self::Refused { code, .. } if retry::judge_entry(code) == throttled)
+        let judge = |code| retry::judge(code, Some(200), &retry::History::default());
+        matches!(self, Self::Refused { code, .. } if judge(code) == throttled)
     }
 }
 

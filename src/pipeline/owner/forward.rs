@@ -124,7 +124,10 @@ impl Owner {
                 None if self.collecting_is_due(now) => {
                     std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()))
                 }
-                None => return,
+                None => match self.outage.as_mut().and_then(|o| o.suspects.pop_front()) {
+                    Some(suspect) => suspect,
+                    None => return,
+                },
             };
             if let Some(outage) = &mut self.outage {
                 outage.next_probe = now + self.delivery.request_timeout;

@@ -1,6 +1,7 @@
 //! What the owner does with an answer: settle, retry, split, wait, or give up.
 
 use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use crate::aggregate::AggregatedRecord;
 use crate::batch::{Batch, Full, Refused, TooLarge};
 use crate::delivery::{Delivery, FailReason};
 use crate::metrics::Counters;
-use crate::retry::{Class, Verdict, judge_call};
-use crate::send::{CallError, CallOutcome, EntryOutcome};
+use crate::retry::{Class, Verdict, judge};
+use crate::send::{CallError, CallOutcome, EntryOutcome, Ordering};
 use crate::shard::ShardId;
 
 /// The log hears of a lasting outage this often.
@@ -117,7 +118,7 @@ impl Owner {
 
     fn judge_failed(&mut self, batch: Batch, error: CallError, now: Instant) {
         Counters::add(&self.counters.calls_failed, 1);
-        let verdict = judge_call(&error.code, error.status);
+        let verdict = judge(&error.code, error.status, &self.history);
         if matches!(verdict, Verdict::Retry(_)) {
             self.notice_trouble(&error, now);
         }
@@ -146,36 +147,66 @@ impl Owner {
                 self.ready.push_front(batch);
                 self.expire_ready(&error, now);
             }
-            Verdict::Isolate if batch.len() == 1 => {
-                let entry = batch.into_entries().pop().expect("one entry");
-                self.isolate(entry, &error, now);
-            }
-            Verdict::Isolate => {
+            Verdict::Isolate | Verdict::Suspect if batch.len() > 1 => {
+                self.probe_again_later(&error, now);
                 let (head, tail) = batch.split();
                 self.ready.push_front(tail);
                 self.ready.push_front(head);
             }
+            Verdict::Isolate | Verdict::Suspect if batch.entries()[0].members().len() > 1 => {
+                self.probe_again_later(&error, now);
+                for entry in batch.into_entries() {
+                    self.take_apart(entry, now);
+                }
+            }
+            Verdict::Isolate => {
+                self.history.refused_alone(&error.code);
+                self.probe_again_later(&error, now);
+                let reason = FailReason::Refused {
+                    code: error.code,
+                    message: error.message,
+                };
+                for entry in batch.into_entries() {
+                    self.give_up_entry(entry, &reason);
+                }
+            }
+            Verdict::Suspect => {
+                self.declare_outage(&error, now);
+                let outage = self.outage.as_mut().expect("declared just now");
+                outage.suspects.push_back(batch);
+                self.expire_ready(&error, now);
+            }
         }
     }
 
-    /// The call was refused for this entry alone: no other can be at fault. An aggregate's members go on one
-    /// by one, so that a refused one does not take the others with it.
-    fn isolate(&mut self, entry: AggregatedRecord, error: &CallError, now: Instant) {
-        if entry.members().len() == 1 {
-            let reason = FailReason::Refused {
-                code: error.code.clone(),
-                message: error.message.clone(),
-            };
-            self.give_up_entry(entry, &reason);
+    /// A probe found out something, but not that the outage is over.
+    fn probe_again_later(&mut self, error: &CallError, now: Instant) {
+        if self.outage.is_some() {
+            self.declare_outage(error, now);
+        }
+    }
+
+    /// The call was refused for this aggregate alone: no other entry can be at fault. Its members go on one by
+    /// one, so that a refused one does not take the others with it.
+    fn take_apart(&mut self, entry: AggregatedRecord, now: Instant) {
+        let lane = entry.predicted().cloned();
+        let reducer = self.reducer.as_mut().expect("entries come from it");
+        let members = entry.into_members().into_iter();
+        let alone: Vec<AggregatedRecord> = members
+            .map(|member| reducer.alone(member, now, now).into())
+            .collect();
+        if self.delivery.ordering == Ordering::PartitionKey {
+            // One after the other: they wait in front of their lane again.
+            for entry in alone.into_iter().rev() {
+                self.lanes.push_front(entry);
+            }
+            self.lanes.release(&lane);
             return;
         }
-        self.lanes.release(&entry.predicted().cloned());
-        for member in entry.into_members() {
-            let reducer = self.reducer.as_mut().expect("entries come from it");
-            let alone = reducer.alone(member, now, now);
+        for entry in alone {
             // In a batch of its own: one bad member must not need another round of splitting.
             let mut batch = Batch::new(self.limits.clone());
-            match batch.push(alone.into()) {
+            match batch.push(entry) {
                 Ok(()) => self.ready.push_back(batch),
                 Err(Refused::TooLarge(TooLarge(entry)) | Refused::Full(Full(entry))) => {
                     let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
@@ -183,6 +214,7 @@ impl Owner {
                 }
             }
         }
+        self.lanes.release(&lane);
     }
 
     fn retry(
@@ -255,7 +287,25 @@ impl Owner {
         let Some(ttl) = self.delivery.record_ttl else {
             return;
         };
-        for batch in std::mem::take(&mut self.ready) {
+        let batches = std::mem::take(&mut self.ready);
+        self.ready = self.unexpired(batches, ttl, error, now);
+        if let Some(outage) = &mut self.outage {
+            let suspects = std::mem::take(&mut outage.suspects);
+            let suspects = self.unexpired(suspects, ttl, error, now);
+            let outage = self.outage.as_mut().expect("looked at just now");
+            outage.suspects = suspects;
+        }
+    }
+
+    fn unexpired(
+        &mut self,
+        batches: VecDeque<Batch>,
+        ttl: Duration,
+        error: &CallError,
+        now: Instant,
+    ) -> VecDeque<Batch> {
+        let mut unexpired = VecDeque::new();
+        for batch in batches {
             let mut kept = Batch::new(self.limits.clone());
             for mut entry in batch.into_entries() {
                 entry.last_refusal = Some(error.to_string());
@@ -270,9 +320,10 @@ impl Owner {
                 }
             }
             if !kept.is_empty() {
-                self.ready.push_back(kept);
+                unexpired.push_back(kept);
             }
         }
+        unexpired
     }
 
     fn declare_outage(&mut self, error: &CallError, now: Instant) {
@@ -283,6 +334,7 @@ impl Owner {
             probes: 0,
             next_probe: now,
             reminded: now,
+            suspects: VecDeque::new(),
         });
         if outage.probes == 0 || now.saturating_duration_since(outage.reminded) >= REMIND_EVERY {
             outage.reminded = now;
@@ -334,6 +386,7 @@ impl Owner {
     }
 
     fn heal(&mut self, now: Instant) {
+        self.history.succeeded();
         if let Some(trouble) = self.trouble.take() {
             let down_for = now.saturating_duration_since(trouble.since);
             tracing::warn!(
@@ -341,6 +394,7 @@ impl Owner {
             );
         }
         if let Some(outage) = self.outage.take() {
+            self.ready.extend(outage.suspects);
             let down_for = now.saturating_duration_since(outage.since);
             tracing::warn!(stream = %self.stream, ?down_for, "the stream takes records again");
         }
@@ -356,6 +410,17 @@ fn way_out(code: &str) -> &'static str {
         kms if kms.starts_with("KMS") => {
             "the stream's server-side encryption key is out of reach: see its state and policy"
         }
+        "ValidationException"
+        | "ValidationError"
+        | "InvalidArgumentException"
+        | "InvalidParameterValue"
+        | "SerializationException"
+        | "RequestEntityTooLargeException"
+        | "" => {
+            "every record is refused alike, so it is not the records: see what the message says of the \
+             stream, and what stands between this host and the service"
+        }
+        "UnknownOperationException" => "what answers is not Kinesis: correct the endpoint",
         _ => "renew or correct the credentials, and check this host's clock",
     }
 }
