@@ -327,12 +327,14 @@ impl Owner {
     fn next_deadline(&self) -> Option<Instant> {
         let retry = self.retries.peek().map(|r| r.0.until);
         let aggregate = self.reducer.as_ref().and_then(Reducer::next_deadline);
-        let has_more = !self.ready.is_empty() || !self.collecting.is_empty();
         let send = match &self.outage {
-            Some(outage)
-                if self.in_flight.is_empty() && (has_more || !outage.suspects.is_empty()) =>
-            {
-                Some(outage.next_probe)
+            Some(outage) if self.in_flight.is_empty() => {
+                // A probe that is due waits for something to send: else this would wake again and again.
+                let waiting = !self.ready.is_empty() || !outage.suspects.is_empty();
+                let due = (!waiting).then(|| self.collecting_deadline());
+                due.map_or(Some(outage.next_probe), |due| {
+                    due.map(|due| due.max(outage.next_probe))
+                })
             }
             Some(_) => None,
             None if self.in_flight.len() < self.delivery.max_in_flight => {
