@@ -73,15 +73,16 @@ fn another_process_of_the_same_user_may_not_look_into_the_agent() {
 #[test]
 fn a_retry_sends_the_same_bytes_and_no_message_id_is_used_twice() {
     const LINES: u64 = 20_000;
-    for (scope, at_least) in [("record", LINES as usize), ("block", 100)] {
+    let small_blocks = "[encryption.block]\nmax_size = \"8KiB\"\n";
+    for (scope, at_least, block) in [("record", LINES as usize, ""), ("block", 100, small_blocks)] {
         let site = site();
         let key = site.endpoints.create_key();
         // Small enough for some data keys, and a data key for many messages.
         let encryption = format!(
             "scope = \"{scope}\"\nkms_key = \"{key}\"\ncache = {{ max_messages = 4000, max_bytes = \"1MiB\" }}"
         );
-        let small = "[encryption.block]\nmax_size = \"8KiB\"\n[batch]\nmax_records = 20";
-        let home = Home::new(&site.endpoints, &encryption, small);
+        let small = format!("{block}[batch]\nmax_records = 20");
+        let home = Home::new(&site.endpoints, &encryption, &small);
         lines::append(&home.log(), 1..=LINES)
             .wait()
             .expect_success();
