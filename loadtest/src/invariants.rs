@@ -38,15 +38,21 @@ pub(crate) fn check(
     equal.check("lines abandoned", counts.abandoned, 0);
     equal.check("checkpoint's offset", offset(checkpoint), log_bytes);
 
-    // The sink's account: it can have more than was acknowledged (counted as duplicates), never less. It is
-    // without faults, so a repeated call is a finding too.
+    // The sink's account: it can have more than was acknowledged (counted as duplicates), never less.
     equal.check("entries at the sink", sink.entries, counts.entries_stored);
+    if let Some(lines) = &sink.lines {
+        equal.check("different lines at the sink", lines.different, case.lines);
+        equal.check("copies at the sink", lines.copies, 0);
+    }
     if !case.aggregation {
         equal.check("records at the sink", sink.entries, case.lines);
     }
     equal.check("calls at the sink", sink.put_records_calls, counts.calls);
     equal.check("calls failed", counts.calls_failed, 0);
-    equal.check("entries sent again", counts.entries_retried, 0);
+    if case.failing.is_none_or(|percent| percent == 0) {
+        // Without faults, an entry sent again is a finding too.
+        equal.check("entries sent again", counts.entries_retried, 0);
+    }
 
     // One key for all of a short run, and none where nothing is encrypted.
     let keys = u64::from(case.encryption == Encryption::Record);

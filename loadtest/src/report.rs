@@ -34,7 +34,7 @@ impl Report {
             println!("A debug build: what follows shows that it works, not how fast (--release).");
         }
         println!(
-            "{:<26}{:>9}{:>8}{:>8}{:>12}{:>9}{:>9}{:>7}{:>7}{:>8}{:>8}{:>7}{:>6}",
+            "{:<38}{:>9}{:>8}{:>8}{:>12}{:>9}{:>9}{:>7}{:>7}{:>8}{:>8}{:>7}{:>6}",
             "encryption, entries, line",
             "lines/s",
             "MB/s",
@@ -72,7 +72,7 @@ impl Report {
         let Run { case, outcome, .. } = run;
         let (agent, sink) = (&outcome.agent, &outcome.sink);
         println!(
-            "{:<26}{:>9}{:>8.0}{:>8.2}{:>12}{:>9.0}{:>9}{:>7}{:>7}{:>8.1}{:>8.1}{:>7.2}{:>6}",
+            "{:<38}{:>9}{:>8.0}{:>8.2}{:>12}{:>9.0}{:>9}{:>7}{:>7}{:>8.1}{:>8.1}{:>7.2}{:>6}",
             case.to_string(),
             Thousands(run.lines_per_second as u64).to_string(),
             outcome.log_bytes as f64 / 1e6 / agent.seconds,
@@ -89,11 +89,20 @@ impl Report {
         );
         if let Some(plain) = self.plain_like(case) {
             println!(
-                "{:<26}CPU x {:.2}, bytes stored x {:.2}, calls x {:.2}",
+                "{:<38}CPU x {:.2}, bytes stored x {:.2}, calls x {:.2}",
                 "    against off",
                 plain.lines_per_cpu_second / run.lines_per_cpu_second,
                 run.stored_bytes_per_line / plain.stored_bytes_per_line,
                 agent.counts.calls as f64 / plain.outcome.agent.counts.calls as f64,
+            );
+        }
+        let without_faults = self.runs.iter().find(|r| case.is_like_but_failing(&r.case));
+        if let Some(without) = without_faults {
+            println!(
+                "{:<38}speed x {:.2}, entries sent again {}",
+                "    against 0 %",
+                run.lines_per_second / without.lines_per_second,
+                Thousands(agent.counts.entries_retried),
             );
         }
         for violation in &outcome.violations {

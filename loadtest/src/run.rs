@@ -35,7 +35,7 @@ pub(crate) fn run(case: &Case) -> anyhow::Result<Outcome> {
     fs::create_dir(&state)?;
 
     let ca = case.tls.then(|| folder.join("ca.pem"));
-    let mut sink = Sink::start(ca.as_deref())?;
+    let mut sink = Sink::start(case, ca.as_deref())?;
     let config = folder.join("agent.toml");
     fs::write(
         &config,
@@ -56,8 +56,8 @@ pub(crate) fn run(case: &Case) -> anyhow::Result<Outcome> {
     })
 }
 
-/// The agent's configuration: defaults, but for what the case says and for the quota of shards, which the
-/// sink does not have.
+/// The agent's configuration: defaults, but for what the case says; and for the quota of shards, which the sink
+/// does not have, unless what failing entries cost is the question.
 fn configuration<'a>(
     case: &'a Case,
     place: &'a Place,
@@ -76,8 +76,7 @@ fn configuration<'a>(
          [aws]\nregion = \"{region}\"\nkinesis_endpoint_url = \"{kinesis}\"\nkms_endpoint_url = \"{kms}\"\n\
          [[source]]\ntype = \"file\"\ninclude = [{log}]\nstart_position = \"beginning\"\nstream = \"{stream}\"\n\
          [encryption]\n{encryption}\n\
-         [aggregation]\nenabled = {aggregation}\n\
-         [delivery]\nrate_limit = 1000000\n",
+         [aggregation]\nenabled = {aggregation}\n{delivery}",
         state = quoted(&folder.join("state")),
         region = kinseal::fake::DEFAULT_REGION,
         kinesis = place.kinesis_url,
@@ -85,5 +84,9 @@ fn configuration<'a>(
         log = quoted(&folder.join("lines.log")),
         stream = sink::STREAM,
         aggregation = case.aggregation,
+        delivery = match case.failing {
+            Some(_) => "",
+            None => "[delivery]\nrate_limit = 1000000\n",
+        },
     )
 }

@@ -13,6 +13,10 @@ pub(crate) struct Scenario {
     encryption: Vec<Encryption>,
     aggregation: Vec<bool>,
     line_bytes: Vec<usize>,
+    /// Percent of the entries of each call that the sink refuses as throttled, at random. With this axis, the
+    /// sink keeps what it takes and counts each line, and the agent's configuration is the default.
+    failing: Option<Vec<u32>>,
+    shards: Vec<usize>,
     /// For each run, newlines included.
     megabytes: usize,
     tls: bool,
@@ -32,6 +36,8 @@ pub(crate) struct Case {
     pub(crate) aggregation: bool,
     pub(crate) line_bytes: usize,
     pub(crate) lines: u64,
+    pub(crate) shards: usize,
+    pub(crate) failing: Option<u32>,
     pub(crate) tls: bool,
 }
 
@@ -51,10 +57,12 @@ impl Scenario {
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        const KEYS: [&str; 5] = [
+        const KEYS: [&str; 7] = [
             "encryption",
             "aggregation",
             "line_bytes",
+            "failing_percent",
+            "shards",
             "megabytes",
             "tls",
         ];
@@ -71,6 +79,13 @@ impl Scenario {
             line_bytes: list(at("line_bytes"), |v| number(v.as_integer(), LEAST_LINE)).ok_or_else(
                 || anyhow!("line_bytes: allowed: a list of numbers from {LEAST_LINE}"),
             )?,
+            failing: optional(at("failing_percent"), |v| {
+                u32::try_from(v.as_integer()?).ok().filter(|n| *n < 100)
+            })
+            .ok_or_else(|| anyhow!("failing_percent: allowed: a list of numbers from 0 to 99"))?,
+            shards: optional(at("shards"), |v| number(v.as_integer(), 1))
+                .ok_or_else(|| anyhow!("shards: allowed: a list of numbers from 1"))?
+                .unwrap_or_else(|| vec![1]),
             megabytes: number(at("megabytes").as_integer(), 1)
                 .ok_or_else(|| anyhow!("megabytes: allowed: a number from 1"))?,
             tls: at("tls")
@@ -81,23 +96,41 @@ impl Scenario {
 
     /// The runs whose name contains `only`. Those without encryption come before what is compared with them.
     pub(crate) fn cases(&self, only: Option<&str>) -> Vec<Case> {
+        let failing = match &self.failing {
+            Some(percents) => percents.iter().copied().map(Some).collect(),
+            None => vec![None],
+        };
         let mut cases = Vec::new();
         for &line_bytes in &self.line_bytes {
+            let lines = self.megabytes * 1_000_000 / (line_bytes + 1);
             for &aggregation in &self.aggregation {
-                for &encryption in &self.encryption {
-                    let lines = self.megabytes * 1_000_000 / (line_bytes + 1);
-                    cases.push(Case {
-                        encryption,
-                        aggregation,
-                        line_bytes,
-                        lines: lines.max(1) as u64,
-                        tls: self.tls,
-                    });
+                for &shards in &self.shards {
+                    for &failing in &failing {
+                        for &encryption in &self.encryption {
+                            cases.push(Case {
+                                encryption,
+                                aggregation,
+                                line_bytes,
+                                lines: lines.max(1) as u64,
+                                shards,
+                                failing,
+                                tls: self.tls,
+                            });
+                        }
+                    }
                 }
             }
         }
         cases.sort_by_key(|case| case.encryption != Encryption::Off);
-        cases.sort_by_key(|case| (case.line_bytes, !case.aggregation));
+        let place = |case: &Case| {
+            (
+                case.line_bytes,
+                !case.aggregation,
+                case.shards,
+                case.failing,
+            )
+        };
+        cases.sort_by_key(place);
         cases.retain(|case| only.is_none_or(|only| case.to_string().contains(only)));
         cases
     }
@@ -110,6 +143,14 @@ fn list<T>(item: &Item, read: impl Fn(&Value) -> Option<T>) -> Option<Vec<T>> {
     let values = item.as_array()?;
     let read: Option<Vec<T>> = values.iter().map(read).collect();
     read.filter(|values| !values.is_empty())
+}
+
+/// An axis that may be left out: `Some(None)`.
+fn optional<T>(item: &Item, read: impl Fn(&Value) -> Option<T>) -> Option<Option<Vec<T>>> {
+    match item {
+        Item::None => Some(None),
+        given => list(given, read).map(Some),
+    }
 }
 
 fn number(value: Option<i64>, least: usize) -> Option<usize> {
@@ -127,6 +168,16 @@ impl Encryption {
 }
 
 impl Case {
+    /// Whether `self` is `other` without faults.
+    pub(crate) fn is_like_but_failing(&self, other: &Self) -> bool {
+        self.failing.is_some_and(|failing| failing > 0)
+            && *other
+                == Self {
+                    failing: Some(0),
+                    ..self.clone()
+                }
+    }
+
     /// Whether `self` is `other` but for its encryption.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         let encryption = other.encryption;
@@ -148,7 +199,11 @@ impl fmt::Display for Case {
         } else {
             "single"
         };
-        write!(f, "{encryption}, {aggregation}, {} B", self.line_bytes)
+        write!(f, "{encryption}, {aggregation}, {} B", self.line_bytes)?;
+        match self.failing {
+            Some(failing) => write!(f, ", {} shards, {failing} %", self.shards),
+            None => Ok(()),
+        }
     }
 }
 
@@ -186,6 +241,12 @@ mod tests {
             ("tls =", "tsl =", "unknown key tsl"),
             ("[200]", "[20]", "line_bytes: allowed"),
             ("tls = true", "", "tls: allowed"),
+            (
+                "tls =",
+                "failing_percent = [100]\ntls =",
+                "failing_percent: allowed",
+            ),
+            ("tls =", "shards = [0]\ntls =", "shards: allowed"),
         ] {
             let error = Scenario::parse(&good.replace(from, to)).unwrap_err();
             assert!(error.to_string().contains(told), "{error}");
