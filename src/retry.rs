@@ -61,9 +61,11 @@ pub struct Settings {
 }
 
 impl Default for Settings {
+    /// 50 ms, as long as the KPL waits each time: one failure says little. What does not get better is doubled soon
+    /// enough.
     fn default() -> Self {
         Self {
-            initial: Duration::from_millis(100),
+            initial: Duration::from_millis(50),
             max: Duration::from_secs(10),
         }
     }
@@ -327,11 +329,11 @@ mod tests {
     fn delay_is_a_draw_below_a_bound_that_doubles_up_to_the_cap() {
         let mut backoff = Backoff::new(Settings::default(), StdRng::seed_from_u64(1));
         for (attempts, bound_ms) in [
-            (1, 100),
-            (2, 200),
-            (4, 800),
-            (7, 6_400),
-            (8, 10_000),
+            (1, 50),
+            (2, 100),
+            (4, 400),
+            (8, 6_400),
+            (9, 10_000),
             (90, 10_000),
         ] {
             let bound = Duration::from_millis(bound_ms);

@@ -4,8 +4,8 @@
 //! shard, because a KCL reader drops every record of an aggregate that holds a stray one. The same reducer
 //! makes aggregates of sealed records and, in block scope before that, blocks of plain ones.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -26,6 +26,35 @@ pub enum Routes {
     Unpredictable,
 }
 
+/// Shards for which more waits than for others, as those know who let it wait: a record that may go to any shard
+/// goes to another one.
+#[derive(Debug, Clone, Default)]
+pub struct Crowded(Arc<Mutex<HashSet<ShardId>>>);
+
+impl Crowded {
+    /// Says so of one shard, or takes it back.
+    pub fn set(&self, shard: &ShardId, crowded: bool) {
+        let mut shards = self.0.lock().expect("no panic while held");
+        if !crowded {
+            shards.remove(shard);
+        } else if !shards.contains(shard) {
+            shards.insert(shard.clone());
+        }
+    }
+
+    /// The first turn from `turn` on whose shard is not crowded; `turn` itself if all are.
+    fn pass_over(&self, map: &ShardMap, turn: usize) -> usize {
+        let shards = self.0.lock().expect("no panic while held");
+        if shards.is_empty() {
+            return turn;
+        }
+        let all = map.shards();
+        let is_free = |n: &usize| !shards.contains(&all[turn.wrapping_add(*n) % all.len()].id);
+        let passed = (0..all.len()).find(is_free).unwrap_or(0);
+        turn.wrapping_add(passed)
+    }
+}
+
 /// What can be put together.
 pub trait Member: std::fmt::Debug {
     fn data(&self) -> &Bytes;
@@ -43,8 +72,9 @@ pub struct Reducer<M> {
     keyed: Vec<Option<Open<M>>>,
     any: Option<Open<M>>,
     deadlines: BTreeSet<(Instant, Slot)>,
-    /// Aggregates opened for any shard so far: whose turn it is.
+    /// Whose turn it is among the shards, for what may go to any.
     turn: usize,
+    crowded: Crowded,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +120,7 @@ impl<M: Member> Reducer<M> {
             deadlines: BTreeSet::new(),
             // Hosts that start together should not all begin with the same shard.
             turn: rand::random_range(0..1 << 20),
+            crowded: Crowded::default(),
         };
         reducer.adopt(routes);
         reducer
@@ -116,6 +147,12 @@ impl<M: Member> Reducer<M> {
             for_any_shard: true,
             ..self
         }
+    }
+
+    /// Lets shards be passed over while they are crowded.
+    #[must_use]
+    pub fn avoiding(self, crowded: Crowded) -> Self {
+        Self { crowded, ..self }
     }
 
     /// Adds a record that is due by `deadline`. What is full comes out through `closed`.
@@ -222,7 +259,7 @@ impl<M: Member> Reducer<M> {
     fn container(&mut self, route: &Route) -> Container {
         match (route, &self.routes) {
             (Route::Any, Routes::Known(map)) => {
-                self.turn = self.turn.wrapping_add(1);
+                self.turn = self.crowded.pass_over(map, self.turn.wrapping_add(1));
                 let key = map.spread_key(self.turn);
                 Container {
                     partition_key: key.partition_key,

@@ -1,13 +1,16 @@
 //! One queue per shard between aggregation and batching: where entries wait for the shard's tokens, and in
 //! ordered mode for the shard's one request in flight.
 //!
-//! A shard that must wait keeps only its own entries waiting.
+//! A shard that must wait keeps only its own entries waiting: for tokens, or because it took nothing when it was
+//! last asked ([`Lanes::hold`]).
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::aggregate::AggregatedRecord;
+use crate::aggregate::reducer::Crowded;
 use crate::shard::ShardId;
 use crate::shard::limiter::Limiter;
 
@@ -25,13 +28,20 @@ pub(super) struct Lanes {
     /// One entry of a lane under way at a time.
     ordered: bool,
     len: usize,
+    crowded: Crowded,
 }
+
+/// More entries than that, and twice the average of all lanes, and a lane is crowded.
+const FEW: usize = 4;
 
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<AggregatedRecord>,
     limiter: Option<Limiter>,
     waits_until: Option<Instant>,
+    /// Calls in a row of which the shard took nothing, and until when it is left in peace for it.
+    refused: u32,
+    held_until: Option<Instant>,
     active: bool,
     busy: bool,
 }
@@ -45,7 +55,13 @@ impl Lanes {
             percent,
             ordered,
             len: 0,
+            crowded: Crowded::default(),
         }
+    }
+
+    /// Shards whose lanes have much more waiting than others.
+    pub(super) fn crowded(&self) -> Crowded {
+        self.crowded.clone()
     }
 
     pub(super) fn push(&mut self, entry: AggregatedRecord) {
@@ -66,7 +82,19 @@ impl Lanes {
         let lane = self.lanes.entry(id.clone()).or_default();
         how(&mut lane.queue, entry);
         self.len += 1;
+        let waiting = lane.queue.len();
+        self.note_crowd(&id, waiting);
         self.activate(id);
+    }
+
+    fn note_crowd(&self, id: &LaneId, waiting: usize) {
+        // Whichever side of the bound it is on, in between it matters little.
+        if let Some(shard) = id
+            && waiting >= FEW
+        {
+            let crowded = waiting > FEW && waiting * self.lanes.len() > 2 * self.len;
+            self.crowded.set(shard, crowded);
+        }
     }
 
     fn activate(&mut self, id: LaneId) {
@@ -93,6 +121,9 @@ impl Lanes {
         while let Some(id) = self.active.pop_front() {
             let lane = self.lanes.get_mut(&id).expect("active lanes exist");
             lane.active = false;
+            if lane.waits_until.is_some() {
+                continue;
+            }
             let Some(size) = lane.queue.front().map(AggregatedRecord::size) else {
                 continue;
             };
@@ -104,14 +135,13 @@ impl Lanes {
                     .admit(size, now),
             };
             match admitted {
-                Err(later) => {
-                    lane.waits_until = Some(later);
-                    self.wakes.insert((later, id));
-                }
+                Err(later) => self.wait(id, later),
                 Ok(()) => {
                     let entry = lane.queue.pop_front().expect("has a front");
                     self.len -= 1;
                     lane.busy = self.ordered && id.is_some();
+                    let waiting = lane.queue.len();
+                    self.note_crowd(&id, waiting);
                     self.activate(id);
                     return Some(entry);
                 }
@@ -126,6 +156,51 @@ impl Lanes {
             lane.busy = false;
             self.activate(id.clone());
         }
+    }
+
+    fn wait(&mut self, id: LaneId, until: Instant) {
+        let lane = self.lanes.get_mut(&id).expect("lanes that wait exist");
+        if let Some(was) = lane.waits_until.replace(until) {
+            self.wakes.remove(&(was, id.clone()));
+        }
+        self.wakes.insert((until, id));
+    }
+
+    /// The lane's shard has taken an entry of so many bytes, or throttled it: its rate follows.
+    pub(super) fn answered(&mut self, id: &LaneId, bytes: usize, throttled: bool, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(id) else {
+            return;
+        };
+        if !throttled {
+            lane.refused = 0;
+        }
+        if let Some(limiter) = &mut lane.limiter {
+            limiter.answered(bytes, throttled, now);
+        }
+    }
+
+    /// The lane's shard took nothing of a call: all of the lane waits, for as long as `delay` gives after so many
+    /// such calls in a row. Returns until when.
+    ///
+    /// Calls that were under way together are of the same trouble: while the lane is held, another makes it no
+    /// longer.
+    pub(super) fn hold(
+        &mut self,
+        id: &LaneId,
+        delay: impl FnOnce(u32) -> Duration,
+        now: Instant,
+    ) -> Instant {
+        let lane = self.lanes.entry(id.clone()).or_default();
+        if let Some(held) = lane.held_until.filter(|until| *until > now) {
+            return held;
+        }
+        lane.refused = lane.refused.saturating_add(1);
+        let until = now + delay(lane.refused);
+        lane.held_until = Some(until);
+        if lane.waits_until.is_none_or(|wait| wait < until) {
+            self.wait(id.clone(), until);
+        }
+        until
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
@@ -203,6 +278,40 @@ mod tests {
         lanes.release(&zero);
         assert_eq!(drain(&mut lanes, now), [("0".to_owned(), 2)]);
         assert_eq!(drain(&mut lanes, now), []);
+    }
+
+    #[test]
+    fn a_shard_that_takes_nothing_is_held_back_longer_each_time_and_no_other_with_it() {
+        let now = Instant::now();
+        let mut lanes = Lanes::new(1000, false);
+        let zero = entry(0, 0).predicted().cloned();
+        let delay = |calls| Duration::from_millis(100) * calls;
+        let at = |ms| now + Duration::from_millis(ms);
+        for _ in 0..3 {
+            lanes.push(entry(0, 1));
+            lanes.push(entry(1, 1));
+        }
+        assert_eq!(lanes.hold(&zero, delay, now), at(100));
+        // What was under way at the same time tells nothing new.
+        assert_eq!(lanes.hold(&zero, delay, at(50)), at(100));
+        let keys =
+            |out: Vec<(String, usize)>| out.into_iter().map(|(key, _)| key).collect::<String>();
+        assert_eq!(keys(drain(&mut lanes, at(99))), "111");
+        assert_eq!(lanes.next_wake(), Some(at(100)));
+        assert!(lanes.pop(at(100)).is_some());
+        assert_eq!(
+            lanes.hold(&zero, delay, at(150)),
+            at(350),
+            "the second in a row"
+        );
+        assert!(lanes.pop(at(349)).is_none());
+        lanes.answered(&zero, 10, false, at(350));
+        assert_eq!(keys(drain(&mut lanes, at(350))), "00");
+        assert_eq!(
+            lanes.hold(&zero, delay, at(400)),
+            at(500),
+            "it took something in between"
+        );
     }
 
     #[test]

@@ -4,8 +4,11 @@
 //! state is here and nothing is locked; calls to the service run aside and come back as an action. The price:
 //! one stream's aggregation and accounting are bound to one core.
 
+mod alarm;
+mod expiry;
 mod forward;
 mod judge;
+mod refused;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -18,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::alarm::{Outage, Throttled, Trouble};
 use super::blocks::{Packer, RoutedChunk};
 use super::lanes::Lanes;
 use super::routes::Refresh;
@@ -26,16 +30,18 @@ use super::{Control, Parts};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::{Reducer, Routes};
 use crate::batch::{Batch, Limits};
-use crate::deadletter::{DeadLetters, DeadRecord};
-use crate::delivery::{Delivery, FailReason};
+use crate::deadletter::DeadLetters;
 use crate::metrics::{Counters, Histograms};
 use crate::record::StreamName;
 use crate::retry::{Backoff, History};
 use crate::seal::SealedRecord;
 use crate::seal::offload::SealedChunk;
+use crate::send::window::Window;
 use crate::send::{self, CallOutcome, PutRecords};
-use crate::shard::{ShardId, ShardMap};
+use crate::shard::ShardId;
 
+/// What part of the linger a late entry or batch waits for company: 20 ms of 100 ms, as the KPL's collector does.
+const LATE_SHARE: u32 = 5;
 /// How often a flush looks whether nothing is pending.
 const FLUSH_LOOK: Duration = Duration::from_millis(20);
 
@@ -73,6 +79,7 @@ pub(super) struct Owner {
     /// Full batches, and halves of refused ones.
     ready: VecDeque<Batch>,
     in_flight: JoinSet<Answered>,
+    window: Window,
     retries: BinaryHeap<Reverse<Waiting>>,
     retry_number: u64,
     /// Stored where a member may not belong; judged when the next shard map is there.
@@ -104,7 +111,9 @@ enum Action {
 struct Answered {
     batch: Batch,
     outcome: CallOutcome,
-    took: Duration,
+    sent: Instant,
+    /// Calls under way when it was sent, itself included.
+    beside: usize,
 }
 
 /// An entry that waits for its next attempt; the number keeps equal times in order.
@@ -120,33 +129,6 @@ struct Misplaced {
     entry: AggregatedRecord,
     shard: ShardId,
     sequence: Arc<str>,
-}
-
-/// No call has succeeded for a while.
-#[derive(Debug)]
-struct Trouble {
-    since: Instant,
-    calls: u64,
-    said: Option<Instant>,
-}
-
-/// What was throttled since it was last said.
-#[derive(Debug)]
-struct Throttled {
-    entries: u64,
-    said: Instant,
-}
-
-/// Nothing is wrong with the records, and nothing can be stored.
-#[derive(Debug)]
-struct Outage {
-    since: Instant,
-    probes: u32,
-    next_probe: Instant,
-    reminded: Instant,
-    /// Refused alone, as all others were: they probe when nothing else is there to, in turn, and have another
-    /// chance when it is over.
-    suspects: VecDeque<Batch>,
 }
 
 impl Owner {
@@ -169,6 +151,7 @@ impl Owner {
                 .then_some(parts.aggregation.max_size),
             backoff: Backoff::new(parts.delivery.retry.clone(), rng),
             lanes: Lanes::new(parts.delivery.rate_limit, ordered),
+            window: Window::new(parts.delivery.max_in_flight),
             delivery: parts.delivery,
             put_records: parts.put_records,
             dead_letters: parts.dead_letters,
@@ -250,10 +233,15 @@ impl Owner {
 
     /// Moves everything as far as it may go at this moment.
     fn advance(&mut self, now: Instant) {
+        let mut due = Vec::new();
         while self.retries.peek().is_some_and(|r| r.0.until <= now) {
-            let Reverse(Waiting { mut entry, .. }) = self.retries.pop().expect("peeked");
-            // Retries ride with what comes along, but not for long.
-            entry.deadline = now + self.linger / 2;
+            let Reverse(Waiting { entry, .. }) = self.retries.pop().expect("peeked");
+            due.push(entry);
+        }
+        // The last one first, so that the first one is in front.
+        for mut entry in due.into_iter().rev() {
+            // Retries ride with what comes along, but not for long: they are late already.
+            entry.deadline = now + self.linger / LATE_SHARE;
             // Tokens are paid for each attempt. In ordered mode the entry still holds its lane: it is let
             // go and goes first.
             self.lanes.release(&entry.predicted().cloned());
@@ -280,7 +268,10 @@ impl Owner {
             packer.adopt(routes.clone(), now);
         }
         match &mut self.reducer {
-            None => self.reducer = Some(Reducer::new(self.max_aggregate, routes.clone())),
+            None => {
+                let reducer = Reducer::new(self.max_aggregate, routes.clone());
+                self.reducer = Some(reducer.avoiding(self.lanes.crowded()));
+            }
             Some(reducer) => {
                 let mut closed = Vec::new();
                 reducer.flush(now, &mut closed);
@@ -298,31 +289,6 @@ impl Owner {
         }
     }
 
-    /// The new map tells whether what was stored on an unexpected shard belongs there after all.
-    fn settle_misplaced(&mut self, map: &ShardMap, now: Instant) {
-        for Misplaced {
-            entry,
-            shard,
-            sequence,
-        } in std::mem::take(&mut self.misplaced)
-        {
-            let range = map.find(shard.as_str());
-            if range.is_some_and(|range| entry.belongs_on(range)) {
-                self.settle_stored(entry, shard.to_shared(), sequence, now);
-                continue;
-            }
-            // The KCL would drop the whole aggregate: all members again, for their right shards.
-            Counters::add(&self.counters.entries_misplaced, 1);
-            let mut closed = Vec::new();
-            let deadline = now + self.linger;
-            for member in entry.into_members() {
-                let reducer = self.reducer.as_mut().expect("there is a map");
-                reducer.push(member, deadline, now, &mut closed);
-            }
-            self.queue(closed);
-        }
-    }
-
     /// When something is due that needs no event.
     fn next_deadline(&self) -> Option<Instant> {
         let retry = self.retries.peek().map(|r| r.0.until);
@@ -337,9 +303,7 @@ impl Owner {
                 })
             }
             Some(_) => None,
-            None if self.in_flight.len() < self.delivery.max_in_flight => {
-                self.collecting_deadline()
-            }
+            None if self.in_flight.len() < self.window.size() => self.collecting_deadline(),
             // An answer will wake us.
             None => None,
         };
@@ -363,36 +327,6 @@ impl Owner {
             && self.retries.is_empty()
             && self.misplaced.is_empty()
             && (self.outage.as_ref()).is_none_or(|outage| outage.suspects.is_empty())
-    }
-
-    /// The last word on a record that will not be stored.
-    fn give_up(&self, record: SealedRecord, reason: FailReason, attempts: u32) {
-        let (callers, rest) = record.part();
-        for ticket in callers {
-            Counters::add(&self.counters.failed, u64::from(ticket.records()));
-            ticket.settle(&Delivery::Failed {
-                reason: reason.clone(),
-                attempts,
-            });
-        }
-        if let Some(record) = rest {
-            let letters = self.dead_letters.as_ref();
-            letters
-                .expect("a pipeline with sources has a dead letter file")
-                .bury(DeadRecord {
-                    record,
-                    reason,
-                    attempts,
-                });
-        }
-    }
-
-    fn give_up_entry(&mut self, entry: AggregatedRecord, reason: &FailReason) {
-        let attempts = entry.attempts;
-        self.lanes.release(&entry.predicted().cloned());
-        for member in entry.into_members() {
-            self.give_up(member, reason.clone(), attempts);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The pipeline against a model of the service, in memory and on a paused clock.
 
 mod model;
+mod quota;
 
 use std::collections::HashMap;
 use std::sync::Mutex;

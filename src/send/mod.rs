@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod kinesis;
+pub mod window;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Answered, Owner};
+use super::{Answered, LATE_SHARE, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Closed;
 use crate::batch::{Batch, Full, Refused, TooLarge};
@@ -15,9 +15,6 @@ use crate::seal::offload::SealedChunk;
 use crate::seal::{Route, SealedRecord};
 use crate::send::{CallError, CallOutcome};
 use crate::shard::ShardMap;
-
-/// What part of the linger a late batch waits for company: 20 ms of 100 ms, as the KPL's collector does.
-const LATE_SHARE: u32 = 5;
 
 impl Owner {
     pub(super) fn take_in(&mut self, chunk: SealedChunk, now: Instant) {
@@ -149,7 +146,7 @@ impl Owner {
     /// During an outage one call at a time probes whether it is over.
     fn has_slot(&self, now: Instant) -> bool {
         match &self.outage {
-            None => self.in_flight.len() < self.delivery.max_in_flight,
+            None => self.in_flight.len() < self.window.size(),
             Some(outage) => self.in_flight.is_empty() && outage.next_probe <= now,
         }
     }
@@ -174,8 +171,8 @@ impl Owner {
         let put_records = Arc::clone(&self.put_records);
         let stream = self.stream.clone();
         let timeout = self.delivery.request_timeout;
+        let (sent, beside) = (now, self.in_flight.len() + 1);
         self.in_flight.spawn(async move {
-            let began = Instant::now();
             let call = put_records.put_records(&stream, &batch);
             let outcome = tokio::time::timeout(timeout, call).await;
             let outcome = outcome.unwrap_or_else(|_| {
@@ -188,7 +185,8 @@ impl Owner {
             Answered {
                 batch,
                 outcome,
-                took: began.elapsed(),
+                sent,
+                beside,
             }
         });
     }

@@ -1,0 +1,148 @@
+//! Trouble as the operator hears of it, and outages: what stops the sending, and how it goes on.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Owner;
+use crate::batch::Batch;
+use crate::metrics::Counters;
+use crate::send::CallError;
+
+/// The log hears of a lasting outage this often.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// Nothing is wrong with the records, and nothing can be stored.
+#[derive(Debug)]
+pub(super) struct Outage {
+    pub(super) since: Instant,
+    pub(super) probes: u32,
+    pub(super) next_probe: Instant,
+    pub(super) reminded: Instant,
+    /// Refused alone, as all others were: they probe when nothing else is there to, in turn, and have another
+    /// chance when it is over.
+    pub(super) suspects: VecDeque<Batch>,
+}
+
+/// No call has succeeded for a while.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) since: Instant,
+    pub(super) calls: u64,
+    pub(super) said: Option<Instant>,
+}
+
+/// What was throttled since it was last said.
+#[derive(Debug)]
+pub(super) struct Throttled {
+    pub(super) entries: u64,
+    pub(super) said: Instant,
+}
+
+impl Owner {
+    pub(super) fn declare_outage(&mut self, error: &CallError, now: Instant) {
+        let probes = self.outage.as_ref().map_or(0, |o| o.probes);
+        let delay = self.backoff.delay(probes + 1);
+        let outage = self.outage.get_or_insert(Outage {
+            since: now,
+            probes: 0,
+            next_probe: now,
+            reminded: now,
+            suspects: VecDeque::new(),
+        });
+        if outage.probes == 0 || now.saturating_duration_since(outage.reminded) >= REMIND_EVERY {
+            outage.reminded = now;
+            tracing::error!(
+                stream = %self.stream, %error, way_out = way_out(&error.code),
+                "the stream takes no records: nothing is lost, sources wait, probing"
+            );
+        }
+        outage.probes += 1;
+        outage.next_probe = now + delay;
+    }
+
+    /// A probe found out something, but not that the outage is over.
+    pub(super) fn probe_again_later(&mut self, error: &CallError, now: Instant) {
+        if self.outage.is_some() {
+            self.declare_outage(error, now);
+        }
+    }
+
+    /// Calls fail that may succeed when tried again: said at once, and each minute while none succeeds.
+    pub(super) fn notice_trouble(&mut self, error: &CallError, now: Instant) {
+        let trouble = self.trouble.get_or_insert(Trouble {
+            since: now,
+            calls: 0,
+            said: None,
+        });
+        trouble.calls += 1;
+        if trouble
+            .said
+            .is_none_or(|said| now.saturating_duration_since(said) >= REMIND_EVERY)
+        {
+            trouble.said = Some(now);
+            tracing::warn!(
+                stream = %self.stream, %error, calls = trouble.calls,
+                "PutRecords fails: nothing is lost, sources wait, it is tried again until it succeeds"
+            );
+        }
+    }
+
+    /// In sums: single throttled entries are daily bread.
+    pub(super) fn notice_throttling(&mut self, entries: u64, now: Instant) {
+        Counters::add(&self.counters.entries_throttled, entries);
+        self.throttled.entries += entries;
+        let due = now.saturating_duration_since(self.throttled.said) >= REMIND_EVERY;
+        if self.throttled.entries > 0 && due {
+            tracing::warn!(
+                stream = %self.stream, entries = self.throttled.entries,
+                "entries were throttled since this was last said, and are sent again: if that goes on, add \
+                 shards, or see who else writes to the stream"
+            );
+            self.throttled = Throttled {
+                entries: 0,
+                said: now,
+            };
+        }
+    }
+
+    pub(super) fn heal(&mut self, now: Instant) {
+        self.history.succeeded();
+        if let Some(trouble) = self.trouble.take() {
+            let down_for = now.saturating_duration_since(trouble.since);
+            tracing::warn!(
+                stream = %self.stream, ?down_for, calls = trouble.calls, "PutRecords succeeds again"
+            );
+        }
+        if let Some(outage) = self.outage.take() {
+            self.ready.extend(outage.suspects);
+            let down_for = now.saturating_duration_since(outage.since);
+            tracing::warn!(stream = %self.stream, ?down_for, "the stream takes records again");
+        }
+    }
+}
+
+fn way_out(code: &str) -> &'static str {
+    match code {
+        "ResourceNotFoundException" => "create the stream, or correct its name, account or region",
+        "AccessDeniedException" | "AccessDenied" => {
+            "allow kinesis:PutRecords on the stream for this identity"
+        }
+        kms if kms.starts_with("KMS") => {
+            "the stream's server-side encryption key is out of reach: see its state and policy"
+        }
+        "ValidationException"
+        | "ValidationError"
+        | "InvalidArgumentException"
+        | "InvalidParameterValue"
+        | "SerializationException"
+        | "RequestEntityTooLargeException"
+        | "" => {
+            "every record is refused alike, so it is not the records: see what the message says of the \
+             stream, and what stands between this host and the service"
+        }
+        "UnknownOperationException" => "what answers is not Kinesis: correct the endpoint",
+        _ => "renew or correct the credentials, and check this host's clock",
+    }
+}

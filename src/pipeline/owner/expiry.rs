@@ -1,0 +1,97 @@
+//! `delivery.record_ttl`: what could not be stored in time is given up, wherever it waits.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Owner;
+use crate::aggregate::AggregatedRecord;
+use crate::batch::Batch;
+use crate::delivery::FailReason;
+use crate::send::CallError;
+
+impl Owner {
+    /// Passes an entry on, or gives up those of its members whose time is over.
+    pub(super) fn unless_expired(
+        &mut self,
+        entry: AggregatedRecord,
+        now: Instant,
+    ) -> Option<AggregatedRecord> {
+        match self.delivery.record_ttl {
+            Some(ttl)
+                if entry
+                    .members()
+                    .iter()
+                    .any(|m| m.tickets().born() + ttl <= now) =>
+            {
+                self.expire(entry, ttl, now);
+                None
+            }
+            _ => Some(entry),
+        }
+    }
+
+    /// Members whose time is over are given up; the others are aggregated anew.
+    pub(super) fn expire(&mut self, entry: AggregatedRecord, ttl: Duration, now: Instant) {
+        let attempts = entry.attempts;
+        let last = entry.last_refusal.clone();
+        let last = last.unwrap_or_else(|| "none, it was never sent".to_owned());
+        self.lanes.release(&entry.predicted().cloned());
+        let mut closed = Vec::new();
+        for member in entry.into_members() {
+            if member.tickets().born() + ttl <= now {
+                let last = last.clone();
+                self.give_up(member, FailReason::Expired { last }, attempts);
+            } else {
+                let reducer = self.reducer.as_mut().expect("entries come from it");
+                reducer.push(member, now, now, &mut closed);
+            }
+        }
+        self.queue(closed);
+    }
+
+    /// An outage may outlast the time that records have: gives up those among the waiting batches.
+    pub(super) fn expire_ready(&mut self, error: &CallError, now: Instant) {
+        let Some(ttl) = self.delivery.record_ttl else {
+            return;
+        };
+        let batches = std::mem::take(&mut self.ready);
+        self.ready = self.unexpired(batches, ttl, error, now);
+        if let Some(outage) = &mut self.outage {
+            let suspects = std::mem::take(&mut outage.suspects);
+            let suspects = self.unexpired(suspects, ttl, error, now);
+            let outage = self.outage.as_mut().expect("looked at just now");
+            outage.suspects = suspects;
+        }
+    }
+
+    pub(super) fn unexpired(
+        &mut self,
+        batches: VecDeque<Batch>,
+        ttl: Duration,
+        error: &CallError,
+        now: Instant,
+    ) -> VecDeque<Batch> {
+        let mut unexpired = VecDeque::new();
+        for batch in batches {
+            let mut kept = Batch::new(self.limits.clone());
+            for mut entry in batch.into_entries() {
+                entry.last_refusal = Some(error.to_string());
+                if entry
+                    .members()
+                    .iter()
+                    .any(|m| m.tickets().born() + ttl <= now)
+                {
+                    self.expire(entry, ttl, now);
+                } else {
+                    assert!(kept.push(entry).is_ok(), "a part of a batch fits a batch");
+                }
+            }
+            if !kept.is_empty() {
+                unexpired.push_back(kept);
+            }
+        }
+        unexpired
+    }
+}
