@@ -1,0 +1,212 @@
+//! Writing an aggregate: its size before a byte of it is written, then its bytes.
+
+use md5::{Digest, Md5};
+
+use super::{CHECKSUM, ENVELOPE, MAGIC};
+use crate::record::{HashKey, PartitionKey};
+
+/// The tables of an aggregate that is being built, and its size so far.
+#[derive(Debug, Default, Clone)]
+pub struct Layout {
+    keys: Vec<PartitionKey>,
+    hash_keys: Vec<HashKey>,
+    members: Vec<MemberLayout>,
+    protobuf_len: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct MemberLayout {
+    key: usize,
+    hash_key: Option<usize>,
+    data_len: usize,
+}
+
+impl MemberLayout {
+    fn body_len(self) -> usize {
+        let hash_key = self.hash_key.map_or(0, |i| 1 + varint_len(i));
+        1 + varint_len(self.key) + hash_key + 1 + varint_len(self.data_len) + self.data_len
+    }
+}
+
+impl Layout {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Bytes on the wire, envelope included.
+    pub fn wire_len(&self) -> usize {
+        ENVELOPE + self.protobuf_len
+    }
+
+    /// Bytes on the wire if this member were added.
+    pub fn wire_len_with(
+        &self,
+        key: &PartitionKey,
+        hash_key: Option<HashKey>,
+        data_len: usize,
+    ) -> usize {
+        let (_, grows_by) = self.place(key, hash_key, data_len);
+        self.wire_len() + grows_by
+    }
+
+    pub fn add(&mut self, key: &PartitionKey, hash_key: Option<HashKey>, data_len: usize) {
+        let (member, grows_by) = self.place(key, hash_key, data_len);
+        if member.key == self.keys.len() {
+            self.keys.push(key.clone());
+        }
+        if let (Some(index), Some(hash_key)) = (member.hash_key, hash_key)
+            && index == self.hash_keys.len()
+        {
+            self.hash_keys.push(hash_key);
+        }
+        self.members.push(member);
+        self.protobuf_len += grows_by;
+    }
+
+    /// Where a member's keys are or would be in the tables, and by how much the protobuf grows.
+    fn place(
+        &self,
+        key: &PartitionKey,
+        hash_key: Option<HashKey>,
+        data_len: usize,
+    ) -> (MemberLayout, usize) {
+        let mut grows_by = 0;
+        // From the back: neighbours in a source tend to share a key.
+        let key_index = self.keys.iter().rposition(|k| k == key);
+        let key_index = key_index.unwrap_or_else(|| {
+            grows_by += 1 + varint_len(key.len()) + key.len();
+            self.keys.len()
+        });
+        let hash_key_index = hash_key.map(|hash_key| {
+            let known = self.hash_keys.iter().rposition(|k| *k == hash_key);
+            known.unwrap_or_else(|| {
+                let digits = decimal_len(hash_key.0);
+                grows_by += 1 + varint_len(digits) + digits;
+                self.hash_keys.len()
+            })
+        });
+        let member = MemberLayout {
+            key: key_index,
+            hash_key: hash_key_index,
+            data_len,
+        };
+        let body = member.body_len();
+        (member, grows_by + 1 + varint_len(body) + body)
+    }
+
+    /// Writes the aggregate of these members' data, in the order they were added, and says where in it each
+    /// member's data lies.
+    pub fn encode<'a>(&self, data: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<usize>) {
+        let mut out = Vec::with_capacity(self.wire_len());
+        out.extend_from_slice(&MAGIC);
+        let mut starts = Vec::with_capacity(self.members.len());
+        self.write_protobuf(data, &mut out, |start| starts.push(start));
+        let checksum: [u8; CHECKSUM] = Md5::digest(&out[MAGIC.len()..]).into();
+        out.extend_from_slice(&checksum);
+        debug_assert_eq!(out.len(), self.wire_len());
+        (out, starts)
+    }
+
+    /// Appends the protobuf alone, for bytes that something else authenticates.
+    pub fn encode_bare<'a>(&self, data: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+        out.reserve(self.protobuf_len);
+        self.write_protobuf(data, out, |_| {});
+    }
+
+    fn write_protobuf<'a>(
+        &self,
+        data: impl Iterator<Item = &'a [u8]>,
+        out: &mut Vec<u8>,
+        mut starts: impl FnMut(usize),
+    ) {
+        let mut written = 0;
+        for key in &self.keys {
+            put_bytes(out, 1, key.as_str().as_bytes());
+        }
+        for hash_key in &self.hash_keys {
+            put_bytes(out, 2, hash_key.to_string().as_bytes());
+        }
+        for (member, data) in self.members.iter().zip(data) {
+            assert_eq!(
+                member.data_len,
+                data.len(),
+                "members come in the order they were added"
+            );
+            let mut fields = Fields::new();
+            fields.tag(3, LENGTH_DELIMITED).varint(member.body_len());
+            fields.tag(1, VARINT).varint(member.key);
+            if let Some(index) = member.hash_key {
+                fields.tag(2, VARINT).varint(index);
+            }
+            fields.tag(3, LENGTH_DELIMITED).varint(data.len());
+            out.extend_from_slice(fields.as_bytes());
+            starts(out.len());
+            out.extend_from_slice(data);
+            written += 1;
+        }
+        assert_eq!(written, self.members.len(), "data for every member");
+    }
+}
+
+const VARINT: u8 = 0;
+const LENGTH_DELIMITED: u8 = 2;
+
+fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
+    let mut fields = Fields::new();
+    fields.tag(field, LENGTH_DELIMITED).varint(bytes.len());
+    out.extend_from_slice(fields.as_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// The fields before a member's data, written at once: an aggregate of short lines is made of little else.
+struct Fields {
+    bytes: [u8; Self::MOST],
+    len: usize,
+}
+
+impl Fields {
+    /// Four tags, and four numbers of 64 bits.
+    const MOST: usize = 4 + 4 * 10;
+
+    fn new() -> Self {
+        Self {
+            bytes: [0; Self::MOST],
+            len: 0,
+        }
+    }
+
+    fn tag(&mut self, field: u8, wire_type: u8) -> &mut Self {
+        self.push(field << 3 | wire_type)
+    }
+
+    fn varint(&mut self, mut n: usize) -> &mut Self {
+        while n >= 0x80 {
+            self.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        self.push(n as u8)
+    }
+
+    fn push(&mut self, byte: u8) -> &mut Self {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+        self
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+fn varint_len(n: usize) -> usize {
+    // One byte per started group of 7 bits; zero takes one too.
+    (usize::BITS - (n | 1).leading_zeros()).div_ceil(7) as usize
+}
+
+fn decimal_len(n: u128) -> usize {
+    n.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
