@@ -14,22 +14,22 @@
 //! Key tables are in the order of first use. An index table that is not ordered gives records the wrong
 //! keys, which has happened to others.
 
+pub mod checksum;
 mod layout;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
 use prost::Message as _;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
-pub use self::layout::Layout;
+use self::checksum::Checksum;
+pub use self::layout::{Layout, Unsummed};
 use crate::record::HashKey;
 
 pub const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
-const CHECKSUM: usize = 16;
 /// What an aggregate costs beyond its protobuf.
-pub const ENVELOPE: usize = MAGIC.len() + CHECKSUM;
+pub const ENVELOPE: usize = MAGIC.len() + size_of::<Checksum>();
 
 /// User records of one container at most: readers refuse more, because each claims far more memory than the
 /// few bytes that it may have, and writers do not make more. The service's largest record, 10 MiB, filled with
@@ -57,12 +57,12 @@ impl UserRecord {
 /// As the KCL does it: bytes without the magic, with a wrong checksum, or whose protobuf does not parse are
 /// not an aggregate but one plain record. So nothing is refused here.
 pub fn deaggregate(data: &Bytes) -> Option<Vec<UserRecord>> {
-    let protobuf_end = data.len().checked_sub(CHECKSUM)?;
+    let protobuf_end = data.len().checked_sub(size_of::<Checksum>())?;
     if protobuf_end < MAGIC.len() || data[..MAGIC.len()] != MAGIC {
         return None;
     }
     let protobuf = data.slice(MAGIC.len()..protobuf_end);
-    if Md5::digest(&protobuf)[..] != data[protobuf_end..] {
+    if checksum::of(&protobuf)[..] != data[protobuf_end..] {
         return None;
     }
     records_of(protobuf)
@@ -231,7 +231,7 @@ mod tests {
         let protobuf = unhex("0a016b1a05080 71a0178".replace(' ', "").as_str());
         let mut bytes = MAGIC.to_vec();
         bytes.extend_from_slice(&protobuf);
-        bytes.extend_from_slice(&Md5::digest(&protobuf));
+        bytes.extend_from_slice(&checksum::of(&protobuf));
         assert_eq!(deaggregate(&bytes.into()), None);
     }
 
@@ -277,7 +277,7 @@ mod tests {
             let mut bytes = MAGIC.to_vec();
             bytes.extend_from_slice(&body);
             if checked {
-                bytes.extend_from_slice(&Md5::digest(&body));
+                bytes.extend_from_slice(&checksum::of(&body));
             }
             let _ = deaggregate(&bytes.into());
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::AggregatedRecord;
-use super::format::{Layout, MAX_MEMBERS};
+use super::format::{Layout, MAX_MEMBERS, Unsummed};
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, RoutedRecord, SealedRecord};
 use crate::shard::map::draw_key;
@@ -357,25 +357,50 @@ impl Member for RoutedRecord {
     }
 }
 
-impl From<Closed<SealedRecord>> for AggregatedRecord {
-    /// One member goes as it is, as with the KPL; more are encoded.
-    fn from(closed: Closed<SealedRecord>) -> Self {
+impl Closed<SealedRecord> {
+    /// `None` of a lone member, which goes as it is, as with the KPL.
+    fn encode(&self) -> Option<Unsummed> {
+        let data = self.members.iter().map(|m| &m.data()[..]);
+        (self.members.len() > 1).then(|| self.layout.encode_unsummed(data))
+    }
+}
+
+impl AggregatedRecord {
+    /// Of each container, in their order. What [`From`] makes of one, only faster: the checksums of all are
+    /// computed side by side.
+    pub fn each(closed: Vec<Closed<SealedRecord>>) -> Vec<Self> {
+        let unsummed = closed.iter().filter_map(Closed::encode).collect();
+        let mut encoded = Unsummed::sum_each(unsummed).into_iter();
+        let with_encoded = |closed: Closed<_>| {
+            let encoded = (closed.members.len() > 1).then(|| encoded.next());
+            Self::new(closed, encoded.flatten())
+        };
+        closed.into_iter().map(with_encoded).collect()
+    }
+
+    /// `encoded`: of several members, their aggregate and where in it each one's data lies.
+    fn new(closed: Closed<SealedRecord>, encoded: Option<(Vec<u8>, Vec<usize>)>) -> Self {
         let Closed {
-            layout,
+            layout: _,
             mut members,
             deadline,
             closed_at,
             container,
         } = closed;
-        let data = if let [only] = &members[..] {
-            only.data().clone()
-        } else {
-            let (bytes, starts) = layout.encode(members.iter().map(|m| &m.data()[..]));
-            let bytes = Bytes::from(bytes);
-            for (member, start) in members.iter_mut().zip(starts) {
-                member.relocate(bytes.slice(start..start + member.data().len()));
+        let data = match encoded {
+            None => {
+                let [only] = &members[..] else {
+                    unreachable!("several members are encoded");
+                };
+                only.data().clone()
             }
-            bytes
+            Some((bytes, starts)) => {
+                let bytes = Bytes::from(bytes);
+                for (member, start) in members.iter_mut().zip(starts) {
+                    member.relocate(bytes.slice(start..start + member.data().len()));
+                }
+                bytes
+            }
         };
         // It may wait for long, and grew by doubling.
         members.shrink_to_fit();
@@ -390,6 +415,13 @@ impl From<Closed<SealedRecord>> for AggregatedRecord {
             attempts: 0,
             last_refusal: None,
         }
+    }
+}
+
+impl From<Closed<SealedRecord>> for AggregatedRecord {
+    fn from(closed: Closed<SealedRecord>) -> Self {
+        let encoded = closed.encode().map(Unsummed::sum);
+        Self::new(closed, encoded)
     }
 }
 
@@ -537,6 +569,40 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        /// Lone members among them.
+        #[test]
+        fn containers_encoded_together_are_what_each_is_alone(
+            shards in 1u128..20,
+            records in proptest::collection::vec(("[a-z]{1,3}", 0usize..400), 1..200),
+        ) {
+            let now = Instant::now();
+            let map = Arc::new(even(shards));
+            let closed = || {
+                let mut reducer = Reducer::new(Some(2000), Routes::Known(Arc::clone(&map)));
+                let mut closed = Vec::new();
+                for (n, (key, len)) in records.iter().enumerate() {
+                    let data = format!("{n}|{}", "x".repeat(*len));
+                    reducer.push(sealed(data, keyed(key)), now, now, &mut closed);
+                }
+                reducer.flush(now, &mut closed);
+                closed
+            };
+            let shown = |entries: Vec<AggregatedRecord>| -> Vec<_> {
+                let of_one = |entry: AggregatedRecord| {
+                    let members: Vec<_> = entry.members().iter().map(|m| m.data().clone()).collect();
+                    (
+                        entry.data().clone(),
+                        entry.partition_key().clone(),
+                        entry.explicit_hash_key(),
+                        entry.predicted().cloned(),
+                        members,
+                    )
+                };
+                entries.into_iter().map(of_one).collect()
+            };
+            prop_assert_eq!(shown(AggregatedRecord::each(closed())), shown(entries(closed())));
+        }
+
         #[test]
         fn every_record_comes_out_once_within_size_on_its_shard(
             shards in 1u128..9,

@@ -1,8 +1,7 @@
 //! Writing an aggregate: its size before a byte of it is written, then its bytes.
 
-use md5::{Digest, Md5};
-
-use super::{CHECKSUM, ENVELOPE, MAGIC};
+use super::checksum::{self, Checksum};
+use super::{ENVELOPE, MAGIC};
 use crate::record::{HashKey, PartitionKey};
 
 /// The tables of an aggregate that is being built, and its size so far.
@@ -101,14 +100,17 @@ impl Layout {
     /// Writes the aggregate of these members' data, in the order they were added, and says where in it each
     /// member's data lies.
     pub fn encode<'a>(&self, data: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<usize>) {
-        let mut out = Vec::with_capacity(self.wire_len());
-        out.extend_from_slice(&MAGIC);
+        self.encode_unsummed(data).sum()
+    }
+
+    /// The same but for the checksum: whoever encodes several aggregates can have those together.
+    pub fn encode_unsummed<'a>(&self, data: impl Iterator<Item = &'a [u8]>) -> Unsummed {
+        let mut bytes = Vec::with_capacity(self.wire_len());
+        bytes.extend_from_slice(&MAGIC);
         let mut starts = Vec::with_capacity(self.members.len());
-        self.write_protobuf(data, &mut out, |start| starts.push(start));
-        let checksum: [u8; CHECKSUM] = Md5::digest(&out[MAGIC.len()..]).into();
-        out.extend_from_slice(&checksum);
-        debug_assert_eq!(out.len(), self.wire_len());
-        (out, starts)
+        self.write_protobuf(data, &mut bytes, |start| starts.push(start));
+        debug_assert_eq!(bytes.len() + size_of::<Checksum>(), self.wire_len());
+        Unsummed { bytes, starts }
     }
 
     /// Appends the protobuf alone, for bytes that something else authenticates.
@@ -149,6 +151,41 @@ impl Layout {
             written += 1;
         }
         assert_eq!(written, self.members.len(), "data for every member");
+    }
+}
+
+/// An aggregate without its checksum, which to readers is none. Room for it is kept.
+#[derive(Debug)]
+pub struct Unsummed {
+    bytes: Vec<u8>,
+    starts: Vec<usize>,
+}
+
+impl Unsummed {
+    /// The aggregate, and where in it each member's data lies.
+    pub fn sum(self) -> (Vec<u8>, Vec<usize>) {
+        let checksum = checksum::of(self.protobuf());
+        self.end_with(&checksum)
+    }
+
+    /// The same of each, in their order. Their checksums are computed side by side.
+    pub fn sum_each(aggregates: Vec<Self>) -> Vec<(Vec<u8>, Vec<usize>)> {
+        let protobufs: Vec<_> = aggregates.iter().map(Self::protobuf).collect();
+        let checksums = checksum::of_each(&protobufs);
+        aggregates
+            .into_iter()
+            .zip(&checksums)
+            .map(|(aggregate, checksum)| aggregate.end_with(checksum))
+            .collect()
+    }
+
+    fn protobuf(&self) -> &[u8] {
+        &self.bytes[MAGIC.len()..]
+    }
+
+    fn end_with(mut self, checksum: &Checksum) -> (Vec<u8>, Vec<usize>) {
+        self.bytes.extend_from_slice(checksum);
+        (self.bytes, self.starts)
     }
 }
 
