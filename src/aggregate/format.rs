@@ -16,6 +16,7 @@
 
 pub mod checksum;
 mod layout;
+mod table;
 
 use std::sync::Arc;
 

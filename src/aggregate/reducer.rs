@@ -167,16 +167,15 @@ impl<M: Member> Reducer<M> {
             closed.push(self.alone(record, deadline, now));
             return;
         };
-        if let Some(open) = self.at(slot) {
-            let (key, explicit) = open.member_key(&record);
-            let len = open
-                .layout
-                .wire_len_with(&key, explicit, record.data().len());
-            if len > max_size {
+        let listed = |open: &mut Open<M>| open.list_within(max_size, &record);
+        match self.at(slot).as_mut().map(listed) {
+            Some(true) => self.join(slot, record, deadline),
+            Some(false) => {
                 self.close_slot(slot, now, closed);
+                self.open(slot, record, deadline);
             }
+            None => self.open(slot, record, deadline),
         }
-        self.append(slot, record, deadline);
         if matches!(self.at(slot), Some(open) if open.is_full(max_size)) {
             self.close_slot(slot, now, closed);
         }
@@ -226,33 +225,36 @@ impl<M: Member> Reducer<M> {
         }
     }
 
-    fn append(&mut self, slot: Slot, record: M, deadline: Instant) {
-        if self.at(slot).is_none() {
-            let open = self.open_alone(record, deadline);
-            self.deadlines.insert((deadline, slot));
-            *self.at(slot) = Some(open);
-            return;
-        }
-        let open = self.at(slot).as_mut().expect("looked at just now");
+    /// Into what is open there, which has listed it.
+    fn join(&mut self, slot: Slot, record: M, deadline: Instant) {
+        let open = self.at(slot).as_mut().expect("it has listed the record");
+        open.members.push(record);
         let was = open.deadline;
-        open.add(record, deadline);
-        let is = open.deadline;
-        if is != was {
+        if deadline < was {
+            open.deadline = deadline;
             self.deadlines.remove(&(was, slot));
-            self.deadlines.insert((is, slot));
+            self.deadlines.insert((deadline, slot));
         }
+    }
+
+    /// Where nothing is open.
+    fn open(&mut self, slot: Slot, record: M, deadline: Instant) {
+        *self.at(slot) = Some(self.open_alone(record, deadline));
+        self.deadlines.insert((deadline, slot));
     }
 
     /// An aggregate of this one record so far.
     fn open_alone(&mut self, record: M, deadline: Instant) -> Open<M> {
-        let mut open = Open {
-            layout: Layout::new(),
-            members: Vec::new(),
+        let container = self.container(record.route());
+        let mut layout = Layout::new();
+        let (key, explicit) = container.member_key(record.route());
+        layout.add(key, explicit, record.data().len());
+        Open {
+            layout,
+            members: vec![record],
             deadline,
-            container: self.container(record.route()),
-        };
-        open.add(record, deadline);
-        open
+            container,
+        }
     }
 
     /// Keys for an entry whose first member goes this way.
@@ -300,30 +302,15 @@ impl<M: Member> Reducer<M> {
 }
 
 impl<M: Member> Open<M> {
-    fn add(&mut self, record: M, deadline: Instant) {
-        let (key, explicit) = self.member_key(&record);
-        self.layout.add(&key, explicit, record.data().len());
-        self.members.push(record);
-        self.deadline = self.deadline.min(deadline);
+    /// Lists a member that is about to come, if it fits. Whether it does.
+    fn list_within(&mut self, max_size: usize, record: &M) -> bool {
+        let (key, explicit) = self.container.member_key(record.route());
+        self.layout
+            .add_within(max_size, key, explicit, record.data().len())
     }
 
     fn is_full(&self, max_size: usize) -> bool {
         self.layout.wire_len() >= max_size || self.layout.members() >= MAX_MEMBERS
-    }
-
-    /// The keys a member is listed under: a record for any shard shares the container's.
-    fn member_key(&self, record: &M) -> (PartitionKey, Option<HashKey>) {
-        match record.route() {
-            Route::Any => (
-                self.container.partition_key.clone(),
-                self.container.explicit,
-            ),
-            Route::Hashed {
-                partition_key,
-                explicit,
-                ..
-            } => (partition_key.clone(), *explicit),
-        }
     }
 
     fn close(self, now: Instant) -> Closed<M> {
@@ -333,6 +320,20 @@ impl<M: Member> Open<M> {
             deadline: self.deadline,
             closed_at: now,
             container: self.container,
+        }
+    }
+}
+
+impl Container {
+    /// The keys a member is listed under: a record for any shard shares the container's.
+    fn member_key<'a>(&'a self, route: &'a Route) -> (&'a PartitionKey, Option<HashKey>) {
+        match route {
+            Route::Any => (&self.partition_key, self.explicit),
+            Route::Hashed {
+                partition_key,
+                explicit,
+                ..
+            } => (partition_key, *explicit),
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Writing an aggregate: its size before a byte of it is written, then its bytes.
 
 use super::checksum::{self, Checksum};
+use super::table::Table;
 use super::{ENVELOPE, MAGIC};
 use crate::record::{HashKey, PartitionKey};
 
 /// The tables of an aggregate that is being built, and its size so far.
 #[derive(Debug, Default, Clone)]
 pub struct Layout {
-    keys: Vec<PartitionKey>,
-    hash_keys: Vec<HashKey>,
+    keys: Table<PartitionKey>,
+    hash_keys: Table<HashKey>,
     members: Vec<MemberLayout>,
     protobuf_len: usize,
 }
@@ -54,6 +55,33 @@ impl Layout {
 
     pub fn add(&mut self, key: &PartitionKey, hash_key: Option<HashKey>, data_len: usize) {
         let (member, grows_by) = self.place(key, hash_key, data_len);
+        self.put(key, hash_key, member, grows_by);
+    }
+
+    /// Adds a member unless that took more bytes on the wire than `limit`. Whether it did.
+    #[must_use]
+    pub fn add_within(
+        &mut self,
+        limit: usize,
+        key: &PartitionKey,
+        hash_key: Option<HashKey>,
+        data_len: usize,
+    ) -> bool {
+        let (member, grows_by) = self.place(key, hash_key, data_len);
+        let fits = self.wire_len() + grows_by <= limit;
+        if fits {
+            self.put(key, hash_key, member, grows_by);
+        }
+        fits
+    }
+
+    fn put(
+        &mut self,
+        key: &PartitionKey,
+        hash_key: Option<HashKey>,
+        member: MemberLayout,
+        grows_by: usize,
+    ) {
         if member.key == self.keys.len() {
             self.keys.push(key.clone());
         }
@@ -74,15 +102,12 @@ impl Layout {
         data_len: usize,
     ) -> (MemberLayout, usize) {
         let mut grows_by = 0;
-        // From the back: neighbours in a source tend to share a key.
-        let key_index = self.keys.iter().rposition(|k| k == key);
-        let key_index = key_index.unwrap_or_else(|| {
+        let key_index = self.keys.place_of(key).unwrap_or_else(|| {
             grows_by += 1 + varint_len(key.len()) + key.len();
             self.keys.len()
         });
         let hash_key_index = hash_key.map(|hash_key| {
-            let known = self.hash_keys.iter().rposition(|k| *k == hash_key);
-            known.unwrap_or_else(|| {
+            self.hash_keys.place_of(&hash_key).unwrap_or_else(|| {
                 let digits = decimal_len(hash_key.0);
                 grows_by += 1 + varint_len(digits) + digits;
                 self.hash_keys.len()
@@ -126,10 +151,10 @@ impl Layout {
         mut starts: impl FnMut(usize),
     ) {
         let mut written = 0;
-        for key in &self.keys {
+        for key in self.keys.keys() {
             put_bytes(out, 1, key.as_str().as_bytes());
         }
-        for hash_key in &self.hash_keys {
+        for hash_key in self.hash_keys.keys() {
             put_bytes(out, 2, hash_key.to_string().as_bytes());
         }
         for (member, data) in self.members.iter().zip(data) {
