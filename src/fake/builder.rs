@@ -12,7 +12,6 @@ use super::counters::Tally;
 use super::faults::Injector;
 use super::kinesis::Kinesis;
 use super::kms::Kms;
-use super::null::NullAnswers;
 use super::server::{self, Shared};
 use super::sigv4::Verifier;
 use super::tls::Tls;
@@ -131,7 +130,8 @@ impl Builder {
         self
     }
 
-    /// PutRecords bodies are counted and thrown away; everything else works as ever.
+    /// What PutRecords brings is counted and thrown away, and answered as stored on the shard that its key leads to;
+    /// everything else works as ever.
     #[must_use]
     pub fn null(mut self, null: bool) -> Self {
         self.null = null;
@@ -240,7 +240,7 @@ impl Builder {
             tally,
             injector: Injector::new(self.faults),
             verifier: self.verify_signatures.then_some(verifier),
-            null: self.null.then(NullAnswers::new),
+            null: self.null,
             latency: AtomicU64::new(micros(self.latency)),
             http2: self.http2,
         }

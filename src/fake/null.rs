@@ -1,113 +1,77 @@
-//! Null mode: PutRecords bodies are counted and thrown away, as fast as they arrive.
+//! Null mode: PutRecords bodies are let pass and forgotten, as fast as they arrive.
 //!
-//! Nothing is parsed, checked or kept: a needle that can only stand before a record's data is searched for,
-//! and each hit is answered as stored on the first shard under a sequence number that means nothing.
-//! Faults of whole calls work here too; those of entries do not.
+//! Nothing is checked, decoded or kept of a record but its key: each is answered as stored on the shard that its
+//! stream has for that key, under a sequence number that means nothing. Faults of whole calls work here too; those
+//! of entries do not.
+
+mod scan;
 
 use bytes::Bytes;
-use memchr::memmem::Finder;
 
-/// Quotes inside a JSON string are escaped, so this is a key, and only records have it.
-const NEEDLE: &[u8] = b"\"Data\":";
-const OVERLAP: usize = NEEDLE.len() - 1;
+use super::kinesis::{Distribution, Stream};
+pub(crate) use scan::{Scan, Scanned};
 
-/// Counts records over the pieces of a body.
-#[derive(Debug)]
-pub(crate) struct RecordCounter {
-    finder: Finder<'static>,
-    /// The end of what was seen: a needle may lie across two pieces.
-    tail: Vec<u8>,
-    records: usize,
-}
+const BEFORE_ENTRIES: &str = r#"{"FailedRecordCount":0,"Records":["#;
+const AFTER_ENTRIES: &str = "]}";
+/// 56 digits, as the service's have.
+const BEFORE_SHARD: &str = concat!(
+    r#"{"SequenceNumber":"#,
+    r#""49000000000000000000000000000000000000000000000000000000","#,
+    r#""ShardId":""#
+);
+const AFTER_SHARD: &str = r#""}"#;
 
-impl RecordCounter {
-    pub(crate) fn new() -> Self {
-        Self {
-            finder: Finder::new(NEEDLE),
-            tail: Vec::with_capacity(2 * OVERLAP),
-            records: 0,
-        }
-    }
-
-    pub(crate) fn feed(&mut self, piece: &[u8]) {
-        self.records += self.finder.find_iter(piece).count();
-        // Too short on either side for a whole needle: what is found here lies across.
-        self.tail
-            .extend_from_slice(&piece[..piece.len().min(OVERLAP)]);
-        self.records += self.finder.find_iter(&self.tail).count();
-        if piece.len() >= OVERLAP {
-            self.tail.clear();
-            self.tail.extend_from_slice(&piece[piece.len() - OVERLAP..]);
+/// The answer to PutRecords. Of more records than the service takes, only so many are answered, which no client
+/// overlooks.
+pub(crate) fn stored_each(scanned: &Scanned, stream: &Stream) -> Bytes {
+    let mut answer = String::from(BEFORE_ENTRIES);
+    shards(scanned, stream, |n, shard| {
+        if n == 0 {
+            let entry = 1 + BEFORE_SHARD.len() + shard.len() + AFTER_SHARD.len();
+            answer
+                .reserve_exact(scanned.records.min(Scan::MOST_KEYS) * entry + AFTER_ENTRIES.len());
         } else {
-            let surplus = self.tail.len().saturating_sub(OVERLAP);
-            self.tail.drain(..surplus);
+            answer.push(',');
         }
-    }
-
-    pub(crate) fn records(&self) -> usize {
-        self.records
-    }
+        push_entry(&mut answer, shard);
+    });
+    answer.push_str(AFTER_ENTRIES);
+    answer.into()
 }
 
-/// Answers made ahead: a prefix of one long list.
-#[derive(Debug)]
-pub(crate) struct NullAnswers {
-    entries: String,
-    entry: String,
+/// The answer to PutRecord, which has a record.
+pub(crate) fn stored(scanned: &Scanned, stream: &Stream) -> Bytes {
+    let mut answer = String::new();
+    shards(scanned, stream, |n, shard| {
+        if n == 0 {
+            push_entry(&mut answer, shard);
+        }
+    });
+    answer.into()
 }
 
-impl NullAnswers {
-    /// What the service takes in one call; of more, only so many are answered, which no client overlooks.
-    const MOST: usize = 500;
-
-    pub(crate) fn new() -> Self {
-        let sequence = format!("{}{:035}", 49, 0);
-        let sequence = format!("{sequence:0<56}");
-        let entry =
-            format!("{{\"SequenceNumber\":\"{sequence}\",\"ShardId\":\"shardId-000000000000\"}}");
-        Self {
-            entries: format!("{entry},").repeat(Self::MOST),
-            entry,
-        }
-    }
-
-    pub(crate) fn put_records(&self, records: usize) -> Bytes {
-        let length = (records.min(Self::MOST) * (self.entry.len() + 1)).saturating_sub(1);
-        let mut answer = String::with_capacity(length + 40);
-        answer.push_str("{\"FailedRecordCount\":0,\"Records\":[");
-        answer.push_str(&self.entries[..length]);
-        answer.push_str("]}");
-        answer.into()
-    }
-
-    pub(crate) fn put_record(&self) -> Bytes {
-        self.entry.clone().into()
-    }
+fn push_entry(answer: &mut String, shard: &str) {
+    answer.push_str(BEFORE_SHARD);
+    // An id holds nothing that JSON would escape.
+    answer.push_str(shard);
+    answer.push_str(AFTER_SHARD);
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_are_counted_however_the_body_is_cut() {
-        let body = br#"{"StreamName":"Data","Records":[{"Data":"AAAA","PartitionKey":"\"Data\":"},{"PartitionKey":"Data","Data": "AA=="},{"Data":""}]}"#;
-        for size in 1..=body.len() {
-            let mut counter = RecordCounter::new();
-            body.chunks(size).for_each(|piece| counter.feed(piece));
-            assert_eq!(counter.records(), 3, "pieces of {size}");
+/// Says of each of the first records where it belongs.
+fn shards(scanned: &Scanned, stream: &Stream, mut say: impl FnMut(usize, &str)) {
+    let auto = stream.settings().distribution == Distribution::Auto;
+    let records = scanned.records.min(Scan::MOST_KEYS);
+    let table = stream.shards();
+    match table.open() {
+        // Nothing to choose, and so no key to hash.
+        [only] => (0..records).for_each(|n| say(n, only.id())),
+        open if auto => {
+            (0..records).for_each(|n| say(n, open[stream.next_auto() % open.len()].id()));
         }
-    }
-
-    #[test]
-    fn answers_are_whole_json_for_every_count() {
-        let answers = NullAnswers::new();
-        for n in [0, 1, 2, 499, 500] {
-            let answer: serde_json::Value =
-                serde_json::from_slice(&answers.put_records(n)).unwrap();
-            assert_eq!(answer["Records"].as_array().unwrap().len(), n);
+        _ => {
+            for (n, hash_key) in scanned.hash_keys().into_iter().enumerate() {
+                say(n, table.route(hash_key).id());
+            }
         }
-        let answer: serde_json::Value = serde_json::from_slice(&answers.put_record()).unwrap();
-        assert_eq!(answer["SequenceNumber"].as_str().unwrap().len(), 56);
     }
 }

@@ -24,7 +24,7 @@ use super::counters::{Tally, add};
 use super::faults::{Injector, Plan, Spoil};
 use super::kinesis::Kinesis;
 use super::kms::Kms;
-use super::null::{NullAnswers, RecordCounter};
+use super::null::{self, Scan, Scanned};
 use super::protocol::{ApiError, CONTENT_TYPE, Service, Target, expect_json};
 use super::sigv4::{self, Verifier};
 use super::wire::{AnswerBody, Hangup, Socket};
@@ -47,8 +47,7 @@ pub(crate) struct Shared {
     pub(crate) injector: Injector,
     /// Only in strict mode.
     pub(crate) verifier: Option<Verifier>,
-    /// Only in null mode.
-    pub(crate) null: Option<NullAnswers>,
+    pub(crate) null: bool,
     /// Added to every answer, in microseconds.
     pub(crate) latency: AtomicU64,
     pub(crate) http2: bool,
@@ -160,14 +159,13 @@ async fn exchange(
 /// What was read of a request.
 enum Read {
     Whole(Bytes),
-    /// In null mode: how many records it held.
-    Counted(usize),
+    /// In null mode: what was found as it passed.
+    Scanned(Scanned),
 }
 
 async fn read_body(shared: &Shared, target: Target<'_>, body: Incoming) -> Result<Read, ApiError> {
-    let counts = shared.null.is_some() && matches!(target.operation, "PutRecords" | "PutRecord");
-    if counts && shared.verifier.is_none() {
-        return count_body(shared, body).await.map(Read::Counted);
+    if shared.null && puts_records(target) && shared.verifier.is_none() {
+        return scan_body(shared, body).await.map(Read::Scanned);
     }
     let collected = Limited::new(body, MOST_BODY)
         .collect()
@@ -187,18 +185,22 @@ async fn read_body(shared: &Shared, target: Target<'_>, body: Incoming) -> Resul
     Ok(Read::Whole(bytes))
 }
 
-async fn count_body(shared: &Shared, mut body: Incoming) -> Result<usize, ApiError> {
-    let mut counter = RecordCounter::new();
+fn puts_records(target: Target<'_>) -> bool {
+    matches!(target.operation, "PutRecords" | "PutRecord")
+}
+
+async fn scan_body(shared: &Shared, mut body: Incoming) -> Result<Scanned, ApiError> {
+    let mut scan = Scan::default();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unreadable(&error))?;
         if let Some(piece) = frame.data_ref() {
             length += piece.len();
-            counter.feed(piece);
+            scan.feed(piece);
         }
     }
     add(&shared.tally.body_bytes, length);
-    Ok(counter.records())
+    Ok(scan.end())
 }
 
 fn unreadable(error: &dyn std::error::Error) -> ApiError {
@@ -217,7 +219,7 @@ fn answer(
 ) -> Result<Bytes, ApiError> {
     let body: &[u8] = match read {
         Read::Whole(body) => body,
-        Read::Counted(_) => &[],
+        Read::Scanned(_) => &[],
     };
     if let Some(verifier) = &shared.verifier {
         let checked = verifier.check(parts, body, target.service, shared.clock.now());
@@ -230,10 +232,8 @@ fn answer(
     if let Some(error) = plan.error.take() {
         return Err(error);
     }
-    if let Some(null) = &shared.null
-        && matches!(target.operation, "PutRecords" | "PutRecord")
-    {
-        return Ok(answer_null(shared, null, target, read));
+    if shared.null && puts_records(target) {
+        return answer_null(shared, target, read);
     }
     expect_json(&parts.headers)?;
     match target.service {
@@ -247,22 +247,28 @@ fn answer(
     .map(Bytes::from)
 }
 
-fn answer_null(shared: &Shared, null: &NullAnswers, target: Target<'_>, read: &Read) -> Bytes {
-    let records = match read {
-        Read::Counted(records) => *records,
+fn answer_null(shared: &Shared, target: Target<'_>, read: &Read) -> Result<Bytes, ApiError> {
+    let whole;
+    let scanned = match read {
+        Read::Scanned(scanned) => scanned,
         // Strict as well: the body had to be whole for its signature.
         Read::Whole(body) => {
-            let mut counter = RecordCounter::new();
-            counter.feed(body);
-            counter.records()
+            let mut scan = Scan::default();
+            scan.feed(body);
+            whole = scan.end();
+            &whole
         }
     };
-    add(&shared.tally.records_stored, records);
-    if target.operation == "PutRecord" {
-        null.put_record()
-    } else {
-        null.put_records(records)
-    }
+    let (name, arn) = (
+        scanned.stream_name.as_deref(),
+        scanned.stream_arn.as_deref(),
+    );
+    let stream = shared.kinesis.stream(name, arn)?;
+    add(&shared.tally.records_stored, scanned.records);
+    Ok(match target.operation {
+        "PutRecord" => null::stored(scanned, &stream),
+        _ => null::stored_each(scanned, &stream),
+    })
 }
 
 fn refusal(error: &ApiError) -> Response<AnswerBody> {

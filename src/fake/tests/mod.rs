@@ -3,6 +3,7 @@
 mod faulty;
 mod kms;
 mod list;
+mod null;
 mod put;
 mod read;
 mod reshard;

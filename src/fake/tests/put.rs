@@ -361,21 +361,3 @@ async fn a_stream_that_is_not_there_is_named() {
         "ResourceNotFoundException"
     );
 }
-
-#[tokio::test]
-async fn null_mode_counts_and_keeps_nothing() {
-    let (fake, client) = with_stream(Fake::builder().null(true), 1).await;
-    let answer = put(
-        &client,
-        (0..123).map(|_| entry("Data", vec![0; 5000])).collect(),
-    )
-    .await
-    .unwrap();
-    assert_eq!(
-        (answer.records.len(), answer.failed_record_count),
-        (123, Some(0))
-    );
-    assert_eq!(fake.counters().records_stored, 123);
-    assert!(fake.counters().body_bytes > 123 * 5000);
-    assert_eq!(fake.records("s").unwrap(), []);
-}
