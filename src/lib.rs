@@ -17,7 +17,7 @@
 //! Modules stand in the order of a record's journey. Each group may use those above it:
 //!
 //! - words: [`record`] and its checked parts, [`delivery`] (tickets, memory), [`retry`] (verdicts),
-//!   [`metrics`], [`shutdown`];
+//!   [`metrics`], [`shutdown`], `secretfile` (how keys are read);
 //! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
 //!   [`source::frame`] (lines);
 //! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`],
@@ -70,6 +70,8 @@ pub mod cli;
 pub mod metrics;
 
 pub mod shutdown;
+
+mod secretfile;
 
 #[cfg(feature = "fake")]
 pub mod fake;

@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand;
-use rustix::fs::OFlags;
 use toml_edit::{Document, Item, Key, Value};
 use zeroize::Zeroizing;
 
 use super::{RANDOM, WrappingKey, WrappingKeyError};
+use crate::secretfile::{self, Refused};
 
 /// Why a wrapping key file can not be used or made.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,21 @@ pub enum WrappingKeyFileError {
         path: PathBuf,
         source: WrappingKeyError,
     },
+}
+
+impl WrappingKeyFileError {
+    fn refused(path: &Path, why: Refused) -> Self {
+        let path = path.to_owned();
+        match why {
+            Refused::Io(source) => Self::Io { path, source },
+            Refused::NoFile => Self::NoFile { path },
+            Refused::Exposed { mode } => Self::Exposed { path, mode },
+            Refused::TooLong => Self::Field {
+                path,
+                reason: format!("it has {LARGEST} bytes or more, which is no wrapping key"),
+            },
+        }
+    }
 }
 
 /// How long a wrapping key is.
@@ -116,35 +131,13 @@ impl WrappingKey {
     }
 
     pub fn load(path: &Path) -> Result<Self, WrappingKeyFileError> {
-        let io = |source| WrappingKeyFileError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let file = open_at_once(path).map_err(io)?;
-        // Asked of the open file, so that it can not be exchanged in between.
-        let metadata = file.metadata().map_err(io)?;
-        if !metadata.is_file() {
-            return Err(WrappingKeyFileError::NoFile {
-                path: path.to_owned(),
-            });
-        }
-        let mode = metadata.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(WrappingKeyFileError::Exposed {
-                path: path.to_owned(),
-                mode,
-            });
-        }
-        // Reserved at once: a String that grows leaves its old bytes behind. Bounded: a device has no end.
-        let mut text = Zeroizing::new(String::with_capacity(2 * LARGEST));
-        let read = file.take(LARGEST as u64).read_to_string(&mut text);
-        if read.map_err(io)? == LARGEST {
-            return Err(WrappingKeyFileError::Field {
-                path: path.to_owned(),
-                reason: format!("it has {LARGEST} bytes or more, which is no wrapping key"),
-            });
-        }
-        parse(path, &text)
+        let refused = |refused| WrappingKeyFileError::refused(path, refused);
+        let bytes = secretfile::read(path, LARGEST).map_err(refused)?;
+        let text = std::str::from_utf8(&bytes).map_err(|_| {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
+            refused(Refused::Io(source))
+        })?;
+        parse(path, text)
     }
 
     fn to_toml(&self) -> Zeroizing<String> {
@@ -161,15 +154,6 @@ impl WrappingKey {
         text.push_str("\"\n");
         text
     }
-}
-
-/// A pipe without a writer would hold up whoever opens it, for ever. Of a regular file it changes nothing.
-fn open_at_once(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
 }
 
 /// The whole file or, after a failure, none: half a key file would look like one.
@@ -232,7 +216,7 @@ fn parse(path: &Path, text: &str) -> Result<WrappingKey, WrappingKeyFileError> {
         text.ok_or_else(|| missing(name))
     };
     let key = key.ok_or_else(|| missing("key"))?;
-    let key = from_hex(&key)
+    let key = secretfile::from_hex(key.as_bytes())
         .ok_or_else(|| field_error("key is not an even number of hexadecimal digits".to_owned()))?;
     let (namespace, name) = (field("namespace")?, field("name")?);
     refuse_keys_for_names(path, namespace, name)?;
@@ -295,19 +279,6 @@ fn into_text(item: Item) -> Option<Zeroizing<String>> {
         Item::Value(Value::String(text)) => Some(Zeroizing::new(text.into_value())),
         _ => None,
     }
-}
-
-fn from_hex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
-        return None;
-    };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
-    for [high, low] in pairs {
-        let byte = digit(*high)? * 16 + digit(*low)?;
-        bytes.push(u8::try_from(byte).expect("two hexadecimal digits make a byte"));
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

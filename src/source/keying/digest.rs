@@ -6,16 +6,14 @@
 //! write so: what a key stands for can be checked by hand.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
 use crate::record::PartitionKey;
+use crate::secretfile::{self, Refused};
 
 /// Characters of such a key.
 pub(super) const LEN: usize = 32;
@@ -63,25 +61,10 @@ impl HmacKey {
     /// Reads 64 to 128 hexadecimal digits, as `openssl rand -hex 32` writes them. Others than the owner must
     /// have no rights to the file.
     pub fn load(path: &Path) -> Result<Self, HmacKeyError> {
-        let io = |source| HmacKeyError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(path).map_err(io)?;
-        // Asked of the open file, so that it can not be exchanged in between.
-        let mode = file.metadata().map_err(io)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(HmacKeyError::Exposed {
-                path: path.to_owned(),
-                mode,
-            });
-        }
-        // Reserved at once: what grows leaves its old bytes behind. Bounded: a device has no end.
-        let mut text = Zeroizing::new(Vec::with_capacity(2 * Self::LARGEST));
-        let bounded = file.take(Self::LARGEST as u64).read_to_end(&mut text);
-        let is_whole = bounded.map_err(io)? < Self::LARGEST;
-        let key = from_hex(text.trim_ascii())
-            .filter(|key| is_whole && Self::BYTES.contains(&key.len()))
+        let text = secretfile::read(path, Self::LARGEST)
+            .map_err(|refused| HmacKeyError::refused(path, refused))?;
+        let key = secretfile::from_hex(text.trim_ascii())
+            .filter(|key| Self::BYTES.contains(&key.len()))
             .ok_or_else(|| HmacKeyError::NoKey(path.to_owned()))?;
         Ok(Self::new(&key))
     }
@@ -98,25 +81,17 @@ impl HmacKey {
     }
 }
 
-fn from_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return None;
-    };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
-    for [high, low] in pairs {
-        let byte = digit(*high)? * 16 + digit(*low)?;
-        bytes.push(u8::try_from(byte).expect("two hexadecimal digits make a byte"));
-    }
-    Some(bytes)
-}
-
 /// Why a file gives no key. Without what is in it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HmacKeyError {
     #[error("HMAC key file {}: {source}; make one: (umask 077; openssl rand -hex 32 > {})", path.display(), path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(
+        "HMAC key file {} is a directory, a pipe or a device: give a regular file; make one: openssl rand -hex 32",
+        .0.display()
+    )]
+    NoFile(PathBuf),
     #[error(
         "HMAC key file {} has mode {mode:04o}, so that others than its owner may use it: chmod 600 {}",
         path.display(),
@@ -128,6 +103,18 @@ pub enum HmacKeyError {
         .0.display()
     )]
     NoKey(PathBuf),
+}
+
+impl HmacKeyError {
+    fn refused(path: &Path, why: Refused) -> Self {
+        let path = path.to_owned();
+        match why {
+            Refused::Io(source) => Self::Io { path, source },
+            Refused::NoFile => Self::NoFile(path),
+            Refused::Exposed { mode } => Self::Exposed { path, mode },
+            Refused::TooLong => Self::NoKey(path),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -192,6 +179,17 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o644] {
             let error = load(HEX, mode).unwrap_err().to_string();
             assert!(error.contains("chmod 600 "), "{error}");
+        }
+    }
+
+    /// A pipe without a writer once held up the start for ever.
+    #[test]
+    fn what_is_no_regular_file_is_refused_at_once() {
+        let (_directory, paths) = secretfile::tests::no_files();
+        for path in paths {
+            let error = HmacKey::load(&path).unwrap_err().to_string();
+            assert!(error.contains("give a regular file"), "{error}");
+            assert!(error.contains(&*path.to_string_lossy()), "{error}");
         }
     }
 

@@ -1,5 +1,5 @@
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 
@@ -121,16 +121,9 @@ fn a_file_without_an_end_is_no_key() {
 
 #[test]
 fn what_is_no_regular_file_is_refused_at_once() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let pipe = directory.path().join("pipe");
-    let made = std::process::Command::new("mkfifo")
-        .arg("-m600")
-        .arg(&pipe)
-        .status()
-        .expect("mkfifo runs");
-    assert!(made.success());
-    for path in [pipe.as_path(), directory.path(), Path::new("/dev/zero")] {
-        let error = WrappingKey::load(path).expect_err("refused");
+    let (_directory, paths) = secretfile::tests::no_files();
+    for path in paths {
+        let error = WrappingKey::load(&path).expect_err("refused");
         let said = error.to_string();
         assert!(
             matches!(error, WrappingKeyFileError::NoFile { .. }),
