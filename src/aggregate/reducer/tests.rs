@@ -1,0 +1,217 @@
+use std::time::Duration;
+
+use super::*;
+use crate::aggregate::format::deaggregate;
+use crate::delivery::{MemoryBudget, Ticket};
+use crate::record::RecordKey;
+use crate::shard::map::tests::even;
+use proptest::prelude::*;
+
+#[test]
+fn without_a_map_only_what_may_land_anywhere_is_put_together_and_only_as_one_record() {
+    let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+    let keyed = || RecordKey::Keyed(PartitionKey::new("k").unwrap());
+    for (reducer, expected) in [
+        (Reducer::new(Some(1000), Routes::Unpredictable), vec![1; 6]),
+        (
+            Reducer::new(Some(1000), Routes::Unpredictable).for_any_shard(),
+            vec![1, 1, 4],
+        ),
+    ] {
+        let (mut reducer, mut closed) = (reducer, Vec::new());
+        for n in 0..6 {
+            let key = if n % 3 == 0 { keyed() } else { RecordKey::Any };
+            reducer.push(sealed("data", key), due, now, &mut closed);
+        }
+        reducer.flush(now, &mut closed);
+        let members: Vec<_> = closed.iter().map(|c| c.members.len()).collect();
+        assert_eq!(members, expected);
+    }
+}
+
+#[test]
+fn a_container_closes_before_readers_would_refuse_its_members() {
+    let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+    let mut reducer = Reducer::new(Some(32 << 20), Routes::Unpredictable).for_any_shard();
+    let mut closed = Vec::new();
+    for _ in 0..=MAX_MEMBERS {
+        reducer.push(sealed("", RecordKey::Any), due, now, &mut closed);
+    }
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].members.len(), MAX_MEMBERS);
+}
+
+/// A record whose receipt nobody keeps.
+pub(crate) fn sealed(data: impl Into<bytes::Bytes>, key: RecordKey) -> SealedRecord {
+    let memory = MemoryBudget::new(1 << 20).try_reserve(1).unwrap();
+    let (ticket, _) = Ticket::for_caller(Instant::now(), memory);
+    SealedRecord::for_test(data.into(), Route::of(key), ticket)
+}
+
+fn keyed(key: &str) -> RecordKey {
+    RecordKey::Keyed(PartitionKey::new(key).unwrap())
+}
+
+/// What the KPL's size makes of it.
+pub(crate) const MAX_SIZE: Option<usize> = Some(50 << 10);
+
+pub(crate) fn entries(closed: Vec<Closed<SealedRecord>>) -> Vec<AggregatedRecord> {
+    closed.into_iter().map(AggregatedRecord::from).collect()
+}
+
+fn reducer(shards: u128) -> Reducer<SealedRecord> {
+    Reducer::new(MAX_SIZE, Routes::Known(Arc::new(even(shards))))
+}
+
+#[test]
+fn a_lone_record_goes_as_it_is() {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = reducer(4);
+    reducer.push(sealed("one", keyed("k")), now, now, &mut closed);
+    assert!(closed.is_empty());
+    reducer.flush(now, &mut closed);
+    let closed = entries(closed);
+    assert_eq!(&closed[0].data()[..], b"one");
+    assert_eq!(closed[0].partition_key().as_str(), "k");
+    assert_eq!(closed[0].explicit_hash_key(), None);
+}
+
+#[test]
+fn deadline_of_an_aggregate_is_its_earliest_members() {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = reducer(1);
+    let after = |ms| now + Duration::from_millis(ms);
+    for (data, ms) in [("a", 90), ("b", 40), ("c", 70)] {
+        reducer.push(sealed(data, keyed(data)), after(ms), now, &mut closed);
+    }
+    assert_eq!(reducer.next_deadline(), Some(after(40)));
+    reducer.close_due(after(39), &mut closed);
+    assert!(closed.is_empty());
+    reducer.close_due(after(40), &mut closed);
+    assert_eq!(closed[0].members.len(), 3);
+    assert_eq!(reducer.next_deadline(), None);
+}
+
+#[test]
+fn records_for_any_shard_share_one_key_and_shards_take_turns() {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = reducer(4);
+    let map = even(4);
+    for _ in 0..8 {
+        for _ in 0..3 {
+            reducer.push(sealed("x", RecordKey::Any), now, now, &mut closed);
+        }
+        reducer.flush(now, &mut closed);
+    }
+    let mut per_shard = std::collections::HashMap::new();
+    for aggregate in &entries(closed) {
+        let shard = map.predict(aggregate.hash_key()).id.clone();
+        assert_eq!(aggregate.predicted(), Some(&shard));
+        let inner = deaggregate(aggregate.data()).unwrap();
+        assert!(inner.iter().all(|r| map.predict(r.hash_key()).id == shard));
+        *per_shard.entry(shard).or_insert(0) += 1;
+    }
+    assert_eq!(per_shard.into_values().collect::<Vec<_>>(), [2; 4]);
+}
+
+#[test]
+fn a_record_over_the_size_goes_alone_and_takes_nobody_with_it() {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = reducer(1);
+    reducer.push(sealed("small", RecordKey::Any), now, now, &mut closed);
+    reducer.push(
+        sealed(vec![b'x'; 60_000], RecordKey::Any),
+        now,
+        now,
+        &mut closed,
+    );
+    let lens: Vec<_> = entries(closed).iter().map(|a| a.data().len()).collect();
+    assert_eq!(lens, [5, 60_000]);
+}
+
+#[test]
+fn without_a_map_each_record_goes_alone_at_once() {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = Reducer::new(MAX_SIZE, Routes::Unpredictable);
+    reducer.push(sealed("a", RecordKey::Any), now, now, &mut closed);
+    reducer.push(sealed("b", keyed("b")), now, now, &mut closed);
+    assert_eq!(closed.len(), 2);
+    assert!(entries(closed).iter().all(|a| a.predicted().is_none()));
+}
+
+proptest! {
+    /// Lone members among them.
+    #[test]
+    fn containers_encoded_together_are_what_each_is_alone(
+        shards in 1u128..20,
+        records in proptest::collection::vec(("[a-z]{1,3}", 0usize..400), 1..200),
+    ) {
+        let now = Instant::now();
+        let map = Arc::new(even(shards));
+        let closed = || {
+            let mut reducer = Reducer::new(Some(2000), Routes::Known(Arc::clone(&map)));
+            let mut closed = Vec::new();
+            for (n, (key, len)) in records.iter().enumerate() {
+                let data = format!("{n}|{}", "x".repeat(*len));
+                reducer.push(sealed(data, keyed(key)), now, now, &mut closed);
+            }
+            reducer.flush(now, &mut closed);
+            closed
+        };
+        let shown = |entries: Vec<AggregatedRecord>| -> Vec<_> {
+            let of_one = |entry: AggregatedRecord| {
+                let members: Vec<_> = entry.members().iter().map(|m| m.data().clone()).collect();
+                (
+                    entry.data().clone(),
+                    entry.partition_key().clone(),
+                    entry.explicit_hash_key(),
+                    entry.predicted().cloned(),
+                    members,
+                )
+            };
+            entries.into_iter().map(of_one).collect()
+        };
+        prop_assert_eq!(shown(AggregatedRecord::each(closed())), shown(entries(closed())));
+    }
+
+    #[test]
+    fn every_record_comes_out_once_within_size_on_its_shard(
+        shards in 1u128..9,
+        max_size in 100usize..2000,
+        records in proptest::collection::vec(
+            (proptest::option::of("[a-z]{1,8}"), 0usize..400), 1..200),
+    ) {
+        let now = Instant::now();
+        let map = Arc::new(even(shards));
+        let mut reducer = Reducer::new(Some(max_size), Routes::Known(Arc::clone(&map)));
+        let mut closed = Vec::new();
+        for (n, (key, len)) in records.iter().enumerate() {
+            let data = format!("{n}|{}", "x".repeat(*len));
+            let key = key.as_deref().map_or(RecordKey::Any, keyed);
+            reducer.push(sealed(data, key), now, now, &mut closed);
+        }
+        reducer.flush(now, &mut closed);
+        let mut seen = Vec::new();
+        for aggregate in &entries(closed) {
+            let shard = map.find(aggregate.predicted().unwrap().as_str()).unwrap();
+            prop_assert!(shard.contains(aggregate.hash_key()));
+            prop_assert!(aggregate.belongs_on(shard));
+            match deaggregate(aggregate.data()) {
+                None => seen.push(aggregate.data().clone()),
+                Some(inner) => {
+                    prop_assert!(aggregate.data().len() <= max_size);
+                    for record in inner {
+                        prop_assert!(shard.contains(record.hash_key()));
+                        seen.push(record.data);
+                    }
+                }
+            }
+        }
+        let mut numbers: Vec<usize> = seen
+            .iter()
+            .map(|d| str::from_utf8(d).unwrap().split('|').next().unwrap().parse().unwrap())
+            .collect();
+        numbers.sort_unstable();
+        prop_assert_eq!(numbers, (0..records.len()).collect::<Vec<_>>());
+    }
+}
