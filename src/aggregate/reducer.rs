@@ -18,7 +18,7 @@ use crate::shard::map::draw_key;
 use crate::shard::{ShardId, ShardMap};
 
 /// What is known of the stream's shards.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routes {
     Known(Arc<ShardMap>),
     /// ListShards is denied, or the service distributes records itself (`RecordDistributionStrategy` AUTO)

@@ -281,6 +281,8 @@ impl Owner {
         }
         match &mut self.reducer {
             None => self.reducer = Some(Reducer::new(self.max_aggregate, routes.clone())),
+            // Most listings bring nothing new: what is open goes on filling.
+            Some(reducer) if *reducer.routes() == routes => {}
             Some(reducer) => {
                 let mut closed = Vec::new();
                 reducer.flush(now, &mut closed);

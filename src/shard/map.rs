@@ -63,6 +63,15 @@ pub struct ShardMap {
     spread: Mutex<Spread>,
 }
 
+/// The same shards. Which keys have been drawn for them is no part of it.
+impl PartialEq for ShardMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.shards == other.shards
+    }
+}
+
+impl Eq for ShardMap {}
+
 /// Short partition keys that land on each shard, drawn as they are asked for.
 #[derive(Debug)]
 struct Spread {
