@@ -6,6 +6,7 @@
 
 mod forward;
 mod judge;
+mod remake;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -34,7 +35,7 @@ use crate::retry::{Backoff, History};
 use crate::seal::SealedRecord;
 use crate::seal::offload::SealedChunk;
 use crate::send::{self, CallOutcome, PutRecords};
-use crate::shard::{ShardId, ShardMap};
+use crate::shard::ShardId;
 
 /// How often a flush looks whether nothing is pending.
 const FLUSH_LOOK: Duration = Duration::from_millis(20);
@@ -296,19 +297,24 @@ impl Owner {
         if let Routes::Known(map) = &routes {
             self.lanes
                 .retain(|shard| map.find(shard.as_str()).is_some());
-            self.settle_misplaced(map, now);
         }
+        let misplaced = std::mem::take(&mut self.misplaced);
+        self.settle_misplaced(misplaced, &routes, now);
     }
 
-    /// The new map tells whether what was stored on an unexpected shard belongs there after all.
-    fn settle_misplaced(&mut self, map: &ShardMap, now: Instant) {
+    /// The map tells whether what was stored on an unexpected shard belongs there after all. Where there is none
+    /// any more, nobody can tell, and it is sent again.
+    fn settle_misplaced(&mut self, misplaced: Vec<Misplaced>, routes: &Routes, now: Instant) {
         for Misplaced {
             entry,
             shard,
             sequence,
-        } in std::mem::take(&mut self.misplaced)
+        } in misplaced
         {
-            let range = map.find(shard.as_str());
+            let range = match routes {
+                Routes::Known(map) => map.find(shard.as_str()),
+                Routes::Unpredictable => None,
+            };
             if range.is_some_and(|range| entry.belongs_on(range)) {
                 self.settle_stored(entry, shard.to_shared(), sequence, now);
                 continue;

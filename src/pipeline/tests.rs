@@ -1,6 +1,7 @@
 //! The pipeline against a model of the service, in memory and on a paused clock.
 
 mod model;
+mod routes;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -53,6 +54,7 @@ struct Service {
     /// In the order in which they were stored, per shard.
     stored: Mutex<Vec<(String, Bytes)>>,
     calls: Mutex<Vec<usize>>,
+    listings: Mutex<usize>,
 }
 
 impl std::fmt::Debug for Service {
@@ -68,6 +70,7 @@ impl Service {
             script: Mutex::new(Box::new(script)),
             stored: Mutex::default(),
             calls: Mutex::default(),
+            listings: Mutex::default(),
         })
     }
 
@@ -159,6 +162,7 @@ impl ListShards for Service {
         &'a self,
         _: &'a StreamName,
     ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>> {
+        *self.listings.lock().unwrap() += 1;
         let shards = self.map.lock().unwrap().shards().to_vec();
         async move { Ok(shards) }.boxed()
     }

@@ -59,15 +59,22 @@ impl Owner {
     ) {
         let as_predicted = entry.predicted().is_none_or(|p| p.as_str() == &*shard);
         if !as_predicted {
-            self.refresh.request();
+            // A map that was read since may predict just this; then it is not the one that is wrong.
+            let explained_by = self.routes_that_predict(entry.hash_key(), &shard);
+            if explained_by.is_none() {
+                self.refresh.request();
+            }
             if entry.members().len() > 1 {
-                let shard = ShardId::new(&shard);
                 self.lanes.release(&entry.predicted().cloned());
-                self.misplaced.push(Misplaced {
+                let misplaced = Misplaced {
                     entry,
-                    shard,
+                    shard: ShardId::new(&shard),
                     sequence,
-                });
+                };
+                match explained_by {
+                    Some(routes) => self.settle_misplaced(vec![misplaced], &routes, now),
+                    None => self.misplaced.push(misplaced),
+                }
                 return;
             }
         }
