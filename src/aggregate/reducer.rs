@@ -21,9 +21,11 @@ use crate::shard::{ShardId, ShardMap};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routes {
     Known(Arc<ShardMap>),
-    /// ListShards is denied, or the service distributes records itself (`RecordDistributionStrategy` AUTO)
-    /// and ignores keys: nothing can be predicted, so records go alone.
+    /// ListShards is denied: nothing can be predicted, so records go alone.
     Unpredictable,
+    /// The service distributes records itself (`RecordDistributionStrategy` AUTO) and ignores keys: as unpredictable, and
+    /// explicit hash keys are left out.
+    Auto,
 }
 
 /// What can be put together.
@@ -149,11 +151,13 @@ impl<M: Member> Reducer<M> {
     fn slot(&self, route: &Route) -> Option<Slot> {
         match (route, &self.routes) {
             (Route::Any, Routes::Known(_)) => Some(Slot::Any),
-            (Route::Any, Routes::Unpredictable) => self.for_any_shard.then_some(Slot::Any),
+            (Route::Any, Routes::Unpredictable | Routes::Auto) => {
+                self.for_any_shard.then_some(Slot::Any)
+            }
             (Route::Hashed { hash_key, .. }, Routes::Known(map)) => {
                 Some(Slot::Shard(map.predict_index(*hash_key)))
             }
-            (Route::Hashed { .. }, Routes::Unpredictable) => None,
+            (Route::Hashed { .. }, Routes::Unpredictable | Routes::Auto) => None,
         }
     }
 
@@ -230,7 +234,7 @@ impl<M: Member> Reducer<M> {
                     predicted: Some(key.shard),
                 }
             }
-            (Route::Any, Routes::Unpredictable) => Container {
+            (Route::Any, Routes::Unpredictable | Routes::Auto) => Container {
                 partition_key: draw_key(),
                 explicit: None,
                 predicted: None,
@@ -245,10 +249,13 @@ impl<M: Member> Reducer<M> {
                 routes,
             ) => Container {
                 partition_key: partition_key.clone(),
-                explicit: *explicit,
+                explicit: match routes {
+                    Routes::Known(_) | Routes::Unpredictable => *explicit,
+                    Routes::Auto => None,
+                },
                 predicted: match routes {
                     Routes::Known(map) => Some(map.predict(*hash_key).id.clone()),
-                    Routes::Unpredictable => None,
+                    Routes::Unpredictable | Routes::Auto => None,
                 },
             },
         }

@@ -313,7 +313,7 @@ impl Owner {
         {
             let range = match routes {
                 Routes::Known(map) => map.find(shard.as_str()),
-                Routes::Unpredictable => None,
+                Routes::Unpredictable | Routes::Auto => None,
             };
             if range.is_some_and(|range| entry.belongs_on(range)) {
                 self.settle_stored(entry, shard.to_shared(), sequence, now);

@@ -28,7 +28,7 @@ use crate::seal::rawkey::WrappingKey;
 use crate::seal::{CacheSettings, Scope, Settings, message};
 use crate::send::{CallError, CallOutcome, EntryOutcome};
 use crate::shard::map::tests::even;
-use crate::shard::{Distribution, ListShardsError, Shard, ShardId, ShardMap};
+use crate::shard::{Description, Distribution, ListShardsError, Shard, ShardId, ShardMap};
 use crate::source::{Accepted, Chunk};
 
 const GRACE: Duration = Duration::from_secs(3600);
@@ -50,6 +50,7 @@ type Script = Box<dyn FnMut(&Batch) -> Plan + Send>;
 
 struct Service {
     map: Mutex<ShardMap>,
+    distribution: Mutex<Distribution>,
     script: Mutex<Script>,
     /// In the order in which they were stored, per shard.
     stored: Mutex<Vec<(String, Bytes)>>,
@@ -67,6 +68,7 @@ impl Service {
     fn new(shards: u128, script: impl FnMut(&Batch) -> Plan + Send + 'static) -> Arc<Self> {
         Arc::new(Self {
             map: Mutex::new(even(shards)),
+            distribution: Mutex::new(Distribution::ByKey),
             script: Mutex::new(Box::new(script)),
             stored: Mutex::default(),
             calls: Mutex::default(),
@@ -79,14 +81,12 @@ impl Service {
     }
 
     fn store(&self, entry: &crate::aggregate::AggregatedRecord) -> EntryOutcome {
-        let shard = self
-            .map
-            .lock()
-            .unwrap()
-            .predict(entry.hash_key())
-            .id
-            .clone();
+        let map = self.map.lock().unwrap();
         let mut stored = self.stored.lock().unwrap();
+        let shard = match *self.distribution.lock().unwrap() {
+            Distribution::ByKey => map.predict(entry.hash_key()).id.clone(),
+            Distribution::Auto => map.shards()[stored.len() % map.shards().len()].id.clone(),
+        };
         stored.push((shard.to_string(), entry.data().clone()));
         EntryOutcome::Stored {
             shard: shard.to_shared(),
@@ -167,11 +167,12 @@ impl ListShards for Service {
         async move { Ok(shards) }.boxed()
     }
 
-    fn distribution<'a>(
+    fn describe<'a>(
         &'a self,
         _: &'a StreamName,
-    ) -> BoxFuture<'a, Result<Distribution, ListShardsError>> {
-        async { Ok(Distribution::ByKey) }.boxed()
+    ) -> BoxFuture<'a, Result<Description, ListShardsError>> {
+        let distribution = *self.distribution.lock().unwrap();
+        async move { Ok(Description { distribution }) }.boxed()
     }
 }
 

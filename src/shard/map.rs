@@ -192,11 +192,17 @@ pub trait ListShards: Send + Sync + fmt::Debug {
         stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>>;
 
-    /// Who decides where a record goes.
-    fn distribution<'a>(
+    /// What can be changed of a stream while it runs, besides its shards.
+    fn describe<'a>(
         &'a self,
         stream: &'a StreamName,
-    ) -> BoxFuture<'a, Result<Distribution, ListShardsError>>;
+    ) -> BoxFuture<'a, Result<Description, ListShardsError>>;
+}
+
+/// What DescribeStreamSummary says of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    pub distribution: Distribution,
 }
 
 /// A stream's `RecordDistributionStrategy`.

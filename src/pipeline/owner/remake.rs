@@ -12,7 +12,7 @@ impl Owner {
             Routes::Known(map) if map.predict(hash_key).id.as_str() == shard => {
                 Some(routes.clone())
             }
-            Routes::Known(_) | Routes::Unpredictable => None,
+            Routes::Known(_) | Routes::Unpredictable | Routes::Auto => None,
         }
     }
 }

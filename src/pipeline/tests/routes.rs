@@ -2,6 +2,99 @@
 
 use super::*;
 
+/// Longer than what is known of a stream may be old.
+const LONG: Duration = Duration::from_secs(361);
+
+fn entries(service: &Service) -> Vec<usize> {
+    let stored = service.stored.lock().unwrap();
+    (stored.iter())
+        .map(|(_, data)| deaggregate(data).map_or(1, |records| records.len()))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_brings_nothing_new_closes_nothing_early() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |p| {
+        p.aggregation.linger = Duration::from_secs(3600)
+    });
+    let early = put(&pipeline, "before", key("k")).await;
+    tokio::time::sleep(LONG).await;
+    assert!(*service.listings.lock().unwrap() >= 2);
+    assert!(entries(&service).is_empty());
+    let late = put(&pipeline, "after", key("k")).await;
+    assert!(early.await.is_stored() && late.await.is_stored());
+    assert_eq!(entries(&service), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_switched_to_auto_is_no_longer_aggregated_and_one_switched_back_is_again() {
+    let service = Service::well_behaved(4);
+    let explicit = Arc::new(Mutex::new(0));
+    let counting = Arc::clone(&explicit);
+    *service.script.lock().unwrap() = Box::new(move |batch| {
+        let given = |e: &&crate::aggregate::AggregatedRecord| e.explicit_hash_key().is_some();
+        *counting.lock().unwrap() += batch.entries().iter().filter(given).count();
+        Plan::Entries(Box::new(|_| None))
+    });
+    let pipeline = start(&service, |_| {});
+    let put_both = async || {
+        // First, so that an aggregate that it gets into has its keys.
+        let key = PartitionKey::new("k").unwrap();
+        let given = put(&pipeline, "given", RecordKey::Explicit(key, HashKey(7))).await;
+        let mut receipts = put_many(&pipeline, 30).await;
+        receipts.push(given);
+        assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+        let alone = entries(&service).iter().all(|n| *n == 1);
+        service.stored.lock().unwrap().clear();
+        (alone, std::mem::take(&mut *explicit.lock().unwrap()))
+    };
+    assert!(matches!(put_both().await, (false, 1..)));
+    *service.distribution.lock().unwrap() = Distribution::Auto;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(put_both().await, (true, 0));
+    *service.distribution.lock().unwrap() = Distribution::ByKey;
+    tokio::time::sleep(LONG).await;
+    assert!(matches!(put_both().await, (false, 1..)));
+}
+
+/// Stored on shards of the service's choice, where readers drop them whole.
+#[tokio::test(start_paused = true)]
+async fn aggregates_that_a_switched_stream_has_put_anywhere_are_sent_again_one_by_one() {
+    let service = Service::well_behaved(4);
+    let pipeline = start(&service, |_| {});
+    put(&pipeline, "warm up", any()).await.await;
+    *service.distribution.lock().unwrap() = Distribution::Auto;
+    let receipts = put_many(&pipeline, 100).await;
+    let answers = join_all(receipts).await;
+    assert!(answers.iter().all(Delivery::is_stored));
+    let map = even(4);
+    let mut readable = std::collections::HashSet::new();
+    let stored = service.stored.lock().unwrap();
+    for (shard, data) in &*stored {
+        match deaggregate(data) {
+            None => drop(readable.insert(data.clone())),
+            Some(records) => {
+                let here = |r: &crate::aggregate::format::UserRecord| {
+                    map.predict(r.hash_key()).id.as_str() == shard
+                };
+                if records.iter().all(here) {
+                    readable.extend(records.into_iter().map(|r| r.data));
+                }
+            }
+        }
+    }
+    assert_eq!(readable.len(), 101);
+    // Once when the switch was found out by them, and not again and again.
+    let copies: usize = entries_of(&stored);
+    assert!(copies <= 201, "{copies} copies of 101 records");
+}
+
+fn entries_of(stored: &[(String, Bytes)]) -> usize {
+    let inside = |(_, data): &(String, Bytes)| deaggregate(data).map_or(1, |r| r.len());
+    stored.iter().map(inside).sum()
+}
+
 /// A late answer was once held against a map that had already been read again because of an earlier one.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_the_present_map_explains_brings_no_other_listing() {
