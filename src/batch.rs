@@ -82,6 +82,12 @@ impl Batch {
         Ok(())
     }
 
+    /// One with the same limits and nothing in it.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self::new(self.limits.clone())
+    }
+
     /// Two halves, in order. Of a batch of one, the second is empty.
     pub fn split(mut self) -> (Self, Self) {
         let tail = self.entries.split_off(self.entries.len().div_ceil(2));

@@ -307,6 +307,21 @@ impl<M: Member> Open<M> {
     }
 }
 
+impl Reducer<SealedRecord> {
+    /// Whether an entry may go as it is, or is to be made anew because it was made for other routes.
+    pub fn suits(&self, entry: &AggregatedRecord) -> bool {
+        let explicit = entry.explicit_hash_key().is_some();
+        match (&self.routes, entry.members()) {
+            // Readers would drop an aggregate whose shard the service has chosen.
+            (Routes::Auto, members) => members.len() == 1 && !explicit,
+            (Routes::Known(_) | Routes::Unpredictable, [first, ..]) => {
+                explicit || !first.route().is_explicit()
+            }
+            (Routes::Known(_) | Routes::Unpredictable, []) => true,
+        }
+    }
+}
+
 impl Member for SealedRecord {
     fn data(&self) -> &Bytes {
         self.data()
@@ -364,6 +379,9 @@ impl From<Closed<SealedRecord>> for AggregatedRecord {
 }
 
 #[cfg(test)]
+mod keys;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use std::time::Duration;
 
@@ -415,7 +433,7 @@ pub(crate) mod tests {
         SealedRecord::for_test(data.into(), Route::of(key), ticket)
     }
 
-    fn keyed(key: &str) -> RecordKey {
+    pub(super) fn keyed(key: &str) -> RecordKey {
         RecordKey::Keyed(PartitionKey::new(key).unwrap())
     }
 
@@ -426,7 +444,7 @@ pub(crate) mod tests {
         closed.into_iter().map(AggregatedRecord::from).collect()
     }
 
-    fn reducer(shards: u128) -> Reducer<SealedRecord> {
+    pub(super) fn reducer(shards: u128) -> Reducer<SealedRecord> {
         Reducer::new(MAX_SIZE, Routes::Known(Arc::new(even(shards))))
     }
 

@@ -95,6 +95,21 @@ fn entries_of(stored: &[(String, Bytes)]) -> usize {
     stored.iter().map(inside).sum()
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_the_stream_is_switched_is_made_anew() {
+    // An outage keeps aggregates in their batches while the stream is switched.
+    let service = Service::new(4, |_| Plan::Refuse("ExpiredTokenException", 400));
+    let pipeline = start(&service, |_| {});
+    let mut receipts = put_many(&pipeline, 100).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    *service.distribution.lock().unwrap() = Distribution::Auto;
+    tokio::time::sleep(LONG).await;
+    *service.script.lock().unwrap() = Box::new(|_| Plan::Entries(Box::new(|_| None)));
+    receipts.extend(put_many(&pipeline, 1).await);
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    assert_eq!(entries(&service), vec![1; 101]);
+}
+
 /// A late answer was once held against a map that had already been read again because of an earlier one.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_the_present_map_explains_brings_no_other_listing() {
