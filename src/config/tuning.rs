@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::table::Table;
 use super::written::Written;
 use super::{stream, words};
+use crate::batch::RecordLimit;
 use crate::deadletter::{self, WhenFull};
 use crate::send::Ordering;
 use crate::{aggregate, batch, retry, send};
@@ -91,15 +92,15 @@ impl Batch {
         }
     }
 
-    pub(super) fn resolve(self) -> Option<batch::Limits> {
-        let default = batch::Limits::default();
-        Some(batch::Limits {
+    pub(super) fn resolve(self) -> Option<batch::Settings> {
+        let default = batch::Settings::default();
+        let given = |bytes| RecordLimit::Given(bytes as usize);
+        let max_bytes = self.max_bytes.map(|bytes| Some(bytes as usize));
+        Some(batch::Settings {
             max_records: self.max_records.or_default(default.max_records as u64)? as usize,
-            max_bytes: self.max_bytes.or_default(default.max_bytes as u64)? as usize,
-            max_record_bytes: self
-                .max_record_bytes
-                .or_default(default.max_record_bytes as u64)?
-                as usize,
+            max_bytes: max_bytes.or_default(default.max_bytes)?,
+            max_record_bytes: (self.max_record_bytes.map(given))
+                .or_default(default.max_record_bytes)?,
         })
     }
 }

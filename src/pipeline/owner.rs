@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::blocks::{Packer, RoutedChunk};
 use super::lanes::Lanes;
-use super::routes::Refresh;
+use super::routes::{Facts, Refresh};
 use super::sealing::InOrder;
 use super::{Control, Parts};
 use crate::aggregate::AggregatedRecord;
@@ -58,7 +58,7 @@ pub(super) struct Owner {
     /// The oldest chunk that is still being sealed.
     sealing: Option<oneshot::Receiver<SealedChunk>>,
     control: mpsc::UnboundedReceiver<Control>,
-    routes: watch::Receiver<Option<Routes>>,
+    facts: watch::Receiver<Option<Facts>>,
     refresh: Refresh,
 
     /// Sealed before the first shard map was there; at most one chunk.
@@ -90,7 +90,7 @@ pub(super) struct Owner {
 enum Action {
     Answered(Box<Answered>),
     Control(Control),
-    NewRoutes,
+    NewFacts,
     /// A deadline has passed, whosever it is.
     Tick,
     /// Plain records for blocks; `None`: no more of them.
@@ -156,11 +156,13 @@ impl Owner {
         sealed: InOrder,
         packer: Option<Packer>,
         control: mpsc::UnboundedReceiver<Control>,
-        routes: watch::Receiver<Option<Routes>>,
+        facts: watch::Receiver<Option<Facts>>,
         refresh: Refresh,
     ) -> Self {
         let ordered = parts.delivery.ordering == send::Ordering::PartitionKey;
         let rng = StdRng::from_rng(&mut rand::rng());
+        // Replaced before the first record comes.
+        let limits = Limits::default();
         Self {
             stream: parts.stream,
             linger: parts.aggregation.linger,
@@ -179,13 +181,13 @@ impl Owner {
             sealed,
             sealing: None,
             control,
-            routes,
+            facts,
             refresh,
             early: None,
             reducer: None,
-            collecting: Batch::new(parts.batch.clone()),
+            collecting: Batch::new(limits.clone()),
             collecting_since: Instant::now(),
-            limits: parts.batch,
+            limits,
             ready: VecDeque::new(),
             in_flight: JoinSet::new(),
             retries: BinaryHeap::new(),
@@ -221,7 +223,7 @@ impl Owner {
                 Action::Answered(Box::new(answered.expect("a call neither panics nor is cancelled")))
             }
             Some(control) = self.control.recv() => Action::Control(control),
-            Ok(()) = self.routes.changed() => Action::NewRoutes,
+            Ok(()) = self.facts.changed() => Action::NewFacts,
             () = until(next_deadline) => Action::Tick,
             routed = next_routed(&mut self.packer) => Action::Routed(routed),
             chunk = next_sealed(&mut self.sealed, &mut self.sealing),
@@ -240,7 +242,7 @@ impl Owner {
             Action::Control(Control::Snapshot(reply)) => {
                 let _ = reply.send(self.histograms.clone());
             }
-            Action::NewRoutes => self.adopt_routes(now),
+            Action::NewFacts => self.adopt(now),
             Action::Tick => {}
             Action::Routed(routed) => self.pack(routed, now),
             Action::Sealed(chunk) => self.take_in(chunk, now),
@@ -273,10 +275,11 @@ impl Owner {
         }
     }
 
-    fn adopt_routes(&mut self, now: Instant) {
-        let Some(routes) = self.routes.borrow_and_update().clone() else {
+    fn adopt(&mut self, now: Instant) {
+        let Some(Facts { routes, limits }) = self.facts.borrow_and_update().clone() else {
             return;
         };
+        self.adopt_limits(limits);
         if let Some(packer) = &mut self.packer {
             packer.adopt(routes.clone(), now);
         }

@@ -1,10 +1,11 @@
-//! Keeps what is known of the stream's shards: read at the start, on evidence that it is wrong, and by age.
+//! Keeps what is known of the stream, its shards and the records it takes: read at the start, on evidence that it is wrong, and by age.
 //! Meanwhile what was known goes on serving.
 //!
 //! - *Evidence* is an entry that was stored elsewhere than the map says, or a stream that is not found: it brings a
 //!   new listing.
 //! - *Age* brings a new listing too, and a new description. Who distributes the records can be switched while the
-//!   agent runs, and where a stream has one shard, or nothing is aggregated, no entry would tell.
+//!   agent runs, and where a stream has one shard, or nothing is aggregated, no entry would tell. Nor would one tell
+//!   that larger records are taken.
 //! - *Doubt* is evidence that a new listing does not explain: then the stream may no longer distribute by key, and
 //!   is described anew before anything is judged by the map. The entries in question wait for that.
 
@@ -19,9 +20,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::aggregate::reducer::Routes;
+use crate::batch::{self, Limits, RecordLimit};
 use crate::record::StreamName;
 use crate::retry::{self, Backoff};
 use crate::shard::{Description, Distribution, ListShards, ListShardsError, ShardMap};
+use crate::source::Costs;
 
 /// Asks for a new listing.
 #[derive(Debug, Clone)]
@@ -49,17 +52,29 @@ const AGE_MILLIS: RangeInclusive<u64> = 240_000..=360_000;
 /// account's 20 calls a second. A guess.
 const DOUBT_PAUSE: Duration = Duration::from_secs(10);
 
-/// The latest routes, `None` until the first listing.
+/// What is known of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) routes: Routes,
+    pub(super) limits: Limits,
+}
+
+/// The latest facts, `None` until the first listing. `affordable`: bytes of the largest record that memory has room
+/// for.
 pub(super) fn watch(
     shards: Arc<dyn ListShards>,
     stream: StreamName,
-) -> (Refresh, value::Receiver<Option<Routes>>, JoinHandle<()>) {
+    batch: batch::Settings,
+    affordable: usize,
+) -> (Refresh, value::Receiver<Option<Facts>>, JoinHandle<()>) {
     let (tx, rx) = value::channel(None);
     let refresh = Refresh(Arc::default());
     let requested = Arc::clone(&refresh.0);
     let upkeep = Upkeep {
         shards,
         stream,
+        batch,
+        affordable,
         described: None,
         described_at: Instant::now(),
         may_not_describe: false,
@@ -85,6 +100,8 @@ enum Cause {
 struct Upkeep {
     shards: Arc<dyn ListShards>,
     stream: StreamName,
+    batch: batch::Settings,
+    affordable: usize,
     /// `None` until the first answer.
     described: Option<Description>,
     described_at: Instant,
@@ -94,23 +111,24 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    async fn run(mut self, requested: &Notify, latest: &value::Sender<Option<Routes>>) {
+    async fn run(mut self, requested: &Notify, latest: &value::Sender<Option<Facts>>) {
         self.describe_at_last().await;
         let mut cause = Cause::Age;
         loop {
             let mut routes = self.routes().await;
             if cause == Cause::Evidence
                 && matches!(routes, Routes::Known(_))
-                && latest.borrow().as_ref() == Some(&routes)
+                && latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes)
             {
                 tokio::time::sleep_until(self.described_at + DOUBT_PAUSE).await;
                 self.describe_at_last().await;
                 routes = self.routes().await;
             }
+            let limits = self.limits();
             latest.send_modify(|latest| match latest {
-                // The keys drawn for its shards stay, and whoever compares sees at once that nothing has changed.
-                Some(same) if *same == routes => {}
-                _ => *latest = Some(routes),
+                // The keys drawn for its shards stay.
+                Some(old) if old.routes == routes => old.limits = limits,
+                _ => *latest = Some(Facts { routes, limits }),
             });
             let age = Duration::from_millis(rand::random_range(AGE_MILLIS));
             let aged = Instant::now() + age;
@@ -152,6 +170,13 @@ impl Upkeep {
         let stream = &self.stream;
         match answer {
             Ok(description) => {
+                if description.max_record_bytes
+                    != self
+                        .described
+                        .and_then(|described| described.max_record_bytes)
+                {
+                    self.say_limits(&description);
+                }
                 let was_by_key = self.distributes_by_key();
                 match description.distribution {
                     Distribution::Auto if was_by_key => tracing::warn!(
@@ -172,10 +197,44 @@ impl Upkeep {
                 if !std::mem::replace(&mut self.may_not_describe, true) {
                     tracing::warn!(
                         %stream, %error,
-                        "kinesis:DescribeStreamSummary is denied: assuming that records are distributed by key"
+                        "kinesis:DescribeStreamSummary is denied: assuming that records are distributed by key, and, where \
+                         batch.max_record_bytes is not set, that one may have 1 MiB"
                     );
                 }
             }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let of_the_stream = self.described.and_then(|d| d.max_record_bytes);
+        (self.batch).limits(
+            of_the_stream.unwrap_or(Limits::LEAST_OF_A_STREAM),
+            self.affordable,
+        )
+    }
+
+    fn say_limits(&self, description: &Description) {
+        let (RecordLimit::OfTheStream, Some(taken)) =
+            (self.batch.max_record_bytes, description.max_record_bytes)
+        else {
+            return;
+        };
+        let (stream, limit) = (&self.stream, self.batch.limits(taken, self.affordable));
+        let limit = limit.max_record_bytes;
+        if limit < taken && self.batch.max_bytes == Some(limit) {
+            tracing::warn!(
+                %stream, taken, limit,
+                "the stream takes larger records than batch.max_bytes allows: larger ones become dead letters; raise it"
+            );
+        } else if limit < taken {
+            let copies = Costs::COPIES_OF_A_RECORD;
+            tracing::warn!(
+                %stream, taken, limit,
+                "the stream takes larger records than memory_limit has room for: larger ones become dead letters; \
+                 raise it until the stream's share of it is {copies} times the largest record"
+            );
+        } else {
+            tracing::info!(%stream, limit, "the stream says how large a record may be");
         }
     }
 

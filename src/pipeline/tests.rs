@@ -51,6 +51,7 @@ type Script = Box<dyn FnMut(&Batch) -> Plan + Send>;
 struct Service {
     map: Mutex<ShardMap>,
     distribution: Mutex<Distribution>,
+    max_record_bytes: Mutex<usize>,
     script: Mutex<Script>,
     /// In the order in which they were stored, per shard.
     stored: Mutex<Vec<(String, Bytes)>>,
@@ -69,6 +70,7 @@ impl Service {
         Arc::new(Self {
             map: Mutex::new(even(shards)),
             distribution: Mutex::new(Distribution::ByKey),
+            max_record_bytes: Mutex::new(1 << 20),
             script: Mutex::new(Box::new(script)),
             stored: Mutex::default(),
             calls: Mutex::default(),
@@ -171,8 +173,11 @@ impl ListShards for Service {
         &'a self,
         _: &'a StreamName,
     ) -> BoxFuture<'a, Result<Description, ListShardsError>> {
-        let distribution = *self.distribution.lock().unwrap();
-        async move { Ok(Description { distribution }) }.boxed()
+        let description = Description {
+            distribution: *self.distribution.lock().unwrap(),
+            max_record_bytes: Some(*self.max_record_bytes.lock().unwrap()),
+        };
+        async move { Ok(description) }.boxed()
     }
 }
 

@@ -85,13 +85,15 @@ impl ListShards for KinesisShards {
                     message: error.message,
                 }
             })?;
-            let summary = answer.stream_description_summary;
-            let strategy = summary.and_then(|s| s.record_distribution_strategy);
+            let summary = answer.stream_description_summary.as_ref();
+            let strategy = summary.and_then(|s| s.record_distribution_strategy());
+            let kib = summary.and_then(|s| s.max_record_size_in_kib());
             Ok(Description {
                 distribution: match strategy {
                     Some(RecordDistributionStrategy::Auto) => Distribution::Auto,
                     _ => Distribution::ByKey,
                 },
+                max_record_bytes: kib.and_then(|kib| usize::try_from(kib).ok()?.checked_mul(1024)),
             })
         }
         .boxed()

@@ -203,6 +203,8 @@ pub trait ListShards: Send + Sync + fmt::Debug {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Description {
     pub distribution: Distribution,
+    /// `MaxRecordSizeInKiB`, in bytes; `None` where the answer does not have it.
+    pub max_record_bytes: Option<usize>,
 }
 
 /// A stream's `RecordDistributionStrategy`.

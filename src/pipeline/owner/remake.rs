@@ -5,10 +5,22 @@ use tokio::time::Instant;
 use super::Owner;
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
-use crate::batch::Batch;
+use crate::batch::{Batch, Limits};
 use crate::record::HashKey;
 
 impl Owner {
+    /// What is collected goes as it is.
+    pub(super) fn adopt_limits(&mut self, limits: Limits) {
+        if self.limits == limits {
+            return;
+        }
+        let collected = std::mem::replace(&mut self.collecting, Batch::new(limits.clone()));
+        if !collected.is_empty() {
+            self.ready.push_back(collected);
+        }
+        self.limits = limits;
+    }
+
     /// The routes by which an entry with this hash key does belong on this shard, if they are the present ones.
     pub(super) fn routes_that_predict(&self, hash_key: HashKey, shard: &str) -> Option<Routes> {
         let routes = self.reducer.as_ref()?.routes();

@@ -16,6 +16,7 @@ const DENIED: &str = "AccessDeniedException";
 struct Stream {
     shards: Mutex<Result<Vec<Shard>, &'static str>>,
     distribution: Mutex<Result<Distribution, &'static str>>,
+    max_record_bytes: Mutex<Option<usize>>,
     began: Instant,
     listed: Mutex<Vec<Duration>>,
     described: Mutex<Vec<Duration>>,
@@ -26,16 +27,22 @@ impl Stream {
         Arc::new(Self {
             shards: Mutex::new(Ok(even(shards).shards().to_vec())),
             distribution: Mutex::new(Ok(Distribution::ByKey)),
+            max_record_bytes: Mutex::new(Some(1 << 20)),
             began: Instant::now(),
             listed: Mutex::default(),
             described: Mutex::default(),
         })
     }
 
-    fn watch(self: &Arc<Self>) -> (Refresh, value::Receiver<Option<Routes>>) {
+    fn watch(self: &Arc<Self>) -> (Refresh, value::Receiver<Option<Facts>>) {
         let shards: Arc<dyn ListShards> = Arc::<Self>::clone(self);
-        let (refresh, routes, _) = watch(shards, StreamName::new("s").unwrap());
-        (refresh, routes)
+        let (refresh, facts, _) = watch(
+            shards,
+            StreamName::new("s").unwrap(),
+            batch::Settings::default(),
+            usize::MAX,
+        );
+        (refresh, facts)
     }
 
     fn set_shards(&self, shards: Result<u128, &'static str>) {
@@ -79,7 +86,10 @@ impl ListShards for Stream {
         self.described.lock().unwrap().push(self.began.elapsed());
         let described = *self.distribution.lock().unwrap();
         let described = described
-            .map(|distribution| Description { distribution })
+            .map(|distribution| Description {
+                distribution,
+                max_record_bytes: *self.max_record_bytes.lock().unwrap(),
+            })
             .map_err(refusal);
         async move { described }.boxed()
     }
@@ -92,9 +102,14 @@ fn known(shards: u128) -> Routes {
 /// Longer than any age.
 const LONG: Duration = Duration::from_secs(361);
 
-async fn first(routes: &mut value::Receiver<Option<Routes>>) -> Routes {
-    routes.changed().await.unwrap();
-    routes.borrow_and_update().clone().unwrap()
+/// What is known next.
+async fn next(facts: &mut value::Receiver<Option<Facts>>) -> Routes {
+    facts.changed().await.unwrap();
+    latest(facts)
+}
+
+fn latest(facts: &value::Receiver<Option<Facts>>) -> Routes {
+    facts.borrow().clone().unwrap().routes
 }
 
 #[tokio::test(start_paused = true)]
@@ -118,7 +133,7 @@ async fn what_is_known_is_read_again_by_age_and_not_by_all_at_the_same_time() {
 async fn evidence_brings_a_listing_one_a_second_and_no_description() {
     let stream = Stream::of(1);
     let (refresh, mut routes) = stream.watch();
-    first(&mut routes).await;
+    next(&mut routes).await;
     for shards in 2..7 {
         stream.set_shards(Ok(shards));
         for _ in 0..10 {
@@ -130,7 +145,7 @@ async fn evidence_brings_a_listing_one_a_second_and_no_description() {
     let listed = stream.listed();
     assert!((5..=7).contains(&listed.len()), "{listed:?}");
     assert!(listed.windows(2).all(|w| w[1] - w[0] >= PAUSE));
-    assert_eq!(routes.borrow().clone(), Some(known(6)));
+    assert_eq!(latest(&routes), known(6));
     assert_eq!(stream.described().len(), 1);
 }
 
@@ -138,10 +153,10 @@ async fn evidence_brings_a_listing_one_a_second_and_no_description() {
 async fn an_equal_listing_leaves_the_very_same_map() {
     let stream = Stream::of(3);
     let (_refresh, mut routes) = stream.watch();
-    let Routes::Known(before) = first(&mut routes).await else {
+    let Routes::Known(before) = next(&mut routes).await else {
         panic!("the stream lists its shards");
     };
-    let Routes::Known(after) = first(&mut routes).await else {
+    let Routes::Known(after) = next(&mut routes).await else {
         panic!("the stream lists its shards");
     };
     assert!(stream.listed().len() > 1);
@@ -152,19 +167,19 @@ async fn an_equal_listing_leaves_the_very_same_map() {
 async fn evidence_that_the_listing_does_not_explain_has_the_stream_described_again() {
     let stream = Stream::of(3);
     let (refresh, mut routes) = stream.watch();
-    assert_eq!(first(&mut routes).await, known(3));
+    assert_eq!(next(&mut routes).await, known(3));
     tokio::time::sleep(Duration::from_secs(60)).await;
     stream.set_distribution(Ok(Distribution::Auto));
     refresh.request();
-    assert_eq!(first(&mut routes).await, Routes::Auto);
+    assert_eq!(next(&mut routes).await, Routes::Auto);
     let answered = stream.described()[1];
     assert!(answered < Duration::from_secs(62), "{answered:?}");
     assert_eq!(stream.listed().len(), 2);
     // Nothing is listed where keys lead nowhere, until they count again.
     stream.set_distribution(Ok(Distribution::ByKey));
     refresh.request();
-    assert_eq!(first(&mut routes).await, Routes::Auto);
-    assert_eq!(first(&mut routes).await, known(3));
+    assert_eq!(next(&mut routes).await, Routes::Auto);
+    assert_eq!(next(&mut routes).await, known(3));
     assert_eq!((stream.listed().len(), stream.described().len()), (3, 3));
 }
 
@@ -185,15 +200,15 @@ async fn lasting_doubt_describes_every_ten_seconds_at_most() {
 async fn while_a_listing_fails_the_old_map_serves_and_it_is_tried_until_it_succeeds() {
     let stream = Stream::of(2);
     let (refresh, mut routes) = stream.watch();
-    first(&mut routes).await;
+    next(&mut routes).await;
     stream.set_shards(Err("LimitExceededException"));
     refresh.request();
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(stream.listed().len() > 5, "{:?}", stream.listed());
     assert!(!routes.has_changed().unwrap());
-    assert_eq!(routes.borrow().clone(), Some(known(2)));
+    assert_eq!(latest(&routes), known(2));
     stream.set_shards(Ok(4));
-    assert_eq!(first(&mut routes).await, known(4));
+    assert_eq!(next(&mut routes).await, known(4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -211,7 +226,7 @@ async fn a_listing_that_fails_at_the_start_is_tried_until_it_succeeds_at_growing
             .all(|w| w[1] - w[0] <= Duration::from_secs(11))
     );
     stream.set_shards(Ok(2));
-    assert_eq!(first(&mut routes).await, known(2));
+    assert_eq!(next(&mut routes).await, known(2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,7 +238,7 @@ async fn a_listing_with_a_hole_is_no_map_and_is_asked_for_again() {
     assert!(stream.listed().len() > 5, "{:?}", stream.listed());
     assert_eq!(routes.borrow().clone(), None);
     stream.set_shards(Ok(3));
-    assert_eq!(first(&mut routes).await, known(3));
+    assert_eq!(next(&mut routes).await, known(3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,14 +247,14 @@ async fn permission_that_comes_later_is_used_and_one_that_goes_is_missed_only_on
     stream.set_shards(Err(DENIED));
     stream.set_distribution(Err(DENIED));
     let (_refresh, mut routes) = stream.watch();
-    assert_eq!(first(&mut routes).await, Routes::Unpredictable);
+    assert_eq!(next(&mut routes).await, Routes::Unpredictable);
     stream.set_shards(Ok(2));
-    assert_eq!(first(&mut routes).await, known(2));
+    assert_eq!(next(&mut routes).await, known(2));
     stream.set_distribution(Ok(Distribution::Auto));
-    assert_eq!(first(&mut routes).await, Routes::Auto);
+    assert_eq!(next(&mut routes).await, Routes::Auto);
     // What was known last is likelier than what most streams do.
     stream.set_distribution(Err(DENIED));
-    assert_eq!(first(&mut routes).await, Routes::Auto);
+    assert_eq!(next(&mut routes).await, Routes::Auto);
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,20 +262,53 @@ async fn a_description_that_fails_leaves_the_last_one() {
     let stream = Stream::of(2);
     stream.set_distribution(Ok(Distribution::Auto));
     let (_refresh, mut routes) = stream.watch();
-    assert_eq!(first(&mut routes).await, Routes::Auto);
+    assert_eq!(next(&mut routes).await, Routes::Auto);
     stream.set_distribution(Err("LimitExceededException"));
-    assert_eq!(first(&mut routes).await, Routes::Auto);
+    assert_eq!(next(&mut routes).await, Routes::Auto);
     assert_eq!(stream.described().len(), 2, "once each time");
     stream.set_distribution(Ok(Distribution::ByKey));
-    assert_eq!(first(&mut routes).await, known(2));
+    assert_eq!(next(&mut routes).await, known(2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_upkeep_ends_with_its_owner() {
     let stream = Stream::of(2);
     let shards: Arc<dyn ListShards> = Arc::<Stream>::clone(&stream);
-    let (_refresh, mut routes, task) = watch(shards, StreamName::new("s").unwrap());
-    first(&mut routes).await;
+    let name = StreamName::new("s").unwrap();
+    let (_refresh, mut routes, task) = watch(shards, name, batch::Settings::default(), usize::MAX);
+    next(&mut routes).await;
     drop(routes);
     task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_larger_record_that_the_stream_takes_is_known_by_age_and_leaves_the_map_as_it_is() {
+    let stream = Stream::of(2);
+    let (_refresh, mut facts) = stream.watch();
+    let before = next(&mut facts).await;
+    let record = |facts: &value::Receiver<Option<Facts>>| {
+        let facts = facts.borrow().clone().unwrap();
+        facts.limits.max_record_bytes >> 20
+    };
+    assert_eq!(record(&facts), 1);
+    *stream.max_record_bytes.lock().unwrap() = Some(4 << 20);
+    let after = next(&mut facts).await;
+    assert_eq!(record(&facts), 4);
+    let (Routes::Known(before), Routes::Known(after)) = (before, after) else {
+        panic!("the stream lists its shards");
+    };
+    assert!(Arc::ptr_eq(&before, &after));
+    stream.set_distribution(Err(DENIED));
+    next(&mut facts).await;
+    assert_eq!(record(&facts), 4, "what was known last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_permission_to_describe_a_record_has_what_every_stream_takes() {
+    let stream = Stream::of(2);
+    stream.set_distribution(Err(DENIED));
+    let (_refresh, mut facts) = stream.watch();
+    next(&mut facts).await;
+    let facts = facts.borrow().clone().unwrap();
+    assert_eq!(facts.limits, Limits::default());
 }

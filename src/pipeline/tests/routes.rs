@@ -131,3 +131,55 @@ fn renamed(map: ShardMap) -> ShardMap {
     });
     ShardMap::new(shards.collect()).unwrap()
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_record_may_be_as_large_as_the_stream_says_from_when_it_says_so() {
+    const RECORD: usize = 3 << 20;
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |_| {});
+    let put_large = async || put(&pipeline, vec![0; RECORD], any()).await.await;
+    let too_large = |limit: usize| Delivery::Failed {
+        reason: FailReason::TooLarge {
+            bytes: RECORD + ShardMap::SPREAD_KEY_LEN,
+            limit,
+        },
+        attempts: 0,
+    };
+    assert_eq!(put_large().await, too_large(1 << 20));
+    *service.max_record_bytes.lock().unwrap() = 4 << 20;
+    tokio::time::sleep(LONG).await;
+    assert!(put_large().await.is_stored());
+    *service.max_record_bytes.lock().unwrap() = 2 << 20;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(put_large().await, too_large(2 << 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_bounds_what_the_stream_says() {
+    let service = Service::well_behaved(1);
+    *service.max_record_bytes.lock().unwrap() = 10 << 20;
+    let pipeline = start(&service, |p| p.budget = MemoryBudget::new(20 << 20));
+    let fits = put(&pipeline, vec![0; (4 << 20) - 10], any()).await;
+    let over = put(&pipeline, vec![0; 4 << 20], any()).await;
+    assert!(fits.await.is_stored());
+    let Delivery::Failed { reason, .. } = over.await else {
+        panic!("stored beyond a fifth of the memory");
+    };
+    assert!(matches!(reason, FailReason::TooLarge { limit, .. } if limit == 4 << 20));
+}
+
+/// Batches that were filled under a higher limit wait in an outage, and are sorted out there.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_falls_during_an_outage_loses_nothing_that_waits() {
+    let service = Service::new(1, |_| Plan::Refuse("ExpiredTokenException", 400));
+    *service.max_record_bytes.lock().unwrap() = 4 << 20;
+    let pipeline = start(&service, |p| {
+        p.delivery.record_ttl = Some(Duration::from_secs(86_400))
+    });
+    let receipt = put(&pipeline, vec![0; 3 << 20], any()).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    *service.max_record_bytes.lock().unwrap() = 1 << 20;
+    tokio::time::sleep(2 * LONG).await;
+    *service.script.lock().unwrap() = Box::new(|_| Plan::Entries(Box::new(|_| None)));
+    assert!(receipt.await.is_stored());
+}
