@@ -18,6 +18,8 @@ pub struct Settings {
     pub enabled: bool,
     /// Bytes of one aggregate, magic and checksum included.
     pub max_size: usize,
+    /// User records of one aggregate.
+    pub max_count: usize,
     /// A record's one deadline, from read to batch, aggregated or not.
     pub linger: Duration,
 }
@@ -28,8 +30,18 @@ impl Default for Settings {
         Self {
             enabled: true,
             max_size: 50 << 10,
+            // The KPL's is 2^32 - 1, which is none.
+            max_count: format::MAX_MEMBERS,
             linger: Duration::from_millis(100),
         }
+    }
+}
+
+impl Settings {
+    /// What aggregates as these say.
+    pub fn reducer<M: reducer::Member>(&self, routes: reducer::Routes) -> reducer::Reducer<M> {
+        let max_size = self.enabled.then_some(self.max_size);
+        reducer::Reducer::new(max_size, routes).of_at_most(self.max_count)
     }
 }
 

@@ -39,6 +39,7 @@ pub trait Member: std::fmt::Debug {
 pub struct Reducer<M> {
     /// Bytes of a container, as an aggregate has them; `None`: every member goes alone.
     max_size: Option<usize>,
+    max_count: usize,
     routes: Routes,
     for_any_shard: bool,
     /// By the shard's place in the map.
@@ -85,6 +86,7 @@ impl<M: Member> Reducer<M> {
     pub fn new(max_size: Option<usize>, routes: Routes) -> Self {
         let mut reducer = Self {
             max_size,
+            max_count: MAX_MEMBERS,
             routes: Routes::Unpredictable,
             for_any_shard: false,
             keyed: Vec::new(),
@@ -108,6 +110,15 @@ impl<M: Member> Reducer<M> {
 
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// Members of a container at most, where that is less than readers take.
+    #[must_use]
+    pub fn of_at_most(self, max_count: usize) -> Self {
+        Self {
+            max_count: max_count.min(MAX_MEMBERS),
+            ..self
+        }
     }
 
     /// Containers that are one user record each and may land anywhere: records for any shard are put together
@@ -142,7 +153,8 @@ impl<M: Member> Reducer<M> {
             }
         }
         self.append(slot, record, deadline);
-        if matches!(self.at(slot), Some(open) if open.is_full(max_size)) {
+        let max_count = self.max_count;
+        if matches!(self.at(slot), Some(open) if open.is_full(max_size, max_count)) {
             self.close_slot(slot, now, closed);
         }
     }
@@ -277,8 +289,8 @@ impl<M: Member> Open<M> {
         self.deadline = self.deadline.min(deadline);
     }
 
-    fn is_full(&self, max_size: usize) -> bool {
-        self.layout.wire_len() >= max_size || self.layout.members() >= MAX_MEMBERS
+    fn is_full(&self, max_size: usize, max_count: usize) -> bool {
+        self.layout.wire_len() >= max_size || self.layout.members() >= max_count
     }
 
     /// The keys a member is listed under: a record for any shard shares the container's.
@@ -424,6 +436,26 @@ pub(crate) mod tests {
         }
         assert_eq!(closed.len(), 1);
         assert_eq!(closed[0].members.len(), MAX_MEMBERS);
+    }
+
+    #[test]
+    fn a_container_closes_at_its_count_in_the_order_in_which_its_members_came() {
+        let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        for max_count in [1, 3, usize::MAX] {
+            let mut reducer = reducer(1).of_at_most(max_count);
+            let mut closed = Vec::new();
+            for n in 0..10 {
+                let key = if n < 5 { keyed("k") } else { keyed("l") };
+                reducer.push(sealed(format!("{n}"), key), due, now, &mut closed);
+            }
+            assert_eq!(closed.len(), 10 / max_count);
+            reducer.flush(now, &mut closed);
+            let members: Vec<_> = closed.iter().flat_map(|c| &c.members).collect();
+            let order: String = (members.iter())
+                .map(|m| str::from_utf8(m.data()).unwrap())
+                .collect();
+            assert_eq!(order, "0123456789");
+        }
     }
 
     /// A record whose receipt nobody keeps.

@@ -309,6 +309,10 @@ const AFTER_GOOD: &[(&str, &str)] = &[
         "f:8: aggregation.max_size: found -1; allowed: a number of bytes, like 65536 or \"64KiB\", from 64B to 10MiB",
     ),
     (
+        "[aggregation]\nmax_count = 0",
+        "f:8: aggregation.max_count: found 0; allowed: a whole number from 1 to 131072",
+    ),
+    (
         "[batch]\nmax_records = 501",
         "f:8: batch.max_records: found 501; allowed: a whole number from 1 to 500",
     ),

@@ -14,6 +14,7 @@ use crate::{aggregate, batch, retry, send};
 pub(super) struct Aggregation {
     pub(super) enabled: Written<bool>,
     pub(super) max_size: Written<u64>,
+    pub(super) max_count: Written<u64>,
     pub(super) linger: Written<Duration>,
 }
 
@@ -53,6 +54,7 @@ impl Aggregation {
             enabled: t.boolean("enabled"),
             // From the KPL's own least on.
             max_size: t.bytes("max_size", 64..=SERVICE_MAX_BYTES),
+            max_count: t.integer("max_count", 1..=aggregate::format::MAX_MEMBERS as u64),
             linger: t.duration("linger", Duration::ZERO..=Duration::from_secs(3_600)),
         }
     }
@@ -61,6 +63,7 @@ impl Aggregation {
         Self {
             enabled: self.enabled.or(base.enabled.clone()),
             max_size: self.max_size.or(base.max_size.clone()),
+            max_count: self.max_count.or(base.max_count.clone()),
             linger: self.linger.or(base.linger.clone()),
         }
     }
@@ -70,6 +73,7 @@ impl Aggregation {
         Some(aggregate::Settings {
             enabled: self.enabled.or_default(default.enabled)?,
             max_size: self.max_size.or_default(default.max_size as u64)? as usize,
+            max_count: self.max_count.or_default(default.max_count as u64)? as usize,
             linger: self.linger.or_default(default.linger)?,
         })
     }

@@ -24,8 +24,8 @@ use super::lanes::Lanes;
 use super::routes::{Facts, Refresh};
 use super::sealing::InOrder;
 use super::{Control, Parts};
-use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::{Reducer, Routes};
+use crate::aggregate::{self, AggregatedRecord};
 use crate::batch::{Batch, Limits};
 use crate::deadletter::{DeadLetters, DeadRecord};
 use crate::delivery::{Delivery, FailReason};
@@ -65,8 +65,7 @@ pub(super) struct Owner {
     early: Option<SealedChunk>,
     /// `None` until the first shard map.
     reducer: Option<Reducer<SealedRecord>>,
-    /// Bytes of an aggregate; `None`: aggregation is off.
-    max_aggregate: Option<usize>,
+    aggregation: aggregate::Settings,
     lanes: Lanes,
     collecting: Batch,
     /// When its first entry came.
@@ -166,10 +165,7 @@ impl Owner {
         Self {
             stream: parts.stream,
             linger: parts.aggregation.linger,
-            max_aggregate: parts
-                .aggregation
-                .enabled
-                .then_some(parts.aggregation.max_size),
+            aggregation: parts.aggregation,
             backoff: Backoff::new(parts.delivery.retry.clone(), rng),
             lanes: Lanes::new(parts.delivery.rate_limit, ordered),
             delivery: parts.delivery,
@@ -284,7 +280,7 @@ impl Owner {
             packer.adopt(routes.clone(), now);
         }
         match &mut self.reducer {
-            None => self.reducer = Some(Reducer::new(self.max_aggregate, routes.clone())),
+            None => self.reducer = Some(self.aggregation.reducer(routes.clone())),
             // Most listings bring nothing new: what is open goes on filling.
             Some(reducer) if *reducer.routes() == routes => {}
             Some(reducer) => {
