@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::AggregatedRecord;
 use super::format::{Layout, MAX_MEMBERS};
+use super::{AggregatedRecord, ContainerKey};
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, RoutedRecord, SealedRecord};
 use crate::shard::map::draw_key;
@@ -40,6 +40,7 @@ pub struct Reducer<M> {
     /// Bytes of a container, as an aggregate has them; `None`: every member goes alone.
     max_size: Option<usize>,
     max_count: usize,
+    container_key: ContainerKey,
     routes: Routes,
     for_any_shard: bool,
     /// By the shard's place in the map.
@@ -80,6 +81,26 @@ pub(crate) struct Container {
     pub(crate) partition_key: PartitionKey,
     pub(crate) explicit: Option<HashKey>,
     pub(crate) predicted: Option<ShardId>,
+    /// The first member's hash key, where the entry is to have the KPL's keys.
+    pub(crate) kpl: Option<HashKey>,
+}
+
+/// The partition key of every aggregate of the KPL.
+const KPL_KEY: &str = "a";
+
+impl Container {
+    /// The keys of an entry of so many members. The KPL names the hash key on each entry, which alone decides then; a
+    /// lone record keeps its partition key.
+    fn into_keys(self, members: usize) -> (PartitionKey, Option<HashKey>) {
+        match self.kpl {
+            Some(first) if members > 1 => {
+                let key = PartitionKey::new(KPL_KEY).expect("one character");
+                (key, Some(first))
+            }
+            Some(first) => (self.partition_key, Some(first)),
+            None => (self.partition_key, self.explicit),
+        }
+    }
 }
 
 impl<M: Member> Reducer<M> {
@@ -87,6 +108,7 @@ impl<M: Member> Reducer<M> {
         let mut reducer = Self {
             max_size,
             max_count: MAX_MEMBERS,
+            container_key: ContainerKey::Spread,
             routes: Routes::Unpredictable,
             for_any_shard: false,
             keyed: Vec::new(),
@@ -117,6 +139,15 @@ impl<M: Member> Reducer<M> {
     pub fn of_at_most(self, max_count: usize) -> Self {
         Self {
             max_count: max_count.min(MAX_MEMBERS),
+            ..self
+        }
+    }
+
+    /// Other keys for the entries that are made of containers.
+    #[must_use]
+    pub fn keyed_as(self, container_key: ContainerKey) -> Self {
+        Self {
+            container_key,
             ..self
         }
     }
@@ -236,7 +267,7 @@ impl<M: Member> Reducer<M> {
 
     /// Keys for an entry whose first member goes this way.
     fn container(&mut self, route: &Route) -> Container {
-        match (route, &self.routes) {
+        let mut container = match (route, &self.routes) {
             (Route::Any, Routes::Known(map)) => {
                 self.turn = self.turn.wrapping_add(1);
                 let key = map.spread_key(self.turn);
@@ -244,12 +275,14 @@ impl<M: Member> Reducer<M> {
                     partition_key: key.partition_key,
                     explicit: key.explicit,
                     predicted: Some(key.shard),
+                    kpl: None,
                 }
             }
             (Route::Any, Routes::Unpredictable | Routes::Auto) => Container {
                 partition_key: draw_key(),
                 explicit: None,
                 predicted: None,
+                kpl: None,
             },
             // The first member's own keys lead to the right shard, and cost nothing new.
             (
@@ -269,8 +302,14 @@ impl<M: Member> Reducer<M> {
                     Routes::Known(map) => Some(map.predict(*hash_key).id.clone()),
                     Routes::Unpredictable | Routes::Auto => None,
                 },
+                kpl: None,
             },
+        };
+        if self.container_key == ContainerKey::Kpl && !matches!(self.routes, Routes::Auto) {
+            let own = || container.partition_key.hash_key();
+            container.kpl = Some(container.explicit.unwrap_or_else(own));
         }
+        container
     }
 
     fn close_slot(&mut self, slot: Slot, now: Instant, closed: &mut Vec<Closed<M>>) {
@@ -327,7 +366,8 @@ impl Reducer<SealedRecord> {
             // Readers would drop an aggregate whose shard the service has chosen.
             (Routes::Auto, members) => members.len() == 1 && !explicit,
             (Routes::Known(_) | Routes::Unpredictable, [first, ..]) => {
-                explicit || !first.route().is_explicit()
+                let due = self.container_key == ContainerKey::Kpl || first.route().is_explicit();
+                explicit || !due
             }
             (Routes::Known(_) | Routes::Unpredictable, []) => true,
         }
@@ -376,11 +416,13 @@ impl From<Closed<SealedRecord>> for AggregatedRecord {
         };
         // It may wait for long, and grew by doubling.
         members.shrink_to_fit();
+        let predicted = container.predicted.clone();
+        let (partition_key, explicit_hash_key) = container.into_keys(members.len());
         Self {
             data,
-            partition_key: container.partition_key,
-            explicit_hash_key: container.explicit,
-            predicted: container.predicted,
+            partition_key,
+            explicit_hash_key,
+            predicted,
             members,
             deadline,
             ready: closed_at,

@@ -313,6 +313,10 @@ const AFTER_GOOD: &[(&str, &str)] = &[
         "f:8: aggregation.max_count: found 0; allowed: a whole number from 1 to 131072",
     ),
     (
+        "[aggregation]\ncontainer_key = 'a'",
+        "f:8: aggregation.container_key: found \"a\"; allowed: \"spread\" or \"kpl\"",
+    ),
+    (
         "[batch]\nmax_records = 501",
         "f:8: batch.max_records: found 501; allowed: a whole number from 1 to 500",
     ),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::table::Table;
 use super::written::Written;
 use super::{stream, words};
+use crate::aggregate::ContainerKey;
 use crate::batch::RecordLimit;
 use crate::deadletter::{self, WhenFull};
 use crate::send::Ordering;
@@ -16,6 +17,7 @@ pub(super) struct Aggregation {
     pub(super) max_size: Written<u64>,
     pub(super) max_count: Written<u64>,
     pub(super) linger: Written<Duration>,
+    pub(super) container_key: Written<ContainerKey>,
 }
 
 #[derive(Clone, Default)]
@@ -56,6 +58,10 @@ impl Aggregation {
             max_size: t.bytes("max_size", 64..=SERVICE_MAX_BYTES),
             max_count: t.integer("max_count", 1..=aggregate::format::MAX_MEMBERS as u64),
             linger: t.duration("linger", Duration::ZERO..=Duration::from_secs(3_600)),
+            container_key: t.choice(
+                "container_key",
+                &[("spread", ContainerKey::Spread), ("kpl", ContainerKey::Kpl)],
+            ),
         }
     }
 
@@ -65,6 +71,7 @@ impl Aggregation {
             max_size: self.max_size.or(base.max_size.clone()),
             max_count: self.max_count.or(base.max_count.clone()),
             linger: self.linger.or(base.linger.clone()),
+            container_key: self.container_key.or(base.container_key.clone()),
         }
     }
 
@@ -75,6 +82,7 @@ impl Aggregation {
             max_size: self.max_size.or_default(default.max_size as u64)? as usize,
             max_count: self.max_count.or_default(default.max_count as u64)? as usize,
             linger: self.linger.or_default(default.linger)?,
+            container_key: self.container_key.or_default(default.container_key)?,
         })
     }
 }
