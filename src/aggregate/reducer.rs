@@ -536,6 +536,44 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_full_container_takes_its_deadline_with_it() {
+        let (now, mut closed) = (Instant::now(), Vec::new());
+        let mut reducer = reducer(1).of_at_most(2);
+        let after = |ms| now + Duration::from_millis(ms);
+        for (data, ms) in [("a", 10), ("b", 90), ("c", 80)] {
+            reducer.push(sealed(data, keyed(data)), after(ms), now, &mut closed);
+        }
+        assert_eq!(closed.len(), 1);
+        assert_eq!(reducer.next_deadline(), Some(after(80)));
+        reducer.close_due(after(79), &mut closed);
+        assert_eq!(closed.len(), 1);
+    }
+
+    #[test]
+    fn flushing_nothing_closes_nothing() {
+        let (now, mut closed) = (Instant::now(), Vec::new());
+        let mut reducer = reducer(3);
+        reducer.flush(now, &mut closed);
+        reducer.push(sealed("a", RecordKey::Any), now, now, &mut closed);
+        reducer.flush(now, &mut closed);
+        reducer.flush(now, &mut closed);
+        reducer.close_due(now, &mut closed);
+        assert_eq!((closed.len(), reducer.next_deadline()), (1, None));
+    }
+
+    #[test]
+    fn with_aggregation_off_each_record_goes_alone_at_once_to_its_predicted_shard() {
+        let (now, mut closed) = (Instant::now(), Vec::new());
+        let mut reducer = Reducer::new(None, Routes::Known(Arc::new(even(4))));
+        for key in [keyed("k"), keyed("k"), RecordKey::Any, RecordKey::Any] {
+            reducer.push(sealed("data", key), now, now, &mut closed);
+        }
+        let closed = entries(closed);
+        assert_eq!(closed.len(), 4);
+        assert!(closed.iter().all(|entry| entry.predicted().is_some()));
+    }
+
+    #[test]
     fn deadline_of_an_aggregate_is_its_earliest_members() {
         let (now, mut closed) = (Instant::now(), Vec::new());
         let mut reducer = reducer(1);

@@ -1,5 +1,6 @@
 //! The pipeline against a model of the service, in memory and on a paused clock.
 
+mod kpl;
 mod model;
 mod routes;
 
@@ -56,6 +57,7 @@ struct Service {
     /// In the order in which they were stored, per shard.
     stored: Mutex<Vec<(String, Bytes)>>,
     calls: Mutex<Vec<usize>>,
+    listing: Mutex<Result<(), &'static str>>,
     listings: Mutex<usize>,
 }
 
@@ -74,6 +76,7 @@ impl Service {
             script: Mutex::new(Box::new(script)),
             stored: Mutex::default(),
             calls: Mutex::default(),
+            listing: Mutex::new(Ok(())),
             listings: Mutex::default(),
         })
     }
@@ -166,7 +169,12 @@ impl ListShards for Service {
     ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>> {
         *self.listings.lock().unwrap() += 1;
         let shards = self.map.lock().unwrap().shards().to_vec();
-        async move { Ok(shards) }.boxed()
+        let listed = self.listing.lock().unwrap().map(|()| shards);
+        let listed = listed.map_err(|code| ListShardsError {
+            code: code.to_owned(),
+            message: "as scripted".to_owned(),
+        });
+        async move { listed }.boxed()
     }
 
     fn describe<'a>(

@@ -115,3 +115,6 @@ fn open_shard(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard, ListShardsE
         end: hash_key(end)?,
     })
 }
+
+#[cfg(all(test, feature = "fake"))]
+mod tests;

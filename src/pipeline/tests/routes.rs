@@ -124,7 +124,7 @@ async fn an_answer_that_the_present_map_explains_brings_no_other_listing() {
 }
 
 /// The same ranges under new names, as after a reshard.
-fn renamed(map: ShardMap) -> ShardMap {
+pub(super) fn renamed(map: ShardMap) -> ShardMap {
     let shards = map.shards().iter().enumerate().map(|(n, shard)| Shard {
         id: ShardId::new(&format!("shardId-{:012}", 100 + n)),
         ..shard.clone()
