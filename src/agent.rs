@@ -80,8 +80,6 @@ impl Settings {
     pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
     /// Less leaves no room for a source to read while a request is under way. A guess.
     pub const LEAST_MEMORY: usize = 8 << 20;
-    /// [`source::Costs`](crate::source::Costs), rounded up: the record, and 10/3 of what is sealed.
-    pub const COPIES_OF_A_RECORD: usize = 5;
 
     /// One source, one stream, and everything else at its default: the agent without a file.
     pub fn for_one(
@@ -104,7 +102,7 @@ impl Settings {
                 name: stream,
                 encryption,
                 aggregation: aggregate::Settings::default(),
-                batch: batch::Limits::default(),
+                batch: batch::Settings::default(),
                 delivery: send::Settings::default(),
             }],
             log_interval: Some(Self::LOG_INTERVAL),

@@ -4,11 +4,56 @@ use tokio::time::Instant;
 
 use crate::aggregate::AggregatedRecord;
 
-/// What a PutRecords request may hold, the `[batch]` table.
+/// The `[batch]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub max_records: usize,
+    /// Data and partition keys of all entries; `None`: 5 MiB, or one record of the most that is taken.
+    pub max_bytes: Option<usize>,
+    pub max_record_bytes: RecordLimit,
+}
+
+/// Data and partition key of one entry: who says how many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordLimit {
+    /// The stream's `MaxRecordSizeInKiB`, as it is at the time.
+    OfTheStream,
+    Given(usize),
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_records: 500,
+            max_bytes: None,
+            max_record_bytes: RecordLimit::OfTheStream,
+        }
+    }
+}
+
+impl Settings {
+    /// What a request to a stream that takes records of `of_the_stream` bytes may hold, where memory has room for
+    /// records of `affordable` bytes.
+    pub fn limits(&self, of_the_stream: usize, affordable: usize) -> Limits {
+        let max_record_bytes = match self.max_record_bytes {
+            RecordLimit::Given(bytes) => bytes,
+            RecordLimit::OfTheStream => of_the_stream
+                .min(affordable)
+                .max(Limits::LEAST_OF_A_STREAM)
+                .min(self.max_bytes.unwrap_or(usize::MAX)),
+        };
+        Limits {
+            max_records: self.max_records,
+            max_bytes: (self.max_bytes).unwrap_or(Limits::REQUEST.max(max_record_bytes)),
+            max_record_bytes,
+        }
+    }
+}
+
+/// What a PutRecords request may hold.
 ///
-/// The defaults are the service's classic quotas. It has allowed records and requests of 10 MiB since
-/// October 2025, where a stream's `MaxRecordSizeInKiB` says so:
-/// <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html>.
+/// The service has allowed requests of 10 MiB since October 2025, and records up to the same where the stream's
+/// `MaxRecordSizeInKiB` says so: <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html>.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     pub max_records: usize,
@@ -18,13 +63,17 @@ pub struct Limits {
     pub max_record_bytes: usize,
 }
 
+impl Limits {
+    /// A stream that says nothing else takes 1 MiB, and none can be made to take less.
+    pub const LEAST_OF_A_STREAM: usize = 1 << 20;
+    /// The classic quota of a request, and the KPL's: more at once gains nothing.
+    const REQUEST: usize = 5 << 20;
+}
+
 impl Default for Limits {
+    /// Of a stream that says nothing, and of a configuration that does not either.
     fn default() -> Self {
-        Self {
-            max_records: 500,
-            max_bytes: 5 << 20,
-            max_record_bytes: 1 << 20,
-        }
+        Settings::default().limits(Self::LEAST_OF_A_STREAM, usize::MAX)
     }
 }
 
@@ -80,6 +129,12 @@ impl Batch {
         );
         self.entries.push(entry);
         Ok(())
+    }
+
+    /// One with the same limits and nothing in it.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self::new(self.limits.clone())
     }
 
     /// Two halves, in order. Of a batch of one, the second is empty.
@@ -140,6 +195,32 @@ mod tests {
         let mut closed = Vec::new();
         reducer.push(sealed(vec![0; len], key), now, now, &mut closed);
         closed.pop().unwrap().into()
+    }
+
+    #[test]
+    fn limits_are_the_streams_unless_the_configuration_gives_them() {
+        const MIB: usize = 1 << 20;
+        let limits = |settings: &Settings, stream, affordable| {
+            let limits = settings.limits(stream, affordable);
+            (limits.max_record_bytes / MIB, limits.max_bytes / MIB)
+        };
+        let open = Settings::default();
+        assert_eq!(limits(&open, MIB, 12 * MIB), (1, 5));
+        assert_eq!(limits(&open, 4 * MIB, 12 * MIB), (4, 5));
+        assert_eq!(limits(&open, 10 * MIB, 12 * MIB), (10, 10));
+        // Memory bounds what the stream may say, but for what every stream takes.
+        assert_eq!(limits(&open, 10 * MIB, 6 * MIB), (6, 6));
+        assert_eq!(limits(&open, 10 * MIB, 0), (1, 5));
+        let requests = Settings {
+            max_bytes: Some(7 * MIB),
+            ..open.clone()
+        };
+        assert_eq!(limits(&requests, 10 * MIB, 12 * MIB), (7, 7));
+        let given = Settings {
+            max_record_bytes: RecordLimit::Given(2 * MIB),
+            ..open
+        };
+        assert_eq!(limits(&given, 10 * MIB, 0), (2, 5));
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Delivery {
 pub enum FailReason {
     #[error(
         "record of {bytes} bytes (after encryption, key included) is over the limit of {limit}; \
-         split it, or raise batch.max_record_bytes if the stream allows larger records"
+         split it, or raise the stream's MaxRecordSizeInKiB, and batch.max_record_bytes where that is set"
     )]
     TooLarge { bytes: usize, limit: usize },
     #[error("the service refuses this record: {code}: {message}")]

@@ -157,7 +157,7 @@ pub struct Builder {
     message: message::Settings,
     aws: aws::Settings,
     aggregation: aggregate::Settings,
-    batch: batch::Limits,
+    batch: batch::Settings,
     delivery: send::Settings,
     memory_limit: usize,
 }
@@ -175,7 +175,7 @@ impl Builder {
             message: message::Settings::default(),
             aws: aws::Settings::default(),
             aggregation: aggregate::Settings::default(),
-            batch: batch::Limits::default(),
+            batch: batch::Settings::default(),
             delivery: send::Settings::default(),
             memory_limit: Self::MEMORY_LIMIT,
         }
@@ -253,7 +253,7 @@ impl Builder {
     }
 
     #[must_use]
-    pub fn batch(mut self, batch: batch::Limits) -> Self {
+    pub fn batch(mut self, batch: batch::Settings) -> Self {
         self.batch = batch;
         self
     }

@@ -13,6 +13,7 @@ mod delivery;
 mod interop;
 mod keys;
 mod layering;
+mod limits;
 mod memory;
 mod outage;
 mod secrecy;

@@ -18,8 +18,21 @@ pub struct Settings {
     pub enabled: bool,
     /// Bytes of one aggregate, magic and checksum included.
     pub max_size: usize,
+    /// User records of one aggregate.
+    pub max_count: usize,
     /// A record's one deadline, from read to batch, aggregated or not.
     pub linger: Duration,
+    pub container_key: ContainerKey,
+}
+
+/// The keys of the entry in which an aggregate travels. Its members keep theirs, inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerKey {
+    /// The first member's own, or for members without a key one of several short random ones of the shard: consumers
+    /// that work on keys side by side, as Lambda may, find more than one.
+    Spread,
+    /// As the KPL writes them: the literal `a`, and an explicit hash key on every entry, aggregated or not.
+    Kpl,
 }
 
 impl Default for Settings {
@@ -28,8 +41,21 @@ impl Default for Settings {
         Self {
             enabled: true,
             max_size: 50 << 10,
+            // The KPL's is 2^32 - 1, which is none.
+            max_count: format::MAX_MEMBERS,
             linger: Duration::from_millis(100),
+            container_key: ContainerKey::Spread,
         }
+    }
+}
+
+impl Settings {
+    /// What aggregates as these say.
+    pub fn reducer<M: reducer::Member>(&self, routes: reducer::Routes) -> reducer::Reducer<M> {
+        let max_size = self.enabled.then_some(self.max_size);
+        reducer::Reducer::new(max_size, routes)
+            .of_at_most(self.max_count)
+            .keyed_as(self.container_key)
     }
 }
 

@@ -4,55 +4,31 @@
 //! shard, because a KCL reader drops every record of an aggregate that holds a stray one. The same reducer
 //! makes aggregates of sealed records and, in block scope before that, blocks of plain ones.
 
-use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex};
+mod crowded;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::AggregatedRecord;
+pub use self::crowded::Crowded;
 use super::format::{Layout, MAX_MEMBERS, Unsummed};
+use super::{AggregatedRecord, ContainerKey};
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, RoutedRecord, SealedRecord};
 use crate::shard::map::draw_key;
 use crate::shard::{ShardId, ShardMap};
 
 /// What is known of the stream's shards.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routes {
     Known(Arc<ShardMap>),
-    /// ListShards is denied, or the service distributes records itself (`RecordDistributionStrategy` AUTO)
-    /// and ignores keys: nothing can be predicted, so records go alone.
+    /// ListShards is denied: nothing can be predicted, so records go alone.
     Unpredictable,
-}
-
-/// Shards for which more waits than for others, as those know who let it wait: a record that may go to any shard
-/// goes to another one.
-#[derive(Debug, Clone, Default)]
-pub struct Crowded(Arc<Mutex<HashSet<ShardId>>>);
-
-impl Crowded {
-    /// Says so of one shard, or takes it back.
-    pub fn set(&self, shard: &ShardId, crowded: bool) {
-        let mut shards = self.0.lock().expect("no panic while held");
-        if !crowded {
-            shards.remove(shard);
-        } else if !shards.contains(shard) {
-            shards.insert(shard.clone());
-        }
-    }
-
-    /// The first turn from `turn` on whose shard is not crowded; `turn` itself if all are.
-    fn pass_over(&self, map: &ShardMap, turn: usize) -> usize {
-        let shards = self.0.lock().expect("no panic while held");
-        if shards.is_empty() {
-            return turn;
-        }
-        let all = map.shards();
-        let is_free = |n: &usize| !shards.contains(&all[turn.wrapping_add(*n) % all.len()].id);
-        let passed = (0..all.len()).find(is_free).unwrap_or(0);
-        turn.wrapping_add(passed)
-    }
+    /// The service distributes records itself (`RecordDistributionStrategy` AUTO) and ignores keys: as unpredictable, and
+    /// explicit hash keys are left out.
+    Auto,
 }
 
 /// What can be put together.
@@ -66,6 +42,8 @@ pub trait Member: std::fmt::Debug {
 pub struct Reducer<M> {
     /// Bytes of a container, as an aggregate has them; `None`: every member goes alone.
     max_size: Option<usize>,
+    max_count: usize,
+    container_key: ContainerKey,
     routes: Routes,
     for_any_shard: bool,
     /// By the shard's place in the map.
@@ -107,12 +85,34 @@ pub(crate) struct Container {
     pub(crate) partition_key: PartitionKey,
     pub(crate) explicit: Option<HashKey>,
     pub(crate) predicted: Option<ShardId>,
+    /// The first member's hash key, where the entry is to have the KPL's keys.
+    pub(crate) kpl: Option<HashKey>,
+}
+
+/// The partition key of every aggregate of the KPL.
+const KPL_KEY: &str = "a";
+
+impl Container {
+    /// The keys of an entry of so many members. The KPL names the hash key on each entry, which alone decides then; a
+    /// lone record keeps its partition key.
+    fn into_keys(self, members: usize) -> (PartitionKey, Option<HashKey>) {
+        match self.kpl {
+            Some(first) if members > 1 => {
+                let key = PartitionKey::new(KPL_KEY).expect("one character");
+                (key, Some(first))
+            }
+            Some(first) => (self.partition_key, Some(first)),
+            None => (self.partition_key, self.explicit),
+        }
+    }
 }
 
 impl<M: Member> Reducer<M> {
     pub fn new(max_size: Option<usize>, routes: Routes) -> Self {
         let mut reducer = Self {
             max_size,
+            max_count: MAX_MEMBERS,
+            container_key: ContainerKey::Spread,
             routes: Routes::Unpredictable,
             for_any_shard: false,
             keyed: Vec::new(),
@@ -137,6 +137,24 @@ impl<M: Member> Reducer<M> {
 
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// Members of a container at most, where that is less than readers take.
+    #[must_use]
+    pub fn of_at_most(self, max_count: usize) -> Self {
+        Self {
+            max_count: max_count.min(MAX_MEMBERS),
+            ..self
+        }
+    }
+
+    /// Other keys for the entries that are made of containers.
+    #[must_use]
+    pub fn keyed_as(self, container_key: ContainerKey) -> Self {
+        Self {
+            container_key,
+            ..self
+        }
     }
 
     /// Containers that are one user record each and may land anywhere: records for any shard are put together
@@ -176,7 +194,8 @@ impl<M: Member> Reducer<M> {
             }
             None => self.open(slot, record, deadline),
         }
-        if matches!(self.at(slot), Some(open) if open.is_full(max_size)) {
+        let max_count = self.max_count;
+        if matches!(self.at(slot), Some(open) if open.is_full(max_size, max_count)) {
             self.close_slot(slot, now, closed);
         }
     }
@@ -185,11 +204,13 @@ impl<M: Member> Reducer<M> {
     fn slot(&self, route: &Route) -> Option<Slot> {
         match (route, &self.routes) {
             (Route::Any, Routes::Known(_)) => Some(Slot::Any),
-            (Route::Any, Routes::Unpredictable) => self.for_any_shard.then_some(Slot::Any),
+            (Route::Any, Routes::Unpredictable | Routes::Auto) => {
+                self.for_any_shard.then_some(Slot::Any)
+            }
             (Route::Hashed { hash_key, .. }, Routes::Known(map)) => {
                 Some(Slot::Shard(map.predict_index(*hash_key)))
             }
-            (Route::Hashed { .. }, Routes::Unpredictable) => None,
+            (Route::Hashed { .. }, Routes::Unpredictable | Routes::Auto) => None,
         }
     }
 
@@ -259,7 +280,7 @@ impl<M: Member> Reducer<M> {
 
     /// Keys for an entry whose first member goes this way.
     fn container(&mut self, route: &Route) -> Container {
-        match (route, &self.routes) {
+        let mut container = match (route, &self.routes) {
             (Route::Any, Routes::Known(map)) => {
                 self.turn = self.crowded.pass_over(map, self.turn.wrapping_add(1));
                 let key = map.spread_key(self.turn);
@@ -267,12 +288,14 @@ impl<M: Member> Reducer<M> {
                     partition_key: key.partition_key,
                     explicit: key.explicit,
                     predicted: Some(key.shard),
+                    kpl: None,
                 }
             }
-            (Route::Any, Routes::Unpredictable) => Container {
+            (Route::Any, Routes::Unpredictable | Routes::Auto) => Container {
                 partition_key: draw_key(),
                 explicit: None,
                 predicted: None,
+                kpl: None,
             },
             // The first member's own keys lead to the right shard, and cost nothing new.
             (
@@ -284,13 +307,22 @@ impl<M: Member> Reducer<M> {
                 routes,
             ) => Container {
                 partition_key: partition_key.clone(),
-                explicit: *explicit,
+                explicit: match routes {
+                    Routes::Known(_) | Routes::Unpredictable => *explicit,
+                    Routes::Auto => None,
+                },
                 predicted: match routes {
                     Routes::Known(map) => Some(map.predict(*hash_key).id.clone()),
-                    Routes::Unpredictable => None,
+                    Routes::Unpredictable | Routes::Auto => None,
                 },
+                kpl: None,
             },
+        };
+        if self.container_key == ContainerKey::Kpl && !matches!(self.routes, Routes::Auto) {
+            let own = || container.partition_key.hash_key();
+            container.kpl = Some(container.explicit.unwrap_or_else(own));
         }
+        container
     }
 
     fn close_slot(&mut self, slot: Slot, now: Instant, closed: &mut Vec<Closed<M>>) {
@@ -309,8 +341,8 @@ impl<M: Member> Open<M> {
             .add_within(max_size, key, explicit, record.data().len())
     }
 
-    fn is_full(&self, max_size: usize) -> bool {
-        self.layout.wire_len() >= max_size || self.layout.members() >= MAX_MEMBERS
+    fn is_full(&self, max_size: usize, max_count: usize) -> bool {
+        self.layout.wire_len() >= max_size || self.layout.members() >= max_count
     }
 
     fn close(self, now: Instant) -> Closed<M> {
@@ -334,6 +366,22 @@ impl Container {
                 explicit,
                 ..
             } => (partition_key, *explicit),
+        }
+    }
+}
+
+impl Reducer<SealedRecord> {
+    /// Whether an entry may go as it is, or is to be made anew because it was made for other routes.
+    pub fn suits(&self, entry: &AggregatedRecord) -> bool {
+        let explicit = entry.explicit_hash_key().is_some();
+        match (&self.routes, entry.members()) {
+            // Readers would drop an aggregate whose shard the service has chosen.
+            (Routes::Auto, members) => members.len() == 1 && !explicit,
+            (Routes::Known(_) | Routes::Unpredictable, [first, ..]) => {
+                let due = self.container_key == ContainerKey::Kpl || first.route().is_explicit();
+                explicit || !due
+            }
+            (Routes::Known(_) | Routes::Unpredictable, []) => true,
         }
     }
 }
@@ -405,11 +453,13 @@ impl AggregatedRecord {
         };
         // It may wait for long, and grew by doubling.
         members.shrink_to_fit();
+        let predicted = container.predicted.clone();
+        let (partition_key, explicit_hash_key) = container.into_keys(members.len());
         Self {
             data,
-            partition_key: container.partition_key,
-            explicit_hash_key: container.explicit,
-            predicted: container.predicted,
+            partition_key,
+            explicit_hash_key,
+            predicted,
             members,
             deadline,
             ready: closed_at,
@@ -426,5 +476,7 @@ impl From<Closed<SealedRecord>> for AggregatedRecord {
     }
 }
 
+#[cfg(test)]
+mod keys;
 #[cfg(test)]
 pub(crate) mod tests;

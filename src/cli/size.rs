@@ -265,7 +265,7 @@ impl SizeArgs {
                 "{records} records of {plaintext} bytes are {sealed} encrypted: {times:.2} times"
             )?;
         }
-        let limit = batch::Limits::default().max_record_bytes;
+        let limit = batch::Limits::LEAST_OF_A_STREAM;
         let of = words::show_bytes(limit as u64);
         // The service counts the partition key.
         let fits = sizes.longest(limit - KEY.len());

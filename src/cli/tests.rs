@@ -95,7 +95,7 @@ fn the_agents_flags_are_a_configuration() {
     };
     let expected = Settings::for_one(stream, SourceKind::Stdin, encryption, aws, "/state".into());
     assert_eq!(settings, expected);
-    assert_eq!(settings.streams[0].batch, batch::Limits::default());
+    assert_eq!(settings.streams[0].batch, batch::Settings::default());
 }
 
 #[test]

@@ -35,8 +35,10 @@ use self::table::Table;
 use self::tuning::DeadLetter;
 use self::written::{Place, Written};
 pub use crate::agent::{PartitionKeyRule, Settings, Source, SourceKind};
+use crate::aws;
+use crate::batch::{Limits, RecordLimit};
 pub use crate::pipeline::StreamSettings as Stream;
-use crate::{aws, batch};
+use crate::source::Costs;
 
 /// The settings in the file at `path`.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Mistakes> {
@@ -182,21 +184,23 @@ fn check_memory(file: &File<'_>, limit: &Written<u64>, streams: &[Option<Stream>
     let Written::Given(limit, place) = limit else {
         return;
     };
+    // What a stream may say is bounded by memory, and not the other way round.
     let largest = streams
         .iter()
         .flatten()
-        .map(|stream| stream.batch.max_record_bytes);
-    let record = largest
-        .max()
-        .unwrap_or(batch::Limits::default().max_record_bytes);
-    let least = (record * Settings::COPIES_OF_A_RECORD).max(Settings::LEAST_MEMORY) as u64;
+        .map(|stream| match stream.batch.max_record_bytes {
+            RecordLimit::Given(bytes) => bytes,
+            RecordLimit::OfTheStream => Limits::LEAST_OF_A_STREAM,
+        });
+    let record = largest.max().unwrap_or(Limits::LEAST_OF_A_STREAM);
+    let least = (record * Costs::COPIES_OF_A_RECORD).max(Settings::LEAST_MEMORY) as u64;
     if *limit < least {
         let text = format!(
             "found {}; allowed: at least {}, because a record is held as read, sealed, aggregated and in its \
              request: {} times batch.max_record_bytes, and 8MiB at least",
             words::show_bytes(*limit),
             words::show_bytes(least),
-            Settings::COPIES_OF_A_RECORD,
+            Costs::COPIES_OF_A_RECORD,
         );
         file.mistake(place, text);
     }

@@ -347,7 +347,7 @@ fn home_of(key: &str) -> Option<&'static str> {
         "scope" | "kms_key" | "wrapping_key_file" | "context" | "cache" | "preset" | "suite"
         | "frame_length" | "encoding" | "backend" | "compatibility" => Some("in [encryption]"),
         "compression" | "level" => Some("in [encryption.block]"),
-        "max_size" | "linger" => Some("in [aggregation]"),
+        "max_size" | "max_count" | "container_key" | "linger" => Some("in [aggregation]"),
         "max_records" | "max_record_bytes" => Some("in [batch]"),
         "rate_limit" | "max_in_flight" | "request_timeout" | "connect_timeout" | "record_ttl"
         | "ordering" | "retry" => Some("in [delivery]"),

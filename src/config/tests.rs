@@ -215,7 +215,10 @@ fn a_streams_own_table_is_laid_over_the_others_key_by_key() {
     assert_eq!(b.delivery.record_ttl, Some(Duration::from_secs(300)));
     assert_eq!(b.delivery.retry.initial, Duration::from_secs(2));
     assert_eq!(b.delivery.retry.max, Duration::from_secs(3));
-    assert_eq!((a.batch.max_bytes, b.batch.max_bytes), (5 << 20, 10 << 20));
+    assert_eq!(
+        (a.batch.max_bytes, b.batch.max_bytes),
+        (None, Some(10 << 20))
+    );
     let constant = crate::record::PartitionKey::new("k").unwrap();
     assert_eq!(
         settings.sources[1].partition_key,
@@ -304,6 +307,14 @@ const AFTER_GOOD: &[(&str, &str)] = &[
     (
         "[aggregation]\nmax_size = -1",
         "f:8: aggregation.max_size: found -1; allowed: a number of bytes, like 65536 or \"64KiB\", from 64B to 10MiB",
+    ),
+    (
+        "[aggregation]\nmax_count = 0",
+        "f:8: aggregation.max_count: found 0; allowed: a whole number from 1 to 131072",
+    ),
+    (
+        "[aggregation]\ncontainer_key = 'a'",
+        "f:8: aggregation.container_key: found \"a\"; allowed: \"spread\" or \"kpl\"",
     ),
     (
         "[batch]\nmax_records = 501",

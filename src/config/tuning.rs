@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::table::Table;
 use super::written::Written;
 use super::{stream, words};
+use crate::aggregate::ContainerKey;
+use crate::batch::RecordLimit;
 use crate::deadletter::{self, WhenFull};
 use crate::send::Ordering;
 use crate::{aggregate, batch, retry, send};
@@ -13,7 +15,9 @@ use crate::{aggregate, batch, retry, send};
 pub(super) struct Aggregation {
     pub(super) enabled: Written<bool>,
     pub(super) max_size: Written<u64>,
+    pub(super) max_count: Written<u64>,
     pub(super) linger: Written<Duration>,
+    pub(super) container_key: Written<ContainerKey>,
 }
 
 #[derive(Clone, Default)]
@@ -52,7 +56,12 @@ impl Aggregation {
             enabled: t.boolean("enabled"),
             // From the KPL's own least on.
             max_size: t.bytes("max_size", 64..=SERVICE_MAX_BYTES),
+            max_count: t.integer("max_count", 1..=aggregate::format::MAX_MEMBERS as u64),
             linger: t.duration("linger", Duration::ZERO..=Duration::from_secs(3_600)),
+            container_key: t.choice(
+                "container_key",
+                &[("spread", ContainerKey::Spread), ("kpl", ContainerKey::Kpl)],
+            ),
         }
     }
 
@@ -60,7 +69,9 @@ impl Aggregation {
         Self {
             enabled: self.enabled.or(base.enabled.clone()),
             max_size: self.max_size.or(base.max_size.clone()),
+            max_count: self.max_count.or(base.max_count.clone()),
             linger: self.linger.or(base.linger.clone()),
+            container_key: self.container_key.or(base.container_key.clone()),
         }
     }
 
@@ -69,7 +80,9 @@ impl Aggregation {
         Some(aggregate::Settings {
             enabled: self.enabled.or_default(default.enabled)?,
             max_size: self.max_size.or_default(default.max_size as u64)? as usize,
+            max_count: self.max_count.or_default(default.max_count as u64)? as usize,
             linger: self.linger.or_default(default.linger)?,
+            container_key: self.container_key.or_default(default.container_key)?,
         })
     }
 }
@@ -91,15 +104,15 @@ impl Batch {
         }
     }
 
-    pub(super) fn resolve(self) -> Option<batch::Limits> {
-        let default = batch::Limits::default();
-        Some(batch::Limits {
+    pub(super) fn resolve(self) -> Option<batch::Settings> {
+        let default = batch::Settings::default();
+        let given = |bytes| RecordLimit::Given(bytes as usize);
+        let max_bytes = self.max_bytes.map(|bytes| Some(bytes as usize));
+        Some(batch::Settings {
             max_records: self.max_records.or_default(default.max_records as u64)? as usize,
-            max_bytes: self.max_bytes.or_default(default.max_bytes as u64)? as usize,
-            max_record_bytes: self
-                .max_record_bytes
-                .or_default(default.max_record_bytes as u64)?
-                as usize,
+            max_bytes: max_bytes.or_default(default.max_bytes)?,
+            max_record_bytes: (self.max_record_bytes.map(given))
+                .or_default(default.max_record_bytes)?,
         })
     }
 }

@@ -90,7 +90,11 @@ impl Packer {
         }
     }
 
+    /// New routes close what is open; the same ones again close nothing.
     pub(super) fn adopt(&mut self, routes: Routes, now: Instant) {
+        if (self.reducer.as_ref()).is_some_and(|reducer| *reducer.routes() == routes) {
+            return;
+        }
         self.flush(now);
         match &mut self.reducer {
             Some(reducer) => reducer.adopt(routes),
@@ -217,5 +221,39 @@ fn pack(block: Closed<RoutedRecord>, packing: Packing) -> PackedBlock {
         bytes,
         route: first.route,
         tickets,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{MemoryBudget, Ticket};
+    use crate::record::RecordKey;
+    use crate::shard::map::tests::even;
+
+    #[test]
+    fn routes_close_open_blocks_only_where_they_are_new() {
+        let (_routed, routed) = mpsc::channel(1);
+        let (tx, mut blocks) = mpsc::unbounded_channel();
+        let now = Instant::now();
+        let mut packer = Packer::new(1000, Duration::from_secs(1), routed, tx);
+        let known = |shards| Routes::Known(Arc::new(even(shards)));
+        packer.adopt(known(2), now);
+        let memory = MemoryBudget::new(1000).try_reserve(1).unwrap();
+        let record = RoutedRecord {
+            data: "data".into(),
+            route: Route::of(RecordKey::Any),
+            ticket: Ticket::for_caller(now, memory).0,
+        };
+        let chunk = RoutedChunk {
+            records: vec![record],
+            plain_bytes: 4,
+            read_took: Duration::ZERO,
+        };
+        packer.pack(chunk, now);
+        packer.adopt(known(2), now);
+        assert!(blocks.try_recv().is_err());
+        packer.adopt(known(3), now);
+        assert_eq!(blocks.try_recv().unwrap().members.len(), 1);
     }
 }

@@ -46,7 +46,7 @@ pub struct StreamSettings {
     pub name: StreamName,
     pub encryption: seal::Settings,
     pub aggregation: aggregate::Settings,
-    pub batch: batch::Limits,
+    pub batch: batch::Settings,
     pub delivery: send::Settings,
 }
 
@@ -55,7 +55,7 @@ pub struct StreamSettings {
 pub struct Parts {
     pub stream: StreamName,
     pub aggregation: aggregate::Settings,
-    pub batch: batch::Limits,
+    pub batch: batch::Settings,
     pub delivery: send::Settings,
     pub sealer: Sealer,
     pub pool: SealPool,
@@ -117,14 +117,18 @@ impl Pipeline {
         let (control_tx, control_rx) = mpsc::unbounded_channel();
         let intake = Intake::new(chunk_tx, parts.budget.clone(), costs)
             .counting(Arc::clone(&parts.counters));
-        let (refresh, routes, routes_task) =
-            routes::watch(Arc::clone(&parts.shards), parts.stream.clone());
+        let (refresh, facts, facts_task) = routes::watch(
+            Arc::clone(&parts.shards),
+            parts.stream.clone(),
+            parts.batch.clone(),
+            parts.budget.limit() / Costs::COPIES_OF_A_RECORD,
+        );
         let (mut helpers, packer) = sealing::stages(&parts, chunk_rx, sealed_tx, Self::CHUNKS);
-        helpers.push(routes_task);
+        helpers.push(facts_task);
         let stream = parts.stream.clone();
         let counters = Arc::clone(&parts.counters);
         let meter = Meter::new(&counters, &parts.sealer);
-        let owner = owner::Owner::new(parts, sealed_rx, packer, control_rx, routes, refresh);
+        let owner = owner::Owner::new(parts, sealed_rx, packer, control_rx, facts, refresh);
         Self {
             stream,
             intake,

@@ -9,6 +9,7 @@ mod expiry;
 mod forward;
 mod judge;
 mod refused;
+mod remake;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -24,11 +25,11 @@ use tokio::time::Instant;
 use self::alarm::{Outage, Throttled, Trouble};
 use super::blocks::{Packer, RoutedChunk};
 use super::lanes::Lanes;
-use super::routes::Refresh;
+use super::routes::{Facts, Refresh};
 use super::sealing::InOrder;
 use super::{Control, Parts};
-use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::{Reducer, Routes};
+use crate::aggregate::{self, AggregatedRecord};
 use crate::batch::{Batch, Limits};
 use crate::deadletter::DeadLetters;
 use crate::metrics::{Counters, Histograms};
@@ -63,15 +64,14 @@ pub(super) struct Owner {
     /// The oldest chunk that is still being sealed.
     sealing: Option<oneshot::Receiver<SealedChunk>>,
     control: mpsc::UnboundedReceiver<Control>,
-    routes: watch::Receiver<Option<Routes>>,
+    facts: watch::Receiver<Option<Facts>>,
     refresh: Refresh,
 
     /// Sealed before the first shard map was there; at most one chunk.
     early: Option<SealedChunk>,
     /// `None` until the first shard map.
     reducer: Option<Reducer<SealedRecord>>,
-    /// Bytes of an aggregate; `None`: aggregation is off.
-    max_aggregate: Option<usize>,
+    aggregation: aggregate::Settings,
     lanes: Lanes,
     collecting: Batch,
     /// When its first entry came.
@@ -96,7 +96,7 @@ pub(super) struct Owner {
 enum Action {
     Answered(Box<Answered>),
     Control(Control),
-    NewRoutes,
+    NewFacts,
     /// A deadline has passed, whosever it is.
     Tick,
     /// Plain records for blocks; `None`: no more of them.
@@ -137,18 +137,17 @@ impl Owner {
         sealed: InOrder,
         packer: Option<Packer>,
         control: mpsc::UnboundedReceiver<Control>,
-        routes: watch::Receiver<Option<Routes>>,
+        facts: watch::Receiver<Option<Facts>>,
         refresh: Refresh,
     ) -> Self {
         let ordered = parts.delivery.ordering == send::Ordering::PartitionKey;
         let rng = StdRng::from_rng(&mut rand::rng());
+        // Replaced before the first record comes.
+        let limits = Limits::default();
         Self {
             stream: parts.stream,
             linger: parts.aggregation.linger,
-            max_aggregate: parts
-                .aggregation
-                .enabled
-                .then_some(parts.aggregation.max_size),
+            aggregation: parts.aggregation,
             backoff: Backoff::new(parts.delivery.retry.clone(), rng),
             lanes: Lanes::new(parts.delivery.rate_limit, ordered),
             window: Window::new(parts.delivery.max_in_flight),
@@ -161,13 +160,13 @@ impl Owner {
             sealed,
             sealing: None,
             control,
-            routes,
+            facts,
             refresh,
             early: None,
             reducer: None,
-            collecting: Batch::new(parts.batch.clone()),
+            collecting: Batch::new(limits.clone()),
             collecting_since: Instant::now(),
-            limits: parts.batch,
+            limits,
             ready: VecDeque::new(),
             in_flight: JoinSet::new(),
             retries: BinaryHeap::new(),
@@ -203,7 +202,7 @@ impl Owner {
                 Action::Answered(Box::new(answered.expect("a call neither panics nor is cancelled")))
             }
             Some(control) = self.control.recv() => Action::Control(control),
-            Ok(()) = self.routes.changed() => Action::NewRoutes,
+            Ok(()) = self.facts.changed() => Action::NewFacts,
             () = until(next_deadline) => Action::Tick,
             routed = next_routed(&mut self.packer) => Action::Routed(routed),
             chunk = next_sealed(&mut self.sealed, &mut self.sealing),
@@ -222,7 +221,7 @@ impl Owner {
             Action::Control(Control::Snapshot(reply)) => {
                 let _ = reply.send(self.histograms.clone());
             }
-            Action::NewRoutes => self.adopt_routes(now),
+            Action::NewFacts => self.adopt(now),
             Action::Tick => {}
             Action::Routed(routed) => self.pack(routed, now),
             Action::Sealed(chunk) => self.take_in(chunk, now),
@@ -260,18 +259,21 @@ impl Owner {
         }
     }
 
-    fn adopt_routes(&mut self, now: Instant) {
-        let Some(routes) = self.routes.borrow_and_update().clone() else {
+    fn adopt(&mut self, now: Instant) {
+        let Some(Facts { routes, limits }) = self.facts.borrow_and_update().clone() else {
             return;
         };
+        self.adopt_limits(limits);
         if let Some(packer) = &mut self.packer {
             packer.adopt(routes.clone(), now);
         }
         match &mut self.reducer {
             None => {
-                let reducer = Reducer::new(self.max_aggregate, routes.clone());
+                let reducer = self.aggregation.reducer(routes.clone());
                 self.reducer = Some(reducer.avoiding(self.lanes.crowded()));
             }
+            // Most listings bring nothing new: what is open goes on filling.
+            Some(reducer) if *reducer.routes() == routes => {}
             Some(reducer) => {
                 let mut closed = Vec::new();
                 reducer.flush(now, &mut closed);
@@ -285,8 +287,9 @@ impl Owner {
         if let Routes::Known(map) = &routes {
             self.lanes
                 .retain(|shard| map.find(shard.as_str()).is_some());
-            self.settle_misplaced(map, now);
         }
+        let misplaced = std::mem::take(&mut self.misplaced);
+        self.settle_misplaced(misplaced, &routes, now);
     }
 
     /// When something is due that needs no event.

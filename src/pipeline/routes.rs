@@ -1,6 +1,15 @@
-//! Keeps the shard map: a listing at the start, and another whenever the owner has seen evidence that the
-//! old one is wrong. Meanwhile the old one goes on serving.
+//! Keeps what is known of the stream, its shards and the records it takes: read at the start, on evidence that it is wrong, and by age.
+//! Meanwhile what was known goes on serving.
+//!
+//! - *Evidence* is an entry that was stored elsewhere than the map says, or a stream that is not found: it brings a
+//!   new listing.
+//! - *Age* brings a new listing too, and a new description. Who distributes the records can be switched while the
+//!   agent runs, and where a stream has one shard, or nothing is aggregated, no entry would tell. Nor would one tell
+//!   that larger records are taken.
+//! - *Doubt* is evidence that a new listing does not explain: then the stream may no longer distribute by key, and
+//!   is described anew before anything is judged by the map. The entries in question wait for that.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +17,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch as value};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::aggregate::reducer::Routes;
+use crate::batch::{self, Limits, RecordLimit};
 use crate::record::StreamName;
 use crate::retry::{self, Backoff};
-use crate::shard::{Distribution, ListShards, ListShardsError, ShardMap};
+use crate::shard::{Description, Distribution, ListShards, ListShardsError, ShardMap};
+use crate::source::Costs;
 
 /// Asks for a new listing.
 #[derive(Debug, Clone)]
@@ -28,82 +40,240 @@ impl Refresh {
 /// Between two listings at least: evidence comes entry by entry.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The latest routes, `None` until the first listing.
+/// Between two listings at most, in milliseconds: five minutes, and a fifth more or less, drawn anew each time, so
+/// that agents that were started together do not ask together.
+///
+/// ListShards takes 1,000 calls a second for each stream, and DescribeStreamSummary 20 for each account
+/// (<https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html>): at this pace 6,000 pipelines of an
+/// account ask the second 20 times a second. The KPL's description has the same age.
+const AGE_MILLIS: RangeInclusive<u64> = 240_000..=360_000;
+
+/// Between two descriptions in doubt: a switched stream is doubted by all its agents at once, and they share the
+/// account's 20 calls a second. A guess.
+const DOUBT_PAUSE: Duration = Duration::from_secs(10);
+
+/// What is known of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) routes: Routes,
+    pub(super) limits: Limits,
+}
+
+/// The latest facts, `None` until the first listing. `affordable`: bytes of the largest record that memory has room
+/// for.
 pub(super) fn watch(
     shards: Arc<dyn ListShards>,
     stream: StreamName,
-) -> (Refresh, value::Receiver<Option<Routes>>, JoinHandle<()>) {
+    batch: batch::Settings,
+    affordable: usize,
+) -> (Refresh, value::Receiver<Option<Facts>>, JoinHandle<()>) {
     let (tx, rx) = value::channel(None);
     let refresh = Refresh(Arc::default());
     let requested = Arc::clone(&refresh.0);
+    let upkeep = Upkeep {
+        shards,
+        stream,
+        batch,
+        affordable,
+        described: None,
+        described_at: Instant::now(),
+        may_not_describe: false,
+        may_not_list: false,
+    };
     let task = tokio::spawn(async move {
-        let by_key = tokio::select! {
-            by_key = distributes_by_key(&*shards, &stream) => by_key,
-            () = tx.closed() => return,
-        };
-        loop {
-            tokio::select! {
-                routes = list(&*shards, &stream, by_key) => { tx.send_replace(Some(routes)); }
-                () = tx.closed() => return,
-            }
-            tokio::select! {
-                () = async { tokio::time::sleep(PAUSE).await; requested.notified().await } => {}
-                () = tx.closed() => return,
-            }
+        tokio::select! {
+            () = upkeep.run(&requested, &tx) => {}
+            () = tx.closed() => {}
         }
     });
     (refresh, rx, task)
 }
 
-/// Without permission to ask, assumes what nearly all streams are.
-async fn distributes_by_key(shards: &dyn ListShards, stream: &StreamName) -> bool {
-    match until_answered(stream, "DescribeStreamSummary", || {
-        shards.distribution(stream)
-    })
-    .await
-    {
-        Ok(Distribution::ByKey) => true,
-        Ok(Distribution::Auto) => {
-            tracing::warn!(
-                %stream,
-                "the stream's RecordDistributionStrategy is AUTO: keys are ignored, so nothing is aggregated"
-            );
-            false
-        }
-        Err(error) => {
-            tracing::warn!(
-                %stream, %error,
-                "kinesis:DescribeStreamSummary is denied: assuming that records are distributed by key"
-            );
-            true
-        }
-    }
+/// Why something is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Evidence,
+    Age,
 }
 
-async fn list(shards: &dyn ListShards, stream: &StreamName, by_key: bool) -> Routes {
-    if !by_key {
-        return Routes::Unpredictable;
-    }
-    let listed = until_answered(stream, "ListShards", || async {
-        let listed = shards.list_shards(stream).await?;
-        let count = listed.len();
-        ShardMap::new(listed).ok_or_else(|| ListShardsError {
-            code: "IncompleteListing".to_owned(),
-            message: format!("the {count} open shards listed do not cover the hash key range once"),
-        })
-    });
-    match listed.await {
-        Ok(map) => {
-            tracing::debug!(%stream, shards = map.shards().len(), "shard map");
-            Routes::Known(Arc::new(map))
+#[derive(Debug)]
+struct Upkeep {
+    shards: Arc<dyn ListShards>,
+    stream: StreamName,
+    batch: batch::Settings,
+    affordable: usize,
+    /// `None` until the first answer.
+    described: Option<Description>,
+    described_at: Instant,
+    /// Denied, and said so.
+    may_not_describe: bool,
+    may_not_list: bool,
+}
+
+impl Upkeep {
+    async fn run(mut self, requested: &Notify, latest: &value::Sender<Option<Facts>>) {
+        self.describe_at_last().await;
+        let mut cause = Cause::Age;
+        loop {
+            let mut routes = self.routes().await;
+            if cause == Cause::Evidence
+                && matches!(routes, Routes::Known(_))
+                && latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes)
+            {
+                tokio::time::sleep_until(self.described_at + DOUBT_PAUSE).await;
+                self.describe_at_last().await;
+                routes = self.routes().await;
+            }
+            let limits = self.limits();
+            latest.send_modify(|latest| match latest {
+                // The keys drawn for its shards stay.
+                Some(old) if old.routes == routes => old.limits = limits,
+                _ => *latest = Some(Facts { routes, limits }),
+            });
+            let age = Duration::from_millis(rand::random_range(AGE_MILLIS));
+            let aged = Instant::now() + age;
+            tokio::time::sleep(PAUSE).await;
+            cause = tokio::select! {
+                () = requested.notified() => Cause::Evidence,
+                () = tokio::time::sleep_until(aged) => Cause::Age,
+            };
+            if cause == Cause::Age {
+                self.describe_again().await;
+            }
         }
-        Err(error) => {
+    }
+
+    /// Waits for an answer: aggregates in a stream that distributes by itself are lost on its readers.
+    async fn describe_at_last(&mut self) {
+        let (shards, stream) = (Arc::clone(&self.shards), self.stream.clone());
+        let answer = until_answered(&stream, "DescribeStreamSummary", || {
+            shards.describe(&stream)
+        });
+        let answer = answer.await;
+        self.take(answer);
+    }
+
+    /// Once: what is known serves until the next time.
+    async fn describe_again(&mut self) {
+        let answer = self.shards.describe(&self.stream).await;
+        match answer {
+            Err(error) if !error.is_denied() => {
+                tracing::debug!(stream = %self.stream, %error, "DescribeStreamSummary failed; asked again later");
+            }
+            answer => self.take(answer),
+        }
+    }
+
+    /// An answer: a description, or that there will be none.
+    fn take(&mut self, answer: Result<Description, ListShardsError>) {
+        self.described_at = Instant::now();
+        let stream = &self.stream;
+        match answer {
+            Ok(description) => {
+                if description.max_record_bytes
+                    != self
+                        .described
+                        .and_then(|described| described.max_record_bytes)
+                {
+                    self.say_limits(&description);
+                }
+                let was_by_key = self.distributes_by_key();
+                match description.distribution {
+                    Distribution::Auto if was_by_key => tracing::warn!(
+                        %stream,
+                        "the stream's RecordDistributionStrategy is AUTO: keys are ignored, so nothing is aggregated, \
+                         and explicit hash keys are left out"
+                    ),
+                    Distribution::ByKey if !was_by_key => tracing::warn!(
+                        %stream,
+                        "the stream's RecordDistributionStrategy is USER_PARTITION_KEY again: keys count"
+                    ),
+                    _ => {}
+                }
+                self.described = Some(description);
+                self.may_not_describe = false;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.may_not_describe, true) {
+                    tracing::warn!(
+                        %stream, %error,
+                        "kinesis:DescribeStreamSummary is denied: assuming that records are distributed by key, and, where \
+                         batch.max_record_bytes is not set, that one may have 1 MiB"
+                    );
+                }
+            }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let of_the_stream = self.described.and_then(|d| d.max_record_bytes);
+        (self.batch).limits(
+            of_the_stream.unwrap_or(Limits::LEAST_OF_A_STREAM),
+            self.affordable,
+        )
+    }
+
+    fn say_limits(&self, description: &Description) {
+        let (RecordLimit::OfTheStream, Some(taken)) =
+            (self.batch.max_record_bytes, description.max_record_bytes)
+        else {
+            return;
+        };
+        let (stream, limit) = (&self.stream, self.batch.limits(taken, self.affordable));
+        let limit = limit.max_record_bytes;
+        if limit < taken && self.batch.max_bytes == Some(limit) {
             tracing::warn!(
-                %stream, %error,
-                "kinesis:ListShards is denied: nothing is aggregated, blocks hold records without a key only, and shards are \
-                 given more than they take; allow it for this identity"
+                %stream, taken, limit,
+                "the stream takes larger records than batch.max_bytes allows: larger ones become dead letters; raise it"
             );
-            Routes::Unpredictable
+        } else if limit < taken {
+            let copies = Costs::COPIES_OF_A_RECORD;
+            tracing::warn!(
+                %stream, taken, limit,
+                "the stream takes larger records than memory_limit has room for: larger ones become dead letters; \
+                 raise it until the stream's share of it is {copies} times the largest record"
+            );
+        } else {
+            tracing::info!(%stream, limit, "the stream says how large a record may be");
+        }
+    }
+
+    /// Without permission to ask, assumes what nearly all streams do.
+    fn distributes_by_key(&self) -> bool {
+        (self.described).is_none_or(|d| d.distribution == Distribution::ByKey)
+    }
+
+    async fn routes(&mut self) -> Routes {
+        if !self.distributes_by_key() {
+            return Routes::Auto;
+        }
+        let (shards, stream) = (Arc::clone(&self.shards), self.stream.clone());
+        let listed = until_answered(&stream, "ListShards", || async {
+            let listed = shards.list_shards(&stream).await?;
+            let count = listed.len();
+            ShardMap::new(listed).ok_or_else(|| ListShardsError {
+                code: "IncompleteListing".to_owned(),
+                message: format!(
+                    "the {count} open shards listed do not cover the hash key range once"
+                ),
+            })
+        });
+        match listed.await {
+            Ok(map) => {
+                tracing::debug!(%stream, shards = map.shards().len(), "shard map");
+                self.may_not_list = false;
+                Routes::Known(Arc::new(map))
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.may_not_list, true) {
+                    tracing::warn!(
+                        %stream, %error,
+                        "kinesis:ListShards is denied: nothing is aggregated, blocks hold records without a key only, \
+                         and shards are given more than they take; allow it for this identity"
+                    );
+                }
+                Routes::Unpredictable
+            }
         }
     }
 }
@@ -136,3 +306,6 @@ where
         tokio::time::sleep(backoff.delay(attempts)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

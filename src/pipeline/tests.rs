@@ -1,7 +1,9 @@
 //! The pipeline against a model of the service, in memory and on a paused clock.
 
+mod kpl;
 mod model;
 mod quota;
+mod routes;
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -28,7 +30,7 @@ use crate::seal::rawkey::WrappingKey;
 use crate::seal::{CacheSettings, Scope, Settings, message};
 use crate::send::{CallError, CallOutcome, EntryOutcome};
 use crate::shard::map::tests::even;
-use crate::shard::{Distribution, ListShardsError, Shard, ShardId, ShardMap};
+use crate::shard::{Description, Distribution, ListShardsError, Shard, ShardId, ShardMap};
 use crate::source::{Accepted, Chunk};
 
 const GRACE: Duration = Duration::from_secs(3600);
@@ -50,10 +52,14 @@ type Script = Box<dyn FnMut(&Batch) -> Plan + Send>;
 
 struct Service {
     map: Mutex<ShardMap>,
+    distribution: Mutex<Distribution>,
+    max_record_bytes: Mutex<usize>,
     script: Mutex<Script>,
     /// In the order in which they were stored, per shard.
     stored: Mutex<Vec<(String, Bytes)>>,
     calls: Mutex<Vec<usize>>,
+    listing: Mutex<Result<(), &'static str>>,
+    listings: Mutex<usize>,
 }
 
 impl std::fmt::Debug for Service {
@@ -66,9 +72,13 @@ impl Service {
     fn new(shards: u128, script: impl FnMut(&Batch) -> Plan + Send + 'static) -> Arc<Self> {
         Arc::new(Self {
             map: Mutex::new(even(shards)),
+            distribution: Mutex::new(Distribution::ByKey),
+            max_record_bytes: Mutex::new(1 << 20),
             script: Mutex::new(Box::new(script)),
             stored: Mutex::default(),
             calls: Mutex::default(),
+            listing: Mutex::new(Ok(())),
+            listings: Mutex::default(),
         })
     }
 
@@ -77,14 +87,12 @@ impl Service {
     }
 
     fn store(&self, entry: &crate::aggregate::AggregatedRecord) -> EntryOutcome {
-        let shard = self
-            .map
-            .lock()
-            .unwrap()
-            .predict(entry.hash_key())
-            .id
-            .clone();
+        let map = self.map.lock().unwrap();
         let mut stored = self.stored.lock().unwrap();
+        let shard = match *self.distribution.lock().unwrap() {
+            Distribution::ByKey => map.predict(entry.hash_key()).id.clone(),
+            Distribution::Auto => map.shards()[stored.len() % map.shards().len()].id.clone(),
+        };
         stored.push((shard.to_string(), entry.data().clone()));
         EntryOutcome::Stored {
             shard: shard.to_shared(),
@@ -160,15 +168,25 @@ impl ListShards for Service {
         &'a self,
         _: &'a StreamName,
     ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>> {
+        *self.listings.lock().unwrap() += 1;
         let shards = self.map.lock().unwrap().shards().to_vec();
-        async move { Ok(shards) }.boxed()
+        let listed = self.listing.lock().unwrap().map(|()| shards);
+        let listed = listed.map_err(|code| ListShardsError {
+            code: code.to_owned(),
+            message: "as scripted".to_owned(),
+        });
+        async move { listed }.boxed()
     }
 
-    fn distribution<'a>(
+    fn describe<'a>(
         &'a self,
         _: &'a StreamName,
-    ) -> BoxFuture<'a, Result<Distribution, ListShardsError>> {
-        async { Ok(Distribution::ByKey) }.boxed()
+    ) -> BoxFuture<'a, Result<Description, ListShardsError>> {
+        let description = Description {
+            distribution: *self.distribution.lock().unwrap(),
+            max_record_bytes: Some(*self.max_record_bytes.lock().unwrap()),
+        };
+        async move { Ok(description) }.boxed()
     }
 }
 

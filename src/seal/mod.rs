@@ -150,6 +150,17 @@ impl Route {
             },
         }
     }
+
+    /// Whether the caller gave a hash key.
+    pub fn is_explicit(&self) -> bool {
+        matches!(
+            self,
+            Self::Hashed {
+                explicit: Some(_),
+                ..
+            }
+        )
+    }
 }
 
 impl SealedRecord {

@@ -5,7 +5,7 @@ use aws_sdk_kinesis::types::{RecordDistributionStrategy, ShardFilter, ShardFilte
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::map::{ListShards, ListShardsError, Shard, ShardId};
+use super::map::{Description, Distribution, ListShards, ListShardsError, Shard, ShardId};
 use crate::record::{HashKey, StreamName};
 
 /// Lists shards through aws-sdk-kinesis.
@@ -66,10 +66,10 @@ impl ListShards for KinesisShards {
         self.list(stream).boxed()
     }
 
-    fn distribution<'a>(
+    fn describe<'a>(
         &'a self,
         stream: &'a StreamName,
-    ) -> BoxFuture<'a, Result<super::map::Distribution, ListShardsError>> {
+    ) -> BoxFuture<'a, Result<Description, ListShardsError>> {
         async move {
             let request = match stream.arn() {
                 Some(arn) => self.client.describe_stream_summary().stream_arn(arn),
@@ -85,12 +85,15 @@ impl ListShards for KinesisShards {
                     message: error.message,
                 }
             })?;
-            let strategy = answer
-                .stream_description_summary
-                .and_then(|s| s.record_distribution_strategy);
-            Ok(match strategy {
-                Some(RecordDistributionStrategy::Auto) => super::map::Distribution::Auto,
-                _ => super::map::Distribution::ByKey,
+            let summary = answer.stream_description_summary.as_ref();
+            let strategy = summary.and_then(|s| s.record_distribution_strategy());
+            let kib = summary.and_then(|s| s.max_record_size_in_kib());
+            Ok(Description {
+                distribution: match strategy {
+                    Some(RecordDistributionStrategy::Auto) => Distribution::Auto,
+                    _ => Distribution::ByKey,
+                },
+                max_record_bytes: kib.and_then(|kib| usize::try_from(kib).ok()?.checked_mul(1024)),
             })
         }
         .boxed()
@@ -112,3 +115,6 @@ fn open_shard(shard: aws_sdk_kinesis::types::Shard) -> Result<Shard, ListShardsE
         end: hash_key(end)?,
     })
 }
+
+#[cfg(all(test, feature = "fake"))]
+mod tests;

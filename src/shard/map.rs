@@ -63,6 +63,15 @@ pub struct ShardMap {
     spread: Mutex<Spread>,
 }
 
+/// The same shards. Which keys have been drawn for them is no part of it.
+impl PartialEq for ShardMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.shards == other.shards
+    }
+}
+
+impl Eq for ShardMap {}
+
 /// Short partition keys that land on each shard, drawn as they are asked for.
 #[derive(Debug)]
 struct Spread {
@@ -183,11 +192,19 @@ pub trait ListShards: Send + Sync + fmt::Debug {
         stream: &'a StreamName,
     ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>>;
 
-    /// Who decides where a record goes.
-    fn distribution<'a>(
+    /// What can be changed of a stream while it runs, besides its shards.
+    fn describe<'a>(
         &'a self,
         stream: &'a StreamName,
-    ) -> BoxFuture<'a, Result<Distribution, ListShardsError>>;
+    ) -> BoxFuture<'a, Result<Description, ListShardsError>>;
+}
+
+/// What DescribeStreamSummary says of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    pub distribution: Distribution,
+    /// `MaxRecordSizeInKiB`, in bytes; `None` where the answer does not have it.
+    pub max_record_bytes: Option<usize>,
 }
 
 /// A stream's `RecordDistributionStrategy`.

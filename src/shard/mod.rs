@@ -4,4 +4,4 @@ pub mod kinesis;
 pub mod limiter;
 pub mod map;
 
-pub use map::{Distribution, ListShards, ListShardsError, Shard, ShardId, ShardMap};
+pub use map::{Description, Distribution, ListShards, ListShardsError, Shard, ShardId, ShardMap};

@@ -123,6 +123,8 @@ pub struct Costs {
 }
 
 impl Costs {
+    /// What the largest record takes of memory, in its own sizes, rounded up: itself, and 10/3 of what is sealed.
+    pub const COPIES_OF_A_RECORD: usize = 5;
     /// `SealedRecord`, its key, its place in an aggregate. An estimate, rounded up.
     const IN_AN_AGGREGATE: usize = 160;
     /// An entry of its own, and its part of the SDK's request and answer: strings, a vector, a blob. A guess,

@@ -48,7 +48,7 @@ pub(crate) fn sealed(data: impl Into<bytes::Bytes>, key: RecordKey) -> SealedRec
     SealedRecord::for_test(data.into(), Route::of(key), ticket)
 }
 
-fn keyed(key: &str) -> RecordKey {
+pub(super) fn keyed(key: &str) -> RecordKey {
     RecordKey::Keyed(PartitionKey::new(key).unwrap())
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn entries(closed: Vec<Closed<SealedRecord>>) -> Vec<AggregatedRecord
     closed.into_iter().map(AggregatedRecord::from).collect()
 }
 
-fn reducer(shards: u128) -> Reducer<SealedRecord> {
+pub(super) fn reducer(shards: u128) -> Reducer<SealedRecord> {
     Reducer::new(MAX_SIZE, Routes::Known(Arc::new(even(shards))))
 }
 
@@ -74,6 +74,64 @@ fn a_lone_record_goes_as_it_is() {
     assert_eq!(&closed[0].data()[..], b"one");
     assert_eq!(closed[0].partition_key().as_str(), "k");
     assert_eq!(closed[0].explicit_hash_key(), None);
+}
+
+#[test]
+fn a_container_closes_at_its_count_in_the_order_in_which_its_members_came() {
+    let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+    for max_count in [1, 3, usize::MAX] {
+        let mut reducer = reducer(1).of_at_most(max_count);
+        let mut closed = Vec::new();
+        for n in 0..10 {
+            let key = if n < 5 { keyed("k") } else { keyed("l") };
+            reducer.push(sealed(format!("{n}"), key), due, now, &mut closed);
+        }
+        assert_eq!(closed.len(), 10 / max_count);
+        reducer.flush(now, &mut closed);
+        let members: Vec<_> = closed.iter().flat_map(|c| &c.members).collect();
+        let order: String = (members.iter())
+            .map(|m| str::from_utf8(m.data()).unwrap())
+            .collect();
+        assert_eq!(order, "0123456789");
+    }
+}
+
+#[test]
+fn a_full_container_takes_its_deadline_with_it() {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = reducer(1).of_at_most(2);
+    let after = |ms| now + Duration::from_millis(ms);
+    for (data, ms) in [("a", 10), ("b", 90), ("c", 80)] {
+        reducer.push(sealed(data, keyed(data)), after(ms), now, &mut closed);
+    }
+    assert_eq!(closed.len(), 1);
+    assert_eq!(reducer.next_deadline(), Some(after(80)));
+    reducer.close_due(after(79), &mut closed);
+    assert_eq!(closed.len(), 1);
+}
+
+#[test]
+fn flushing_nothing_closes_nothing() {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = reducer(3);
+    reducer.flush(now, &mut closed);
+    reducer.push(sealed("a", RecordKey::Any), now, now, &mut closed);
+    reducer.flush(now, &mut closed);
+    reducer.flush(now, &mut closed);
+    reducer.close_due(now, &mut closed);
+    assert_eq!((closed.len(), reducer.next_deadline()), (1, None));
+}
+
+#[test]
+fn with_aggregation_off_each_record_goes_alone_at_once_to_its_predicted_shard() {
+    let (now, mut closed) = (Instant::now(), Vec::new());
+    let mut reducer = Reducer::new(None, Routes::Known(Arc::new(even(4))));
+    for key in [keyed("k"), keyed("k"), RecordKey::Any, RecordKey::Any] {
+        reducer.push(sealed("data", key), now, now, &mut closed);
+    }
+    let closed = entries(closed);
+    assert_eq!(closed.len(), 4);
+    assert!(closed.iter().all(|entry| entry.predicted().is_some()));
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Owner {
     ) -> VecDeque<Batch> {
         let mut unexpired = VecDeque::new();
         for batch in batches {
-            let mut kept = Batch::new(self.limits.clone());
+            let mut kept = batch.emptied();
             for mut entry in batch.into_entries() {
                 entry.last_refusal = Some(error.to_string());
                 if entry

@@ -126,6 +126,10 @@ impl Owner {
                     None => return,
                 },
             };
+            let batch = self.remake_unsuited(batch, now);
+            if batch.is_empty() {
+                continue;
+            }
             if let Some(outage) = &mut self.outage {
                 outage.next_probe = now + self.delivery.request_timeout;
             }

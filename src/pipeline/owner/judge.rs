@@ -8,10 +8,11 @@ use tokio::time::Instant;
 use super::super::lanes::LaneId;
 use super::{Answered, Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
+use crate::aggregate::reducer::Routes;
 use crate::delivery::Delivery;
 use crate::metrics::Counters;
 use crate::send::{CallOutcome, EntryOutcome};
-use crate::shard::{ShardId, ShardMap};
+use crate::shard::ShardId;
 
 impl Owner {
     pub(super) fn judge(&mut self, answered: Answered, now: Instant) {
@@ -87,30 +88,46 @@ impl Owner {
     ) {
         let as_predicted = entry.predicted().is_none_or(|p| p.as_str() == &*shard);
         if !as_predicted {
-            self.refresh.request();
+            // A map that was read since may predict just this; then it is not the one that is wrong.
+            let explained_by = self.routes_that_predict(entry.hash_key(), &shard);
+            if explained_by.is_none() {
+                self.refresh.request();
+            }
             if entry.members().len() > 1 {
-                let shard = ShardId::new(&shard);
                 self.lanes.release(&entry.predicted().cloned());
-                self.misplaced.push(Misplaced {
+                let misplaced = Misplaced {
                     entry,
-                    shard,
+                    shard: ShardId::new(&shard),
                     sequence,
-                });
+                };
+                match explained_by {
+                    Some(routes) => self.settle_misplaced(vec![misplaced], &routes, now),
+                    None => self.misplaced.push(misplaced),
+                }
                 return;
             }
         }
         self.settle_stored(entry, shard, sequence, now);
     }
 
-    /// The new map tells whether what was stored on an unexpected shard belongs there after all.
-    pub(super) fn settle_misplaced(&mut self, map: &ShardMap, now: Instant) {
+    /// The map tells whether what was stored on an unexpected shard belongs there after all. Where there is none
+    /// any more, nobody can tell, and it is sent again.
+    pub(super) fn settle_misplaced(
+        &mut self,
+        misplaced: Vec<Misplaced>,
+        routes: &Routes,
+        now: Instant,
+    ) {
         for Misplaced {
             entry,
             shard,
             sequence,
-        } in std::mem::take(&mut self.misplaced)
+        } in misplaced
         {
-            let range = map.find(shard.as_str());
+            let range = match routes {
+                Routes::Known(map) => map.find(shard.as_str()),
+                Routes::Unpredictable | Routes::Auto => None,
+            };
             if range.is_some_and(|range| entry.belongs_on(range)) {
                 self.settle_stored(entry, shard.to_shared(), sequence, now);
                 continue;

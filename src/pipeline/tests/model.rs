@@ -31,6 +31,8 @@ enum Reshard {
     Split(usize),
     /// With the next one in the range.
     Merge(usize),
+    /// From now on the service chooses shards, or keys do.
+    Distribute(Distribution),
 }
 
 #[derive(Debug, Clone)]
@@ -64,8 +66,10 @@ fn fault() -> impl Strategy<Value = Fault> {
 
 fn world() -> impl Strategy<Value = World> {
     let reshard = prop_oneof![
-        any::<usize>().prop_map(Reshard::Split),
-        any::<usize>().prop_map(Reshard::Merge)
+        3 => any::<usize>().prop_map(Reshard::Split),
+        3 => any::<usize>().prop_map(Reshard::Merge),
+        1 => Just(Reshard::Distribute(Distribution::Auto)),
+        1 => Just(Reshard::Distribute(Distribution::ByKey)),
     ];
     (
         (1u128..6, 1usize..300),
@@ -93,6 +97,10 @@ type Ranges = HashMap<String, Shard>;
 impl Reshard {
     /// Shards never come back under a name that was used.
     fn apply(&self, service: &Service, ever: &mut Ranges) {
+        if let Self::Distribute(distribution) = *self {
+            *service.distribution.lock().unwrap() = distribution;
+            return;
+        }
         let mut map = service.map.lock().unwrap();
         let mut shards = map.shards().to_vec();
         let mut add = |start, end| {
@@ -117,7 +125,7 @@ impl Reshard {
                 let (left, right) = (shards.remove(at), shards.remove(at));
                 shards.push(add(left.start, right.end));
             }
-            Self::Merge(_) => {}
+            Self::Merge(_) | Self::Distribute(_) => {}
         }
         *map = ShardMap::new(shards).expect("still the whole range");
     }

@@ -1,0 +1,204 @@
+//! The KPL's own tests, by their names, and the law here that proves the same. Where a law is another, it says how.
+//!
+//! | KPL | tests here | where the law is another |
+//! |---|---|---|
+//! | `KinesisRecord`: SingleRecord | `a_lone_record_goes_as_it_is` | |
+//! | Same-, Different-, MixedPartitionKey and -EHK | `what_goes_in_comes_out_and_size_is_known_before`, `bytes_are_the_kpls` | nothing is taken out of a container again, so there is no `remove_last` |
+//! | AccurateSize, EstimatedSize | `what_goes_in_comes_out_and_size_is_known_before` | sizes are kept exact with each member: nothing is estimated |
+//! | Empty, Clearing | `flushing_nothing_closes_nothing` | a container is made with its first member and moved out when it closes |
+//! | Deadlines | `deadline_of_an_aggregate_is_its_earliest_members` | |
+//! | AddAndEstimateThroughput | | `benches/aggregate.rs` |
+//! | `UserRecord`: HashKeyFromPartitionKey | `hash_key_is_the_md5_as_a_big_endian_number` | |
+//! | ExplicitHashKey | `under_the_kpls_keys_entries_are_the_kpls_own` | |
+//! | PutRecordResultFail, PutRecordResultSuccess | `every_record_is_stored_once_and_told_where`, `a_record_past_its_time_to_live_is_given_up_with_the_last_answer` | attempts are counted and not timed one by one |
+//! | `Reducer`: CountLimit | `a_container_closes_at_its_count_in_the_order_in_which_its_members_came` | |
+//! | SizeLimit | `every_record_comes_out_once_within_size_on_its_shard` | |
+//! | Deadline | `deadline_of_an_aggregate_is_its_earliest_members` | members keep their order: the most urgent does not come first |
+//! | ResetTimeout | `a_full_container_takes_its_deadline_with_it` | |
+//! | GiantRecord | `a_record_over_the_size_goes_alone_and_takes_nobody_with_it` | |
+//! | NonEmpty | `flushing_nothing_closes_nothing` | |
+//! | Concurrency | `nothing_is_lost_nothing_invented_under_random_faults` | one owner, no locks |
+//! | `Aggregator`: Basic | `every_record_comes_out_once_within_size_on_its_shard` | |
+//! | ShardMapDown | `without_a_map_each_record_goes_alone_at_once`, `before_the_first_map_records_wait_and_are_aggregated_then` | a map that is still coming is waited for; only one that is denied is done without |
+//! | AggregationDisabled | `with_aggregation_off_each_record_goes_alone_at_once_to_its_predicted_shard`, `late_entries_travel_together` | the limit of a shard holds for them too |
+//! | Concurrency | `nothing_is_lost_nothing_invented_under_random_faults` | |
+//! | `Limiter`: Ordering | `a_shard_without_tokens_gives_its_entries_in_the_order_they_came`, `what_comes_back_goes_before_what_waits` | first come, first served, and not by deadline |
+//! | Expiration | `what_expires_while_it_waits_for_tokens_is_given_up_unsent` | |
+//! | `TokenBucket`: Basic, Multiple | `rate_settles_at_the_share_of_the_quota_whichever_binds` | |
+//! | `Retrier`: Success | `every_record_is_stored_once_and_told_where` | |
+//! | RequestFailure | `a_call_that_fails_is_tried_again_whole`, `verdicts_are_those_of_the_table` | codes have classes: not all are tried again |
+//! | Partial | `only_refused_entries_are_sent_again` | |
+//! | FailIfThrottled | `only_refused_entries_are_sent_again` | there is no such setting: what is throttled is tried again |
+//! | WrongShard | `an_aggregate_on_a_shard_where_a_member_does_not_belong_is_sent_again_apart` | all members again, since the KCL drops them all |
+//! | InvalidateForFirstUserRecordOnly | `evidence_brings_a_listing_one_a_second_and_no_description` | |
+//! | WrongShardButCorrectHashrange | `an_aggregate_on_another_shard_that_is_right_for_all_its_members_is_stored` | |
+//! | WrongShardAndWrongHashrange | `an_aggregate_on_a_shard_where_a_member_does_not_belong_is_sent_again_apart` | |
+//! | `ShardMap`: Basic | `prediction_is_the_shard_whose_range_holds_the_key` | |
+//! | ClosedShards | `closed_shards_are_not_listed_so_that_their_children_make_the_map` | |
+//! | PaginatedResults, RetryWithFailureInTheMiddle | `pages_are_joined_and_an_error_on_a_later_one_fails_the_listing` | |
+//! | RetryAfterInitialFailure | `a_listing_that_fails_at_the_start_is_tried_until_it_succeeds_at_growing_intervals` | |
+//! | Backoff | `delay_is_a_draw_below_a_bound_that_doubles_up_to_the_cap` | drawn at random |
+//! | Invalidate | `evidence_brings_a_listing_one_a_second_and_no_description`, `while_a_listing_fails_the_old_map_serves_and_it_is_tried_until_it_succeeds` | the old map serves meanwhile |
+//! | InvalidateWithShard | `an_answer_that_the_present_map_explains_brings_no_other_listing` | |
+//! | ClosedParentShardsAreRemovedAfterSomeTime | `an_aggregate_on_a_shard_where_a_member_does_not_belong_is_sent_again_apart` | ranges of closed shards are not kept: an aggregate on one of them that was not predicted is sent again |
+//! | ListShards_WithStreamId, ListShards_WithoutStreamId | `a_stream_is_listed_and_described_by_name_and_by_arn` | by name or ARN: the service reserves StreamId for later |
+//! | `PutRecordsRequest`: SizePrediction | `record_limit_counts_the_partition_key`, `limits_hold_whatever_is_pushed` | |
+//! | `PipelineAuto`, `PutRecordsContext` | `a_stream_switched_to_auto_is_no_longer_aggregated_and_one_switched_back_is_again`, `under_the_kpls_keys_every_entry_says_its_hash_key_but_under_auto_none_does` | |
+//! | `StrategyPipelineIntegration` | `what_waits_when_the_stream_is_switched_is_made_anew`, `aggregates_that_a_switched_stream_has_put_anywhere_are_sent_again_one_by_one` | nothing is frozen: what waits is made anew |
+
+use std::path::Path;
+
+use super::*;
+
+/// All of this crate's tests whose name is a law, in any module.
+fn tests_of(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).expect("the sources") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            tests_of(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).expect("UTF-8");
+            let mut is_test = false;
+            for line in text.lines().map(str::trim_start) {
+                let name = (line.trim_start_matches("async ").strip_prefix("fn "))
+                    .and_then(|rest| rest.split_once('('));
+                match name {
+                    Some((name, _)) if std::mem::take(&mut is_test) => found.push(name.to_owned()),
+                    _ => {
+                        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test")
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_of_the_kpl_has_the_tests_here_that_the_table_names() {
+    let mut tests = Vec::new();
+    tests_of(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut tests,
+    );
+    let rows = include_str!("kpl.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "))
+        .skip(1);
+    let mut named = 0;
+    for row in rows {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, names, otherwise, _] = cells[..] else {
+            panic!("a row has three cells: {row}");
+        };
+        assert!(!names.is_empty() || !otherwise.is_empty(), "{row}");
+        for name in names.split(", ").filter(|name| !name.is_empty()) {
+            let name = name.trim_matches('`');
+            assert!(tests.iter().any(|test| test == name), "no test {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 50, "{named}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_the_first_map_records_wait_and_are_aggregated_then() {
+    let service = Service::well_behaved(2);
+    *service.listing.lock().unwrap() = Err("ServiceUnavailable");
+    let pipeline = start(&service, |_| {});
+    let receipts = put_many(&pipeline, 20).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(service.calls.lock().unwrap().is_empty());
+    *service.listing.lock().unwrap() = Ok(());
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    let stored = service.stored.lock().unwrap();
+    assert!(stored.len() < 6, "{} Kinesis records", stored.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_without_tokens_gives_its_entries_in_the_order_they_came() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |p| {
+        p.aggregation.enabled = false;
+        p.delivery.rate_limit = 1;
+        p.delivery.max_in_flight = 1;
+    });
+    let mut receipts = Vec::new();
+    for n in 0..40 {
+        receipts.push(put(&pipeline, format!("{n}"), key("k")).await);
+    }
+    let began = Instant::now();
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    assert!(
+        began.elapsed() > Duration::from_secs(2),
+        "tokens were short"
+    );
+    let stored = service.stored.lock().unwrap();
+    let order: Vec<usize> = (stored.iter())
+        .map(|(_, data)| str::from_utf8(data).unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(order, (0..40).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expires_while_it_waits_for_tokens_is_given_up_unsent() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |p| {
+        p.aggregation.enabled = false;
+        // 10 KiB a second.
+        p.delivery.rate_limit = 1;
+        p.delivery.record_ttl = Some(Duration::from_secs(5));
+    });
+    let mut receipts = Vec::new();
+    for _ in 0..20 {
+        receipts.push(put(&pipeline, vec![0; 10 << 10], any()).await);
+    }
+    let answers = join_all(receipts).await;
+    let (stored, expired): (Vec<_>, Vec<_>) = answers.into_iter().partition(Delivery::is_stored);
+    assert!((4..=8).contains(&stored.len()), "{} stored", stored.len());
+    for answer in expired {
+        let Delivery::Failed { reason, attempts } = answer else {
+            unreachable!("not stored");
+        };
+        assert!(matches!(reason, FailReason::Expired { .. }), "{reason}");
+        assert_eq!(attempts, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_is_tried_again_whole() {
+    let mut calls = 0;
+    let service = Service::new(1, move |_| {
+        calls += 1;
+        match calls {
+            1 => Plan::Refuse("InternalFailure", 500),
+            _ => Plan::Entries(Box::new(|_| None)),
+        }
+    });
+    let pipeline = start(&service, |p| p.aggregation.enabled = false);
+    let receipts = put_many(&pipeline, 20).await;
+    for answer in join_all(receipts).await {
+        assert!(
+            matches!(answer, Delivery::Stored { attempts: 2, .. }),
+            "{answer:?}"
+        );
+    }
+    assert!(service.user_records().values().all(|n| *n == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aggregate_on_another_shard_that_is_right_for_all_its_members_is_stored() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |_| {});
+    put(&pipeline, "warm up", any()).await.await;
+    *service.map.lock().unwrap() = routes::renamed(even(1));
+    let receipts = put_many(&pipeline, 20).await;
+    let counters = Arc::clone(pipeline.counters());
+    for answer in join_all(receipts).await {
+        let Delivery::Stored { shard, .. } = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(&*shard, "shardId-000000000100");
+    }
+    assert!(service.user_records().values().all(|n| *n == 1));
+    assert_eq!(counters.snapshot().entries_misplaced, 0);
+}

@@ -1,0 +1,185 @@
+//! What changes of the stream while records are on their way.
+
+use super::*;
+
+/// Longer than what is known of a stream may be old.
+const LONG: Duration = Duration::from_secs(361);
+
+fn entries(service: &Service) -> Vec<usize> {
+    let stored = service.stored.lock().unwrap();
+    (stored.iter())
+        .map(|(_, data)| deaggregate(data).map_or(1, |records| records.len()))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_that_brings_nothing_new_closes_nothing_early() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |p| {
+        p.aggregation.linger = Duration::from_secs(3600)
+    });
+    let early = put(&pipeline, "before", key("k")).await;
+    tokio::time::sleep(LONG).await;
+    assert!(*service.listings.lock().unwrap() >= 2);
+    assert!(entries(&service).is_empty());
+    let late = put(&pipeline, "after", key("k")).await;
+    assert!(early.await.is_stored() && late.await.is_stored());
+    assert_eq!(entries(&service), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_switched_to_auto_is_no_longer_aggregated_and_one_switched_back_is_again() {
+    let service = Service::well_behaved(4);
+    let explicit = Arc::new(Mutex::new(0));
+    let counting = Arc::clone(&explicit);
+    *service.script.lock().unwrap() = Box::new(move |batch| {
+        let given = |e: &&crate::aggregate::AggregatedRecord| e.explicit_hash_key().is_some();
+        *counting.lock().unwrap() += batch.entries().iter().filter(given).count();
+        Plan::Entries(Box::new(|_| None))
+    });
+    let pipeline = start(&service, |_| {});
+    let put_both = async || {
+        // First, so that an aggregate that it gets into has its keys.
+        let key = PartitionKey::new("k").unwrap();
+        let given = put(&pipeline, "given", RecordKey::Explicit(key, HashKey(7))).await;
+        let mut receipts = put_many(&pipeline, 30).await;
+        receipts.push(given);
+        assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+        let alone = entries(&service).iter().all(|n| *n == 1);
+        service.stored.lock().unwrap().clear();
+        (alone, std::mem::take(&mut *explicit.lock().unwrap()))
+    };
+    assert!(matches!(put_both().await, (false, 1..)));
+    *service.distribution.lock().unwrap() = Distribution::Auto;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(put_both().await, (true, 0));
+    *service.distribution.lock().unwrap() = Distribution::ByKey;
+    tokio::time::sleep(LONG).await;
+    assert!(matches!(put_both().await, (false, 1..)));
+}
+
+/// Stored on shards of the service's choice, where readers drop them whole.
+#[tokio::test(start_paused = true)]
+async fn aggregates_that_a_switched_stream_has_put_anywhere_are_sent_again_one_by_one() {
+    let service = Service::well_behaved(4);
+    let pipeline = start(&service, |_| {});
+    put(&pipeline, "warm up", any()).await.await;
+    *service.distribution.lock().unwrap() = Distribution::Auto;
+    let receipts = put_many(&pipeline, 100).await;
+    let answers = join_all(receipts).await;
+    assert!(answers.iter().all(Delivery::is_stored));
+    let map = even(4);
+    let mut readable = std::collections::HashSet::new();
+    let stored = service.stored.lock().unwrap();
+    for (shard, data) in &*stored {
+        match deaggregate(data) {
+            None => drop(readable.insert(data.clone())),
+            Some(records) => {
+                let here = |r: &crate::aggregate::format::UserRecord| {
+                    map.predict(r.hash_key()).id.as_str() == shard
+                };
+                if records.iter().all(here) {
+                    readable.extend(records.into_iter().map(|r| r.data));
+                }
+            }
+        }
+    }
+    assert_eq!(readable.len(), 101);
+    // Once when the switch was found out by them, and not again and again.
+    let copies: usize = entries_of(&stored);
+    assert!(copies <= 201, "{copies} copies of 101 records");
+}
+
+fn entries_of(stored: &[(String, Bytes)]) -> usize {
+    let inside = |(_, data): &(String, Bytes)| deaggregate(data).map_or(1, |r| r.len());
+    stored.iter().map(inside).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_the_stream_is_switched_is_made_anew() {
+    // An outage keeps aggregates in their batches while the stream is switched.
+    let service = Service::new(4, |_| Plan::Refuse("ExpiredTokenException", 400));
+    let pipeline = start(&service, |_| {});
+    let mut receipts = put_many(&pipeline, 100).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    *service.distribution.lock().unwrap() = Distribution::Auto;
+    tokio::time::sleep(LONG).await;
+    *service.script.lock().unwrap() = Box::new(|_| Plan::Entries(Box::new(|_| None)));
+    receipts.extend(put_many(&pipeline, 1).await);
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    assert_eq!(entries(&service), vec![1; 101]);
+}
+
+/// A late answer was once held against a map that had already been read again because of an earlier one.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_the_present_map_explains_brings_no_other_listing() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |p| p.aggregation.enabled = false);
+    put(&pipeline, "warm up", key("k")).await.await;
+    *service.map.lock().unwrap() = renamed(even(2));
+    let receipts = put_many(&pipeline, 1000).await;
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(*service.listings.lock().unwrap(), 2);
+}
+
+/// The same ranges under new names, as after a reshard.
+pub(super) fn renamed(map: ShardMap) -> ShardMap {
+    let shards = map.shards().iter().enumerate().map(|(n, shard)| Shard {
+        id: ShardId::new(&format!("shardId-{:012}", 100 + n)),
+        ..shard.clone()
+    });
+    ShardMap::new(shards.collect()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_may_be_as_large_as_the_stream_says_from_when_it_says_so() {
+    const RECORD: usize = 3 << 20;
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |_| {});
+    let put_large = async || put(&pipeline, vec![0; RECORD], any()).await.await;
+    let too_large = |limit: usize| Delivery::Failed {
+        reason: FailReason::TooLarge {
+            bytes: RECORD + ShardMap::SPREAD_KEY_LEN,
+            limit,
+        },
+        attempts: 0,
+    };
+    assert_eq!(put_large().await, too_large(1 << 20));
+    *service.max_record_bytes.lock().unwrap() = 4 << 20;
+    tokio::time::sleep(LONG).await;
+    assert!(put_large().await.is_stored());
+    *service.max_record_bytes.lock().unwrap() = 2 << 20;
+    tokio::time::sleep(LONG).await;
+    assert_eq!(put_large().await, too_large(2 << 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_bounds_what_the_stream_says() {
+    let service = Service::well_behaved(1);
+    *service.max_record_bytes.lock().unwrap() = 10 << 20;
+    let pipeline = start(&service, |p| p.budget = MemoryBudget::new(20 << 20));
+    let fits = put(&pipeline, vec![0; (4 << 20) - 10], any()).await;
+    let over = put(&pipeline, vec![0; 4 << 20], any()).await;
+    assert!(fits.await.is_stored());
+    let Delivery::Failed { reason, .. } = over.await else {
+        panic!("stored beyond a fifth of the memory");
+    };
+    assert!(matches!(reason, FailReason::TooLarge { limit, .. } if limit == 4 << 20));
+}
+
+/// Batches that were filled under a higher limit wait in an outage, and are sorted out there.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_falls_during_an_outage_loses_nothing_that_waits() {
+    let service = Service::new(1, |_| Plan::Refuse("ExpiredTokenException", 400));
+    *service.max_record_bytes.lock().unwrap() = 4 << 20;
+    let pipeline = start(&service, |p| {
+        p.delivery.record_ttl = Some(Duration::from_secs(86_400))
+    });
+    let receipt = put(&pipeline, vec![0; 3 << 20], any()).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    *service.max_record_bytes.lock().unwrap() = 1 << 20;
+    tokio::time::sleep(2 * LONG).await;
+    *service.script.lock().unwrap() = Box::new(|_| Plan::Entries(Box::new(|_| None)));
+    assert!(receipt.await.is_stored());
+}
