@@ -1,17 +1,19 @@
-//! The wiring of one stream: four tasks and the channels between them.
+//! The wiring of one stream: its tasks and the channels between them.
 //!
 //! ```text
 //! Intake ─chunks─► sealing ─sealed, in order─► owner ─batches─► PutRecords calls
 //!                  (keys,   )                  (all state,  ◄─outcomes─┘
 //!                  (pool    )                  ( no locks )  ─dead─► dead letter writer
-//!                                                 ▲
-//!                                 shard map ─routes┘
+//!                                               ▲  │  ▲
+//!                              shard map ─facts─┘  │  └─entries─┐
+//!                                                  └─closed─► encoding (pool)
 //! ```
 //!
 //! The owner (`owner.rs`) holds every record between sealing and its answer. It ends when all intakes
 //! are gone and everything has been answered.
 
 mod blocks;
+mod encoding;
 mod lanes;
 mod meter;
 mod owner;
@@ -28,6 +30,7 @@ use tokio::task::JoinHandle;
 
 pub use meter::Meter;
 
+use self::encoding::Encoder;
 use crate::deadletter::DeadLetters;
 use crate::delivery::MemoryBudget;
 use crate::metrics::{Counters, Histograms};
@@ -128,7 +131,17 @@ impl Pipeline {
         let stream = parts.stream.clone();
         let counters = Arc::clone(&parts.counters);
         let meter = Meter::new(&counters, &parts.sealer);
-        let owner = owner::Owner::new(parts, sealed_rx, packer, control_rx, facts, refresh);
+        let encoder = match parts.delivery.ordering {
+            send::Ordering::PartitionKey => Encoder::in_order(),
+            send::Ordering::None => {
+                let (encoder, task) = Encoder::aside(parts.pool.clone());
+                helpers.push(task);
+                encoder
+            }
+        };
+        let owner = owner::Owner::new(
+            parts, sealed_rx, packer, encoder, control_rx, facts, refresh,
+        );
         Self {
             stream,
             intake,

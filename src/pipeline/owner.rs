@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use self::alarm::{Outage, Throttled, Trouble};
 use super::blocks::{Packer, RoutedChunk};
+use super::encoding::Encoder;
 use super::lanes::Lanes;
 use super::routes::{Facts, Refresh};
 use super::sealing::InOrder;
@@ -71,6 +72,7 @@ pub(super) struct Owner {
     early: Option<SealedChunk>,
     /// `None` until the first shard map.
     reducer: Option<Reducer<SealedRecord>>,
+    encoder: Encoder,
     aggregation: aggregate::Settings,
     lanes: Lanes,
     collecting: Batch,
@@ -101,6 +103,7 @@ enum Action {
     Tick,
     /// Plain records for blocks; `None`: no more of them.
     Routed(Option<RoutedChunk>),
+    Encoded(Vec<AggregatedRecord>),
     Sealed(SealedChunk),
     /// Nothing more will come.
     Ended,
@@ -136,6 +139,7 @@ impl Owner {
         parts: Parts,
         sealed: InOrder,
         packer: Option<Packer>,
+        encoder: Encoder,
         control: mpsc::UnboundedReceiver<Control>,
         facts: watch::Receiver<Option<Facts>>,
         refresh: Refresh,
@@ -164,6 +168,7 @@ impl Owner {
             refresh,
             early: None,
             reducer: None,
+            encoder,
             collecting: Batch::new(limits.clone()),
             collecting_since: Instant::now(),
             limits,
@@ -204,6 +209,7 @@ impl Owner {
             Some(control) = self.control.recv() => Action::Control(control),
             Ok(()) = self.facts.changed() => Action::NewFacts,
             () = until(next_deadline) => Action::Tick,
+            entries = self.encoder.next() => Action::Encoded(entries),
             routed = next_routed(&mut self.packer) => Action::Routed(routed),
             chunk = next_sealed(&mut self.sealed, &mut self.sealing),
                 if !self.draining && self.early.is_none() =>
@@ -224,6 +230,11 @@ impl Owner {
             Action::NewFacts => self.adopt(now),
             Action::Tick => {}
             Action::Routed(routed) => self.pack(routed, now),
+            Action::Encoded(entries) => {
+                for entry in entries {
+                    self.lanes.push(entry);
+                }
+            }
             Action::Sealed(chunk) => self.take_in(chunk, now),
             Action::Ended => self.draining = true,
         }
@@ -323,6 +334,7 @@ impl Owner {
         let open = self.reducer.as_ref().and_then(Reducer::next_deadline);
         open.is_none()
             && self.early.is_none()
+            && self.encoder.is_empty()
             && self.lanes.is_empty()
             && self.collecting.is_empty()
             && self.ready.is_empty()

@@ -203,7 +203,7 @@ fn start(service: &Arc<Service>, change: impl FnOnce(&mut Parts)) -> Pipeline {
         batch: Default::default(),
         delivery: Default::default(),
         sealer: Sealer::Plain(off.plaintext_allowed().unwrap()),
-        pool: SealPool::new(1).unwrap(),
+        pool: SealPool::immediate(),
         budget: MemoryBudget::new(64 << 20),
         put_records: Arc::<Service>::clone(service),
         shards: Arc::<Service>::clone(service),

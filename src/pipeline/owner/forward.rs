@@ -82,8 +82,10 @@ impl Owner {
     }
 
     pub(super) fn queue(&mut self, closed: Vec<Closed<SealedRecord>>) {
-        for entry in closed {
-            self.lanes.push(entry.into());
+        for closed in closed {
+            if let Some(entry) = self.encoder.encode(closed) {
+                self.lanes.push(entry);
+            }
         }
     }
 

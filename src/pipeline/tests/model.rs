@@ -366,6 +366,7 @@ proptest! {
         let (seal, opener) = sealing_blocks(Packing::Kpl);
         let change = |p: &mut Parts| {
             seal(p);
+            p.pool = SealPool::new(2).unwrap();
             p.aggregation.max_size = 4000;
             p.delivery.request_timeout = Duration::from_millis(100);
             p.delivery.retry.max = Duration::from_millis(20);
