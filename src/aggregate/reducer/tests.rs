@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::aggregate::AggregatedRecord;
 use crate::aggregate::format::deaggregate;
 use crate::delivery::{MemoryBudget, Ticket};
 use crate::record::RecordKey;

@@ -1,0 +1,78 @@
+//! From closed containers of sealed records to entries of a request: encoded where they have company.
+
+use bytes::Bytes;
+
+use super::Closed;
+use crate::aggregate::AggregatedRecord;
+use crate::aggregate::format::Unsummed;
+use crate::seal::SealedRecord;
+
+impl Closed<SealedRecord> {
+    /// `None` of a lone member, which goes as it is, as with the KPL.
+    fn encode(&self) -> Option<Unsummed> {
+        let data = self.members.iter().map(|m| &m.data()[..]);
+        (self.members.len() > 1).then(|| self.layout.encode_unsummed(data))
+    }
+}
+
+impl AggregatedRecord {
+    /// Of each container, in their order. What [`From`] makes of one, only faster: the checksums of all are
+    /// computed side by side.
+    pub fn each(closed: Vec<Closed<SealedRecord>>) -> Vec<Self> {
+        let unsummed = closed.iter().filter_map(Closed::encode).collect();
+        let mut encoded = Unsummed::sum_each(unsummed).into_iter();
+        let with_encoded = |closed: Closed<_>| {
+            let encoded = (closed.members.len() > 1).then(|| encoded.next());
+            Self::new(closed, encoded.flatten())
+        };
+        closed.into_iter().map(with_encoded).collect()
+    }
+
+    /// `encoded`: of several members, their aggregate and where in it each one's data lies.
+    fn new(closed: Closed<SealedRecord>, encoded: Option<(Vec<u8>, Vec<usize>)>) -> Self {
+        let Closed {
+            layout: _,
+            mut members,
+            deadline,
+            closed_at,
+            container,
+        } = closed;
+        let data = match encoded {
+            None => {
+                let [only] = &members[..] else {
+                    unreachable!("several members are encoded");
+                };
+                only.data().clone()
+            }
+            Some((bytes, starts)) => {
+                let bytes = Bytes::from(bytes);
+                for (member, start) in members.iter_mut().zip(starts) {
+                    member.relocate(bytes.slice(start..start + member.data().len()));
+                }
+                bytes
+            }
+        };
+        // It may wait for long, and grew by doubling.
+        members.shrink_to_fit();
+        let predicted = container.predicted.clone();
+        let (partition_key, explicit_hash_key) = container.into_keys(members.len());
+        Self {
+            data,
+            partition_key,
+            explicit_hash_key,
+            predicted,
+            members,
+            deadline,
+            ready: closed_at,
+            attempts: 0,
+            last_refusal: None,
+        }
+    }
+}
+
+impl From<Closed<SealedRecord>> for AggregatedRecord {
+    fn from(closed: Closed<SealedRecord>) -> Self {
+        let encoded = closed.encode().map(Unsummed::sum);
+        Self::new(closed, encoded)
+    }
+}
