@@ -5,6 +5,7 @@
 
 mod support;
 
+mod auto;
 mod cli;
 mod consume;
 mod crash;

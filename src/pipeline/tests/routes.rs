@@ -117,6 +117,14 @@ async fn an_answer_that_the_present_map_explains_brings_no_other_listing() {
     let pipeline = start(&service, |p| p.aggregation.enabled = false);
     put(&pipeline, "warm up", key("k")).await.await;
     *service.map.lock().unwrap() = renamed(even(2));
+    // Every other entry is stored only when the new map has long been there.
+    let late = Instant::now() + Duration::from_secs(10);
+    *service.script.lock().unwrap() = Box::new(move |_| {
+        let refused = Instant::now() < late;
+        Plan::Entries(Box::new(move |n| {
+            (refused && n % 2 == 1).then_some("InternalFailure")
+        }))
+    });
     let receipts = put_many(&pipeline, 1000).await;
     assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
     tokio::time::sleep(Duration::from_secs(60)).await;
