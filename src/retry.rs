@@ -55,7 +55,7 @@ use rand::{Rng, RngExt};
 /// `delivery.retry`: exponential backoff with full jitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The bound of the first delay; doubles with each attempt.
+    /// The bound of the first two delays; doubles with each further attempt.
     pub initial: Duration,
     pub max: Duration,
 }
@@ -207,7 +207,8 @@ fn of_status(status: Option<u16>) -> Verdict {
     }
 }
 
-/// Exponential backoff with full jitter: a uniform draw from zero to `initial × 2^(attempt-1)`, capped.
+/// Exponential backoff with full jitter: a uniform draw from zero to `initial` twice, since one failure says little,
+/// then to twice, four times, eight times as much, capped.
 /// Full, because it spreads a fleet best:
 /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
 #[derive(Debug)]
@@ -223,7 +224,7 @@ impl<R: Rng> Backoff<R> {
 
     /// The delay before the attempt that follows `attempts` failed ones.
     pub fn delay(&mut self, attempts: u32) -> Duration {
-        let doublings = attempts.saturating_sub(1).min(31);
+        let doublings = attempts.saturating_sub(2).min(31);
         let bound = self
             .settings
             .initial
@@ -330,10 +331,11 @@ mod tests {
         let mut backoff = Backoff::new(Settings::default(), StdRng::seed_from_u64(1));
         for (attempts, bound_ms) in [
             (1, 50),
-            (2, 100),
-            (4, 400),
-            (8, 6_400),
-            (9, 10_000),
+            (2, 50),
+            (3, 100),
+            (5, 400),
+            (9, 6_400),
+            (10, 10_000),
             (90, 10_000),
         ] {
             let bound = Duration::from_millis(bound_ms);

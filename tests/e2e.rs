@@ -17,6 +17,7 @@ mod layering;
 mod limits;
 mod memory;
 mod outage;
+mod quota;
 mod secrecy;
 mod socket;
 mod suites;

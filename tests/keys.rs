@@ -111,12 +111,7 @@ fn site() -> StandIn {
 fn home(site: &StandIn, scope: &str, rule: &str) -> Home {
     let key = site.endpoints.create_key();
     let encryption = format!("scope = \"{scope}\"\nkms_key = \"{key}\"");
-    let home = Home::new(&site.endpoints, &encryption, "");
-    let config = fs::read_to_string(home.config()).expect("written");
-    let stream = format!("stream = \"{STREAM}\"");
-    let config = config.replace(&stream, &format!("{stream}\npartition_key = {rule}"));
-    fs::write(home.config(), config).expect("room for it");
-    home
+    Home::keyed(&site.endpoints, rule, &encryption)
 }
 
 /// Sends `lines` sales of the users in turn, and then these.

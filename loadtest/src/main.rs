@@ -82,6 +82,8 @@ Examples:
   cargo run --release -p loadtest -- bytes-per-line --sample /var/log/syslog";
 
 fn main() -> ExitCode {
+    // As the program itself does, whose memory this is to tell.
+    kinseal::cli::heap::give_back_large_buffers();
     let args = Args::parse();
     let ended = match args.instead {
         Some(Instead::BytesPerLine(args)) => bytes_per_line::print(&args).map(|()| true),

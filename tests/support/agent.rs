@@ -34,6 +34,17 @@ impl Home {
         home
     }
 
+    /// The same, with a rule for partition keys.
+    pub(crate) fn keyed(endpoints: &Endpoints, rule: &str, encryption: &str) -> Self {
+        let home = Self::empty();
+        let source = format!(
+            "type = \"file\"\ninclude = [\"{}/*.log\"]\nstart_position = \"beginning\"\npartition_key = {rule}",
+            home.logs().display()
+        );
+        home.write_config(endpoints, &source, encryption, "");
+        home
+    }
+
     /// With a configuration that sends what comes to [`socket`](Self::socket).
     pub(crate) fn with_socket(endpoints: &Endpoints, encryption: &str, more: &str) -> Self {
         let home = Self::empty();
