@@ -14,7 +14,7 @@ use crate::seal::offload::SealPool;
 
 /// In one job at most: as many as there are lanes.
 const TOGETHER: usize = 16;
-/// Bytes of an aggregate that are encoded where they are: in the time of a few hops to a thread and back. A guess.
+/// Bytes that are encoded where they are: in the time of a few hops to a thread and back. A guess.
 const AT_ONCE: usize = 8 << 10;
 
 /// The owner's end.
@@ -60,19 +60,25 @@ impl Encoder {
         (Self { aside: Some(aside) }, task)
     }
 
-    /// The entry, if it can be had now; otherwise it will be among the [`next`](Self::next) ones.
-    pub(super) fn encode(&mut self, closed: Closed<SealedRecord>) -> Option<AggregatedRecord> {
+    /// The entries that can be had now; the others will be among the [`next`](Self::next) ones.
+    pub(super) fn encode(
+        &mut self,
+        mut closed: Vec<Closed<SealedRecord>>,
+    ) -> Vec<AggregatedRecord> {
         let Some(aside) = &mut self.aside else {
-            return Some(closed.into());
+            return AggregatedRecord::each(closed);
         };
-        let is_small = aside.inside == 0 && closed.layout.wire_len() <= AT_ONCE;
-        if closed.members.len() == 1 || is_small {
-            return Some(closed.into());
+        let has_company = |closed: &Closed<_>| closed.members.len() > 1;
+        let to_encode = closed.iter().filter(|closed| has_company(closed));
+        let bytes: usize = to_encode.map(|closed| closed.layout.wire_len()).sum();
+        if aside.inside > 0 || bytes > AT_ONCE {
+            for closed in closed.extract_if(.., |closed| has_company(closed)) {
+                aside.inside += 1;
+                // Its receiver only ends with us or by a panic, which drops the tickets as abandoned.
+                let _ = aside.closed.send(closed);
+            }
         }
-        aside.inside += 1;
-        // Its receiver only ends with us or by a panic, which drops the tickets as abandoned.
-        let _ = aside.closed.send(closed);
-        None
+        AggregatedRecord::each(closed)
     }
 
     /// The entries of the next job. Pending while there is none. Cancel safe.

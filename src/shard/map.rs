@@ -60,6 +60,8 @@ impl Shard {
 pub struct ShardMap {
     /// By range.
     shards: Vec<Shard>,
+    /// The upper halves of their ends: looked through for each record, and a sixth as long.
+    ends: Vec<u64>,
     spread: Mutex<Spread>,
 }
 
@@ -120,6 +122,7 @@ impl ShardMap {
                 keys: vec![Vec::new(); shards.len()],
                 draws_left: Self::SPREAD_DRAWS,
             }),
+            ends: shards.iter().map(|shard| upper_half(shard.end)).collect(),
             shards,
         })
     }
@@ -135,7 +138,13 @@ impl ShardMap {
 
     /// Its place in [`shards`](Self::shards).
     pub fn predict_index(&self, hash_key: HashKey) -> usize {
-        self.shards.partition_point(|s| s.end < hash_key)
+        let upper = upper_half(hash_key);
+        let mut index = self.ends.partition_point(|end| *end < upper);
+        // Of several that end with the same upper half, which of them the lower half tells.
+        while self.shards[index].end < hash_key {
+            index += 1;
+        }
+        index
     }
 
     pub fn find(&self, id: &str) -> Option<&Shard> {
@@ -175,6 +184,10 @@ impl ShardMap {
             shard: shard.id.clone(),
         }
     }
+}
+
+fn upper_half(hash_key: HashKey) -> u64 {
+    (hash_key.0 >> 64) as u64
 }
 
 /// A random key for a record that may go anywhere.
@@ -289,6 +302,8 @@ pub(crate) mod tests {
             end: HashKey(end),
         });
         let map = ShardMap::new(shards.to_vec()).unwrap();
+        let predicted = [0, 4, 5, 6, 1 << 64, u128::MAX].map(|key| map.predict_index(HashKey(key)));
+        assert_eq!(predicted, [0, 0, 1, 2, 2, 2]);
         assert_eq!(map.spread_key(1).hash_key(), HashKey(5));
         assert_eq!(map.spread.lock().unwrap().draws_left, 0, "once, not again");
         assert_eq!(map.spread_key(4).hash_key(), HashKey(5));

@@ -82,10 +82,8 @@ impl Owner {
     }
 
     pub(super) fn queue(&mut self, closed: Vec<Closed<SealedRecord>>) {
-        for closed in closed {
-            if let Some(entry) = self.encoder.encode(closed) {
-                self.lanes.push(entry);
-            }
+        for entry in self.encoder.encode(closed) {
+            self.lanes.push(entry);
         }
     }
 
