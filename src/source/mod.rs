@@ -4,6 +4,7 @@
 //! surplus back once it knows what it got. So a source that is faster than the stream waits here, with its
 //! bytes still in the file or the socket.
 
+mod feed;
 pub mod frame;
 pub mod keying;
 mod lines;

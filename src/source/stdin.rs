@@ -9,8 +9,9 @@ use std::thread;
 use tokio::sync::mpsc;
 
 use super::Intake;
+use super::feed::Feed;
 use super::keying::{Keyer, Keying};
-use super::lines::{Feed, Read};
+use super::lines::Read;
 use crate::shutdown::Shutdown;
 
 /// As much as a pipe holds (Linux: 64 KiB).

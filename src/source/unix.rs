@@ -17,8 +17,9 @@ use bytes::BufMut;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use super::feed::Feed;
 use super::keying::Keying;
-use super::lines::{Feed, Read};
+use super::lines::Read;
 use super::{Closed, Intake};
 use crate::shutdown::Shutdown;
 
