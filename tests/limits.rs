@@ -48,7 +48,7 @@ fn a_line_of_3_mib_arrives_in_a_stream_that_takes_4() {
 fn a_line_of_3_mib_is_a_dead_letter_with_its_reason_where_the_stream_takes_1() {
     let site = stream_of(1024);
     let (home, report) = carry_3_mib(&site, "");
-    assert_eq!(report.account(), [1, 0, 1, 0, 0, 0]);
+    assert_eq!(report.account(), [1, 0, 1, 0, 0, 0, 0]);
     let letters = home.dead_letters();
     let reason = letters[0]["reason"].as_str().expect("a reason");
     assert!(reason.contains("over the limit of 1048576"), "{reason}");
@@ -61,7 +61,7 @@ fn without_permission_to_ask_a_record_may_have_1_mib_and_the_log_says_so_once() 
     let denied = Rule::new(Action::access_denied()).on("DescribeStreamSummary");
     site.fake.set_faults(Faults::seeded(1).rule(denied));
     let (_, report) = carry_3_mib(&site, "");
-    assert_eq!(report.account(), [1, 0, 1, 0, 0, 0]);
+    assert_eq!(report.account(), [1, 0, 1, 0, 0, 0, 0]);
     let said = report.said().matches("may have 1 MiB").count();
     assert_eq!(said, 1, "{}", report.said());
 }
@@ -70,7 +70,7 @@ fn without_permission_to_ask_a_record_may_have_1_mib_and_the_log_says_so_once() 
 fn what_memory_has_no_room_for_is_told_with_the_way_out() {
     let site = stream_of(4096);
     let (_, report) = carry_3_mib(&site, "memory_limit = \"10MiB\"");
-    assert_eq!(report.account(), [1, 0, 1, 0, 0, 0]);
+    assert_eq!(report.account(), [1, 0, 1, 0, 0, 0, 0]);
     let said = report.said();
     assert!(
         said.contains("larger records than memory_limit has room for"),

@@ -35,6 +35,7 @@ pub(crate) fn check(
     equal.check("lines pending", counts.pending, 0);
     equal.check("lines dead-lettered", counts.dead_lettered, 0);
     equal.check("lines failed", counts.failed, 0);
+    equal.check("lines dropped", counts.dropped, 0);
     equal.check("lines abandoned", counts.abandoned, 0);
     equal.check("checkpoint's offset", offset(checkpoint), log_bytes);
 

@@ -112,10 +112,10 @@ impl Default for Latency {
     }
 }
 
-/// One stream's counters. `accepted = stored + dead_lettered + failed + abandoned + pending`.
+/// One stream's counters. `accepted = stored + dead_lettered + failed + dropped + abandoned + pending`, at any moment.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Records that were given a ticket.
+    /// Records that were given a ticket, or dropped.
     pub accepted: AtomicU64,
     /// Of these, records in which their source's rule found no partition key.
     pub unkeyed: AtomicU64,
@@ -126,6 +126,8 @@ pub struct Counters {
     pub dead_letters_dropped: AtomicU64,
     /// Told to their caller.
     pub failed: AtomicU64,
+    /// Thrown away for want of room, since `when_full` of their source says so.
+    pub dropped: AtomicU64,
     /// Still owed when the pipeline was stopped; their source has them.
     pub abandoned: AtomicU64,
 
@@ -155,6 +157,7 @@ pub struct Counts {
     pub dead_lettered: u64,
     pub dead_letters_dropped: u64,
     pub failed: u64,
+    pub dropped: u64,
     pub abandoned: u64,
     pub plain_bytes: u64,
     pub sealed_bytes: u64,
@@ -171,18 +174,20 @@ pub struct Counts {
 }
 
 impl Counters {
+    /// Release, as a snapshot's loads acquire: who sees a record's answer also sees that it was accepted.
     pub fn add(counter: &AtomicU64, n: u64) {
-        counter.fetch_add(n, Ordering::Relaxed);
+        counter.fetch_add(n, Ordering::Release);
     }
 
     pub fn snapshot(&self) -> Counts {
-        let read = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        let read = |c: &AtomicU64| c.load(Ordering::Acquire);
         Counts {
             // The outcomes before `accepted`, so that a record in between counts as pending, not negative.
             stored: read(&self.stored),
             dead_lettered: read(&self.dead_lettered),
             dead_letters_dropped: read(&self.dead_letters_dropped),
             failed: read(&self.failed),
+            dropped: read(&self.dropped),
             abandoned: read(&self.abandoned),
             accepted: read(&self.accepted),
             unkeyed: read(&self.unkeyed),
@@ -206,7 +211,8 @@ impl Counters {
 impl Counts {
     /// Records that still wait for their answer.
     pub fn pending(&self) -> u64 {
-        let answered = self.stored + self.dead_lettered + self.failed + self.abandoned;
+        let told = self.stored + self.dead_lettered + self.failed;
+        let answered = told + self.dropped + self.abandoned;
         self.accepted.saturating_sub(answered)
     }
 }
@@ -219,6 +225,7 @@ impl std::ops::AddAssign for Counts {
         self.dead_lettered += other.dead_lettered;
         self.dead_letters_dropped += other.dead_letters_dropped;
         self.failed += other.failed;
+        self.dropped += other.dropped;
         self.abandoned += other.abandoned;
         self.plain_bytes += other.plain_bytes;
         self.sealed_bytes += other.sealed_bytes;

@@ -45,11 +45,12 @@ impl fmt::Display for Account<'_> {
         let counts = self.0;
         write!(
             f,
-            "accepted {} = stored {} + dead-lettered {} + failed {} + abandoned {} + pending {}",
+            "accepted {} = stored {} + dead-lettered {} + failed {} + dropped {} + abandoned {} + pending {}",
             Thousands(counts.accepted),
             Thousands(counts.stored),
             Thousands(counts.dead_lettered),
             Thousands(counts.failed),
+            Thousands(counts.dropped),
             Thousands(counts.abandoned),
             Thousands(counts.pending()),
         )
@@ -250,6 +251,23 @@ mod tests {
             keys.to_string(),
             "2 data keys; 1,200 cache hits, 1 misses; 4 KMS calls, 0 failed; \
              the current one is 43.1 s old and has sealed 60,000 messages, 6.8 MB"
+        );
+    }
+
+    #[test]
+    fn the_account_names_every_end_of_a_record_and_adds_up() {
+        let counts = Counts {
+            accepted: 1_021,
+            stored: 1_001,
+            dead_lettered: 2,
+            failed: 3,
+            dropped: 4,
+            abandoned: 5,
+            ..Counts::default()
+        };
+        assert_eq!(
+            Account(&counts).to_string(),
+            "accepted 1,021 = stored 1,001 + dead-lettered 2 + failed 3 + dropped 4 + abandoned 5 + pending 6"
         );
     }
 

@@ -36,7 +36,7 @@ fn a_record_over_the_limit_becomes_a_dead_letter_and_the_others_arrive() {
     let mut agent = home.start_agent();
     home.until_settled(&mut agent, &home.log());
     let report = FinalReport::of(agent);
-    assert_eq!(report.account(), [101, 100, 1, 0, 0, 0]);
+    assert_eq!(report.account(), [101, 100, 1, 0, 0, 0, 0]);
     let said = report.said();
     for word in ["dead letter files", "over the limit", "records=1"] {
         assert!(said.contains(word), "{word:?} is not in {said}");

@@ -269,14 +269,14 @@ impl FinalReport {
     pub(crate) fn expect_stored(&self, records: u64) {
         assert_eq!(
             self.account(),
-            [records, records, 0, 0, 0, 0],
+            [records, records, 0, 0, 0, 0, 0],
             "{}",
             self.text
         );
     }
 
-    /// Records accepted, stored, dead-lettered, failed, abandoned and pending.
-    pub(crate) fn account(&self) -> [u64; 6] {
+    /// Records accepted, stored, dead-lettered, failed, dropped, abandoned and pending: the first is the sum of the rest.
+    pub(crate) fn account(&self) -> [u64; 7] {
         let line = self
             .text
             .lines()
@@ -288,16 +288,19 @@ impl FinalReport {
             "stored",
             "dead-lettered",
             "failed",
+            "dropped",
             "abandoned",
             "pending",
         ];
-        words.map(|word| {
+        let account = words.map(|word| {
             let after = line
                 .split_once(&format!("{word} "))
                 .expect("in the account")
                 .1;
             let number = after.split_whitespace().next().expect("a number");
             number.replace(',', "").parse().expect("a number")
-        })
+        });
+        assert_eq!(account[0], account[1..].iter().sum::<u64>(), "{line}");
+        account
     }
 }
