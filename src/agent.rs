@@ -58,7 +58,7 @@ pub struct Source {
 pub enum SourceKind {
     File(tail::Settings),
     Unix(unix::Settings),
-    Stdin,
+    Stdin(stdin::Settings),
 }
 
 /// As a person names it.
@@ -67,7 +67,7 @@ impl fmt::Display for SourceKind {
         match self {
             Self::File(settings) => f.write_str(&settings.include.join(" ")),
             Self::Unix(settings) => write!(f, "{}", settings.path.display()),
-            Self::Stdin => f.write_str("standard input"),
+            Self::Stdin(_) => f.write_str("standard input"),
         }
     }
 }
@@ -365,9 +365,10 @@ fn start_source(
                 Ok(())
             });
         }
-        SourceKind::Stdin => {
+        SourceKind::Stdin(settings) => {
+            let settings = settings.clone();
             sources.spawn(async move {
-                stdin::run(intake, &keying, shutdown)
+                stdin::run(&settings, intake, &keying, shutdown)
                     .await
                     .map_err(AgentError::Stdin)
             });

@@ -14,7 +14,7 @@ use crate::agent::{Agent, AgentError};
 use crate::config::{self, Environment, Settings, SourceKind, words};
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
-use crate::source::tail;
+use crate::source::{stdin, tail};
 
 /// Send records from files, sockets or standard input to Kinesis streams, until stopped
 ///
@@ -246,7 +246,7 @@ impl AgentArgs {
 
     fn source(&self) -> anyhow::Result<SourceKind> {
         if self.stdin {
-            return Ok(SourceKind::Stdin);
+            return Ok(SourceKind::Stdin(stdin::Settings::default()));
         }
         if self.files.is_empty() {
             return Err(missing("--file PATH or --stdin"));

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::{Environment, Settings, SourceKind};
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, EncryptionContext, KeyChoice, Scope, block, message};
+use crate::source::stdin;
 use crate::source::tail::{self, StartPosition};
 use crate::{aws, batch};
 
@@ -93,7 +94,13 @@ fn the_agents_flags_are_a_configuration() {
         kms_endpoint_url: url,
         ..aws::Settings::default()
     };
-    let expected = Settings::for_one(stream, SourceKind::Stdin, encryption, aws, "/state".into());
+    let expected = Settings::for_one(
+        stream,
+        SourceKind::Stdin(stdin::Settings::default()),
+        encryption,
+        aws,
+        "/state".into(),
+    );
     assert_eq!(settings, expected);
     assert_eq!(settings.streams[0].batch, batch::Settings::default());
 }

@@ -6,7 +6,7 @@ use super::{PartitionKeyRule, Source, SourceKind, words};
 use crate::record::{PartitionKey, StreamName};
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::tail::StartPosition;
-use crate::source::{tail, unix};
+use crate::source::{WhenFull, stdin, tail, unix};
 
 /// One `[[source]]`.
 pub(super) struct Part {
@@ -29,6 +29,10 @@ const KINDS: [(&str, Kind); 3] = [
     ("file", Kind::File),
     ("unix", Kind::Unix),
     ("stdin", Kind::Stdin),
+];
+const WHEN_FULL: [(&str, WhenFull); 2] = [
+    ("block", WhenFull::Block),
+    ("drop_newest", WhenFull::DropNewest),
 ];
 const GLOBS: &str = "a list of absolute globs, like [\"/var/log/shop/*.log\"]";
 const PARTITION_KEY: &str = "\"random\", \"hash\", \"file\", \"host\", { constant = \"…\" }, \
@@ -69,10 +73,10 @@ fn read(t: &mut Table<'_>) -> Part {
     let source_kind = match &kind {
         Written::Given(Kind::File, _) => read_file(t),
         Written::Given(Kind::Unix, _) => read_unix(t),
-        Written::Given(Kind::Stdin, _) => Some(SourceKind::Stdin),
+        Written::Given(Kind::Stdin, _) => read_stdin(t),
         Written::Absent | Written::Mistaken => {
             // Of no known type: any type's keys may be right.
-            t.allow(&["include", "exclude", "start_position", "path"]);
+            t.allow(&["include", "exclude", "start_position", "path", "when_full"]);
             None
         }
     };
@@ -88,7 +92,7 @@ fn read(t: &mut Table<'_>) -> Part {
         );
     }
     let exclusive = match &source_kind {
-        Some(SourceKind::Stdin) => Some("standard input".into()),
+        Some(SourceKind::Stdin(_)) => Some("standard input".into()),
         Some(SourceKind::Unix(unix)) => Some(format!("the socket {:?}", unix.path)),
         Some(SourceKind::File(_)) | None => None,
     };
@@ -123,6 +127,11 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         ("end", StartPosition::End),
     ];
     let start_position = t.choice("start_position", &words);
+    if let Some(place) = t.choice("when_full", &WHEN_FULL).place() {
+        let text = "found for a file; allowed: with type = \"unix\" or \"stdin\"; a file can wait, and \
+                    nothing of it is dropped";
+        t.file().mistake(place, text);
+    }
     Some(SourceKind::File(tail::Settings {
         include: include.given()?,
         exclude: exclude.or_default(Vec::new())?,
@@ -140,8 +149,17 @@ fn read_unix(t: &mut Table<'_>) -> Option<SourceKind> {
     if path.is_absent() {
         t.file().missing(t.place(), "path", allowed);
     }
+    let when_full = t.choice("when_full", &WHEN_FULL);
     Some(SourceKind::Unix(unix::Settings {
         path: path.given()?,
+        when_full: when_full.or_default(WhenFull::default())?,
+    }))
+}
+
+fn read_stdin(t: &mut Table<'_>) -> Option<SourceKind> {
+    let when_full = t.choice("when_full", &WHEN_FULL);
+    Some(SourceKind::Stdin(stdin::Settings {
+        when_full: when_full.or_default(WhenFull::default())?,
     }))
 }
 

@@ -352,7 +352,8 @@ fn home_of(key: &str) -> Option<&'static str> {
         "rate_limit" | "max_in_flight" | "request_timeout" | "connect_timeout" | "record_ttl"
         | "ordering" | "retry" => Some("in [delivery]"),
         "log_interval" => Some("in [metrics]"),
-        "max_file_size" | "max_total_size" | "when_full" => Some("in [dead_letter]"),
+        "max_file_size" | "max_total_size" => Some("in [dead_letter]"),
+        "when_full" => Some("in [dead_letter], or in a [[source]] of type = \"unix\" or \"stdin\""),
         _ => None,
     }
 }

@@ -206,6 +206,16 @@ impl MemoryPermit {
         }
     }
 
+    /// Takes in another of the same stream: what both hold is held already, and nothing is waited for.
+    pub fn absorb(&mut self, mut other: Self) {
+        let same = Arc::ptr_eq(&self.budget.pool, &other.budget.pool);
+        assert!(
+            same && self.budget.stream == other.budget.stream,
+            "permits of one stream"
+        );
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -213,7 +223,10 @@ impl MemoryPermit {
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        self.budget.pool.give_back(self.budget.stream, self.bytes);
+        // Nothing is left of one that was absorbed.
+        if self.bytes > 0 {
+            self.budget.pool.give_back(self.budget.stream, self.bytes);
+        }
     }
 }
 
@@ -239,6 +252,18 @@ mod tests {
         all.shrink_to(500);
         assert_eq!(all.bytes(), 100, "a permit never grows");
         drop(all);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[test]
+    fn permits_become_one_that_gives_back_what_both_held() {
+        let budget = MemoryBudget::new(1000);
+        let mut one = budget.try_reserve(100).unwrap();
+        one.absorb(budget.try_reserve(20).unwrap());
+        assert_eq!((one.bytes(), budget.in_use()), (120, 120));
+        one.shrink_to(110);
+        assert_eq!(budget.in_use(), 110);
+        drop(one);
         assert_eq!(budget.in_use(), 0);
     }
 

@@ -1,21 +1,49 @@
 //! A stream of bytes that cannot be read again, on its way into a pipeline.
+//!
+//! Whoever writes waits while there is no room: room for the worst case is reserved before a block is read. With
+//! `when_full = "drop_newest"` nobody waits; so room is looked for once it is known what for, and not for a
+//! worst case that would drop lines while there is some. It promises then:
+//!
+//! - each line for which there is room now is sent, whole and in order; each other one is dropped, whole, and counted;
+//! - what waits for the pipeline's attention has its room: only memory bounds it, and nothing is dropped for it;
+//! - beside that a client has its partial line and one block, as it would have otherwise. Lines that are kept
+//!   do not keep the memory of those that are dropped beside them.
+//!
+//! A line of more than twice the framer's limit comes in pieces, for the dead letter; there, a piece is what is
+//! dropped or not.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::drops::Drops;
 use super::frame::{Framer, Line, MAX_LINE};
 use super::keying::Keyer;
 use super::lines::{Read, chunk, worst_records};
-use super::{Closed, Intake};
+use super::{Chunk, Closed, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled};
 
-/// A stream of bytes that cannot be read again, on its way into a pipeline.
-///
 /// Until a spool stands behind it, what was read and is not yet stored is lost when the process is killed.
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) framer: Framer,
     intake: Intake,
     keyer: Keyer,
+    /// Where nobody may wait.
+    outlet: Option<Outlet>,
+    /// A line of what was read last has been dropped.
+    cut: bool,
+}
+
+/// Chunks that have their room and wait for the pipeline. Dropped, it drops them.
+#[derive(Debug)]
+struct Outlet {
+    // Not bounded but by memory: each chunk holds its permit.
+    waiting: mpsc::UnboundedSender<Chunk>,
+    forwarding: JoinSet<()>,
+    drops: Arc<Drops>,
 }
 
 /// Nothing to note: there is no place to go on from.
@@ -26,18 +54,24 @@ impl SpanSettled for Unrepeatable {
 }
 
 impl Feed {
-    pub(super) fn new(intake: Intake, keyer: Keyer) -> Self {
+    /// Lines wait for room; or where `drops` counts them, those that have none are dropped.
+    pub(super) fn new(intake: Intake, keyer: Keyer, drops: Option<&Arc<Drops>>) -> Self {
         Self {
             framer: Framer::new(0, MAX_LINE),
+            outlet: drops.map(|drops| Outlet::new(intake.clone(), Arc::clone(drops))),
             intake,
             keyer,
+            cut: false,
         }
     }
 
-    /// Room for `more` bytes and what is held already. Cancel safe.
-    pub(super) async fn reserve(&self, more: usize) -> MemoryPermit {
+    /// Room for `more` bytes and what is held already; none where nobody may wait for it. Cancel safe.
+    pub(super) async fn reserve(&self, more: usize) -> Option<MemoryPermit> {
+        if self.outlet.is_some() {
+            return None;
+        }
         let bytes = self.framer.pending().len() + more;
-        self.room(worst_records(bytes), bytes).await
+        Some(self.room(worst_records(bytes), bytes).await)
     }
 
     async fn room(&self, records: usize, bytes: usize) -> MemoryPermit {
@@ -45,56 +79,157 @@ impl Feed {
         self.intake.reserve(records, bytes + keys).await
     }
 
-    /// Sends all whole lines. `permit` covers the first chunk; waits for room for others. Not cancel safe.
+    fn room_now(&self, records: usize, bytes: usize) -> Option<MemoryPermit> {
+        let keys = self.keyer.worst_bytes(records, bytes);
+        self.intake.try_reserve(records, bytes + keys)
+    }
+
+    /// Sends all whole lines of what was just read. `permit` covers the first chunk; others wait for room, or do
+    /// without. Not cancel safe.
     pub(super) async fn send_lines(
         &mut self,
-        permit: MemoryPermit,
+        mut permit: Option<MemoryPermit>,
         mut read: Read,
     ) -> Result<(), Closed> {
-        let mut permit = Some(permit);
+        self.cut = false;
         loop {
             let lines = read.next_lines(&mut self.framer);
             if lines.is_empty() {
-                return Ok(());
+                break;
             }
-            let permit = match permit.take() {
-                Some(permit) => permit,
-                None => {
-                    let bytes = lines.iter().map(|line| line.bytes.len()).sum();
-                    self.room(lines.len(), bytes).await
-                }
-            };
-            self.send(lines, permit, &mut read).await?;
+            self.send(lines, permit.take(), &mut read).await?;
         }
+        if self.outlet.is_some() {
+            // Nothing else here waits: the pipeline gets its turn, and with it the room that it makes.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 
-    /// Sends a last line without its newline, if there is one. Not cancel safe.
-    pub(super) async fn finish(&mut self) -> Result<(), Closed> {
+    /// Sends a last line without its newline, if there is one, and waits until the pipeline has everything. Not
+    /// cancel safe.
+    pub(super) async fn finish(mut self) -> Result<(), Closed> {
         let (last, mut read) = Read::of(|| self.framer.finish());
-        let Some(line) = last else {
-            return Ok(());
-        };
-        let permit = self.room(1, line.bytes.len()).await;
-        self.send(vec![line], permit, &mut read).await
+        if let Some(line) = last {
+            self.send(vec![line], None, &mut read).await?;
+        }
+        if let Some(outlet) = self.outlet {
+            outlet.finish().await;
+        }
+        Ok(())
     }
 
     async fn send(
-        &self,
+        &mut self,
         lines: Vec<Line>,
-        permit: MemoryPermit,
+        permit: Option<MemoryPermit>,
         read: &mut Read,
     ) -> Result<(), Closed> {
+        let (lines, permit) = match permit {
+            Some(permit) => (lines, permit),
+            None if self.outlet.is_some() => match self.fitting(lines) {
+                Some(fitting) => fitting,
+                None => return Ok(()),
+            },
+            None => {
+                let permit = self.room(lines.len(), bytes_of(&lines)).await;
+                (lines, permit)
+            }
+        };
         let (keys, lines) = read.keys_in_task(&self.keyer, lines).await;
         let span = (Arc::new(Unrepeatable) as Arc<dyn SpanSettled>, 0);
         let chunk = chunk(lines, keys, &self.intake, permit, span, read);
-        self.intake.send(chunk).await
+        match &self.outlet {
+            Some(outlet) => {
+                // Before it waits: whatever happens to it then, it is accounted for.
+                self.intake.accept(chunk.records.len());
+                outlet.waiting.send(chunk).map_err(|_| Closed)
+            }
+            None => self.intake.send(chunk).await,
+        }
     }
+
+    /// Those lines for which there is room now, if any, and their room. The others are dropped.
+    fn fitting(&mut self, lines: Vec<Line>) -> Option<(Vec<Line>, MemoryPermit)> {
+        if let Some(permit) = self.room_now(lines.len(), bytes_of(&lines)) {
+            let lines = if self.cut { apart(lines) } else { lines };
+            return Some((lines, permit));
+        }
+        self.cut = true;
+        let (offered, mut kept) = (lines.len(), Vec::new());
+        let mut all: Option<MemoryPermit> = None;
+        for line in lines {
+            let Some(permit) = self.room_now(1, line.bytes.len()) else {
+                continue;
+            };
+            match &mut all {
+                Some(all) => all.absorb(permit),
+                None => all = Some(permit),
+            }
+            kept.push(line);
+        }
+        self.discard(offered - kept.len());
+        Some((apart(kept), all?))
+    }
+
+    fn discard(&self, lines: usize) {
+        if let (Some(outlet), 1..) = (&self.outlet, lines) {
+            self.intake.discard(lines);
+            outlet.drops.add(lines as u64);
+        }
+    }
+}
+
+impl Outlet {
+    fn new(intake: Intake, drops: Arc<Drops>) -> Self {
+        let (waiting, mut chunks) = mpsc::unbounded_channel();
+        let mut forwarding = JoinSet::new();
+        // A task of its own keeps its place in the line for the pipeline, however fast is read meanwhile.
+        forwarding.spawn(async move {
+            while let Some(chunk) = chunks.recv().await {
+                if intake.forward(chunk).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            waiting,
+            forwarding,
+            drops,
+        }
+    }
+
+    /// Waits until the pipeline has all, or has gone.
+    async fn finish(mut self) {
+        drop(self.waiting);
+        self.forwarding.join_next().await;
+    }
+}
+
+fn bytes_of(lines: &[Line]) -> usize {
+    lines.iter().map(|line| line.bytes.len()).sum()
+}
+
+/// The same lines in memory of their own.
+fn apart(lines: Vec<Line>) -> Vec<Line> {
+    let mut held = Vec::with_capacity(bytes_of(&lines));
+    for line in &lines {
+        held.extend_from_slice(&line.bytes);
+    }
+    let mut held = Bytes::from(held);
+    let apart = lines.into_iter().map(|line| Line {
+        bytes: held.split_to(line.bytes.len()),
+        ..line
+    });
+    apart.collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::time::Duration;
 
+    use proptest::prelude::*;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -111,7 +246,7 @@ mod tests {
         let costs = Costs::new(0, true);
         let budget = MemoryBudget::new(200 * MAX_LINES);
         let intake = Intake::new(to, budget, costs);
-        let mut feed = Feed::new(intake, Keying::RANDOM.of("stdin".as_ref()));
+        let mut feed = Feed::new(intake, Keying::RANDOM.of("stdin".as_ref()), None);
         let feeder = tokio::spawn(async move {
             let permit = feed.reserve(0).await;
             let bytes = vec![b'\n'; 3 * MAX_LINES];
@@ -139,7 +274,7 @@ mod tests {
         let pointer = JsonPointer::new("/id").unwrap();
         let rule = PartitionKeyRule::Field(Field::JsonPointer(pointer), Form::Value);
         let keying = Keying::new(&rule).unwrap();
-        let mut feed = Feed::new(intake.clone(), keying.of("stdin".as_ref()));
+        let mut feed = Feed::new(intake.clone(), keying.of("stdin".as_ref()), None);
 
         let id = "x".repeat(200);
         let text = format!("{{\"id\":\"{id}\"}}\nnone\n").into_bytes();
@@ -160,5 +295,213 @@ mod tests {
         assert_eq!(counters.snapshot().unkeyed, 1);
         drop((chunk, for_lines_and_key));
         assert_eq!(budget.in_use(), 0);
+    }
+
+    /// A feed that drops, and what it leads to.
+    struct Rig {
+        feed: Feed,
+        drops: Arc<Drops>,
+        chunks: mpsc::Receiver<Chunk>,
+        budget: MemoryBudget,
+        counters: Arc<Counters>,
+    }
+
+    /// Into a pipeline that takes one chunk and then no more until it is asked to.
+    fn dropping(memory: usize) -> Rig {
+        let (to, chunks) = mpsc::channel(1);
+        let (budget, drops) = (MemoryBudget::new(memory), Arc::default());
+        let counters: Arc<Counters> = Arc::default();
+        let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
+        let intake = intake.counting(Arc::clone(&counters));
+        let feed = Feed::new(intake, Keying::RANDOM.of("stdin".as_ref()), Some(&drops));
+        Rig {
+            feed,
+            drops,
+            chunks,
+            budget,
+            counters,
+        }
+    }
+
+    impl Rig {
+        /// One block.
+        async fn read(&mut self, text: &[u8]) {
+            let permit = self.feed.reserve(text.len()).await;
+            let framer = &mut self.feed.framer;
+            let ((), read) = Read::of(|| framer.fill(text.len(), |held| held.extend(text)));
+            self.feed.send_lines(permit, read).await.unwrap();
+        }
+
+        /// Ends the feed; what comes out after that.
+        async fn finish(self) -> Vec<String> {
+            let Self {
+                feed, mut chunks, ..
+            } = self;
+            let finishing = tokio::spawn(feed.finish());
+            let mut lines = Vec::new();
+            while let Some(chunk) = chunks.recv().await {
+                lines.extend(text_of(&chunk));
+            }
+            finishing.await.unwrap().unwrap();
+            lines
+        }
+    }
+
+    fn text_of(chunk: &Chunk) -> Vec<String> {
+        let text = |data: &Bytes| String::from_utf8(data.to_vec()).unwrap();
+        chunk.records.iter().map(|r| text(&r.data)).collect()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_dropped_for_a_pipeline_that_is_slow_while_there_is_room() {
+        let mut rig = dropping(1 << 20);
+        for n in 0..500 {
+            rig.read(format!("{n}\n").as_bytes()).await;
+        }
+        let counts = rig.counters.snapshot();
+        assert_eq!((counts.accepted, counts.dropped), (500, 0));
+        let want = (0..500).map(|n| n.to_string());
+        assert!(rig.finish().await.into_iter().eq(want));
+    }
+
+    #[tokio::test]
+    async fn a_line_without_room_is_dropped_and_the_next_that_has_some_is_sent() {
+        let mut rig = dropping(2400);
+        let held = rig.budget.try_reserve(1900).unwrap();
+        let long = "x".repeat(400);
+        rig.read(format!("one\n{long}\ntwo\n").as_bytes()).await;
+        let counts = rig.counters.snapshot();
+        assert_eq!(
+            (counts.accepted, counts.dropped, counts.pending()),
+            (3, 1, 2)
+        );
+        drop(held);
+        rig.read(format!("{long}\n").as_bytes()).await;
+        assert_eq!(rig.counters.snapshot().dropped, 1);
+        assert_eq!(rig.finish().await, ["one", "two", &long]);
+    }
+
+    #[tokio::test]
+    async fn a_line_of_many_blocks_is_dropped_or_sent_whole_by_the_room_there_is_at_its_end() {
+        let mut rig = dropping(10_000);
+        let part = "x".repeat(100);
+        let held = rig.budget.try_reserve(9_900).unwrap();
+        for _ in 0..10 {
+            rig.read(part.as_bytes()).await;
+        }
+        rig.read(b"\n").await;
+        assert_eq!(rig.counters.snapshot().dropped, 1);
+        for _ in 0..9 {
+            rig.read(part.as_bytes()).await;
+        }
+        drop(held);
+        rig.read(format!("{part}\nend").as_bytes()).await;
+        let (budget, counters) = (rig.budget.clone(), Arc::clone(&rig.counters));
+        let held = budget.reserve(usize::MAX);
+        let sent = rig.chunks.recv().await.unwrap();
+        assert_eq!(text_of(&sent), [part.repeat(10)]);
+        drop(sent);
+        // The last line, without its newline, is no different.
+        let held = held.await;
+        assert!(rig.finish().await.is_empty());
+        drop(held);
+        let counts = counters.snapshot();
+        assert_eq!((counts.accepted, counts.dropped), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn lines_that_are_kept_let_go_of_the_memory_of_those_that_are_dropped() {
+        let mut rig = dropping(1000);
+        let _held = rig.budget.try_reserve(600).unwrap();
+        let long = "x".repeat(1000);
+        rig.read(format!("{long}\none\n{long}\ntwo\n").as_bytes())
+            .await;
+        let chunk = rig.chunks.recv().await.unwrap();
+        assert_eq!(text_of(&chunk), ["one", "two"]);
+        let [one, two] = [0, 1].map(|n| chunk.records[n].data.as_ptr());
+        assert_eq!(one.wrapping_add(3), two);
+        assert_eq!(rig.drops.lines(), 2);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// A line of so many bytes, its newline in this block or the next.
+        Line(usize, bool),
+        /// The pipeline takes a chunk.
+        Take,
+        /// And is done with its oldest.
+        Settle,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0usize..600, any::<bool>()).prop_map(|(bytes, ends)| Step::Line(bytes, ends)),
+            1 => Just(Step::Take),
+            1 => Just(Step::Settle),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Against the account, step by step, and against what was written, at the end.
+        #[test]
+        fn at_every_moment_the_account_adds_up_and_only_room_decides(
+            steps in prop::collection::vec(any_step(), 1..80),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let mut rig = dropping(3000);
+                let (mut written, mut unread) = (Vec::new(), String::new());
+                let (mut taken, mut came, mut settled) = (VecDeque::new(), Vec::new(), 0);
+                for step in steps {
+                    let before = rig.counters.snapshot();
+                    match step {
+                        Step::Line(bytes, ends) => {
+                            let line = format!("{:x<bytes$}", written.len());
+                            unread += &format!("{line}\n");
+                            written.push(line);
+                            let block = unread.split_off(unread.len() - usize::from(!ends));
+                            let block = std::mem::replace(&mut unread, block);
+                            rig.read(block.as_bytes()).await;
+                        }
+                        Step::Take => if let Ok(chunk) = rig.chunks.try_recv() {
+                            came.extend(text_of(&chunk));
+                            taken.push_back(chunk);
+                        },
+                        Step::Settle => if let Some(chunk) = taken.pop_front() {
+                            settled += chunk.records.len() as u64;
+                        },
+                    }
+                    let counts = rig.counters.snapshot();
+                    // What is not settled holds its room, wherever it is.
+                    let unsettled = counts.accepted - counts.dropped - settled;
+                    prop_assert_eq!(rig.budget.in_use() > 0, unsettled > 0);
+                    prop_assert!(rig.budget.in_use() <= 3000);
+                    prop_assert_eq!(counts.dropped, rig.drops.lines());
+                    prop_assert!(counts.accepted >= before.accepted && counts.dropped >= before.dropped);
+                    prop_assert_eq!(counts.accepted, written.len() as u64 - u64::from(!unread.is_empty()));
+                    if counts.dropped > before.dropped {
+                        // A step ends one line or two. What nothing else stands beside has room in any case.
+                        let ended = written.iter().rev().take(2).map(String::len);
+                        let most = Costs::new(0, true).of(1, ended.max().unwrap());
+                        prop_assert!(rig.budget.in_use() + most > 3000);
+                    }
+                    tokio::task::yield_now().await;
+                }
+                drop(taken);
+                rig.read(unread.as_bytes()).await;
+                let counters = Arc::clone(&rig.counters);
+                came.extend(rig.finish().await);
+                let counts = counters.snapshot();
+                prop_assert_eq!(counts.accepted, written.len() as u64);
+                prop_assert_eq!(counts.accepted, came.len() as u64 + counts.dropped);
+                let mut written = written.iter();
+                for line in &came {
+                    prop_assert!(written.any(|written| written == line), "whole, once, and in order");
+                }
+                Ok(())
+            })?;
+        }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A source reserves memory for the worst case of what it is about to read *before* it reads, and hands the
 //! surplus back once it knows what it got. So a source that is faster than the stream waits here, with its
-//! bytes still in the file or the socket.
+//! bytes still in the file or the socket; unless it is told not to, by [`WhenFull::DropNewest`].
 
+mod drops;
 mod feed;
 pub mod frame;
 pub mod keying;
@@ -20,6 +21,16 @@ use tokio::sync::mpsc;
 use crate::delivery::{MemoryBudget, MemoryPermit, Ticket};
 use crate::metrics::Counters;
 use crate::record::RecordKey;
+
+/// `when_full` of a source that cannot be read again: what becomes of its lines while there is no room for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They are not read, and whoever writes them waits.
+    #[default]
+    Block,
+    /// They are read, counted and thrown away, and whoever writes them goes on.
+    DropNewest,
+}
 
 /// Records read together, which travel together as far as the aggregator.
 #[derive(Debug)]
@@ -83,16 +94,33 @@ impl Intake {
     pub async fn send(&self, chunk: Chunk) -> Result<(), Closed> {
         let place = self.chunks.reserve().await.map_err(|_| Closed)?;
         // Counted before it is sent, so that no record is answered before it was accepted.
-        Counters::add(&self.counters.accepted, chunk.records.len() as u64);
+        self.accept(chunk.records.len());
         place.send(chunk);
         Ok(())
+    }
+
+    /// Counts records that are sent later, by [`forward`](Self::forward).
+    fn accept(&self, records: usize) {
+        Counters::add(&self.counters.accepted, records as u64);
+    }
+
+    /// Hands over a chunk that was counted before; waits as `send` does. Not cancel safe.
+    async fn forward(&self, chunk: Chunk) -> Result<(), Closed> {
+        self.chunks.send(chunk).await.map_err(|_| Closed)
+    }
+
+    /// Counts records that are thrown away unsent. Accepted first: at no moment has there been more of an answer
+    /// than of a question.
+    fn discard(&self, records: usize) {
+        self.accept(records);
+        Counters::add(&self.counters.dropped, records as u64);
     }
 
     /// Hands a chunk over without waiting, or gives it back.
     pub fn try_send(&self, chunk: Chunk) -> Result<(), TrySend> {
         match self.chunks.try_reserve() {
             Ok(place) => {
-                Counters::add(&self.counters.accepted, chunk.records.len() as u64);
+                self.accept(chunk.records.len());
                 place.send(chunk);
                 Ok(())
             }

@@ -8,10 +8,11 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-use super::Intake;
+use super::drops::{self, Drops};
 use super::feed::Feed;
-use super::keying::{Keyer, Keying};
+use super::keying::Keying;
 use super::lines::Read;
+use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
 /// As much as a pipe holds (Linux: 64 KiB).
@@ -19,17 +20,30 @@ const BLOCK: usize = 64 * 1024;
 /// What a partition key calls it, where a file has its path.
 const NAME: &str = "stdin";
 
+/// A `[[source]]` table of `type = "stdin"`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub when_full: WhenFull,
+}
+
 /// Reads standard input to its end, or until told to stop. A pipeline that has gone ends it too.
 ///
 /// Not cancel safe: use `shutdown`.
-pub async fn run(intake: Intake, keying: &Keying, shutdown: Shutdown) -> io::Result<()> {
+pub async fn run(
+    settings: &Settings,
+    intake: Intake,
+    keying: &Keying,
+    shutdown: Shutdown,
+) -> io::Result<()> {
     let (to, blocks) = mpsc::channel(1);
     // Not one of the runtime's threads: a read that waits for a person cannot be ended, and the runtime
     // would wait for it when the process is to exit.
     thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || read_blocks(io::stdin(), &to))?;
-    feed(blocks, intake, keying.of(NAME.as_ref()), shutdown).await
+    let drops = Drops::of(settings.when_full);
+    let lines = Feed::new(intake, keying.of(NAME.as_ref()), drops.as_ref());
+    drops::told_during(drops.as_deref(), NAME, feed(blocks, lines, shutdown)).await
 }
 
 fn read_blocks(mut input: impl io::Read, to: &mpsc::Sender<io::Result<Vec<u8>>>) {
@@ -50,11 +64,9 @@ fn read_blocks(mut input: impl io::Read, to: &mpsc::Sender<io::Result<Vec<u8>>>)
 
 async fn feed(
     mut blocks: mpsc::Receiver<io::Result<Vec<u8>>>,
-    intake: Intake,
-    keyer: Keyer,
+    mut feed: Feed,
     shutdown: Shutdown,
 ) -> io::Result<()> {
-    let mut feed = Feed::new(intake, keyer);
     let outcome = loop {
         let block = tokio::select! {
             biased;
@@ -84,17 +96,19 @@ async fn feed(
 mod tests {
     use super::*;
     use crate::delivery::MemoryBudget;
+    use crate::metrics::Counters;
     use crate::shutdown;
     use crate::source::{Chunk, Costs};
-
-    fn any() -> Keyer {
-        Keying::RANDOM.of(NAME.as_ref())
-    }
+    use std::sync::Arc;
 
     fn intake(limit: usize) -> (Intake, mpsc::Receiver<Chunk>) {
         let (to, chunks) = mpsc::channel(100);
         let costs = Costs::new(0, true);
         (Intake::new(to, MemoryBudget::new(limit), costs), chunks)
+    }
+
+    fn waiting(intake: Intake) -> Feed {
+        Feed::new(intake, Keying::RANDOM.of(NAME.as_ref()), None)
     }
 
     async fn lines(mut chunks: mpsc::Receiver<Chunk>) -> Vec<String> {
@@ -112,7 +126,7 @@ mod tests {
         let (to, blocks) = mpsc::channel(1);
         let (_stop, shutdown) = shutdown::channel();
         let reader = thread::spawn(move || read_blocks(&b"one\n\ntwo\nthr"[..], &to));
-        feed(blocks, intake, any(), shutdown).await.unwrap();
+        feed(blocks, waiting(intake), shutdown).await.unwrap();
         reader.join().unwrap();
         assert_eq!(lines(chunks).await, ["one", "", "two", "thr"]);
     }
@@ -124,7 +138,7 @@ mod tests {
         let (_stop, shutdown) = shutdown::channel();
         let input: String = (0..50_000).map(|n| format!("{n}\n")).collect();
         let reader = thread::spawn(move || read_blocks(input.as_bytes(), &to));
-        let (fed, lines) = tokio::join!(feed(blocks, intake, any(), shutdown), lines(chunks));
+        let (fed, lines) = tokio::join!(feed(blocks, waiting(intake), shutdown), lines(chunks));
         fed.unwrap();
         reader.join().unwrap();
         let want = (0..50_000).map(|n| n.to_string());
@@ -132,11 +146,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn input_that_has_no_room_is_read_to_its_end_and_dropped_by_the_line() {
+        let (intake, mut chunks) = intake(1);
+        let counters: Arc<Counters> = Arc::default();
+        let intake = intake.counting(Arc::clone(&counters));
+        let drops = Drops::of(WhenFull::DropNewest);
+        let dropping = Feed::new(intake, Keying::RANDOM.of(NAME.as_ref()), drops.as_ref());
+        let (to, blocks) = mpsc::channel(1);
+        let (_stop, shutdown) = shutdown::channel();
+        let input: String = (0..50_000).map(|n| format!("{n}\n")).collect();
+        let reader = thread::spawn(move || read_blocks(format!("{input}end").as_bytes(), &to));
+        feed(blocks, dropping, shutdown).await.unwrap();
+        reader.join().unwrap();
+
+        // All that is held: it alone had room, since nothing else was there.
+        let first = chunks.recv().await.unwrap().records.len() as u64;
+        assert!(chunks.recv().await.is_none());
+        let counts = counters.snapshot();
+        assert_eq!(
+            (counts.accepted, counts.dropped, counts.pending()),
+            (50_001, 50_001 - first, first)
+        );
+    }
+
+    #[tokio::test]
     async fn stop_ends_it_while_nothing_comes_and_what_came_is_sent() {
         let (intake, chunks) = intake(1 << 20);
         let (to, blocks) = mpsc::channel(1);
         let (stop, shutdown) = shutdown::channel();
-        let fed = tokio::spawn(feed(blocks, intake, any(), shutdown));
+        let fed = tokio::spawn(feed(blocks, waiting(intake), shutdown));
         to.send(Ok(b"one\ntw".to_vec())).await.unwrap();
         let permit = to.reserve().await.unwrap();
         stop.stop();
@@ -155,7 +193,7 @@ mod tests {
         to.send(Err(io::ErrorKind::BrokenPipe.into()))
             .await
             .unwrap();
-        let error = feed(blocks, intake, any(), shutdown).await;
+        let error = feed(blocks, waiting(intake), shutdown).await;
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         assert_eq!(lines(chunks).await, ["one"]);
     }

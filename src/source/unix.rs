@@ -1,8 +1,8 @@
 //! Newline-framed records over a Unix stream socket.
 //!
 //! Each client has a task. A client that sends faster than the stream takes is not read, and sees its own
-//! writes wait; others go on as far as the shared memory does. What follows the last newline when a client
-//! hangs up is a record too.
+//! writes wait; others go on as far as the shared memory does. With [`WhenFull::DropNewest`] it is read on, and
+//! what has no room is dropped. What follows the last newline when a client hangs up is a record too.
 //!
 //! What was read cannot be read again: after a crash it is lost if it was not yet stored, until the spool
 //! exists. No answer is given to clients.
@@ -11,16 +11,18 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BufMut;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use super::drops::{self, Drops};
 use super::feed::Feed;
 use super::keying::Keying;
 use super::lines::Read;
-use super::{Closed, Intake};
+use super::{Closed, Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
 /// Read at once from one client.
@@ -35,6 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub path: PathBuf,
+    pub when_full: WhenFull,
 }
 
 /// A bound socket. Its file is removed on drop.
@@ -42,6 +45,7 @@ pub struct Settings {
 pub struct Listener {
     listener: UnixListener,
     file: SocketFile,
+    when_full: WhenFull,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -84,12 +88,29 @@ impl Listener {
         remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         let file = SocketFile::new(path).map_err(failed)?;
-        Ok(Self { listener, file })
+        Ok(Self {
+            listener,
+            file,
+            when_full: settings.when_full,
+        })
     }
 
     /// Reads all clients until told to stop, and then what they had sent. The socket file is gone when this
     /// returns. Not cancel safe: use `shutdown`.
     pub async fn run(self, intake: Intake, keying: &Keying, shutdown: Shutdown) {
+        let drops = Drops::of(self.when_full);
+        let name = self.file.path.display().to_string();
+        let serving = self.serve_all(intake, keying, drops.clone(), shutdown);
+        drops::told_during(drops.as_deref(), &name, serving).await;
+    }
+
+    async fn serve_all(
+        self,
+        intake: Intake,
+        keying: &Keying,
+        drops: Option<Arc<Drops>>,
+        shutdown: Shutdown,
+    ) {
         let keyer = keying.of(&self.file.path);
         let mut clients = JoinSet::new();
         loop {
@@ -99,7 +120,7 @@ impl Listener {
                 Some(_) = clients.join_next() => {}
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        let feed = Feed::new(intake.clone(), keyer.clone());
+                        let feed = Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
                         clients.spawn(serve(stream, feed, shutdown.clone()));
                     }
                     Err(error) => {
@@ -256,6 +277,7 @@ impl Drop for SocketFile {
 mod tests {
     use super::*;
     use crate::delivery::MemoryBudget;
+    use crate::metrics::Counters;
     use crate::shutdown::{self, Stop};
     use crate::source::{Chunk, Costs};
     use tokio::io::AsyncWriteExt;
@@ -266,6 +288,7 @@ mod tests {
         dir: tempfile::TempDir,
         chunks: mpsc::Receiver<Chunk>,
         budget: MemoryBudget,
+        counters: Arc<Counters>,
         stop: Stop,
         run: JoinHandle<()>,
     }
@@ -273,15 +296,26 @@ mod tests {
     fn settings(dir: &Path) -> Settings {
         Settings {
             path: dir.join("in.sock"),
+            when_full: WhenFull::Block,
         }
     }
 
     fn start(memory: usize) -> Rig {
+        start_with(memory, WhenFull::Block)
+    }
+
+    fn start_with(memory: usize, when_full: WhenFull) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let listener = Listener::bind(&settings(dir.path())).unwrap();
+        let settings = Settings {
+            when_full,
+            ..settings(dir.path())
+        };
+        let listener = Listener::bind(&settings).unwrap();
         let (to, chunks) = mpsc::channel(1000);
         let budget = MemoryBudget::new(memory);
+        let counters: Arc<Counters> = Arc::default();
         let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
+        let intake = intake.counting(Arc::clone(&counters));
         let (stop, shutdown) = shutdown::channel();
         let run =
             tokio::spawn(async move { listener.run(intake, &Keying::RANDOM, shutdown).await });
@@ -289,6 +323,7 @@ mod tests {
             dir,
             chunks,
             budget,
+            counters,
             stop,
             run,
         }
@@ -370,6 +405,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn client_is_not_held_up_where_lines_without_room_are_dropped() {
+        let mut rig = start_with(8192, WhenFull::DropNewest);
+        let mut client = rig.client().await;
+        let line = |n: u32| format!("{n:0999}");
+        client.write_all(b"first\n").await.unwrap();
+        let first = rig.chunks.recv().await.unwrap();
+        for n in 0..2000 {
+            let line = line(n) + "\n";
+            client.write_all(line.as_bytes()).await.unwrap();
+        }
+        drop(client);
+        rig.stop.stop();
+        rig.run.await.unwrap();
+        // `first` has held its memory all along, so at most what fits beside it was kept.
+        let mut kept = Vec::new();
+        while let Some(chunk) = rig.chunks.recv().await {
+            kept.extend(chunk.records.into_iter().map(|record| record.data));
+        }
+        assert!(kept.len() < 8, "{}", kept.len());
+        let mut lines = (0..2000).map(line);
+        for data in &kept {
+            assert!(lines.any(|line| line == *data), "whole, and in order");
+        }
+        let (counts, kept) = (rig.counters.snapshot(), kept.len() as u64);
+        assert_eq!((counts.accepted, counts.dropped), (2001, 2000 - kept));
+        assert_eq!(counts.pending(), 1 + kept);
+        drop(first);
+    }
+
+    #[tokio::test]
     async fn stale_socket_is_replaced_and_a_live_one_refused() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(dir.path());
@@ -392,6 +457,7 @@ mod tests {
         assert_eq!(std::fs::read(&settings.path).unwrap(), b"precious");
         let nowhere = Settings {
             path: dir.path().join("no/such/dir.sock"),
+            when_full: WhenFull::Block,
         };
         let error = Listener::bind(&nowhere).unwrap_err().to_string();
         assert!(error.contains("no/such/dir.sock"), "{error}");

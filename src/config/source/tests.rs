@@ -1,7 +1,8 @@
 use crate::config::environment::tests::Fixed;
-use crate::config::{PartitionKeyRule, parse};
+use crate::config::{PartitionKeyRule, SourceKind, parse};
 use crate::record::PartitionKey;
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
+use crate::source::{WhenFull, stdin, unix};
 
 const AGENT: &str = include_str!("../../../config/agent.toml");
 
@@ -141,4 +142,44 @@ fn a_key_in_the_place_of_its_file_is_not_shown() {
     let said = said.unwrap_err();
     assert!(said.contains("found what looks like a key"), "{said}");
     assert!(!said.contains(&key[..8]), "{said}");
+}
+
+fn source(keys: &str) -> Result<SourceKind, String> {
+    let text = format!("source = [{{ stream = 's', {keys} }}]\nencryption.scope = 'off'");
+    match parse("f", &text, &Fixed(&[])) {
+        Ok(mut settings) => Ok(settings.sources.remove(0).kind),
+        Err(mistakes) => Err(mistakes.to_string().trim_end().to_owned()),
+    }
+}
+
+#[test]
+fn what_cannot_be_read_again_waits_for_room_unless_it_is_told_to_drop() {
+    for (said, when_full) in [
+        ("", WhenFull::Block),
+        (", when_full = 'block'", WhenFull::Block),
+        (", when_full = 'drop_newest'", WhenFull::DropNewest),
+    ] {
+        let stdin = SourceKind::Stdin(stdin::Settings { when_full });
+        assert_eq!(source(&format!("type = 'stdin'{said}")), Ok(stdin));
+        let path = "/run/x".into();
+        let unix = SourceKind::Unix(unix::Settings { path, when_full });
+        let said = format!("type = 'unix', path = '/run/x'{said}");
+        assert_eq!(source(&said), Ok(unix));
+    }
+    let said = source("type = 'stdin', when_full = 'drop_oldest'");
+    let expected =
+        "f:1: source.when_full: found \"drop_oldest\"; allowed: \"block\" or \"drop_newest\"";
+    assert!(said.unwrap_err().starts_with(expected));
+}
+
+#[test]
+fn a_file_that_is_told_to_drop_is_a_mistake_since_it_can_wait() {
+    for word in ["block", "drop_newest"] {
+        let said = source(&format!(
+            "type = 'file', include = ['/a'], when_full = '{word}'"
+        ));
+        let expected = "f:1: source.when_full: found for a file; allowed: with type = \"unix\" or \"stdin\"; \
+             a file can wait, and nothing of it is dropped";
+        assert_eq!(said, Err(expected.to_owned()));
+    }
 }
