@@ -1,8 +1,10 @@
 //! Lines over a Unix socket: a source that cannot be read again.
 
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use kinseal::fake::{Action, Entries, Faults, Rule};
 
@@ -45,4 +47,59 @@ fn what_clients_sent_before_the_stop_is_stored() {
         !home.socket().exists(),
         "the next start finds its place free"
     );
+}
+
+/// 30 MB into 8 MiB of memory, while nothing leaves.
+#[test]
+fn a_writer_is_not_held_up_by_a_stalled_sink_and_what_was_dropped_for_it_is_counted() {
+    const ALL: u64 = 500_000;
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 4);
+    let key = site.endpoints.create_key();
+    let stall = Rule::new(Action::Stall).on("PutRecords");
+    site.fake.set_faults(Faults::seeded(3).rule(stall));
+    let encryption = format!("scope = \"record\"\nkms_key = \"{key}\"");
+    let source = "when_full = \"drop_newest\"";
+    let more = "[delivery]\nrequest_timeout = \"1s\"\nretry = { max = \"1s\" }";
+    let home = Home::with_socket_and(&site.endpoints, source, &encryption, more);
+    home.set_memory_limit("8MiB");
+    let mut agent = home.start_agent();
+
+    let mut client = UnixStream::connect(home.socket()).expect("the agent listens");
+    // A write that waits longer for the agent is an error. It reads 64 KiB in far less, on a busy machine too.
+    let held_up = Some(Duration::from_secs(10));
+    client.set_write_timeout(held_up).expect("not zero");
+    let mut text = String::new();
+    for number in 1..=ALL {
+        writeln!(text, "{}", line(number)).expect("room for it");
+    }
+    assert!(text.len() > 30_000_000);
+    for block in text.as_bytes().chunks(64 << 10) {
+        client.write_all(block).expect("it is not held up");
+    }
+    drop(client);
+    agent.until("it says so", |agent| {
+        let said = agent.stderr();
+        said.contains("lines are dropped, as when_full")
+            .then_some(())
+    });
+    let stored = || site.fake.counters().records_stored;
+    assert_eq!(stored(), 0, "the sink has answered");
+
+    site.fake.set_faults(Faults::none());
+    let report = FinalReport::of(agent);
+    let [accepted, stored, dead, failed, dropped, abandoned, pending] = report.account();
+    assert_eq!((accepted, stored + dropped), (ALL, ALL));
+    assert_eq!([dead, failed, abandoned, pending], [0; 4]);
+    assert!(stored > 0 && dropped > ALL / 2, "{stored} and {dropped}");
+    let told = format!(
+        "these are lost source=\"{}\" lines={dropped}",
+        home.socket().display()
+    );
+    assert!(report.said().contains(&told), "{}", report.said());
+
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_only(1..=ALL);
+    arrived.expect_no_doubles();
+    assert_eq!(arrived.different(), stored);
 }

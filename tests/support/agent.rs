@@ -47,8 +47,19 @@ impl Home {
 
     /// With a configuration that sends what comes to [`socket`](Self::socket).
     pub(crate) fn with_socket(endpoints: &Endpoints, encryption: &str, more: &str) -> Self {
+        Self::with_socket_and(endpoints, "", encryption, more)
+    }
+
+    /// The same, with more to say of the source.
+    pub(crate) fn with_socket_and(
+        endpoints: &Endpoints,
+        source: &str,
+        encryption: &str,
+        more: &str,
+    ) -> Self {
         let home = Self::empty();
-        let source = format!("type = \"unix\"\npath = \"{}\"", home.socket().display());
+        let path = home.socket().display().to_string();
+        let source = format!("type = \"unix\"\npath = \"{path}\"\n{source}");
         home.write_config(endpoints, &source, encryption, more);
         home
     }
@@ -79,6 +90,13 @@ stream = "{STREAM}"
             kinesis = endpoints.kinesis,
             kms = endpoints.kms,
         );
+        fs::write(self.config(), config).expect("room for it");
+    }
+
+    /// Of the next agent that is started.
+    pub(crate) fn set_memory_limit(&self, limit: &str) {
+        let config = fs::read_to_string(self.config()).expect("written");
+        let config = format!("memory_limit = \"{limit}\"\n{config}");
         fs::write(self.config(), config).expect("room for it");
     }
 

@@ -82,6 +82,11 @@ impl Arrived {
         self.counts.get(&number).copied().unwrap_or(0)
     }
 
+    /// How many different lines there are.
+    pub(crate) fn different(&self) -> u64 {
+        self.counts.len() as u64
+    }
+
     pub(crate) fn expect_no_doubles(&self) {
         let doubled = self.doubled();
         assert!(
