@@ -411,16 +411,23 @@ mod tests {
 
     #[tokio::test]
     async fn lines_that_are_kept_let_go_of_the_memory_of_those_that_are_dropped() {
-        let mut rig = dropping(1000);
-        let _held = rig.budget.try_reserve(600).unwrap();
-        let long = "x".repeat(1000);
-        rig.read(format!("{long}\none\n{long}\ntwo\n").as_bytes())
-            .await;
-        let chunk = rig.chunks.recv().await.unwrap();
-        assert_eq!(text_of(&chunk), ["one", "two"]);
-        let [one, two] = [0, 1].map(|n| chunk.records[n].data.as_ptr());
-        assert_eq!(one.wrapping_add(3), two);
-        assert_eq!(rig.drops.lines(), 2);
+        // In one chunk; and where a chunk follows of which nothing is dropped.
+        for (memory, before) in [(400, String::new()), (168_000, "\n".repeat(MAX_LINES - 1))] {
+            let mut rig = dropping(memory);
+            let _held = rig.budget.try_reserve(1).unwrap();
+            let long = "x".repeat(1000);
+            rig.read(format!("{before}{long}\none\ntwo\n").as_bytes())
+                .await;
+            assert_eq!(rig.drops.lines(), 1);
+            let mut kept = Vec::new();
+            while kept.len() < before.len() + 2 {
+                kept.extend(rig.chunks.recv().await.unwrap().records);
+            }
+            let [one, two] = [2, 1].map(|n| &kept[kept.len() - n].data);
+            assert_eq!((&one[..], &two[..]), (&b"one"[..], &b"two"[..]));
+            // No newline lies between them any more.
+            assert_eq!(one.as_ptr().wrapping_add(3), two.as_ptr());
+        }
     }
 
     #[derive(Debug, Clone)]
