@@ -111,6 +111,11 @@ impl AggregatedRecord {
         self.members.iter().map(|m| m.tickets().records()).sum()
     }
 
+    /// Whether it may land on any shard.
+    pub fn is_for_any(&self) -> bool {
+        self.members.iter().all(|m| *m.route() == Route::Any)
+    }
+
     /// What counts towards the service's limits: data and partition key.
     pub fn size(&self) -> usize {
         self.data.len() + self.partition_key.len()

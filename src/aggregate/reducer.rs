@@ -378,6 +378,8 @@ impl Reducer<SealedRecord> {
         match (&self.routes, entry.members()) {
             // Readers would drop an aggregate whose shard the service has chosen.
             (Routes::Auto, members) => members.len() == 1 && !explicit,
+            // After a reshard its members may belong on several shards.
+            (Routes::Known(map), [_, _, ..]) if !is_predicted(entry, map) => false,
             (Routes::Known(_) | Routes::Unpredictable, [first, ..]) => {
                 let due = self.container_key == ContainerKey::Kpl || first.route().is_explicit();
                 explicit || !due
@@ -385,6 +387,10 @@ impl Reducer<SealedRecord> {
             (Routes::Known(_) | Routes::Unpredictable, []) => true,
         }
     }
+}
+
+fn is_predicted(entry: &AggregatedRecord, map: &ShardMap) -> bool {
+    entry.predicted() == Some(&map.predict(entry.hash_key()).id)
 }
 
 impl Member for SealedRecord {

@@ -4,15 +4,15 @@
 //! A shard that must wait keeps only its own entries waiting: for tokens, or because it took nothing when it was
 //! last asked ([`Lanes::hold`]).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Crowded;
-use crate::shard::ShardId;
 use crate::shard::limiter::Limiter;
+use crate::shard::{ShardId, ShardMap};
 
 /// `None`: no shard is predicted; such entries are not limited.
 pub(super) type LaneId = Option<ShardId>;
@@ -28,15 +28,24 @@ pub(super) struct Lanes {
     /// One entry of a lane under way at a time.
     ordered: bool,
     len: usize,
+    /// Lanes with [`FEW`] entries or less.
+    idle: usize,
     crowded: Crowded,
+    /// In ordered mode: lanes of shards that are no more, whose last entry has no answer yet. Until it has, no other
+    /// goes: it might be of the same key.
+    closing: HashSet<LaneId>,
 }
 
-/// More entries than that, and twice the average of all lanes, and a lane is crowded.
+/// A lane with more entries than that, waiting or under way, is crowded while another has no more than that.
 const FEW: usize = 4;
+/// Calls in a row of which a shard took nothing, until it is passed over. One can be chance.
+const DEAD: u32 = 2;
 
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<AggregatedRecord>,
+    /// Entries that have been given and not been released.
+    away: usize,
     limiter: Option<Limiter>,
     waits_until: Option<Instant>,
     /// Calls in a row of which the shard took nothing, and until when it is left in peace for it.
@@ -55,7 +64,9 @@ impl Lanes {
             percent,
             ordered,
             len: 0,
+            idle: 0,
             crowded: Crowded::default(),
+            closing: HashSet::new(),
         }
     }
 
@@ -79,20 +90,29 @@ impl Lanes {
         how: impl FnOnce(&mut VecDeque<AggregatedRecord>, AggregatedRecord),
     ) {
         let id = entry.predicted().cloned();
-        let lane = self.lanes.entry(id.clone()).or_default();
-        how(&mut lane.queue, entry);
         self.len += 1;
-        let waiting = lane.queue.len();
-        self.note_crowd(&id, waiting);
+        self.change(&id, |lane| how(&mut lane.queue, entry));
         self.activate(id);
     }
 
-    fn note_crowd(&self, id: &LaneId, waiting: usize) {
-        // Whichever side of the bound it is on, in between it matters little.
+    /// Changes a lane, which is made if need be, and notes what that means for how full lanes are.
+    fn change(&mut self, id: &LaneId, change: impl FnOnce(&mut Lane)) {
+        let lane = self.lanes.entry(id.clone()).or_insert_with(|| {
+            self.idle += 1;
+            Lane::default()
+        });
+        let was_idle = lane.is_idle();
+        change(lane);
+        match (was_idle, lane.is_idle()) {
+            (true, false) => self.idle -= 1,
+            (false, true) => self.idle += 1,
+            _ => {}
+        }
+        let is_dead = lane.is_dead();
         if let Some(shard) = id
-            && waiting >= FEW
+            && (is_dead || !(was_idle && lane.is_idle()))
         {
-            let crowded = waiting > FEW && waiting * self.lanes.len() > 2 * self.len;
+            let crowded = is_dead || !lane.is_idle() && self.idle > 0;
             self.crowded.set(shard, crowded);
         }
     }
@@ -118,6 +138,9 @@ impl Lanes {
             }
             self.activate(id);
         }
+        if !self.closing.is_empty() {
+            return None;
+        }
         while let Some(id) = self.active.pop_front() {
             let lane = self.lanes.get_mut(&id).expect("active lanes exist");
             lane.active = false;
@@ -137,25 +160,59 @@ impl Lanes {
             match admitted {
                 Err(later) => self.wait(id, later),
                 Ok(()) => {
-                    let entry = lane.queue.pop_front().expect("has a front");
                     self.len -= 1;
-                    lane.busy = self.ordered && id.is_some();
-                    let waiting = lane.queue.len();
-                    self.note_crowd(&id, waiting);
+                    let busy = self.ordered && id.is_some();
+                    let mut entry = None;
+                    self.change(&id, |lane| {
+                        entry = lane.queue.pop_front();
+                        lane.away += 1;
+                        lane.busy = busy;
+                    });
                     self.activate(id);
-                    return Some(entry);
+                    return entry;
                 }
             }
         }
         None
     }
 
-    /// In ordered mode: the lane's entry under way has its answer, the next may go.
+    /// An entry that was given has its answer, or comes back. In ordered mode the lane's next one may go.
     pub(super) fn release(&mut self, id: &LaneId) {
-        if let Some(lane) = self.lanes.get_mut(id) {
-            lane.busy = false;
+        if self.lanes.contains_key(id) {
+            self.change(id, |lane| {
+                lane.busy = false;
+                lane.away = lane.away.saturating_sub(1);
+            });
             self.activate(id.clone());
         }
+        if self.closing.remove(id) && self.closing.is_empty() {
+            let ids: Vec<_> = self.lanes.keys().cloned().collect();
+            ids.into_iter().for_each(|id| self.activate(id));
+        }
+    }
+
+    /// Takes out what waits and is so, in the order in which it would have gone.
+    pub(super) fn take_where(
+        &mut self,
+        is_so: impl Fn(&AggregatedRecord) -> bool,
+    ) -> Vec<AggregatedRecord> {
+        let with_some = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| lane.queue.iter().any(&is_so));
+        let ids: Vec<_> = with_some.map(|(id, _)| id.clone()).collect();
+        let mut taken = Vec::new();
+        for id in ids {
+            self.change(&id, |lane| {
+                let (out, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut lane.queue)
+                    .into_iter()
+                    .partition(&is_so);
+                lane.queue = kept;
+                taken.extend(out);
+            });
+        }
+        self.len -= taken.len();
+        taken
     }
 
     fn wait(&mut self, id: LaneId, until: Instant) {
@@ -171,11 +228,14 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(id) else {
             return;
         };
-        if !throttled {
-            lane.refused = 0;
-        }
         if let Some(limiter) = &mut lane.limiter {
             limiter.answered(bytes, throttled, now);
+        }
+        if !throttled && lane.refused > 0 {
+            if let (true, Some(shard)) = (lane.is_dead(), id) {
+                self.crowded.set(shard, false);
+            }
+            self.change(id, |lane| lane.refused = 0);
         }
     }
 
@@ -190,17 +250,29 @@ impl Lanes {
         delay: impl FnOnce(u32) -> Duration,
         now: Instant,
     ) -> Instant {
-        let lane = self.lanes.entry(id.clone()).or_default();
+        let Some(lane) = self.lanes.get_mut(id) else {
+            // The shard is no more: what comes back goes elsewhere.
+            return now;
+        };
         if let Some(held) = lane.held_until.filter(|until| *until > now) {
             return held;
         }
-        lane.refused = lane.refused.saturating_add(1);
-        let until = now + delay(lane.refused);
-        lane.held_until = Some(until);
-        if lane.waits_until.is_none_or(|wait| wait < until) {
+        let refused = lane.refused.saturating_add(1);
+        let until = now + delay(refused);
+        let waits_less = lane.waits_until.is_none_or(|wait| wait < until);
+        self.change(id, |lane| {
+            lane.refused = refused;
+            lane.held_until = Some(until);
+        });
+        if waits_less {
             self.wait(id.clone(), until);
         }
         until
+    }
+
+    /// Whether the lane's shard has taken nothing for some time: what may go elsewhere should.
+    pub(super) fn is_dead(&self, id: &LaneId) -> bool {
+        self.lanes.get(id).is_some_and(Lane::is_dead)
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
@@ -211,12 +283,38 @@ impl Lanes {
         self.len == 0
     }
 
-    /// Forgets lanes of shards that are no more, once they are empty.
-    pub(super) fn retain(&mut self, open: impl Fn(&ShardId) -> bool) {
+    /// Goes on with these shards: forgets lanes of others, once they are empty.
+    pub(super) fn retain(&mut self, map: &ShardMap) {
+        let open: HashSet<&ShardId> = map.shards().iter().map(|shard| &shard.id).collect();
+        let is_open = |id: &LaneId| id.as_ref().is_none_or(|id| open.contains(id));
+        if self.ordered {
+            let busy = self
+                .lanes
+                .iter()
+                .filter(|(id, lane)| lane.busy && !is_open(id));
+            self.closing.extend(busy.map(|(id, _)| id.clone()));
+        }
         self.lanes.retain(|id, lane| {
-            let keep = id.as_ref().is_none_or(&open);
-            keep || !lane.queue.is_empty() || lane.busy || lane.active || lane.waits_until.is_some()
+            let keep = is_open(id)
+                || !lane.queue.is_empty()
+                || lane.away > 0
+                || lane.active
+                || lane.waits_until.is_some();
+            if !keep {
+                self.idle -= 1;
+            }
+            keep
         });
+    }
+}
+
+impl Lane {
+    fn is_dead(&self) -> bool {
+        self.refused >= DEAD
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.len() + self.away <= FEW
     }
 }
 

@@ -84,6 +84,8 @@ pub(super) struct Owner {
     window: Window,
     retries: BinaryHeap<Reverse<Waiting>>,
     retry_number: u64,
+    /// When to look next for what is over.
+    next_sweep: Instant,
     /// Stored where a member may not belong; judged when the next shard map is there.
     misplaced: Vec<Misplaced>,
     outage: Option<Outage>,
@@ -176,6 +178,7 @@ impl Owner {
             in_flight: JoinSet::new(),
             retries: BinaryHeap::new(),
             retry_number: 0,
+            next_sweep: Instant::now(),
             misplaced: Vec::new(),
             outage: None,
             history: History::default(),
@@ -252,11 +255,21 @@ impl Owner {
         for mut entry in due.into_iter().rev() {
             // Retries ride with what comes along, but not for long: they are late already.
             entry.deadline = now + self.linger / LATE_SHARE;
-            // Tokens are paid for each attempt. In ordered mode the entry still holds its lane: it is let
-            // go and goes first.
-            self.lanes.release(&entry.predicted().cloned());
-            self.lanes.push_front(entry);
+            // Tokens are paid for each attempt. In ordered mode the entry still holds its lane: it goes first,
+            // and is let go then.
+            let Some(entry) = self.unless_expired(entry, now) else {
+                continue;
+            };
+            let reducer = self.reducer.as_ref().expect("entries come from it");
+            if reducer.suits(&entry) {
+                let lane = entry.predicted().cloned();
+                self.lanes.push_front(entry);
+                self.lanes.release(&lane);
+            } else {
+                self.remake(entry, now);
+            }
         }
+        self.expire_waiting(now);
         self.close_blocks(now);
         self.close_aggregates(now);
         while let Some(entry) = self.lanes.pop(now) {
@@ -295,9 +308,9 @@ impl Owner {
         if let Some(chunk) = self.early.take() {
             self.take_in(chunk, now);
         }
+        self.remake_waiting(now);
         if let Routes::Known(map) = &routes {
-            self.lanes
-                .retain(|shard| map.find(shard.as_str()).is_some());
+            self.lanes.retain(map);
         }
         let misplaced = std::mem::take(&mut self.misplaced);
         self.settle_misplaced(misplaced, &routes, now);
@@ -324,7 +337,10 @@ impl Owner {
         // A dead letter is answered aside, so whoever waits for zero pending has to look.
         let flush = (!self.flushes.is_empty()).then(|| Instant::now() + FLUSH_LOOK);
         let block = self.packer.as_ref().and_then(Packer::next_deadline);
-        [retry, block, aggregate, send, flush, self.lanes.next_wake()]
+        let sweep = self.delivery.record_ttl.filter(|_| !self.lanes.is_empty());
+        let sweep = sweep.map(|_| self.next_sweep);
+        let wake = self.lanes.next_wake();
+        [retry, block, aggregate, send, flush, sweep, wake]
             .into_iter()
             .flatten()
             .min()

@@ -11,6 +11,9 @@ use crate::batch::Batch;
 use crate::delivery::FailReason;
 use crate::send::CallError;
 
+/// Between two looks at all that waits, at most.
+const LONGEST_SWEEP: Duration = Duration::from_secs(1);
+
 impl Owner {
     /// Passes an entry on, or gives up those of its members whose time is over.
     pub(super) fn unless_expired(
@@ -19,13 +22,10 @@ impl Owner {
         now: Instant,
     ) -> Option<AggregatedRecord> {
         match self.delivery.record_ttl {
-            Some(ttl)
-                if entry
-                    .members()
-                    .iter()
-                    .any(|m| m.tickets().born() + ttl <= now) =>
-            {
+            Some(ttl) if earliest(&entry) + ttl <= now => {
+                let lane = entry.predicted().cloned();
                 self.expire(entry, ttl, now);
+                self.lanes.release(&lane);
                 None
             }
             _ => Some(entry),
@@ -37,18 +37,29 @@ impl Owner {
         let attempts = entry.attempts;
         let last = entry.last_refusal.clone();
         let last = last.unwrap_or_else(|| "none, it was never sent".to_owned());
-        self.lanes.release(&entry.predicted().cloned());
-        let mut closed = Vec::new();
-        for member in entry.into_members() {
-            if member.tickets().born() + ttl <= now {
-                let last = last.clone();
-                self.give_up(member, FailReason::Expired { last }, attempts);
-            } else {
-                let reducer = self.reducer.as_mut().expect("entries come from it");
-                reducer.push(member, now, now, &mut closed);
-            }
+        let members = entry.into_members().into_iter();
+        let (over, kept): (Vec<_>, Vec<_>) =
+            members.partition(|member| member.tickets().born() + ttl <= now);
+        for member in over {
+            let last = last.clone();
+            self.give_up(member, FailReason::Expired { last }, attempts);
         }
-        self.queue(closed);
+        self.put_back(kept, now, now);
+    }
+
+    /// Gives up what waits in lanes and is over: it would take the tokens that others need, and be thrown away then.
+    pub(super) fn expire_waiting(&mut self, now: Instant) {
+        let Some(ttl) = self.delivery.record_ttl else {
+            return;
+        };
+        if self.next_sweep > now {
+            return;
+        }
+        self.next_sweep = now + (ttl / 10).min(LONGEST_SWEEP);
+        let is_over = |entry: &AggregatedRecord| earliest(entry) + ttl <= now;
+        for entry in self.lanes.take_where(is_over) {
+            self.expire(entry, ttl, now);
+        }
     }
 
     /// An outage may outlast the time that records have: gives up those among the waiting batches.
@@ -78,12 +89,10 @@ impl Owner {
             let mut kept = batch.emptied();
             for mut entry in batch.into_entries() {
                 entry.last_refusal = Some(error.to_string());
-                if entry
-                    .members()
-                    .iter()
-                    .any(|m| m.tickets().born() + ttl <= now)
-                {
+                if earliest(&entry) + ttl <= now {
+                    let lane = entry.predicted().cloned();
                     self.expire(entry, ttl, now);
+                    self.lanes.release(&lane);
                 } else {
                     assert!(kept.push(entry).is_ok(), "a part of a batch fits a batch");
                 }
@@ -94,4 +103,10 @@ impl Owner {
         }
         unexpired
     }
+}
+
+/// When the first of its records was read.
+pub(super) fn earliest(entry: &AggregatedRecord) -> Instant {
+    let born = entry.members().iter().map(|member| member.tickets().born());
+    born.min().expect("an entry has a member")
 }

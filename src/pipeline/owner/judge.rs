@@ -52,12 +52,16 @@ impl Owner {
         self.notice_throttling(throttled, now);
         for (entry, outcome) in entries.iter().zip(&outcomes) {
             let id = entry.predicted().cloned();
-            self.lanes
-                .answered(&id, entry.size(), outcome.is_throttled(), now);
+            // Other refusals tell nothing of the shard.
+            let throttled = outcome.is_throttled();
+            if throttled || matches!(outcome, EntryOutcome::Stored { .. }) {
+                self.lanes.answered(&id, entry.size(), throttled, now);
+            }
             if let Some(stored) = lanes.get_mut(&id) {
                 *stored |= matches!(outcome, EntryOutcome::Stored { .. });
             }
         }
+        let mut dead: Vec<LaneId> = Vec::new();
         for (entry, outcome) in entries.into_iter().zip(outcomes) {
             match outcome {
                 EntryOutcome::Stored { shard, sequence } => {
@@ -69,13 +73,26 @@ impl Owner {
                         // The shard took nothing: it is left in peace, and all that is for it waits.
                         Some(false) if id.is_some() => {
                             let backoff = &mut self.backoff;
-                            self.lanes.hold(&id, |calls| backoff.delay(calls), now)
+                            let until = self.lanes.hold(&id, |calls| backoff.delay(calls), now);
+                            if self.lanes.is_dead(&id) {
+                                // The first one goes on asking.
+                                if dead.contains(&id) && self.may_go_elsewhere(&entry) {
+                                    Counters::add(&self.counters.entries_retried, 1);
+                                    self.remake(entry, now);
+                                    continue;
+                                }
+                                dead.push(id);
+                            }
+                            until
                         }
                         _ => now + self.backoff.delay(entry.attempts),
                     };
                     self.retry(entry, until, format!("{code}: {message}"), now);
                 }
             }
+        }
+        if !dead.is_empty() {
+            self.leave(&dead, now);
         }
     }
 
@@ -94,7 +111,6 @@ impl Owner {
                 self.refresh.request();
             }
             if entry.members().len() > 1 {
-                self.lanes.release(&entry.predicted().cloned());
                 let misplaced = Misplaced {
                     entry,
                     shard: ShardId::new(&shard),
@@ -134,13 +150,9 @@ impl Owner {
             }
             // The KCL would drop the whole aggregate: all members again, for their right shards.
             Counters::add(&self.counters.entries_misplaced, 1);
-            let mut closed = Vec::new();
-            let deadline = now + self.linger;
-            for member in entry.into_members() {
-                let reducer = self.reducer.as_mut().expect("there is a map");
-                reducer.push(member, deadline, now, &mut closed);
-            }
-            self.queue(closed);
+            let lane = entry.predicted().cloned();
+            self.put_back(entry.into_members(), now + self.linger, now);
+            self.lanes.release(&lane);
         }
     }
 

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use tokio::time::Instant;
 
+use super::expiry::earliest;
 use super::{Owner, Waiting};
 use crate::aggregate::AggregatedRecord;
 use crate::batch::{Batch, Full, Refused, TooLarge};
@@ -124,14 +125,15 @@ impl Owner {
         now: Instant,
     ) {
         entry.last_refusal = Some(refusal);
-        if let Some(ttl) = self.delivery.record_ttl
-            && entry
-                .members()
-                .iter()
-                .any(|m| m.tickets().born() + ttl <= now)
-        {
-            self.expire(entry, ttl, now);
-            return;
+        let mut until = until;
+        if self.delivery.record_ttl.is_some() {
+            let Some(kept) = self.unless_expired(entry, now) else {
+                return;
+            };
+            entry = kept;
+        }
+        if let Some(ttl) = self.delivery.record_ttl {
+            until = until.min(earliest(&entry) + ttl);
         }
         Counters::add(&self.counters.entries_retried, 1);
         self.retry_number += 1;

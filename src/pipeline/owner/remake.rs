@@ -2,11 +2,14 @@
 
 use tokio::time::Instant;
 
+use super::super::lanes::LaneId;
 use super::Owner;
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
 use crate::batch::{Batch, Limits};
 use crate::record::HashKey;
+use crate::seal::SealedRecord;
+use crate::send::Ordering;
 
 impl Owner {
     /// What is collected goes as it is.
@@ -54,12 +57,61 @@ impl Owner {
         suited
     }
 
-    fn remake(&mut self, entry: AggregatedRecord, now: Instant) {
-        self.lanes.release(&entry.predicted().cloned());
-        let reducer = self.reducer.as_mut().expect("entries come from it");
+    /// An entry that was given by its lane goes again, by the routes there are.
+    pub(super) fn remake(&mut self, entry: AggregatedRecord, now: Instant) {
+        let lane = entry.predicted().cloned();
+        self.put_back(entry.into_members(), now, now);
+        self.lanes.release(&lane);
+    }
+
+    /// What waits for shards that are no more, in its order: before anything that comes later is routed.
+    pub(super) fn remake_waiting(&mut self, now: Instant) {
+        let Some(reducer) = &mut self.reducer else {
+            return;
+        };
         let mut closed = Vec::new();
-        for member in entry.into_members() {
-            reducer.push(member, now, now, &mut closed);
+        for entry in self.lanes.take_where(|entry| !reducer.suits(entry)) {
+            for member in entry.into_members() {
+                reducer.push(member, now, now, &mut closed);
+            }
+        }
+        self.queue(closed);
+    }
+
+    /// Whether an entry may as well go to another shard. In ordered mode it would have to go in single records.
+    pub(super) fn may_go_elsewhere(&self, entry: &AggregatedRecord) -> bool {
+        self.delivery.ordering == Ordering::None && entry.is_for_any()
+    }
+
+    /// What waits for shards that take nothing, and may go elsewhere, does: it would hold the memory that records for
+    /// other shards need.
+    pub(super) fn leave(&mut self, dead: &[LaneId], now: Instant) {
+        if self.delivery.ordering != Ordering::None {
+            return;
+        }
+        let leaves = |entry: &AggregatedRecord| {
+            let id = entry.predicted().cloned();
+            entry.is_for_any() && dead.contains(&id)
+        };
+        for entry in self.lanes.take_where(leaves) {
+            self.put_back(entry.into_members(), now, now);
+        }
+    }
+
+    /// Members of an entry that had been given by its lane. In ordered mode they go before all that waits, one by one:
+    /// an aggregate of them would stand behind what is older than itself and younger than they are.
+    pub(super) fn put_back(&mut self, members: Vec<SealedRecord>, deadline: Instant, now: Instant) {
+        let reducer = self.reducer.as_mut().expect("members come from it");
+        if self.delivery.ordering == Ordering::PartitionKey {
+            for member in members.into_iter().rev() {
+                let entry = reducer.alone(member, deadline, now);
+                self.lanes.push_front(entry.into());
+            }
+            return;
+        }
+        let mut closed = Vec::new();
+        for member in members {
+            reducer.push(member, deadline, now, &mut closed);
         }
         self.queue(closed);
     }

@@ -13,6 +13,8 @@ struct Quotas {
     tokens: Vec<f64>,
     per_second: Vec<f64>,
     filled: Instant,
+    /// Until then the last shard takes nothing.
+    dead_until: Option<Instant>,
 }
 
 impl Quotas {
@@ -22,7 +24,14 @@ impl Quotas {
             tokens: vec![MIB; shards as usize],
             per_second: vec![MIB; shards as usize],
             filled: Instant::now(),
+            dead_until: None,
         }
+    }
+
+    /// The last shard takes nothing for so long.
+    fn dead_for(self, time: Duration) -> Self {
+        let dead_until = Some(Instant::now() + time);
+        Self { dead_until, ..self }
     }
 
     /// Which entries are throttled.
@@ -31,6 +40,9 @@ impl Quotas {
         self.filled = Instant::now();
         for (tokens, per_second) in self.tokens.iter_mut().zip(&self.per_second) {
             *tokens = (*tokens + elapsed * per_second).min(*per_second);
+        }
+        if self.dead_until.is_some_and(|until| until > self.filled) {
+            *self.tokens.last_mut().unwrap() = 0.0;
         }
         let entries = batch.entries().iter().map(|entry| {
             let tokens = &mut self.tokens[self.map.predict_index(entry.hash_key())];
@@ -98,22 +110,37 @@ fn with_default_rate(parts: &mut Parts) {
     parts.delivery.rate_limit = send::Settings::default().rate_limit;
 }
 
+struct Nobody;
+
+impl crate::delivery::SpanSettled for Nobody {
+    fn settled(&self, _: u64) {}
+}
+
+/// As many as are read of a file at once.
+const IN_A_CHUNK: usize = 25;
+
 /// Puts records as fast as they are taken, until it is stopped.
 fn offer_without_end(pipeline: &Pipeline) -> tokio::task::JoinHandle<()> {
     let intake = pipeline.intake();
     tokio::spawn(async move {
         let data = Bytes::from(vec![b'x'; RECORD]);
         loop {
-            let memory = intake.reserve(1, RECORD).await;
-            let (ticket, _) = Ticket::for_caller(Instant::now(), memory);
+            let memory = intake.reserve(IN_A_CHUNK, IN_A_CHUNK * RECORD).await;
+            let count = IN_A_CHUNK as u32 + 1;
+            let mut ticket = Ticket::for_span(count, Instant::now(), memory, Arc::new(Nobody), 0);
+            let records = (0..IN_A_CHUNK).map(|_| Accepted {
+                data: data.clone(),
+                key: any(),
+                ticket: ticket.take_one(),
+            });
             let chunk = Chunk {
-                records: vec![Accepted {
-                    data: data.clone(),
-                    key: any(),
-                    ticket,
-                }],
+                records: records.collect(),
                 read_took: Duration::ZERO,
             };
+            ticket.settle(&Delivery::Failed {
+                reason: FailReason::Abandoned,
+                attempts: 0,
+            });
             if intake.send(chunk).await.is_err() {
                 return;
             }
@@ -238,23 +265,45 @@ async fn entries_refused_at_random_cost_little_more_than_themselves() {
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_takes_nothing_is_asked_seldom_and_the_others_as_ever() {
-    let mut quotas = Quotas::new(4);
-    quotas.tokens[2] = 0.0;
-    quotas.per_second[2] = 0.0;
-    let (service, seen) = with_quotas(quotas, 0);
+    // Of two, the other gets everything that may go anywhere; of more, the others share it.
+    for shards in [2, 3, 4] {
+        let quotas = Quotas::new(shards).dead_for(Duration::from_secs(3600));
+        let (service, seen) = with_quotas(quotas, 0);
+        let pipeline = start(&service, with_default_rate);
+        let offering = offer_without_end(&pipeline);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        offering.abort();
+        let seen = seen.lock().unwrap().clone();
+        let (dead, others) = seen.bytes.split_last().unwrap();
+        assert_eq!(*dead, 0.0);
+        // Full jitter up to 10 s, and each time no more than tokens let pass at once.
+        assert!(seen.throttled < 600, "{shards}: {seen:?}");
+        let all = others.iter().all(|bytes| *bytes > 0.95 * 120.0 * MIB);
+        assert!(all, "{shards}: {seen:?}");
+        drop(pipeline);
+    }
+}
+
+/// What was over took the tokens of what was not, at a rate that had come down to nothing: no call was made any more, and
+/// so nothing was heard that could have brought it up.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_was_dead_for_longer_than_records_live_is_used_again() {
+    const DEAD: Duration = Duration::from_secs(60);
+    let (service, seen) = with_quotas(Quotas::new(1).dead_for(DEAD), 0);
+    let folder = tempfile::tempdir().unwrap();
     let pipeline = start(&service, |p| {
         with_default_rate(p);
-        // Its backlog has room for half a minute.
-        p.budget = MemoryBudget::new(256 << 20);
+        p.delivery.record_ttl = Some(Duration::from_secs(30));
+        let (settings, counters) = (deadletter::Settings::default(), Arc::clone(&p.counters));
+        p.dead_letters = Some(DeadLetters::open(folder.path(), &p.stream, settings, counters).0);
     });
     let offering = offer_without_end(&pipeline);
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    tokio::time::sleep(DEAD + Duration::from_secs(15)).await;
+    let before = seen.lock().unwrap().clone();
+    assert!(pipeline.counters().snapshot().dead_lettered > 0);
+    tokio::time::sleep(Duration::from_secs(20)).await;
     offering.abort();
-    let seen = seen.lock().unwrap().clone();
-    assert_eq!(seen.bytes[2], 0.0);
-    // Full jitter, so an average of half the bound: some ten calls in 15 s, each with what a shard's tokens let
-    // pass at once.
-    assert!(seen.throttled < 200, "{seen:?}");
-    assert!(seen.bytes[0] > 5.0 * MIB, "{seen:?}");
+    let seen = seen.lock().unwrap().since(&before);
+    assert!(seen.bytes[0] > 0.9 * 20.0 * MIB, "{seen:?}");
     drop(pipeline);
 }

@@ -39,11 +39,11 @@ const KEEP: f64 = 0.94;
 /// Less, and it helped, if only a little, since others have still to give way. More, and something else has changed.
 const UNCHANGED: std::ops::Range<f64> = 0.7..1.4;
 /// What is more than this being refused is no ailment of the service, but far too much being sent.
-const MOST_USUAL: f64 = 0.6;
+const MOST_USUAL: f64 = 0.3;
 /// Until it is tried again whether a lower rate helps.
 const USUAL_FOR: Duration = Duration::from_secs(60);
-/// A hundred hosts on one shard have twice this for each of them. A guess.
-const FLOOR: f64 = 0.005;
+/// What fifty hosts on one shard have for each of them: an aggregate of 50 KiB each two and a half seconds. A guess.
+const FLOOR: f64 = 0.02;
 /// How much it grows in a second after a second of quiet, as a part of the level: however many share a shard,
 /// together they grow by that much. After ten seconds of quiet it is ten times as much: slow where the limit was
 /// last seen, and back to the full rate within a minute if it has gone.
@@ -53,7 +53,7 @@ const LEAST_STEP: f64 = 0.0002;
 /// Seconds of quiet, beyond which it does not grow any faster.
 const LONG_QUIET: f64 = 60.0;
 /// Seconds for which it grows at once.
-const LONG_STEP: f64 = 2.0;
+const LONG_STEP: f64 = 5.0;
 /// How fast a new measure becomes the usual.
 const SMOOTHING: f64 = 0.2;
 
@@ -152,6 +152,10 @@ impl Level {
     fn learn(&mut self, seen: &Seen, now: Instant) {
         let length = now.saturating_duration_since(seen.since).as_secs_f64();
         let throttled = seen.throttled / seen.entries.max(1.0);
+        if seen.taken == 0.0 {
+            // That is no rate to learn: who asks leaves the shard alone for a while, and then asks again.
+            return;
+        }
         if let Some(trial) = &mut self.trial
             && !trial.settled
         {
