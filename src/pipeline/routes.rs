@@ -26,6 +26,9 @@ use crate::retry::{self, Backoff};
 use crate::shard::{Description, Distribution, ListShards, ListShardsError, ShardMap};
 use crate::source::Costs;
 
+/// The log hears of what lasts this often.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
 /// Asks for a new listing.
 #[derive(Debug, Clone)]
 pub(super) struct Refresh(Arc<Notify>);
@@ -292,14 +295,19 @@ where
         StdRng::from_rng(&mut rand::rng()),
     );
     let mut attempts = 0;
+    let mut said = Instant::now();
     loop {
         match call().await {
             Ok(answer) => return Ok(answer),
             Err(error) if error.is_denied() => return Err(error),
             Err(error) => {
                 attempts += 1;
-                if attempts == 1 {
-                    tracing::warn!(%stream, %error, "{operation} failed; trying until it succeeds");
+                if attempts == 1 || said.elapsed() >= REMIND_EVERY {
+                    said = Instant::now();
+                    tracing::warn!(
+                        %stream, %error, attempts,
+                        "{operation} failed; trying until it succeeds. At the start, records wait for it"
+                    );
                 }
             }
         }
