@@ -62,6 +62,39 @@ fn a_stream_that_is_offered_three_times_its_quota_takes_all_of_it_with_few_throt
 }
 
 #[test]
+fn agents_that_share_a_shard_and_know_nothing_of_each_other_use_it_up_with_few_throttles() {
+    const SETTLES: Duration = Duration::from_secs(12);
+    const MEASURED: Duration = Duration::from_secs(20);
+    let site = StandIn::built(Fake::builder().strict(true));
+    site.endpoints.create_stream(STREAM, 1);
+    let line = [vec![b'x'; 2047], vec![b'\n']].concat();
+    let agents = [(); 2].map(|()| {
+        let home = Home::new(&site.endpoints, PLAIN, "");
+        // More than the shard takes in all that time.
+        std::fs::write(home.log(), line.repeat(512 * 40)).expect("room for it");
+        let agent = home.start_agent();
+        (home, agent)
+    });
+    thread::sleep(SETTLES);
+    let before = site.fake.counters();
+    thread::sleep(MEASURED);
+    let after = site.fake.counters();
+    for (_, agent) in agents {
+        agent.kill();
+    }
+    let used = (after.bytes_stored - before.bytes_stored) as f64 / QUOTA / MEASURED.as_secs_f64();
+    let throttled = (after.throttled_entries - before.throttled_entries) as f64;
+    let sent = throttled + (after.records_stored - before.records_stored) as f64;
+    println!("{used:.3} of the quota, {:.4} throttled", throttled / sent);
+    assert!(used > 0.9, "{used:.3} of the quota is used");
+    // Both at their full rate, half would be.
+    assert!(
+        throttled / sent < 0.15,
+        "{throttled} of {sent} entries throttled"
+    );
+}
+
+#[test]
 fn a_hot_shard_leaves_the_others_as_fast_as_ever_while_its_backlog_has_room() {
     const SHARDS: usize = 4;
     const SECONDS: u32 = 5;

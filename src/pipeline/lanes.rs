@@ -263,6 +263,9 @@ impl Lanes {
         self.change(id, |lane| {
             lane.refused = refused;
             lane.held_until = Some(until);
+            if let (true, Some(limiter)) = (lane.is_dead(), &mut lane.limiter) {
+                limiter.rest(until);
+            }
         });
         if waits_less {
             self.wait(id.clone(), until);
@@ -404,7 +407,8 @@ mod tests {
         );
         assert!(lanes.pop(at(349)).is_none());
         lanes.answered(&zero, 10, false, at(350));
-        assert_eq!(keys(drain(&mut lanes, at(350))), "00");
+        // Nothing was saved up meanwhile.
+        assert_eq!(keys(drain(&mut lanes, at(360))), "00");
         assert_eq!(
             lanes.hold(&zero, delay, at(400)),
             at(500),

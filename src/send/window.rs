@@ -3,7 +3,7 @@
 //! More calls at once carry more, until they only wait for one another; a service that is unwell is not helped
 //! by more of them. Two signals, as congestion control has them:
 //!
-//! - **Latency**: when calls take longer than they usually do, by more than [`TOLERANCE`], the window shrinks
+//! - **Latency**: when calls take longer than they usually do, by more than `TOLERANCE`, the window shrinks
 //!   by as much, and grows by the square root of its size while they do not. What is usual follows slowly, so
 //!   a service that has become slower for good is used to the full again. After Netflix's Gradient2,
 //!   <https://github.com/Netflix/concurrency-limits>.

@@ -57,6 +57,16 @@ impl Limiter {
         }
     }
 
+    /// Nothing is saved up until then: a shard that took nothing for some time is not asked for everything at once
+    /// when it is asked again. What it refused then would count against its rate.
+    pub fn rest(&mut self, until: Instant) {
+        for bucket in [&mut self.records, &mut self.bytes] {
+            bucket.tokens = bucket.tokens.min(0.0);
+            bucket.filled = until;
+        }
+        self.level.rest(until);
+    }
+
     /// The service has taken one Kinesis record of `bytes`, or throttled it.
     pub fn answered(&mut self, bytes: usize, throttled: bool, now: Instant) {
         // Whichever quota it takes more of is the one that binds.

@@ -119,6 +119,12 @@ impl Level {
         self.level
     }
 
+    /// Nothing is sent until then: what was seen before and what will be are two matters, and the time between is none
+    /// in which little was taken.
+    pub(super) fn rest(&mut self, until: Instant) {
+        self.seen = Seen::since(until);
+    }
+
     /// One entry was taken or throttled, which is `share` of what the full rate allows in a second.
     pub(super) fn answered(&mut self, share: f64, throttled: bool, now: Instant) {
         if self.tells_enough(now) {
