@@ -11,9 +11,10 @@ use crate::support::servers::StandIn;
 fn a_stream_switched_to_auto_gets_no_more_aggregates_from_a_running_agent() {
     let site = StandIn::start();
     site.endpoints.create_stream(STREAM, 4);
-    // Small aggregates, so that some surely land elsewhere than predicted.
-    let small = "[aggregation]\nmax_size = \"1KiB\"";
-    let home = Home::new(&site.endpoints, "scope = \"off\"", small);
+    // Small aggregates of one key: they go round the shards, as records without a key would, and those could by chance
+    // be where they were predicted.
+    let small = "scope = \"off\"\n[aggregation]\nmax_size = \"1KiB\"";
+    let home = Home::keyed(&site.endpoints, "{ constant = \"shop\" }", small);
     let mut agent = home.start_agent();
     let mut write = |numbers| {
         lines::append(&home.log(), numbers).wait().expect_success();

@@ -225,13 +225,7 @@ impl Owner {
     fn apply(&mut self, action: Action) {
         let now = Instant::now();
         match action {
-            Action::Answered(answered) => {
-                // Judged by what is known by now: an answer that it explains is no evidence against it.
-                if self.facts.has_changed().unwrap_or(false) {
-                    self.adopt(now);
-                }
-                self.judge(*answered, now);
-            }
+            Action::Answered(answered) => self.judge(*answered, now),
             Action::Control(Control::Flush(done)) => self.flushes.push(done),
             Action::Control(Control::Snapshot(reply)) => {
                 let _ = reply.send(self.histograms.clone());

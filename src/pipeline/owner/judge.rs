@@ -107,10 +107,13 @@ impl Owner {
         if !as_predicted {
             // A map that was read since may predict just this; then it is not the one that is wrong.
             let explained_by = self.routes_that_predict(entry.hash_key(), &shard);
-            if explained_by.is_none() {
+            let is_alone = entry.members().len() == 1;
+            // Nor is one that waits to be adopted.
+            let is_outdated = is_alone && self.facts.has_changed().unwrap_or(false);
+            if explained_by.is_none() && !is_outdated {
                 self.refresh.request();
             }
-            if entry.members().len() > 1 {
+            if !is_alone {
                 let misplaced = Misplaced {
                     entry,
                     shard: ShardId::new(&shard),
