@@ -125,16 +125,11 @@ impl Owner {
         now: Instant,
     ) {
         entry.last_refusal = Some(refusal);
-        let mut until = until;
-        if self.delivery.record_ttl.is_some() {
-            let Some(kept) = self.unless_expired(entry, now) else {
-                return;
-            };
-            entry = kept;
-        }
-        if let Some(ttl) = self.delivery.record_ttl {
-            until = until.min(earliest(&entry) + ttl);
-        }
+        let Some(entry) = self.unless_expired(entry, now) else {
+            return;
+        };
+        let over = self.delivery.record_ttl.map(|ttl| earliest(&entry) + ttl);
+        let until = over.map_or(until, |over| until.min(over));
         Counters::add(&self.counters.entries_retried, 1);
         self.retry_number += 1;
         self.retries.push(Reverse(Waiting {
