@@ -40,6 +40,8 @@ pub(super) struct Lanes {
 const FEW: usize = 4;
 /// Calls in a row of which a shard took nothing, until it is passed over. One can be chance.
 const DEAD: u32 = 2;
+/// And until what is learned of its rate begins anew. Where a fifth is refused by chance, two in a row are nothing.
+const LONG_DEAD: u32 = 4;
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -263,7 +265,7 @@ impl Lanes {
         self.change(id, |lane| {
             lane.refused = refused;
             lane.held_until = Some(until);
-            if let (true, Some(limiter)) = (lane.is_dead(), &mut lane.limiter) {
+            if let (true, Some(limiter)) = (refused >= LONG_DEAD, &mut lane.limiter) {
                 limiter.rest(until);
             }
         });

@@ -7,6 +7,7 @@
 //! passed in.
 
 mod level;
+mod trial;
 
 use std::time::Duration;
 

@@ -189,7 +189,7 @@ async fn where_others_use_half_of_a_shard_the_rest_is_used_with_few_throttles() 
     let others = [used[0], used[2], used[3]];
     assert!(others.iter().all(|used| *used > 0.95), "{used:?}");
     // Half of what goes to the one shard would be throttled at the full rate: an eighth of all.
-    assert!(seen.throttled_share() < 0.05, "{seen:?}");
+    assert!(seen.throttled_share() < 0.02, "{seen:?}");
     drop(pipeline);
 }
 

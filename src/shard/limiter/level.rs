@@ -3,69 +3,84 @@
 //! Additive increase, multiplicative decrease, as TCP does it, so that many hosts share a shard without
 //! knowing of each other:
 //!
-//! - **Down**: once more entries were throttled than chance explains, to just below what the shard has taken
-//!   meanwhile. That is what there is; a fixed factor would take several rounds to find it.
-//! - **Up**: while it is quiet, and the faster the longer it is.
+//! - **Each refusal** takes a little off. As much is refused in the end as makes up for what it grows by: with
+//!   entries of 50 KiB and a few hosts, two or three in a hundred.
+//! - **Up** with time, and the faster the longer nothing was refused: as the cube of that time, like CUBIC
+//!   (<https://www.rfc-editor.org/rfc/rfc9438>).
+//! - **Down** at once, when more was refused than chance explains, to just below what the shard has taken
+//!   meanwhile. That is what there is; single steps would take long to find it.
 //!
-//! A cut is only right where it helps. Entries may also be refused whatever the rate is: because the service
+//! All that is only right where it helps. Entries may also be refused whatever the rate is: because the service
 //! is unwell, or because others do not give way. There, each cut would lead to the next one, and the rate to
-//! nothing. So a cut is on trial: if as much is refused after it, it was in vain, the rate is what it was, and
-//! that much being refused counts as the shard's way for a while.
+//! nothing. So a cut is on [`Trial`], and between two judgements single refusals do not bring it far.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::trial::{Trial, Verdict};
+
 /// The service's quotas are for each second: nothing is judged by less,
 const LEAST: Duration = Duration::from_secs(1);
-/// and by more than this only if it has to be.
+/// and by more than this only if it has to be,
 const MOST: Duration = Duration::from_secs(10);
+/// or if it is on trial.
+const LONGEST_TRIAL: Duration = Duration::from_secs(30);
 /// A rate is not found good by fewer answers, or by so few when some were refused,
 const ANSWERS: f64 = 10.0;
 const MANY_ANSWERS: f64 = 100.0;
 /// or bad by fewer refusals,
 const REFUSALS: f64 = 50.0;
-/// even if it has to be judged;
+/// even if it has to be judged.
 const FEW_REFUSALS: f64 = 3.0;
-/// and a cut is not judged by fewer than there should have been: their number is then right to a fifth.
-const ON_TRIAL: f64 = 30.0;
 /// The part of entries that may be throttled: at the full rate, some always are.
 const TOLERATED: f64 = 0.01;
 /// Standard deviations that are still chance.
-const CHANCE: f64 = 2.5;
+const CHANCE: f64 = 3.0;
 /// Of what the shard took, after a cut. The rest lets it recover, and what was refused come again.
 const KEEP: f64 = 0.94;
-/// A cut was in vain if what is refused after it is between these parts of what was before: unchanged, but for chance.
-/// Less, and it helped, if only a little, since others have still to give way. More, and something else has changed.
-const UNCHANGED: std::ops::Range<f64> = 0.7..1.4;
 /// What is more than this being refused is no ailment of the service, but far too much being sent.
-const MOST_USUAL: f64 = 0.3;
+const MOST_USUAL: f64 = 0.4;
 /// Until it is tried again whether a lower rate helps.
-const USUAL_FOR: Duration = Duration::from_secs(60);
-/// What fifty hosts on one shard have for each of them: an aggregate of 50 KiB each two and a half seconds. A guess.
-const FLOOR: f64 = 0.02;
-/// How much it grows in a second after a second of quiet, as a part of the level: however many share a shard,
-/// together they grow by that much. After ten seconds of quiet it is ten times as much: slow where the limit was
-/// last seen, and back to the full rate within a minute if it has gone.
-const STEP: f64 = 0.002;
-/// And as a part of the full rate, which is the same for all: those with less catch up.
-const LEAST_STEP: f64 = 0.0002;
-/// Seconds of quiet, beyond which it does not grow any faster.
-const LONG_QUIET: f64 = 60.0;
-/// Seconds for which it grows at once.
-const LONG_STEP: f64 = 5.0;
+const USUAL_FOR: Duration = Duration::from_secs(120);
+/// Near enough to the full rate that what is refused there is no one's but the service's.
+const NEARLY_FULL: f64 = 0.9;
 /// How fast a new measure becomes the usual.
 const SMOOTHING: f64 = 0.2;
+/// What fifty hosts on one shard have for each of them: an aggregate of 50 KiB each two and a half seconds. A guess.
+const FLOOR: f64 = 0.02;
+
+/// What a refusal takes off, for each second of the full rate that was refused: 7 % for 50 KiB.
+const STEP_DOWN: f64 = 1.5;
+/// It is divided by 1 and the usual part of refusals over this: the more of them are chance, the less one tells.
+const NOISE: f64 = 0.01;
+/// Of the level that was found good, how far single refusals bring it down. Any further is for a cut, on trial.
+const SINGLE_REFUSALS_KEEP: f64 = 0.9;
+/// What it grows by in a second at level 1. Below, it is times the level to the power of 1.5: in a second, those with
+/// less grow by a larger part of theirs, and catch up; for each entry, by a smaller one than if all grew alike, so
+/// that fifty hosts together do not climb fifty times as fast.
+const STEP_UP: f64 = 0.025;
+/// And for each second of quiet, squared: back at the full rate within a minute if the limit has gone.
+const STEP_UP_QUIET: f64 = 0.000_05;
+/// Seconds of quiet, beyond which it does not grow any faster.
+const LONG_QUIET: f64 = 60.0;
+/// And at least: from the floor, too, it gets away.
+const LEAST_STEP_UP: f64 = 0.0002;
+/// Seconds for which it grows at once.
+const LONG_STEP: f64 = 5.0;
 
 /// A part of a rate, from nearly nothing to 1.
 #[derive(Debug, Clone)]
 pub struct Level {
     level: f64,
+    /// Where it was last found good, or brought to.
+    judged: f64,
     /// The part of entries that is refused whatever the level; since when that is known.
     usual: f64,
     usual_since: Instant,
     /// Seconds of quiet, up to [`LONG_QUIET`].
     quiet: f64,
+    answered: Instant,
     trial: Option<Trial>,
     seen: Seen,
 }
@@ -80,17 +95,6 @@ struct Seen {
     taken: f64,
 }
 
-/// A cut that has to show whether it helps.
-#[derive(Debug, Clone)]
-struct Trial {
-    /// The part that was throttled before.
-    throttled: f64,
-    /// The level before.
-    from: f64,
-    /// Answers to what was sent before the cut tell nothing about it.
-    settled: bool,
-}
-
 impl Seen {
     fn since(now: Instant) -> Self {
         Self {
@@ -100,6 +104,24 @@ impl Seen {
             taken: 0.0,
         }
     }
+
+    fn count(&mut self, share: f64, throttled: bool) {
+        self.entries += 1.0;
+        if throttled {
+            self.throttled += 1.0;
+        } else {
+            self.taken += share;
+        }
+    }
+
+    fn throttled_part(&self) -> f64 {
+        self.throttled / self.entries.max(1.0)
+    }
+
+    /// Standard deviation of as many entries, if `part` of them is throttled.
+    fn deviation(&self, part: f64) -> f64 {
+        (part * (1.0 - part) / self.entries.max(1.0)).sqrt()
+    }
 }
 
 impl Level {
@@ -107,9 +129,11 @@ impl Level {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             level: 1.0,
+            judged: 1.0,
             usual: 0.0,
             usual_since: now,
             quiet: 0.0,
+            answered: now,
             trial: None,
             seen: Seen::since(now),
         }
@@ -129,14 +153,33 @@ impl Level {
     pub(super) fn answered(&mut self, share: f64, throttled: bool, now: Instant) {
         if self.tells_enough(now) {
             let seen = std::mem::replace(&mut self.seen, Seen::since(now));
-            self.learn(&seen, now);
+            self.judge(&seen, now);
         }
-        self.seen.entries += 1.0;
-        if throttled {
-            self.seen.throttled += 1.0;
-        } else {
-            self.seen.taken += share;
+        let elapsed = now.saturating_duration_since(self.answered);
+        self.answered = self.answered.max(now);
+        self.seen.count(share, throttled);
+        if let Some(trial) = &mut self.trial {
+            trial.weigh(throttled);
+            return;
         }
+        // After a long silence, too, it goes up step by step.
+        self.grow(elapsed.as_secs_f64().min(LONG_STEP), throttled);
+        self.step_down(share, throttled);
+    }
+
+    fn grow(&mut self, seconds: f64, throttled: bool) {
+        self.quiet = if throttled { 0.0 } else { self.quiet };
+        self.quiet = (self.quiet + seconds).min(LONG_QUIET);
+        let step = self.level.powf(1.5) * STEP_UP + self.level * STEP_UP_QUIET * self.quiet.powi(2);
+        self.level = (self.level + step.max(LEAST_STEP_UP) * seconds).min(1.0);
+    }
+
+    /// By as much as this answer is worse than usual; up again if it is better.
+    fn step_down(&mut self, share: f64, throttled: bool) {
+        let worse = if throttled { 1.0 } else { 0.0 } - self.usual;
+        let step = STEP_DOWN / (1.0 + self.usual / NOISE) * share * worse;
+        let least = (self.judged * SINGLE_REFUSALS_KEEP).clamp(FLOOR, self.level);
+        self.level = (self.level * (1.0 - step)).clamp(least, 1.0);
     }
 
     fn tells_enough(&self, now: Instant) -> bool {
@@ -144,77 +187,78 @@ impl Level {
         if length < LEAST {
             return false;
         }
-        let entries = self.seen.entries;
-        let Seen { throttled, .. } = self.seen;
-        let enough = match &self.trial {
-            Some(trial) if !trial.settled => true,
-            Some(trial) => entries * trial.throttled >= ON_TRIAL,
+        let Seen {
+            entries, throttled, ..
+        } = self.seen;
+        match &self.trial {
+            Some(trial) => trial.is_decided() || length >= LONGEST_TRIAL,
+            None if length >= MOST => true,
             None if throttled == 0.0 => entries >= ANSWERS,
             None => throttled >= REFUSALS || entries >= MANY_ANSWERS && !self.is_more(&self.seen),
-        };
-        enough || length >= MOST
-    }
-
-    fn learn(&mut self, seen: &Seen, now: Instant) {
-        let length = now.saturating_duration_since(seen.since).as_secs_f64();
-        let throttled = seen.throttled / seen.entries.max(1.0);
-        if seen.taken == 0.0 {
-            // That is no rate to learn: who asks leaves the shard alone for a while, and then asks again.
-            return;
         }
-        if let Some(trial) = &mut self.trial
-            && !trial.settled
-        {
-            trial.settled = true;
-            return;
-        }
-        if self.usual > 0.0 && now.saturating_duration_since(self.usual_since) >= USUAL_FOR {
-            self.usual = 0.0;
-        }
-        let trial = self.trial.take();
-        if !self.is_more(seen) {
-            self.usual += (throttled - self.usual) * SMOOTHING;
-            if throttled <= self.usual + TOLERATED {
-                self.rise(length);
-            } else {
-                self.quiet = 0.0;
-            }
-            return;
-        }
-        self.quiet = 0.0;
-        let in_vain = |trial: &Trial| UNCHANGED.contains(&(throttled / trial.throttled));
-        if let Some(trial) = trial.filter(in_vain)
-            && throttled <= MOST_USUAL
-        {
-            self.level = trial.from;
-            self.usual = throttled;
-            self.usual_since = now;
-            return;
-        }
-        let (from, taken) = (self.level, seen.taken / length);
-        self.level = (taken * KEEP).clamp(FLOOR, from);
-        // What is refused if the rate is the cause. While a shard still takes what it had saved up, it takes nearly
-        // all: then there is no effect to be seen, and nothing to try.
-        let expected = 1.0 - (1.0 - throttled) * from / self.level;
-        self.trial = (expected < throttled / 2.0).then_some(Trial {
-            throttled,
-            from,
-            settled: false,
-        });
     }
 
     /// More was throttled than is usual and tolerated, and than chance would have it.
     fn is_more(&self, seen: &Seen) -> bool {
         let expected = (self.usual + TOLERATED).min(1.0);
-        let deviation = (expected * (1.0 - expected) / seen.entries).sqrt();
-        let throttled = seen.throttled / seen.entries.max(1.0);
-        seen.throttled >= FEW_REFUSALS && throttled > expected + CHANCE * deviation
+        let most = expected + CHANCE * seen.deviation(expected);
+        seen.throttled >= FEW_REFUSALS && seen.throttled_part() > most
     }
 
-    fn rise(&mut self, seconds: f64) {
-        self.quiet = (self.quiet + seconds).min(LONG_QUIET);
-        let step = (self.level * STEP).max(LEAST_STEP) * self.quiet;
-        // After a long look, too, it goes up step by step.
-        self.level = (self.level + step * seconds.min(LONG_STEP)).min(1.0);
+    fn judge(&mut self, seen: &Seen, now: Instant) {
+        if seen.taken == 0.0 {
+            // That is no rate to learn: who asks leaves the shard alone for a while, and then asks again.
+            return;
+        }
+        let taken = seen.taken / now.saturating_duration_since(seen.since).as_secs_f64();
+        if let Some(trial) = self.trial.take() {
+            match trial.verdict() {
+                Verdict::Later(trial) => self.trial = Some(trial),
+                Verdict::InVain { before, usual } => {
+                    self.bring_to(before);
+                    self.usual = usual;
+                    self.usual_since = now;
+                }
+                Verdict::Again(trial) => {
+                    self.bring_to((taken * KEEP).clamp(FLOOR, self.level));
+                    self.trial = Some(trial);
+                }
+                Verdict::Helped => self.bring_to(self.level),
+            }
+            return;
+        }
+        if self.usual > 0.0 && now.saturating_duration_since(self.usual_since) >= USUAL_FOR {
+            self.usual = 0.0;
+        }
+        if self.is_more(seen) {
+            self.cut(seen, taken);
+            return;
+        }
+        let throttled = seen.throttled_part();
+        if self.level >= NEARLY_FULL || throttled < self.usual {
+            self.usual += (throttled - self.usual) * SMOOTHING;
+        }
+        if throttled <= self.usual + TOLERATED || self.level > self.judged {
+            self.bring_to(self.level);
+        }
+    }
+
+    fn cut(&mut self, seen: &Seen, taken: f64) {
+        self.quiet = 0.0;
+        let (before, throttled) = (self.judged, seen.throttled_part());
+        self.bring_to((taken * KEEP).clamp(FLOOR, self.level));
+        // What is refused if the rate is the cause. While a shard still takes what it had saved up, it takes nearly
+        // all: then there is no effect to be seen, and nothing to try.
+        let expected = 1.0 - (1.0 - throttled) * before / self.level;
+        // It was looked at because it was much, which is more than it is on average.
+        let likely = throttled - seen.deviation(throttled);
+        if expected < throttled / 2.0 && likely < MOST_USUAL {
+            self.trial = Some(Trial::new(before, self.usual, likely));
+        }
+    }
+
+    fn bring_to(&mut self, level: f64) {
+        self.level = level;
+        self.judged = level;
     }
 }

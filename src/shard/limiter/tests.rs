@@ -70,11 +70,17 @@ struct Host {
     backlog: bool,
 }
 
+/// What is learned is a matter of chance: means of so many runs tell.
+const CHANCES: u64 = 10;
 const ENTRY: usize = 50 << 10;
 const TICK: Duration = Duration::from_millis(5);
 
 impl Shard {
     fn shared_by(hosts: usize) -> Self {
+        Self::with_chance(hosts as u64, hosts)
+    }
+
+    fn with_chance(seed: u64, hosts: usize) -> Self {
         let now = Instant::now();
         let host = || Host {
             limiter: Limiter::new(100, now),
@@ -87,7 +93,7 @@ impl Shard {
         bucket.tokens = BYTES_PER_SECOND;
         Self {
             now,
-            rng: StdRng::seed_from_u64(hosts as u64),
+            rng: StdRng::seed_from_u64(seed),
             hosts: (0..hosts).map(|_| host()).collect(),
             bucket,
             refusing: 0.0,
@@ -145,26 +151,34 @@ impl Shard {
 
 #[test]
 fn a_shard_shared_by_hosts_that_know_nothing_of_each_other_is_used_up_with_few_throttles() {
-    for hosts in [1, 2, 3, 5, 10] {
-        let mut shard = Shard::shared_by(hosts);
-        shard.run(15);
-        let (used, throttled) = shard.run(60);
-        assert!(
-            used > 0.95 && throttled < 0.1,
-            "{hosts}: {used:.3} used, {throttled:.3} throttled"
-        );
+    for (hosts, most) in [(1, 0.001), (2, 0.035), (3, 0.035), (5, 0.04), (10, 0.075)] {
+        let mut throttled = 0.0;
+        for seed in 0..CHANCES {
+            let mut shard = Shard::with_chance(seed, hosts);
+            shard.run(15);
+            let seen = shard.run(120);
+            assert!(seen.0 > 0.95, "{hosts}: {:.3} used", seen.0);
+            throttled += seen.1 / CHANCES as f64;
+        }
+        assert!(throttled < most, "{hosts}: {throttled:.3} throttled");
     }
 }
 
 #[test]
 fn a_host_that_comes_late_gets_its_part() {
-    let mut shard = Shard::shared_by(2);
-    shard.hosts[1].backlog = false;
-    shard.run(30);
-    shard.hosts[1].backlog = true;
-    shard.run(60);
-    let levels: Vec<_> = shard.hosts.iter().map(|h| h.limiter.level()).collect();
-    assert!(levels.iter().all(|level| *level > 0.3), "{levels:?}");
+    let mut part = 0.0;
+    for seed in 0..CHANCES {
+        let mut shard = Shard::with_chance(seed, 2);
+        shard.hosts[1].backlog = false;
+        shard.run(30);
+        shard.hosts[1].backlog = true;
+        shard.run(60);
+        let levels = [0, 1].map(|n: usize| shard.hosts[n].limiter.level());
+        let late = levels[1] / (levels[0] + levels[1]);
+        assert!(late > 0.1, "{levels:?}");
+        part += late / CHANCES as f64;
+    }
+    assert!((0.3..0.7).contains(&part), "{part:.2}");
 }
 
 #[test]
@@ -182,12 +196,19 @@ fn rate_is_back_soon_after_the_others_have_gone() {
 
 #[test]
 fn refusals_that_do_not_depend_on_the_rate_do_not_bring_it_down() {
-    for refusing in [0.01, 0.1, 0.2] {
-        let mut shard = Shard::shared_by(1);
-        shard.refusing = refusing;
-        let (used, _) = shard.run(60);
+    for refusing in [0.01, 0.03, 0.1, 0.2] {
         let possible = 1.0 - refusing;
-        assert!(used > possible * 0.75, "{refusing}: {used:.3} used");
+        let (mut soon, mut later) = (0.0, 0.0);
+        for seed in 0..CHANCES {
+            let mut shard = Shard::with_chance(seed, 1);
+            shard.refusing = refusing;
+            soon += shard.run(30).0 / possible / CHANCES as f64;
+            later += shard.run(300).0 / possible / CHANCES as f64;
+        }
+        assert!(
+            soon > 0.85 && later > 0.85,
+            "{refusing}: {soon:.3} and {later:.3} of what is possible"
+        );
     }
 }
 
@@ -203,7 +224,7 @@ fn what_was_usual_is_forgotten_when_it_ends() {
     shard.hosts[1].limiter = Limiter::new(100, shard.now);
     shard.run(20);
     let (used, throttled) = shard.run(60);
-    assert!(used > 0.95 && throttled < 0.1, "{used} {throttled}");
+    assert!(used > 0.95 && throttled < 0.05, "{used} {throttled}");
 }
 
 #[test]
