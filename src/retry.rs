@@ -230,6 +230,17 @@ impl<R: Rng> Backoff<R> {
             .initial
             .saturating_mul(1 << doublings)
             .min(self.settings.max);
+        self.jittered(bound)
+    }
+
+    /// The delay before the next attempt where everyone's have failed for `time`: a part of that time, which makes it
+    /// exponential too. Not by their number: of hosts that share a shard, one that asked more and more seldom after a
+    /// few refusals in a row would leave all of it to another that was lucky.
+    pub fn delay_after(&mut self, time: Duration) -> Duration {
+        self.jittered((time / 4).max(self.settings.initial).min(self.settings.max))
+    }
+
+    fn jittered(&mut self, bound: Duration) -> Duration {
         bound.mul_f64(self.rng.random::<f64>())
     }
 }

@@ -40,8 +40,8 @@ pub(super) struct Lanes {
 const FEW: usize = 4;
 /// Calls in a row of which a shard took nothing, until it is passed over. One can be chance.
 const DEAD: u32 = 2;
-/// And until what is learned of its rate begins anew. Where a fifth is refused by chance, two in a row are nothing.
-const LONG_DEAD: u32 = 4;
+/// For how long, until what is learned of its rate begins anew. Where others use the shard too, less is nothing.
+const LONG_DEAD: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 struct Lane {
@@ -52,6 +52,7 @@ struct Lane {
     waits_until: Option<Instant>,
     /// Calls in a row of which the shard took nothing, and until when it is left in peace for it.
     refused: u32,
+    refused_since: Option<Instant>,
     held_until: Option<Instant>,
     active: bool,
     busy: bool,
@@ -237,19 +238,22 @@ impl Lanes {
             if let (true, Some(shard)) = (lane.is_dead(), id) {
                 self.crowded.set(shard, false);
             }
-            self.change(id, |lane| lane.refused = 0);
+            self.change(id, |lane| {
+                lane.refused = 0;
+                lane.refused_since = None;
+            });
         }
     }
 
-    /// The lane's shard took nothing of a call: all of the lane waits, for as long as `delay` gives after so many
-    /// such calls in a row. Returns until when.
+    /// The lane's shard took nothing of a call: all of the lane waits, for as long as `delay` gives after so
+    /// long a time of such calls. Returns until when.
     ///
     /// Calls that were under way together are of the same trouble: while the lane is held, another makes it no
     /// longer.
     pub(super) fn hold(
         &mut self,
         id: &LaneId,
-        delay: impl FnOnce(u32) -> Duration,
+        delay: impl FnOnce(Duration) -> Duration,
         now: Instant,
     ) -> Instant {
         let Some(lane) = self.lanes.get_mut(id) else {
@@ -260,12 +264,15 @@ impl Lanes {
             return held;
         }
         let refused = lane.refused.saturating_add(1);
-        let until = now + delay(refused);
+        let since = lane.refused_since.unwrap_or(now);
+        let refused_for = now.saturating_duration_since(since);
+        let until = now + delay(refused_for);
         let waits_less = lane.waits_until.is_none_or(|wait| wait < until);
         self.change(id, |lane| {
             lane.refused = refused;
+            lane.refused_since = Some(since);
             lane.held_until = Some(until);
-            if let (true, Some(limiter)) = (refused >= LONG_DEAD, &mut lane.limiter) {
+            if let (true, Some(limiter)) = (refused_for >= LONG_DEAD, &mut lane.limiter) {
                 limiter.rest(until);
             }
         });
@@ -388,7 +395,7 @@ mod tests {
         let now = Instant::now();
         let mut lanes = Lanes::new(1000, false);
         let zero = entry(0, 0).predicted().cloned();
-        let delay = |calls| Duration::from_millis(100) * calls;
+        let delay = |refused_for: Duration| refused_for.max(Duration::from_millis(100));
         let at = |ms| now + Duration::from_millis(ms);
         for _ in 0..3 {
             lanes.push(entry(0, 1));
@@ -402,18 +409,16 @@ mod tests {
         assert_eq!(keys(drain(&mut lanes, at(99))), "111");
         assert_eq!(lanes.next_wake(), Some(at(100)));
         assert!(lanes.pop(at(100)).is_some());
-        assert_eq!(
-            lanes.hold(&zero, delay, at(150)),
-            at(350),
-            "the second in a row"
-        );
-        assert!(lanes.pop(at(349)).is_none());
-        lanes.answered(&zero, 10, false, at(350));
+        for (asked, until) in [(150, 300), (300, 600), (4_000, 8_000), (8_000, 16_000)] {
+            assert_eq!(lanes.hold(&zero, delay, at(asked)), at(until));
+        }
+        assert!(lanes.pop(at(15_999)).is_none());
+        lanes.answered(&zero, 10, false, at(16_000));
         // Nothing was saved up meanwhile.
-        assert_eq!(keys(drain(&mut lanes, at(360))), "00");
+        assert_eq!(keys(drain(&mut lanes, at(16_010))), "00");
         assert_eq!(
-            lanes.hold(&zero, delay, at(400)),
-            at(500),
+            lanes.hold(&zero, delay, at(16_050)),
+            at(16_150),
             "it took something in between"
         );
     }

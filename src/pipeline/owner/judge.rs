@@ -73,7 +73,7 @@ impl Owner {
                         // The shard took nothing: it is left in peace, and all that is for it waits.
                         Some(false) if id.is_some() => {
                             let backoff = &mut self.backoff;
-                            let until = self.lanes.hold(&id, |calls| backoff.delay(calls), now);
+                            let until = self.lanes.hold(&id, |time| backoff.delay_after(time), now);
                             if self.lanes.is_dead(&id) {
                                 // The first one goes on asking.
                                 if dead.contains(&id) && self.may_go_elsewhere(&entry) {
