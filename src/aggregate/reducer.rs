@@ -54,6 +54,8 @@ pub struct Reducer<M> {
     /// Whose turn it is among the shards, for what may go to any.
     turn: usize,
     crowded: Crowded,
+    /// Members of the last containers, about: room is made for as many at once.
+    usual_members: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +92,9 @@ pub(crate) struct Container {
     pub(crate) kpl: Option<HashKey>,
 }
 
+/// So many are in the cache all the time.
+const FEW_OPEN: usize = 64;
+
 /// The partition key of every aggregate of the KPL.
 const KPL_KEY: &str = "a";
 
@@ -122,6 +127,7 @@ impl<M: Member> Reducer<M> {
             // Hosts that start together should not all begin with the same shard.
             turn: rand::random_range(0..1 << 20),
             crowded: Crowded::default(),
+            usual_members: 1,
         };
         reducer.adopt(routes);
         reducer
@@ -174,6 +180,24 @@ impl<M: Member> Reducer<M> {
         Self { crowded, ..self }
     }
 
+    /// Reads what [`push`](Self::push) will write to for these records, a few dozen of those that come next. Open
+    /// containers of many shards are no longer in the cache; asked for one after the other, as they are pushed to, each
+    /// costs the time of a read from memory, and all at once they cost little more than one.
+    pub fn prepare(&self, next: &[M]) {
+        if self.deadlines.len() < FEW_OPEN {
+            return;
+        }
+        let slots = next.iter().map(|record| self.slot(record.route()));
+        let seen: usize = slots
+            .map(|slot| match slot {
+                Some(Slot::Shard(index)) => self.keyed[index].as_ref().map_or(0, Open::look),
+                _ => 0,
+            })
+            .sum();
+        // For its reads alone.
+        std::hint::black_box(seen);
+    }
+
     /// Adds a record that is due by `deadline`. What is full comes out through `closed`.
     pub fn push(
         &mut self,
@@ -217,7 +241,10 @@ impl<M: Member> Reducer<M> {
 
     /// A member with no company, past all gathering.
     pub fn alone(&mut self, record: M, deadline: Instant, now: Instant) -> Closed<M> {
-        self.open_alone(record, deadline).close(now)
+        let usual = std::mem::replace(&mut self.usual_members, 1);
+        let alone = self.open_alone(record, deadline).close(now);
+        self.usual_members = usual;
+        alone
     }
 
     /// Closes what is due.
@@ -268,12 +295,14 @@ impl<M: Member> Reducer<M> {
     /// An aggregate of this one record so far.
     fn open_alone(&mut self, record: M, deadline: Instant) -> Open<M> {
         let container = self.container(record.route());
-        let mut layout = Layout::new();
+        let mut layout = Layout::with_room_for(self.usual_members);
+        let mut members = Vec::with_capacity(self.usual_members);
         let (key, explicit) = container.member_key(record.route());
         layout.add(key, explicit, record.data().len());
+        members.push(record);
         Open {
             layout,
-            members: vec![record],
+            members,
             deadline,
             container,
         }
@@ -329,12 +358,17 @@ impl<M: Member> Reducer<M> {
     fn close_slot(&mut self, slot: Slot, now: Instant, closed: &mut Vec<Closed<M>>) {
         if let Some(open) = self.at(slot).take() {
             self.deadlines.remove(&(open.deadline, slot));
+            self.usual_members = (self.usual_members * 7 + open.members.len()).div_ceil(8);
             closed.push(open.close(now));
         }
     }
 }
 
 impl<M: Member> Open<M> {
+    fn look(&self) -> usize {
+        self.layout.look() + self.members.last().map_or(0, |last| last.data().len())
+    }
+
     /// Lists a member that is about to come, if it fits. Whether it does.
     fn list_within(&mut self, max_size: usize, record: &M) -> bool {
         let (key, explicit) = self.container.member_key(record.route());

@@ -139,12 +139,23 @@ impl ShardMap {
     /// Its place in [`shards`](Self::shards).
     pub fn predict_index(&self, hash_key: HashKey) -> usize {
         let upper = upper_half(hash_key);
-        let mut index = self.ends.partition_point(|end| *end < upper);
+        let mut index = self.first_that_ends_at_or_after(upper);
         // Of several that end with the same upper half, which of them the lower half tells.
         while self.shards[index].end < hash_key {
             index += 1;
         }
         index
+    }
+
+    /// Shards are mostly of one size, so that the place of a key in the key space is its shard's among the shards: thousands
+    /// of them take no search.
+    fn first_that_ends_at_or_after(&self, upper: u64) -> usize {
+        let guess = ((u128::from(upper) * self.ends.len() as u128) >> u64::BITS) as usize;
+        let starts_before = guess.checked_sub(1).is_none_or(|n| self.ends[n] < upper);
+        if starts_before && upper <= self.ends[guess] {
+            return guess;
+        }
+        self.ends.partition_point(|end| *end < upper)
     }
 
     pub fn find(&self, id: &str) -> Option<&Shard> {

@@ -33,8 +33,23 @@ impl Layout {
         Self::default()
     }
 
+    pub fn with_room_for(members: usize) -> Self {
+        Self {
+            members: Vec::with_capacity(members),
+            ..Self::default()
+        }
+    }
+
     pub fn members(&self) -> usize {
         self.members.len()
+    }
+
+    /// Reads a little of each of its parts, so that they are in the cache. What it gives means nothing.
+    pub fn look(&self) -> usize {
+        let last = self.members.last().map_or(0, |last| last.data_len);
+        let key = self.keys.keys().last().map_or(0, PartitionKey::len);
+        let hash_key = self.hash_keys.keys().last().map_or(0, |key| key.0 as usize);
+        last.wrapping_add(key).wrapping_add(hash_key)
     }
 
     /// Bytes on the wire, envelope included.

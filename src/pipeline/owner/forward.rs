@@ -16,6 +16,9 @@ use crate::seal::{Route, SealedRecord};
 use crate::send::{CallError, CallOutcome};
 use crate::shard::ShardMap;
 
+/// What they need of the cache is a small part of the second level's.
+const PREPARED_AT_ONCE: usize = 64;
+
 impl Owner {
     pub(super) fn take_in(&mut self, chunk: SealedChunk, now: Instant) {
         if self.reducer.is_none() {
@@ -30,7 +33,9 @@ impl Owner {
         Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
         Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
         let mut closed = Vec::new();
-        for record in chunk.records {
+        let mut records = chunk.records.into_iter();
+        let mut prepared = 0;
+        while let Some(record) = self.next_prepared(&mut records, &mut prepared) {
             let bytes = record.data().len() + key_len(record.route());
             if bytes > self.limits.max_record_bytes {
                 let limit = self.limits.max_record_bytes;
@@ -42,6 +47,24 @@ impl Owner {
             reducer.push(record, deadline, now, &mut closed);
         }
         self.queue(closed);
+    }
+
+    fn next_prepared(
+        &self,
+        records: &mut std::vec::IntoIter<SealedRecord>,
+        prepared: &mut usize,
+    ) -> Option<SealedRecord> {
+        if *prepared == 0 {
+            let next = records.as_slice();
+            let next = &next[..next.len().min(PREPARED_AT_ONCE)];
+            self.reducer
+                .as_ref()
+                .expect("taken in only with a map")
+                .prepare(next);
+            *prepared = next.len();
+        }
+        *prepared = prepared.saturating_sub(1);
+        records.next()
     }
 
     pub(super) fn pack(&mut self, routed: Option<RoutedChunk>, now: Instant) {
