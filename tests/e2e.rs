@@ -6,6 +6,7 @@
 mod support;
 
 mod auto;
+mod checkpoint;
 mod cli;
 mod consume;
 mod crash;

@@ -158,7 +158,7 @@ impl FileLedger {
         self.changed();
     }
 
-    /// The reader will not come back: the checkpoint forgets the file once it is settled.
+    /// The reader will not come back: once it is settled, the file is finished.
     pub fn close(&self) {
         self.state().closed = true;
         self.changed();
@@ -194,6 +194,7 @@ impl FileLedger {
             tail_hash: place.tail,
             size_seen: state.file.size_seen,
             updated,
+            finished: state.closed && state.ledger.is_settled(),
         }
     }
 

@@ -19,5 +19,5 @@ mod tracked;
 
 pub use claim::{Claim, SourceCheckpoints, Taken};
 pub use ledger::FileLedger;
-pub use store::{CheckpointError, Fingerprint, SavedFile, ShortHash};
+pub use store::{CheckpointError, Fingerprint, Lock, RealDisk, Saved, SavedFile, ShortHash, Store};
 pub use tracked::Checkpoints;

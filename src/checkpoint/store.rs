@@ -65,6 +65,10 @@ pub struct SavedFile {
     pub size_seen: u64,
     /// Seconds since 1970 when this entry last changed.
     pub updated: u64,
+    /// All of it is settled, and it is not looked at any more: deleted, or rotated away. Kept for a while, for whoever
+    /// asks what became of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
 }
 
 /// A hash of the first bytes of a file: up to 256, fewer while the file is shorter.
@@ -214,12 +218,7 @@ impl Store {
     pub fn save(&self, saved: &Saved) -> Result<(), CheckpointError> {
         let (path, unfinished) = (self.path(), self.dir.join(UNFINISHED));
         let replace = || {
-            let versioned = Versioned {
-                version: VERSION,
-                rest: saved,
-            };
-            let mut bytes = serde_json::to_vec_pretty(&versioned).map_err(io::Error::other)?;
-            bytes.push(b'\n');
+            let bytes = encode(saved)?;
             self.disk.write(&unfinished, &bytes)?;
             self.disk.sync(&unfinished)?;
             self.disk.rename(&unfinished, &path)?;
@@ -234,6 +233,17 @@ impl Store {
     pub fn path(&self) -> PathBuf {
         self.dir.join(NAME)
     }
+}
+
+/// As it is on disk.
+pub fn encode(saved: &Saved) -> io::Result<Vec<u8>> {
+    let versioned = Versioned {
+        version: VERSION,
+        rest: saved,
+    };
+    let mut bytes = serde_json::to_vec_pretty(&versioned).map_err(io::Error::other)?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -15,6 +15,10 @@ use crate::shutdown::Shutdown;
 /// An entry that no source has claimed for so long is dropped: its file is gone, or no longer included. A
 /// guess: longer than a disk stays unmounted, short enough that a year of rotations does not pile up.
 const KEEP_UNCLAIMED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// One that is finished is kept for people and for `kinseal checkpoint wait`, which comes soon if at all.
+const KEEP_FINISHED: Duration = Duration::from_secs(24 * 60 * 60);
+/// And no more than so many, the last ones: all are written with each change.
+const MOST_FINISHED: usize = 1000;
 
 /// The checkpoint of one state directory. Clones share it.
 #[derive(Debug, Clone)]
@@ -119,7 +123,10 @@ impl Checkpoints {
     }
 
     pub(super) fn unclaimed(&self, stream: &StreamName) -> Vec<SavedFile> {
-        unclaimed(&self.state(), stream).cloned().collect()
+        unclaimed(&self.state(), stream)
+            .filter(|file| !file.finished)
+            .cloned()
+            .collect()
     }
 
     /// In one step, so that of two sources that meet a file at once one has it.
@@ -237,12 +244,23 @@ impl Checkpoints {
         files.retain(|id, entry| match entry {
             Entry::Tracked { ledger, .. } if !ledger.is_finished() => true,
             Entry::Tracked { ledger, .. } => {
-                let keep = wanted.remove(id);
-                *entry = Entry::Unclaimed(ledger.saved(id, now));
-                keep
+                let finished = !wanted.remove(id);
+                *entry = Entry::Unclaimed(SavedFile {
+                    finished,
+                    ..ledger.saved(id, now)
+                });
+                true
             }
-            Entry::Unclaimed(f) => f.updated.saturating_add(KEEP_UNCLAIMED.as_secs()) > now,
+            Entry::Unclaimed(f) => {
+                let keep = if f.finished {
+                    KEEP_FINISHED
+                } else {
+                    KEEP_UNCLAIMED
+                };
+                f.updated.saturating_add(keep.as_secs()) > now
+            }
         });
+        forget_first_finished(files);
         let mut files: Vec<SavedFile> = files
             .iter()
             .map(|(id, entry)| match entry {
@@ -277,6 +295,23 @@ fn unclaimed<'a>(state: &'a State, stream: &'a StreamName) -> impl Iterator<Item
         Entry::Unclaimed(file) if file.stream == *stream => Some(file),
         Entry::Unclaimed(_) | Entry::Tracked { .. } => None,
     })
+}
+
+fn forget_first_finished(files: &mut HashMap<Id, Entry>) {
+    let finished = files.iter().filter_map(|(id, entry)| match entry {
+        Entry::Unclaimed(file) if file.finished => Some((file.updated, id)),
+        Entry::Unclaimed(_) | Entry::Tracked { .. } => None,
+    });
+    let mut finished: Vec<(u64, &Id)> = finished.collect();
+    let Some(too_many @ 1..) = finished.len().checked_sub(MOST_FINISHED) else {
+        return;
+    };
+    finished.select_nth_unstable_by_key(too_many - 1, |(updated, _)| *updated);
+    finished.truncate(too_many);
+    let first: Vec<Id> = finished.into_iter().map(|(_, id)| id.clone()).collect();
+    for id in first {
+        files.remove(&id);
+    }
 }
 
 fn seconds_since_1970() -> u64 {
@@ -322,6 +357,28 @@ mod tests {
             offset,
             tail: ShortHash::of(b"tail"),
         }
+    }
+
+    #[test]
+    fn of_finished_files_the_last_thousand_are_kept_and_no_others_forgotten() {
+        let file = |inode: u64, finished| SavedFile {
+            stream: StreamName::new("logs").unwrap(),
+            path: format!("/var/log/{inode}.log"),
+            device: 1,
+            inode,
+            fingerprint: ShortHash::of(b"head"),
+            offset: 10,
+            tail_hash: ShortHash::of(b"tail"),
+            size_seen: 10,
+            updated: inode,
+            finished,
+        };
+        let files = (0..1100).map(|inode| file(inode, inode >= 50));
+        let mut files = files.map(|f| (id_of(&f), Entry::Unclaimed(f))).collect();
+        forget_first_finished(&mut files);
+        let mut left: Vec<u64> = files.keys().map(|id| id.inode).collect();
+        left.sort_unstable();
+        assert_eq!(left, (0..50).chain(100..1100).collect::<Vec<_>>());
     }
 
     /// From one start of the agent to the next.

@@ -15,6 +15,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
 use super::connection;
+use super::form::plural;
 use super::utc::Utc;
 use crate::config::{self, Environment, Settings};
 use crate::deadletter::{Folder, Line, Lines};
@@ -190,9 +191,4 @@ impl Totals {
 
 fn at(time_ms: u64) -> Utc {
     Utc(UNIX_EPOCH + Duration::from_millis(time_ms))
-}
-
-fn plural(n: u64, word: &str) -> String {
-    let s = if n == 1 { "" } else { "s" };
-    format!("{} {word}{s}", crate::metrics::report::Thousands(n))
 }

@@ -190,6 +190,11 @@ fn without_spaces(text: &[u8]) -> impl Iterator<Item = u8> {
     text.iter().copied().filter(|b| !b.is_ascii_whitespace())
 }
 
+pub(super) fn plural(n: u64, word: &str) -> String {
+    let s = if n == 1 { "" } else { "s" };
+    format!("{} {word}{s}", crate::metrics::report::Thousands(n))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 //! mistake of a configuration.
 
 pub mod agent;
+pub mod checkpoint;
 pub mod config;
 mod connection;
 pub mod consume;
@@ -56,6 +57,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::AgentArgs),
+    Checkpoint(checkpoint::CheckpointArgs),
     Consume(consume::ConsumeArgs),
     #[command(name = "deadletter")]
     DeadLetter(deadletter::DeadLetterArgs),
@@ -76,6 +78,7 @@ Examples:
   kinseal agent --config /etc/kinseal/agent.toml
   kinseal agent --stream shop-logs --file '/var/log/shop/*.log' --kms-key alias/shop
   kinseal consume --stream shop-logs --kms-key alias/shop --until-empty
+  kinseal checkpoint wait --config /etc/kinseal/agent.toml /var/log/shop/a.log.1
   kinseal deadletter list --config /etc/kinseal/agent.toml
   kinseal key new key.toml       and then --wrapping-key key.toml, where there is no KMS
   kinseal decrypt --wrapping-key key.toml message.bin
@@ -95,6 +98,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Agent(args) => agent::run(args).await,
+            Command::Checkpoint(args) => checkpoint::run(&args),
             Command::Consume(args) => consume::run(args).await,
             Command::DeadLetter(args) => deadletter::run(args).await,
             Command::Encrypt(args) => encrypt::run(args, self.log.is_verbose()).await,

@@ -22,6 +22,7 @@ fn saved(offset: u64) -> Saved {
             tail_hash: ShortHash::of(b"tail"),
             size_seen: 100,
             updated: 1_767_225_600,
+            finished: false,
         }],
     }
 }

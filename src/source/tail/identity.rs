@@ -212,6 +212,7 @@ mod tests {
             tail_hash: ShortHash::of(&content[236..300]),
             size_seen: 300,
             updated: 0,
+            finished: false,
         };
         let is = |content: &[u8]| is_saved(&saved, &file(content), content.len() as u64).unwrap();
         assert!(is(&content));

@@ -22,6 +22,7 @@ mod discover;
 mod identity;
 mod reader;
 mod skim;
+mod standing;
 mod tailer;
 mod watch;
 
@@ -33,6 +34,7 @@ use tokio::sync::oneshot;
 
 pub use self::discover::{GlobError, Globs};
 use self::reader::{Ended, Outlet};
+pub use self::standing::{Standing, saved_at};
 use self::tailer::{Live, Tailer};
 use self::watch::Watch;
 use super::keying::Keying;

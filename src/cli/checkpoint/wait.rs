@@ -1,0 +1,123 @@
+//! `kinseal checkpoint wait`: for scripts that take a file away.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args;
+
+use super::{Selection, absolute};
+use crate::checkpoint::{Saved, SavedFile};
+use crate::cli::connection;
+use crate::metrics::report::Bytes;
+use crate::source::tail::Standing;
+
+/// The agent saves each second; looking is cheap.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Wait until all of these files is stored, and exit 0: then they are safe to delete
+///
+/// Before a file is rotated its last line may be unfinished, and its writer may write on: wait for it under the name
+/// it was rotated to. A file that is there and that the agent does not know (yet) is waited for too.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct WaitArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// Give up after so long, with exit code 1 [default: never]
+    #[arg(long, value_name = "TIME", value_parser = connection::duration)]
+    timeout: Option<Duration>,
+    #[arg(required = true, value_name = "LOG")]
+    files: Vec<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Example, in a logrotate configuration:
+  postrotate
+    kinseal checkpoint wait --timeout 5m /var/log/shop/a.log.1
+  endscript";
+
+pub(super) fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
+    let dir = args.selection.state_dir()?;
+    let files: Vec<PathBuf> = (args.files.iter())
+        .map(|path| absolute(path))
+        .collect::<Result<_, _>>()?;
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        let saved = args.selection.load(&dir)?;
+        let waits: Vec<String> = (files.iter())
+            .filter_map(|path| waits(path, &saved, &args.selection).transpose())
+            .collect::<Result<_, _>>()?;
+        if waits.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if args.timeout.is_some_and(|time| began.elapsed() >= time) {
+            for wait in waits {
+                eprintln!("kinseal: {wait}");
+            }
+            return Ok(ExitCode::FAILURE);
+        }
+        if !told && began.elapsed() >= Duration::from_secs(10) {
+            told = true;
+            for wait in waits {
+                eprintln!("kinseal: waiting: {wait}");
+            }
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Why it is not over yet for this file. Over, if it is for each stream that it goes to.
+///
+/// # Errors
+///
+/// It never will be.
+fn waits(path: &Path, saved: &Saved, selection: &Selection) -> anyhow::Result<Option<String>> {
+    let shown = path.display();
+    let of_file: Vec<&SavedFile> = match fs::metadata(path) {
+        Ok(meta) => saved
+            .files
+            .iter()
+            .filter(|f| f.inode == meta.ino() && f.device == meta.dev() && selection.has(f))
+            .collect(),
+        // Under its last name, if it has gone.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let by_name = |f: &&SavedFile| Path::new(&f.path) == path && selection.has(f);
+            let of_name: Vec<_> = saved.files.iter().filter(by_name).collect();
+            if of_name.is_empty() {
+                bail!("{shown}: no such file, and none of that name in the checkpoint");
+            }
+            of_name
+        }
+        Err(e) => return Ok(Some(format!("{shown}: {e}"))),
+    };
+    if of_file.is_empty() {
+        return Ok(Some(format!(
+            "{shown}: not in the checkpoint; is it included by a [[source]], and does the agent run?"
+        )));
+    }
+    Ok(of_file.into_iter().find_map(|file| {
+        let stream = &file.stream;
+        match Standing::of(file) {
+            Ok(standing) if standing.is_stored(file) => None,
+            Ok(Standing::Present { behind, .. }) => {
+                Some(format!("{shown}: {} behind for {stream}", Bytes(behind)))
+            }
+            Ok(Standing::Changed { .. }) => Some(format!(
+                "{shown}: written anew and not read yet for {stream}"
+            )),
+            Ok(Standing::Gone) => Some(format!(
+                "{shown}: gone, and for {stream} only {} of {} are stored",
+                Bytes(file.offset),
+                Bytes(file.size_seen)
+            )),
+            Err(e) => Some(format!("{shown}: {e}")),
+        }
+    }))
+}

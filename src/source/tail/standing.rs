@@ -1,0 +1,177 @@
+//! How a file that the checkpoint knows stands: where it is now, and how much of it is not stored yet.
+//!
+//! For those who ask from outside, while an agent may be at work. Looks at the file and changes nothing.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::identity::{FileId, Head, Tail, is_saved};
+use crate::checkpoint::SavedFile;
+use crate::record::StreamName;
+
+/// What has become of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is there, under its own name or another one of its directory.
+    Present {
+        path: PathBuf,
+        size: u64,
+        /// Bytes that are not stored yet, an unfinished line among them.
+        behind: u64,
+    },
+    /// It is there, and what the checkpoint knows of it is no longer in it: it was cut short or written anew, and will
+    /// be read from its beginning.
+    Changed { path: PathBuf, size: u64 },
+    /// There is no such file any more.
+    Gone,
+}
+
+impl Standing {
+    /// # Errors
+    ///
+    /// The file is there and cannot be looked at.
+    pub fn of(saved: &SavedFile) -> io::Result<Self> {
+        let Some((path, file)) = find(saved)? else {
+            return Ok(Self::Gone);
+        };
+        let size = file.metadata()?.len();
+        Ok(if is_saved(saved, &file, size)? {
+            let behind = size - saved.offset;
+            Self::Present { path, size, behind }
+        } else {
+            Self::Changed { path, size }
+        })
+    }
+
+    /// Whether all of the file is stored: also if it has gone since.
+    pub fn is_stored(&self, saved: &SavedFile) -> bool {
+        match self {
+            Self::Present { behind, .. } => *behind == 0,
+            Self::Changed { .. } => false,
+            Self::Gone => saved.finished && saved.offset >= saved.size_seen,
+        }
+    }
+}
+
+/// What the checkpoint would know of a file that is stored up to `offset`, on its way to `stream`.
+///
+/// # Errors
+///
+/// The file cannot be read.
+pub fn saved_at(stream: &StreamName, path: &Path, offset: u64) -> io::Result<SavedFile> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    let FileId { device, inode } = FileId::of(&meta);
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Ok(SavedFile {
+        stream: stream.clone(),
+        path: path.to_string_lossy().into_owned(),
+        device,
+        inode,
+        fingerprint: Head::read(&file)?.fingerprint(),
+        offset,
+        tail_hash: Tail::read(&file, offset)?.hash(),
+        size_seen: meta.len(),
+        updated: since_1970.map_or(0, |since| since.as_secs()),
+        finished: false,
+    })
+}
+
+/// Where it was last seen, or renamed within that directory.
+fn find(saved: &SavedFile) -> io::Result<Option<(PathBuf, File)>> {
+    let path = Path::new(&saved.path);
+    if is_at(saved, path)? {
+        return opened(path.to_owned());
+    }
+    let Some(folder) = path.parent() else {
+        return Ok(None);
+    };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if is_at(saved, &path)? {
+            return opened(path);
+        }
+    }
+    Ok(None)
+}
+
+fn is_at(saved: &SavedFile, path: &Path) -> io::Result<bool> {
+    match path.metadata() {
+        Ok(meta) => Ok(meta.is_file() && meta.ino() == saved.inode && meta.dev() == saved.device),
+        // A link that leads nowhere, or a file that has just gone.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+fn opened(path: PathBuf) -> io::Result<Option<(PathBuf, File)>> {
+    match File::open(&path) {
+        Ok(file) => Ok(Some((path, file))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(path: &Path, offset: u64) -> SavedFile {
+        saved_at(&StreamName::new("logs").unwrap(), path, offset).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_found_where_it_was_or_by_another_name_beside_it_with_what_is_left_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        let half = saved(&path, 4);
+        let present = |path: &Path| Standing::Present {
+            path: path.to_owned(),
+            size: 8,
+            behind: 4,
+        };
+        assert_eq!(Standing::of(&half).unwrap(), present(&path));
+        assert!(!present(&path).is_stored(&half));
+        let rotated = dir.path().join("a.log.1");
+        fs::rename(&path, &rotated).unwrap();
+        fs::write(&path, "another\n").unwrap();
+        assert_eq!(Standing::of(&half).unwrap(), present(&rotated));
+        let whole = saved(&rotated, 8);
+        assert!(Standing::of(&whole).unwrap().is_stored(&whole));
+    }
+
+    #[test]
+    fn a_file_that_was_written_anew_is_not_stored_and_one_that_has_gone_is_if_it_was_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        let whole = saved(&path, 8);
+        fs::write(&path, "three\nfour\n").unwrap();
+        let standing = Standing::of(&whole).unwrap();
+        let changed = Standing::Changed {
+            path: path.clone(),
+            size: 11,
+        };
+        assert_eq!(standing, changed);
+        assert!(!standing.is_stored(&whole));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(Standing::of(&whole).unwrap(), Standing::Gone);
+        assert!(!Standing::Gone.is_stored(&whole), "it may have had more");
+        let finished = SavedFile {
+            finished: true,
+            ..whole
+        };
+        assert!(Standing::Gone.is_stored(&finished));
+        fs::remove_dir(dir.path()).unwrap();
+        assert_eq!(Standing::of(&finished).unwrap(), Standing::Gone);
+    }
+}

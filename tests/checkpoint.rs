@@ -1,0 +1,137 @@
+//! What a person and a rotation script see of the checkpoint, and change in it.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use kinseal::fake::{Action, Entries, Faults, Rule};
+use serde_json::Value;
+
+use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
+use crate::support::lines;
+use crate::support::process::{Ended, Running, run};
+use crate::support::servers::StandIn;
+
+const PLAIN: &str = "scope = \"off\"";
+
+fn checkpoint(command: &str, home: &Home, more: &[&str]) -> Ended {
+    let mut kinseal = kinseal();
+    kinseal.args(["checkpoint", command, "--config"]);
+    run(command, kinseal.arg(home.config()).args(more), b"")
+}
+
+fn listed(home: &Home) -> Vec<Value> {
+    let list = checkpoint("list", home, &["--json"]);
+    serde_json::Deserializer::from_slice(&list.stdout)
+        .into_iter()
+        .map(|line| line.expect("JSON"))
+        .collect()
+}
+
+fn waiting(home: &Home, file: &Path) -> Running {
+    let mut kinseal: Command = kinseal();
+    kinseal.args(["checkpoint", "wait", "--config"]);
+    Running::start("the wait", kinseal.arg(home.config()).arg(file))
+}
+
+fn rotated(log: &Path) -> PathBuf {
+    log.with_extension("log.1")
+}
+
+#[test]
+fn a_rotation_waits_until_all_of_the_file_is_stored_and_it_is_listed_as_such() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    lines::append(&home.log(), 1..=100).wait().expect_success();
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    let [file] = &listed(&home)[..] else {
+        panic!("one file is followed");
+    };
+    assert_eq!(
+        (&file["state"], &file["bytes_behind"]),
+        (&"stored".into(), &0.into())
+    );
+    checkpoint("wait", &home, &[home.log().to_str().expect("UTF-8")]).expect_success();
+
+    // Nothing is stored any more, and the file ends in an unfinished line.
+    let refuse = Rule::new(Action::Throttle(Entries::Percent(100.0))).on("PutRecords");
+    site.fake.set_faults(Faults::default().rule(refuse));
+    let mut log = fs::OpenOptions::new()
+        .append(true)
+        .open(home.log())
+        .expect("there");
+    log.write_all(b"unfinished").expect("room for it");
+    drop(log);
+    let file = listed(&home).remove(0);
+    assert_eq!(
+        (&file["state"], &file["bytes_behind"]),
+        (&"behind".into(), &10.into())
+    );
+    fs::rename(home.log(), rotated(&home.log())).expect("one folder");
+    let name = rotated(&home.log());
+    let given_up = checkpoint(
+        "wait",
+        &home,
+        &["--timeout", "1s", name.to_str().expect("UTF-8")],
+    );
+    assert_eq!(given_up.status.code(), Some(1));
+    assert!(given_up.stderr.contains("behind"), "{given_up:?}");
+
+    let wait = waiting(&home, &name);
+    site.fake.set_faults(Faults::default());
+    wait.wait().expect_success();
+    fs::remove_file(&name).expect("there");
+    // By its last name under which it was read; by another it is no longer known.
+    checkpoint("wait", &home, &[home.log().to_str().expect("UTF-8")]).expect_success();
+    let unknown = checkpoint("wait", &home, &[name.to_str().expect("UTF-8")]);
+    assert!(unknown.stderr.contains("no such file"), "{unknown:?}");
+    let file = listed(&home).remove(0);
+    assert_eq!(file["state"], "stored, gone", "{file}");
+    agent.kill();
+    let arrived = home.consume(&[]);
+    assert_eq!(arrived.len(), 101);
+    assert!(arrived.iter().any(|line| line == b"unfinished"));
+}
+
+#[test]
+fn reading_goes_on_where_it_was_set_and_begins_anew_where_it_was_reset_but_not_beside_an_agent() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    let log = home.log();
+    fs::write(&log, "one\ntwo\nthree\n").expect("room for it");
+    let name = log.to_str().expect("UTF-8");
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &log);
+    let refused = checkpoint("set", &home, &[name, "4"]);
+    assert!(refused.stderr.contains("in use by process"), "{refused:?}");
+    FinalReport::of(agent);
+
+    let refused = checkpoint("set", &home, &[name, "5"]);
+    assert!(refused.stderr.contains("middle of a line"), "{refused:?}");
+    let refused = checkpoint("set", &home, &[name, "99"]);
+    assert!(refused.stderr.contains("past its end"), "{refused:?}");
+    checkpoint("set", &home, &[name, "4"]).expect_success();
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &log);
+    FinalReport::of(agent);
+    assert_eq!(home.consume(&[]).len(), 5, "the last two again");
+
+    let export = checkpoint("export", &home, &[]).stdout;
+    let saved = fs::read(home.state().join("checkpoint.json")).expect("there");
+    assert_eq!(export, saved);
+    let refused = checkpoint("reset", &home, &["/no/such.log"]);
+    assert!(
+        refused.stderr.contains("not in the checkpoint"),
+        "{refused:?}"
+    );
+    checkpoint("reset", &home, &["--all"]).expect_success();
+    assert_eq!(listed(&home), Vec::<Value>::new());
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &log);
+    FinalReport::of(agent);
+    assert_eq!(home.consume(&[]).len(), 8, "all three again");
+}
