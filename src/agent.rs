@@ -41,6 +41,8 @@ pub struct Settings {
     pub streams: Vec<StreamSettings>,
     /// Latencies and counters go to the log this often; `None`: only at exit.
     pub log_interval: Option<Duration>,
+    /// How often the checkpoint is saved, if it has moved.
+    pub checkpoint_interval: Duration,
     pub dead_letter: deadletter::Settings,
     /// Whether a crash may leave a core dump, which holds keys. A process has one answer, so whoever owns it
     /// acts on this: the command line does.
@@ -78,6 +80,8 @@ impl Settings {
     /// A few seconds of a busy log at a shard's pace.
     pub const MEMORY_LIMIT: usize = 64 << 20;
     pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
+    /// A crash costs at most this much reading again.
+    pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
     /// Less leaves no room for a source to read while a request is under way. A guess.
     pub const LEAST_MEMORY: usize = 8 << 20;
 
@@ -106,6 +110,7 @@ impl Settings {
                 delivery: send::Settings::default(),
             }],
             log_interval: Some(Self::LOG_INTERVAL),
+            checkpoint_interval: Self::CHECKPOINT_INTERVAL,
             dead_letter: deadletter::Settings::default(),
             core_dumps: false,
         }
@@ -171,9 +176,6 @@ pub enum AgentError {
 }
 
 impl Agent {
-    /// A crash costs at most this much reading again.
-    const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-
     /// Starts everything, once keys, streams, state directory and sockets have been seen to be usable.
     pub async fn start(settings: &Settings) -> Result<Self, AgentError> {
         let keyings = settings
@@ -219,10 +221,9 @@ impl Agent {
 
         let (stop_saver, saver_shutdown) = shutdown::channel();
         let saving = checkpoints.clone();
+        let interval = settings.checkpoint_interval;
         let saver = tokio::spawn(async move {
-            saving
-                .keep_saving(Self::CHECKPOINT_INTERVAL, saver_shutdown)
-                .await;
+            saving.keep_saving(interval, saver_shutdown).await;
         });
         Ok(Self {
             log_interval: settings.log_interval,

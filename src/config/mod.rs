@@ -118,6 +118,12 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
                 Duration::from_secs(1)..=Duration::from_secs(86_400),
             )
         });
+        let checkpoint_interval = root.table("checkpoint", |t| {
+            t.duration(
+                "interval",
+                Duration::from_millis(10)..=Duration::from_secs(3600),
+            )
+        });
         let dead_letter = root.table("dead_letter", DeadLetter::read);
         check_memory(file, &memory_limit, &streams);
         check_regions(file, &aws, &sources);
@@ -134,6 +140,9 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
             log_interval: log_interval
                 .or_default(Written::Absent)?
                 .or_default(Some(Settings::LOG_INTERVAL))?,
+            checkpoint_interval: checkpoint_interval
+                .or_default(Written::Absent)?
+                .or_default(Settings::CHECKPOINT_INTERVAL)?,
             dead_letter: dead_letter.or_default(DeadLetter::default())?.resolve()?,
             core_dumps: core_dumps.or_default(false)?,
         })
