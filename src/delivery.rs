@@ -4,8 +4,8 @@
 //! instead was abandoned, and whoever waits is told so: a source's span then never counts as settled, so a
 //! checkpoint cannot pass it.
 //!
-//! Tickets of one chunk share a group, which holds the chunk's [`MemoryPermit`]: memory is given back when
-//! the last record of the chunk has its answer, and not before.
+//! Tickets of one chunk share a group, which holds the chunk's [`MemoryPermit`]. It is given back as the records
+//! have their answers: one that waits for its shard for hours does not hold what a thousand others took.
 
 mod budget;
 
@@ -70,9 +70,16 @@ struct Group {
     abandoned: AtomicBool,
     born: Instant,
     reply: Reply,
-    /// Freed with the group, when the last ticket has gone.
-    _memory: MemoryPermit,
+    /// The rest is freed with the group, when the last ticket has gone.
+    memory: Mutex<MemoryPermit>,
+    /// What the largest of the records takes of it; 0 where that is not known.
+    each: usize,
+    /// After so many answers what they took is given back.
+    step: u32,
 }
+
+/// Memory is given back in so many steps: it takes a lock.
+const STEPS: u32 = 64;
 
 enum Reply {
     /// A caller waits for this record; taken by the one answer.
@@ -116,10 +123,24 @@ impl Ticket {
                 abandoned: AtomicBool::new(false),
                 born,
                 reply,
-                _memory: memory,
+                memory: Mutex::new(memory),
+                each: 0,
+                step: (records / STEPS).max(1),
             }),
             records,
         }
+    }
+
+    /// Gives memory back as the records have their answers, of which each takes `bytes` at most.
+    ///
+    /// # Panics
+    ///
+    /// A ticket was taken off this one.
+    #[must_use]
+    pub fn taking_each(mut self, bytes: usize) -> Self {
+        let group = Arc::get_mut(&mut self.group).expect("no other ticket of the chunk yet");
+        group.each = bytes;
+        self
     }
 
     /// How many records this ticket stands for.
@@ -204,7 +225,19 @@ impl Group {
                 if before == records && !self.abandoned.load(Ordering::Acquire) {
                     source.settled(*id);
                 }
+                self.give_back(before, before - records);
             }
+        }
+    }
+
+    /// What the records took that have their answers now; `open` of them have none.
+    fn give_back(&self, before: u32, open: u32) {
+        let is_due = before / self.step != open / self.step;
+        if self.each > 0 && open > 0 && is_due {
+            let still = (open as usize).saturating_mul(self.each);
+            let mut memory = self.memory.lock().expect("no panic while held");
+            // Another thread may have been first, with fewer open: a permit never grows.
+            memory.shrink_to(still);
         }
     }
 }
@@ -293,6 +326,29 @@ impl Future for Receipt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn memory_is_given_back_as_answers_come_and_never_that_of_a_record_without_one() {
+        let budget = MemoryBudget::new(1_000_000);
+        let memory = budget.reserve(200_000).await;
+        let told = Arc::new(Told::default());
+        let mut rest = Ticket::for_span(1000, Instant::now(), memory, told, 0).taking_each(300);
+        let failed = Delivery::Failed {
+            reason: FailReason::Abandoned,
+            attempts: 0,
+        };
+        for open in (1..1000).rev() {
+            rest.take_one().settle(&failed);
+            let needed = (open * 300).min(200_000);
+            let held = budget.in_use();
+            assert!(
+                held >= needed && held <= (needed + 16 * 300).min(200_000),
+                "{open}: {held}"
+            );
+        }
+        rest.settle(&failed);
+        assert_eq!(budget.in_use(), 0);
+    }
 
     #[derive(Default)]
     struct Told(Mutex<Vec<u64>>);

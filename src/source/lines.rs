@@ -62,6 +62,9 @@ impl Read {
     }
 }
 
+/// A partition key has 256 characters at most.
+const MAX_KEY_BYTES: usize = 256 * 4;
+
 /// The worst that `bytes` read can become in one chunk: its records. An empty line is a byte, its newline.
 pub(super) fn worst_records(bytes: usize) -> usize {
     bytes.clamp(1, MAX_LINES)
@@ -80,7 +83,10 @@ pub(super) fn chunk(
     intake.give_back(&mut permit, lines.len(), bytes + keys.bytes());
     Counters::add(&intake.counters.unkeyed, keys.missing() as u64);
     let count = u32::try_from(lines.len()).expect("a chunk has at most MAX_LINES lines");
-    let mut rest = Some(Ticket::for_span(count, read.born, permit, source, id));
+    let largest = lines.iter().map(|line| line.bytes.len()).max();
+    let each = intake.cost(1, largest.unwrap_or(0) + keys.bytes().min(MAX_KEY_BYTES));
+    let ticket = Ticket::for_span(count, read.born, permit, source, id).taking_each(each);
+    let mut rest = Some(ticket);
     let mut take_ticket = || match rest.as_mut() {
         Some(ticket) if ticket.records() > 1 => ticket.take_one(),
         _ => rest.take().expect("the ticket is for as many as there are"),

@@ -84,6 +84,11 @@ impl Intake {
         self.budget.try_reserve(self.costs.of(records, bytes))
     }
 
+    /// What `records` records of `bytes` bytes in all take.
+    fn cost(&self, records: usize, bytes: usize) -> usize {
+        self.costs.of(records, bytes)
+    }
+
     /// Gives back what `records` records of `bytes` bytes in all do not need.
     pub fn give_back(&self, permit: &mut MemoryPermit, records: usize, bytes: usize) {
         permit.shrink_to(self.costs.of(records, bytes));

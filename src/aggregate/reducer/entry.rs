@@ -21,6 +21,9 @@ impl Closed<SealedRecord> {
     }
 }
 
+/// A lone record of so many bytes has its own memory. What is longer takes a good part of what it was read with.
+const COPIED: usize = 16 * 1024;
+
 /// Reads a byte of each cache line. On many shards the data of an aggregate was read long ago and has left the cache;
 /// to copy it member by member would wait for memory once for each.
 fn bring_near<'a>(data: impl Iterator<Item = &'a [u8]>) {
@@ -53,9 +56,13 @@ impl AggregatedRecord {
         } = closed;
         let data = match encoded {
             None => {
-                let [only] = &members[..] else {
+                let [only] = &mut members[..] else {
                     unreachable!("several members are encoded");
                 };
+                if only.data().len() <= COPIED {
+                    // It may wait for long, and would keep all that it was read with.
+                    only.relocate(Bytes::copy_from_slice(only.data()));
+                }
                 only.data().clone()
             }
             Some((bytes, starts)) => {
