@@ -106,6 +106,15 @@ impl AggregatedRecord {
         self.members
     }
 
+    /// When it was read, or its first member, which mostly is the oldest.
+    ///
+    /// # Panics
+    ///
+    /// Never: there is a member.
+    pub fn born(&self) -> Instant {
+        self.members[0].tickets().born()
+    }
+
     /// User records inside.
     pub fn user_records(&self) -> u64 {
         self.members.iter().map(|m| m.tickets().records()).sum()

@@ -38,8 +38,10 @@ pub(super) struct Lanes {
 
 /// A lane with more entries than that, waiting or under way, is crowded while another has no more than that.
 const FEW: usize = 4;
-/// Calls in a row of which a shard took nothing, until it is passed over. One can be chance.
+/// Calls in a row of which a shard took nothing, and for how long, until it is passed over. Where a fifth of all is
+/// refused, two in a row are chance.
 const DEAD: u32 = 2;
+const DEAD_FOR: Duration = Duration::from_secs(1);
 /// For how long, until what is learned of its rate begins anew. Where others use the shard too, less is nothing.
 const LONG_DEAD: Duration = Duration::from_secs(5);
 
@@ -53,6 +55,7 @@ struct Lane {
     /// Calls in a row of which the shard took nothing, and until when it is left in peace for it.
     refused: u32,
     refused_since: Option<Instant>,
+    is_dead: bool,
     held_until: Option<Instant>,
     active: bool,
     busy: bool,
@@ -78,8 +81,27 @@ impl Lanes {
         self.crowded.clone()
     }
 
+    /// Behind all that waits in its lane. But what comes from another lane, whose shard took nothing or is no more, goes
+    /// before what was read after it: until it is stored, no checkpoint passes it.
     pub(super) fn push(&mut self, entry: AggregatedRecord) {
-        self.insert(entry, VecDeque::push_back);
+        if self.ordered {
+            self.insert(entry, VecDeque::push_back);
+            return;
+        }
+        self.insert(entry, |queue, entry| {
+            let born = entry.born();
+            let is_older = |waiting: &AggregatedRecord| waiting.born() <= born;
+            if queue.back().is_none_or(is_older) {
+                queue.push_back(entry);
+            } else {
+                queue.insert(queue.partition_point(is_older), entry);
+            }
+        });
+    }
+
+    /// Whether some of so many shards take entries, as far as is known.
+    pub(super) fn are_some_alive(&self, shards: usize) -> bool {
+        self.lanes.values().filter(|lane| lane.is_dead).count() < shards
     }
 
     /// Before all that waits in its lane: it is older.
@@ -138,6 +160,10 @@ impl Lanes {
             self.wakes.pop_first();
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.waits_until = None;
+                // Somebody has to ask whether it takes something again: the next one that comes.
+                if let (true, true, Some(shard)) = (lane.is_dead, lane.queue.is_empty(), &id) {
+                    self.crowded.set(shard, false);
+                }
             }
             self.activate(id);
         }
@@ -241,6 +267,7 @@ impl Lanes {
             self.change(id, |lane| {
                 lane.refused = 0;
                 lane.refused_since = None;
+                lane.is_dead = false;
             });
         }
     }
@@ -271,6 +298,7 @@ impl Lanes {
         self.change(id, |lane| {
             lane.refused = refused;
             lane.refused_since = Some(since);
+            lane.is_dead = refused >= DEAD && refused_for >= DEAD_FOR;
             lane.held_until = Some(until);
             if let (true, Some(limiter)) = (refused_for >= LONG_DEAD, &mut lane.limiter) {
                 limiter.rest(until);
@@ -322,7 +350,7 @@ impl Lanes {
 
 impl Lane {
     fn is_dead(&self) -> bool {
-        self.refused >= DEAD
+        self.is_dead
     }
 
     fn is_idle(&self) -> bool {

@@ -88,6 +88,8 @@ pub(super) struct Owner {
     next_sweep: Instant,
     /// Stored where a member may not belong; judged when the next shard map is there.
     misplaced: Vec<Misplaced>,
+    /// When the first was found for which no listing has come since.
+    unlisted_since: Option<Instant>,
     outage: Option<Outage>,
     history: History,
     trouble: Option<Trouble>,
@@ -136,6 +138,10 @@ struct Misplaced {
     sequence: Arc<str>,
 }
 
+/// So long, what was stored elsewhere than predicted waits for a listing that explains it; then, until one comes, all
+/// that is found so does not wait any more.
+const WAIT_FOR_LISTING: Duration = Duration::from_secs(5);
+
 impl Owner {
     pub(super) fn new(
         parts: Parts,
@@ -180,6 +186,7 @@ impl Owner {
             retry_number: 0,
             next_sweep: Instant::now(),
             misplaced: Vec::new(),
+            unlisted_since: None,
             outage: None,
             history: History::default(),
             trouble: None,
@@ -270,6 +277,7 @@ impl Owner {
             }
         }
         self.expire_waiting(now);
+        self.go_on_unlisted(now);
         self.close_blocks(now);
         self.close_aggregates(now);
         while let Some(entry) = self.lanes.pop(now) {
@@ -312,6 +320,7 @@ impl Owner {
         if let Routes::Known(map) = &routes {
             self.lanes.retain(map);
         }
+        self.unlisted_since = None;
         let misplaced = std::mem::take(&mut self.misplaced);
         self.settle_misplaced(misplaced, &routes, now);
     }
@@ -340,7 +349,9 @@ impl Owner {
         let sweep = self.delivery.record_ttl.filter(|_| !self.lanes.is_empty());
         let sweep = sweep.map(|_| self.next_sweep);
         let wake = self.lanes.next_wake();
-        [retry, block, aggregate, send, flush, sweep, wake]
+        let misplaced = self.unlisted_since.filter(|_| !self.misplaced.is_empty());
+        let misplaced = misplaced.map(|since| since + WAIT_FOR_LISTING);
+        [retry, block, aggregate, send, flush, sweep, wake, misplaced]
             .into_iter()
             .flatten()
             .min()

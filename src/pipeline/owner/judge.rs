@@ -6,12 +6,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::lanes::LaneId;
-use super::{Answered, Misplaced, Owner};
+use super::{Answered, Misplaced, Owner, WAIT_FOR_LISTING};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
 use crate::delivery::Delivery;
 use crate::metrics::Counters;
-use crate::send::{CallOutcome, EntryOutcome};
+use crate::send::{CallOutcome, EntryOutcome, Ordering};
 use crate::shard::ShardId;
 
 impl Owner {
@@ -75,13 +75,15 @@ impl Owner {
                             let backoff = &mut self.backoff;
                             let until = self.lanes.hold(&id, |time| backoff.delay_after(time), now);
                             if self.lanes.is_dead(&id) {
-                                // The first one goes on asking.
-                                if dead.contains(&id) && self.may_go_elsewhere(&entry) {
+                                if !dead.contains(&id) {
+                                    dead.push(id.clone());
+                                }
+                                // None has to wait for the shard: another one will ask.
+                                if self.may_go_elsewhere(&entry) {
                                     Counters::add(&self.counters.entries_retried, 1);
                                     self.remake(entry, now);
                                     continue;
                                 }
-                                dead.push(id);
                             }
                             until
                         }
@@ -121,7 +123,10 @@ impl Owner {
                 };
                 match explained_by {
                     Some(routes) => self.settle_misplaced(vec![misplaced], &routes, now),
-                    None => self.misplaced.push(misplaced),
+                    None => {
+                        self.unlisted_since.get_or_insert(now);
+                        self.misplaced.push(misplaced);
+                    }
                 }
                 return;
             }
@@ -155,6 +160,43 @@ impl Owner {
             Counters::add(&self.counters.entries_misplaced, 1);
             let lane = entry.predicted().cloned();
             self.put_back(entry.into_members(), now + self.linger, now);
+            self.lanes.release(&lane);
+        }
+    }
+
+    /// No listing comes that tells where the shards are now. A shard that is not in the map came of a reshard: what may
+    /// go anywhere was led there by its own hash key, and is where it belongs. All else goes again, record by record:
+    /// alone it is right wherever it lands, and is not misplaced once more.
+    pub(super) fn go_on_unlisted(&mut self, now: Instant) {
+        if (self.unlisted_since).is_none_or(|since| now < since + WAIT_FOR_LISTING) {
+            return;
+        }
+        for Misplaced {
+            entry,
+            shard,
+            sequence,
+        } in std::mem::take(&mut self.misplaced)
+        {
+            let reducer = self.reducer.as_mut().expect("entries come from it");
+            let is_new = match reducer.routes() {
+                Routes::Known(map) => map.find(shard.as_str()).is_none(),
+                Routes::Unpredictable | Routes::Auto => false,
+            };
+            if is_new && entry.is_for_any() {
+                self.settle_stored(entry, shard.to_shared(), sequence, now);
+                continue;
+            }
+            Counters::add(&self.counters.entries_misplaced, 1);
+            let lane = entry.predicted().cloned();
+            let members = entry.into_members();
+            if self.delivery.ordering == Ordering::PartitionKey {
+                // Record by record too.
+                self.put_back(members, now, now);
+            } else {
+                let alone = members.into_iter().map(|m| reducer.alone(m, now, now));
+                let alone = alone.collect();
+                self.queue(alone);
+            }
             self.lanes.release(&lane);
         }
     }

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::super::lanes::LaneId;
 use super::Owner;
 use crate::aggregate::AggregatedRecord;
-use crate::aggregate::reducer::Routes;
+use crate::aggregate::reducer::{Reducer, Routes};
 use crate::batch::{Batch, Limits};
 use crate::record::HashKey;
 use crate::seal::SealedRecord;
@@ -80,13 +80,21 @@ impl Owner {
 
     /// Whether an entry may as well go to another shard. In ordered mode it would have to go in single records.
     pub(super) fn may_go_elsewhere(&self, entry: &AggregatedRecord) -> bool {
-        self.delivery.ordering == Ordering::None && entry.is_for_any()
+        self.delivery.ordering == Ordering::None && entry.is_for_any() && self.is_elsewhere()
+    }
+
+    /// Whether there is a shard that takes something: else all would go round and round.
+    fn is_elsewhere(&self) -> bool {
+        match self.reducer.as_ref().map(Reducer::routes) {
+            Some(Routes::Known(map)) => self.lanes.are_some_alive(map.shards().len()),
+            _ => false,
+        }
     }
 
     /// What waits for shards that take nothing, and may go elsewhere, does: it would hold the memory that records for
     /// other shards need.
     pub(super) fn leave(&mut self, dead: &[LaneId], now: Instant) {
-        if self.delivery.ordering != Ordering::None {
+        if self.delivery.ordering != Ordering::None || !self.is_elsewhere() {
             return;
         }
         let leaves = |entry: &AggregatedRecord| {

@@ -282,3 +282,29 @@ async fn records_of_one_key_stay_in_order_across_a_reshard_with_a_backlog() {
         }
     }
 }
+
+/// Whoever may not list shards any more learns of a reshard from where records are stored.
+#[tokio::test(start_paused = true)]
+async fn records_are_stored_across_a_reshard_while_no_listing_comes() {
+    for ordering in [send::Ordering::None, send::Ordering::PartitionKey] {
+        let service = Service::well_behaved(1);
+        let pipeline = start(&service, |p| p.delivery.ordering = ordering);
+        let before = put_many(&pipeline, 30).await;
+        assert!(join_all(before).await.iter().all(Delivery::is_stored));
+        split(&service);
+        *service.listing.lock().unwrap() = Err("InternalFailure");
+        let mut receipts = Vec::new();
+        for n in 0..300 {
+            receipts.push(put(&pipeline, format!("any {n}"), any()).await);
+            receipts.push(put(&pipeline, format!("keyed {n}"), key(format!("{n}"))).await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let all = tokio::time::timeout(Duration::from_secs(30), join_all(receipts));
+        assert!(all.await.unwrap().iter().all(Delivery::is_stored));
+        for (record, times) in service.user_records() {
+            // What may go anywhere was right where it was stored.
+            let most = if record.starts_with(b"any") { 1 } else { 2 };
+            assert!(times <= most, "{record:?}: {times} times");
+        }
+    }
+}
