@@ -1,5 +1,9 @@
 //! Files as log writers treat them: rotated, and longer at each start of the agent.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::ops::RangeInclusive;
+
 use crate::support::agent::{FinalReport, Home, STREAM};
 use crate::support::lines::{self, Arrived};
 use crate::support::process::Running;
@@ -63,6 +67,62 @@ fn a_file_that_appears_later_is_read_from_its_beginning() {
 
     FinalReport::of(agent).expect_stored(2_000);
     expect_once(&home, 2_000);
+}
+
+#[test]
+fn stack_traces_arrive_whole_across_a_kill_9_in_the_middle_of_one() {
+    let site = site();
+    let joined = "[source.multiline]\npreset = \"java\"\ntimeout = \"10m\"";
+    let home = Home::new(&site.endpoints, PLAIN, joined);
+    let write = |text: &str| {
+        let mut log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(home.log());
+        let log = log.as_mut().expect("a file of ours");
+        log.write_all(text.as_bytes()).expect("room for it");
+    };
+    let traces = |numbers: RangeInclusive<u64>| numbers.map(trace).collect::<String>();
+    let (begun, rest) = (trace(51), trace(51));
+    let (begun, rest) = (&begun[..100], &rest[100..]);
+    write(&traces(1..=50));
+    write(begun);
+    let mut agent = home.start_agent();
+    let whole = traces(1..=50).len() as u64;
+    agent.until("all whole traces are stored", |_| {
+        home.settled(&home.log()).filter(|offset| *offset >= whole)
+    });
+    assert_eq!(home.settled(&home.log()), Some(whole), "and none in part");
+    agent.kill();
+
+    write(rest);
+    write(&traces(52..=100));
+    let end = traces(1..=100).len() as u64;
+    write("the end\n");
+    let mut agent = home.start_agent();
+    agent.until("all is stored but the last line", |_| {
+        (home.settled(&home.log())? == end).then_some(())
+    });
+    FinalReport::of(agent).expect_stored(50);
+    let stored = home.consume(&[]).join(&b'\n');
+    let mut stored = String::from_utf8(stored).expect("as it was written") + "\n";
+    for number in 1..=100 {
+        let before = stored.len();
+        stored = stored.replacen(&trace(number), "", 1);
+        assert_eq!(before - stored.len(), trace(number).len(), "trace {number}");
+    }
+    assert_eq!(stored, "", "each once");
+}
+
+fn trace(number: u64) -> String {
+    format!(
+        "java.lang.IllegalStateException: order-{number} has no stock\n\
+         \tat shop.Order.place(Order.java:42)\n\
+         \tat shop.Shop.main(Shop.java:7)\n\
+         Caused by: java.sql.SQLException: order-{number} took too long\n\
+         \tat shop.Db.query(Db.java:9)\n\
+         \t... 2 more\n"
+    )
 }
 
 fn site() -> StandIn {

@@ -263,6 +263,7 @@ impl AgentArgs {
                 .collect::<Result<_, _>>()?,
             exclude: Vec::new(),
             start_position,
+            multiline: None,
         }))
     }
 }

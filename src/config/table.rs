@@ -338,7 +338,12 @@ fn home_of(key: &str) -> Option<&'static str> {
     match key {
         "state_dir" | "memory_limit" | "core_dumps" => Some("at the top, before the first [table]"),
         "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),
-        "include" | "exclude" | "start_position" => Some("in a [[source]] of type = \"file\""),
+        "include" | "exclude" | "start_position" | "multiline" => {
+            Some("in a [[source]] of type = \"file\"")
+        }
+        "start_pattern" | "continue_pattern" | "timeout" | "max_lines" => {
+            Some("in [source.multiline]")
+        }
         "path" => Some("in a [[source]] of type = \"unix\""),
         "stream" | "partition_key" => Some("in a [[source]]"),
         "constant" | "json_pointer" | "regex" | "hmac_key_file" | "explicit_hash_key" => {

@@ -43,6 +43,7 @@ fn defaults() -> Settings {
         include: vec!["/var/log/shop/*.log".into()],
         exclude: Vec::new(),
         start_position: StartPosition::End,
+        multiline: None,
     });
     let encryption = seal::Settings {
         scope: Scope::Record(KeyChoice::Kms(vec!["alias/shop".into()])),

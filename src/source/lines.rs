@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::frame::{Framer, Line};
+use super::join::Joiner;
 use super::keying::{Keyer, Keys};
 use super::{Accepted, Chunk, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled, Ticket};
@@ -39,6 +40,27 @@ impl Read {
             .collect();
         self.took += began.elapsed();
         lines
+    }
+
+    /// The records that the next lines of `framer` complete, up to [`MAX_LINES`] of them, and how many lines there
+    /// were.
+    pub(super) fn next_records(
+        &mut self,
+        framer: &mut Framer,
+        joiner: &mut Joiner,
+    ) -> (Vec<Line>, usize) {
+        let began = Instant::now();
+        let (mut records, mut lines) = (Vec::new(), 0);
+        while lines < MAX_LINES {
+            let at = framer.at();
+            let Some(line) = framer.next_line() else {
+                break;
+            };
+            joiner.take(line, at, &mut records);
+            lines += 1;
+        }
+        self.took += began.elapsed();
+        (records, lines)
     }
 
     /// The keys of these lines.
@@ -82,7 +104,7 @@ pub(super) fn chunk(
     let bytes: usize = lines.iter().map(|line| line.bytes.len()).sum();
     intake.give_back(&mut permit, lines.len(), bytes + keys.bytes());
     Counters::add(&intake.counters.unkeyed, keys.missing() as u64);
-    let count = u32::try_from(lines.len()).expect("a chunk has at most MAX_LINES lines");
+    let count = u32::try_from(lines.len()).expect("a chunk has hardly more than MAX_LINES lines");
     let largest = lines.iter().map(|line| line.bytes.len()).max();
     let each = intake.cost(1, largest.unwrap_or(0) + keys.bytes().min(MAX_KEY_BYTES));
     let ticket = Ticket::for_span(count, read.born, permit, source, id).taking_each(each);

@@ -68,6 +68,7 @@ impl Way {
             include: vec![globset::escape(log)],
             exclude: Vec::new(),
             start_position: tail::StartPosition::Beginning,
+            multiline: None,
         });
         let encryption = seal::Settings {
             scope: self.scope(),

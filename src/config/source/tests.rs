@@ -1,6 +1,9 @@
+use std::time::Duration;
+
 use crate::config::environment::tests::Fixed;
 use crate::config::{PartitionKeyRule, SourceKind, parse};
 use crate::record::PartitionKey;
+use crate::source::join::{Language, LinePattern, Multiline, Rule};
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::{WhenFull, stdin, unix};
 
@@ -142,6 +145,97 @@ fn a_key_in_the_place_of_its_file_is_not_shown() {
     let said = said.unwrap_err();
     assert!(said.contains("found what looks like a key"), "{said}");
     assert!(!said.contains(&key[..8]), "{said}");
+}
+
+/// How lines are joined, or what is wrong with that.
+fn multiline(keys: &str) -> Result<Multiline, String> {
+    let said = format!("type = 'file', include = ['/a'], multiline = {{ {keys} }}");
+    match source(&said)? {
+        SourceKind::File(settings) => Ok(settings.multiline.expect("given")),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn lines_are_joined_by_one_rule() {
+    let pattern = LinePattern::new("^S").unwrap();
+    for (said, rule) in [
+        ("start_pattern = '^S'", Rule::Start(pattern.clone())),
+        ("continue_pattern = '^S'", Rule::Continue(pattern)),
+        ("preset = 'java'", Rule::Stack(Language::Java)),
+        ("preset = 'python'", Rule::Stack(Language::Python)),
+        ("preset = 'go'", Rule::Stack(Language::Go)),
+    ] {
+        let meant = Multiline {
+            rule,
+            timeout: Duration::from_secs(1),
+            max_lines: None,
+            max_bytes: 1_024_000,
+        };
+        assert_eq!(multiline(said), Ok(meant.clone()), "{said}");
+        let said = format!("{said}, timeout = '5s', max_lines = 7, max_bytes = '64KiB'");
+        let meant = Multiline {
+            timeout: Duration::from_secs(5),
+            max_lines: Some(7),
+            max_bytes: 65_536,
+            ..meant
+        };
+        assert_eq!(multiline(&said), Ok(meant), "{said}");
+    }
+}
+
+#[test]
+fn lines_that_cannot_be_joined_so_are_refused_with_the_reason() {
+    let rules = "one of start_pattern, continue_pattern and preset";
+    for (said, expected) in [
+        ("", format!(".start_pattern: not given; allowed: {rules}")),
+        (
+            "start_pattern = 'a', preset = 'go'",
+            format!(".preset: found beside another rule; allowed: {rules}"),
+        ),
+        (
+            "continue_pattern = '('",
+            ".continue_pattern: found \"(\"; allowed: a regular expression, like '^\\d{4}-'; \
+             not a regular expression: unclosed group"
+                .to_owned(),
+        ),
+        (
+            "preset = 'jawa'",
+            ".preset: found \"jawa\"; allowed: \"java\" or \"python\" or \"go\"; did you mean \"java\"?"
+                .to_owned(),
+        ),
+        (
+            "preset = 'go', start_patern = 'a'",
+            ".start_patern: unknown key; did you mean `start_pattern`?".to_owned(),
+        ),
+        (
+            "preset = 'go', max_bytes = '1GiB'",
+            ".max_bytes: found \"1GiB\"; allowed: a number of bytes, like 65536 or \"64KiB\", from 1KiB to 4MiB"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(
+            multiline(said),
+            Err(format!("f:1: source.multiline{expected}")),
+            "{said}"
+        );
+    }
+    let said = source("type = 'stdin', multiline = { preset = 'go' }");
+    let expected = "f:1: source.multiline: not a key of this table; it belongs in a [[source]] of type = \"file\"";
+    assert_eq!(said, Err(expected.to_owned()));
+}
+
+#[test]
+fn every_way_to_join_lines_in_the_annotated_file_is_one() {
+    let examples = AGENT
+        .lines()
+        .filter_map(|line| line.strip_prefix("# multiline = {")?.strip_suffix('}'));
+    let mut some = 0;
+    for example in examples {
+        multiline(example).unwrap_or_else(|mistake| panic!("{mistake}"));
+        some += 1;
+    }
+    assert_eq!(some, 3);
 }
 
 fn source(keys: &str) -> Result<SourceKind, String> {

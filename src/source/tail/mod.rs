@@ -14,18 +14,20 @@
 //! - a file that cannot be read stops no other.
 //!
 //! An unfinished last line waits for its newline; it becomes a record when its file has lost its name and is
-//! closed. It is kept in memory only as far as [`UNFINISHED_KEPT`] goes, which is beside the memory budget; beyond
+//! closed, and so does a record of several lines that more might have been joined to. It is kept in memory only as far as [`UNFINISHED_KEPT`] goes, which is beside the memory budget; beyond
 //! that it is read again once its newline has come. So what is not yet a line of a file that is truncated may be
 //! lost. Each file that matches is held open: the limit of open files must allow for it.
 
 mod discover;
 mod identity;
+mod outlet;
 mod reader;
 mod skim;
 mod standing;
 mod tailer;
 mod watch;
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,10 +35,11 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub use self::discover::{GlobError, Globs};
-use self::reader::{Ended, Outlet};
+use self::outlet::{Ended, Outlet};
 pub use self::standing::{Standing, saved_at};
 use self::tailer::{Live, Tailer};
 use self::watch::Watch;
+use super::join::Multiline;
 use super::keying::Keying;
 use super::{Closed, Intake};
 use crate::checkpoint::Checkpoints;
@@ -60,6 +63,8 @@ pub struct Settings {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
     pub start_position: StartPosition,
+    /// Lines are joined to records.
+    pub multiline: Option<Multiline>,
 }
 
 /// Where to start in a file that was there before the agent and has no checkpoint. A file that appears
@@ -108,6 +113,7 @@ impl Tail {
             runtime: runtime.clone(),
             intake,
             keying,
+            multiline: settings.multiline.clone().map(Arc::new),
             unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
         };
@@ -189,6 +195,7 @@ mod tests {
             include: vec![dir.path().join("log/*.log").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::End,
+            multiline: None,
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -230,6 +237,7 @@ mod tests {
             include: vec![at("a.log").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::Beginning,
+            multiline: None,
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -259,6 +267,7 @@ mod tests {
             include: vec![at("*.log").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::Beginning,
+            multiline: None,
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -293,6 +302,7 @@ mod tests {
             include: vec![dir.path().join("a").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::Beginning,
+            multiline: None,
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -318,6 +328,7 @@ mod tests {
             include: vec![dir.path().join("a").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::Beginning,
+            multiline: None,
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, chunks) = mpsc::channel(1);

@@ -10,25 +10,32 @@
 //! Between turns it keeps an unfinished line in memory only if it is short and the source has room for it.
 //! Otherwise it only remembers how far there is no newline, looks for one in what is appended, and reads the line
 //! again when it is whole, with the memory for it reserved: a long line is read twice, however slowly it grows.
+//!
+//! Where lines are joined, the record that is open is kept as well, in the same memory: where there is no room for
+//! it, it is complete as it is. The file's place stays before it until then, so that a restart reads it again from
+//! its first line.
+
+mod joined;
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use tokio::runtime::Handle;
 
+use self::joined::Joined;
 use super::identity::{Head, Tail};
+use super::outlet::{Ended, Outlet};
 use super::skim::Skimmed;
 use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
 use crate::checkpoint::{Claim, Fingerprint};
-use crate::delivery::{MemoryBudget, MemoryPermit, SpanSettled};
-use crate::shutdown::Shutdown;
+use crate::delivery::{MemoryPermit, SpanSettled};
 use crate::source::frame::{Framer, Line, MAX_LINE};
-use crate::source::keying::{Keyer, Keying};
+use crate::source::join::Joiner;
+use crate::source::keying::Keyer;
 use crate::source::lines::{self, MAX_LINES, Read};
-use crate::source::{Chunk, Intake};
 
 /// Read per turn. Large enough that system calls do not show beside splitting (bench `frame`), small enough
 /// to stay in a core's cache and to let other files have their turn.
@@ -36,24 +43,6 @@ pub(super) const BLOCK: usize = 256 * 1024;
 
 /// A longer unfinished line is read again rather than kept: few are.
 const LONGEST_KEPT: usize = 64 * 1024;
-
-/// Where a source's chunks go, from a thread that may block.
-#[derive(Debug)]
-pub(super) struct Outlet {
-    pub(super) runtime: Handle,
-    pub(super) intake: Intake,
-    pub(super) keying: Keying,
-    /// For unfinished lines between turns.
-    pub(super) unfinished: MemoryBudget,
-    pub(super) shutdown: Shutdown,
-}
-
-/// No more chunks are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    Stopped,
-    PipelineClosed,
-}
 
 #[derive(Debug)]
 pub(super) enum TurnError {
@@ -88,11 +77,14 @@ pub(super) struct Reader {
     kept: Option<MemoryPermit>,
     /// The line that the framer would hold, and does not.
     skimmed: Option<Skimmed>,
+    joined: Option<Joined>,
     /// Where a restart would go on if all that was handed over were settled.
     place: Place,
     ledger: Arc<FileLedger>,
     /// Another process had the time to change what was read before.
     caught_up: bool,
+    /// Since then all was read that was there. Not since it was read: that turn may have waited for room.
+    quiet_since: Option<Instant>,
 }
 
 impl Reader {
@@ -102,7 +94,7 @@ impl Reader {
         file: File,
         offset: u64,
         claim: Claim,
-        keying: &Keying,
+        outlet: &Outlet,
     ) -> io::Result<Self> {
         let meta = file.metadata()?;
         let head = Head::read(&file)?;
@@ -117,14 +109,16 @@ impl Reader {
             framer: Framer::new(offset, MAX_LINE),
             kept: None,
             skimmed: None,
+            joined: outlet.multiline.as_ref().map(Joined::new),
             file,
             claim,
-            keyer: keying.of(&path),
+            keyer: outlet.keying.of(&path),
             path,
             head,
             tail,
             place,
             caught_up: false,
+            quiet_since: None,
         })
     }
 
@@ -143,9 +137,12 @@ impl Reader {
     }
 
     /// Reads and sends one block. Blocks the thread while there is no room.
-    pub(super) fn turn(&mut self, outlet: &Outlet) -> Result<Turn, TurnError> {
+    pub(super) fn turn(&mut self, outlet: &Outlet, now: Instant) -> Result<Turn, TurnError> {
         let size = self.file.metadata()?.len();
         let read_to = self.read_to();
+        if size != read_to {
+            self.quiet_since = None;
+        }
         if size < read_to || (self.caught_up && size > read_to && !self.is_as_it_was()?) {
             self.start_over(outlet)?;
             return Ok(Turn::StartedOver);
@@ -153,6 +150,10 @@ impl Reader {
         self.ledger.seen(size, read_to);
         if size == read_to {
             self.caught_up = true;
+            self.quiet_since.get_or_insert(now);
+            if self.is_due(now) {
+                self.send_open(outlet, Joiner::flush)?;
+            }
             return Ok(Turn::CaughtUp);
         }
         let Some(room) = self.room(size)? else {
@@ -161,11 +162,13 @@ impl Reader {
             return Ok(self.progress());
         };
         let held = self.framer.pending().len() + room;
-        let permit = outlet.reserve(&self.keyer, lines::worst_records(held), held)?;
+        let (open, open_bytes) = self.open();
+        let records = lines::worst_records(held) + open;
+        let permit = outlet.reserve(&self.keyer, records, held + open_bytes)?;
         let (read, took) = Read::of(|| self.read(room));
         let read = read?;
         self.send_lines(outlet, permit, took)?;
-        self.keep_or_let_go(outlet);
+        self.keep_or_let_go(outlet)?;
         self.ledger.seen(size, self.read_to());
         self.caught_up = read == 0;
         Ok(self.progress())
@@ -181,7 +184,7 @@ impl Reader {
 
     #[cfg(test)]
     pub(super) fn kept_bytes(&self) -> usize {
-        self.framer.pending().len()
+        self.framer.pending().len() + self.open().1
     }
 
     /// Everything before has been looked at.
@@ -220,11 +223,12 @@ impl Reader {
         })
     }
 
-    fn keep_or_let_go(&mut self, outlet: &Outlet) {
+    fn keep_or_let_go(&mut self, outlet: &Outlet) -> Result<(), Ended> {
+        self.keep_or_cut(outlet)?;
         let pending = self.framer.pending();
         (self.kept, self.skimmed) = (None, None);
         if pending.is_empty() {
-            return;
+            return Ok(());
         }
         if pending.len() <= LONGEST_KEPT {
             self.kept = outlet.unfinished.try_reserve(pending.len());
@@ -233,6 +237,7 @@ impl Reader {
             self.skimmed = Some(Skimmed::new(pending, self.framer.read_offset()));
             self.framer.forget();
         }
+        Ok(())
     }
 
     fn read(&mut self, room: usize) -> io::Result<usize> {
@@ -261,18 +266,27 @@ impl Reader {
         let mut permit = Some(permit);
         loop {
             let (at, held) = (self.framer.at(), self.framer.pending().clone());
-            let lines = read.next_lines(&mut self.framer);
-            if lines.is_empty() {
+            let bytes = held.len() + self.open().1;
+            let (records, lines) = match &mut self.joined {
+                Some(joined) => read.next_records(&mut self.framer, &mut joined.joiner),
+                None => {
+                    let lines = read.next_lines(&mut self.framer);
+                    let count = lines.len();
+                    (lines, count)
+                }
+            };
+            if lines == 0 {
                 return Ok(());
             }
-            let is_last = lines.len() < MAX_LINES;
-            let permit = match permit.take() {
-                Some(permit) => permit,
-                None => outlet.reserve(&self.keyer, lines.len(), held.len())?,
-            };
             self.pass(at, &held);
-            self.send(lines, outlet, permit, &mut read)?;
-            if is_last {
+            if !records.is_empty() {
+                let permit = match permit.take() {
+                    Some(permit) => permit,
+                    None => outlet.reserve(&self.keyer, records.len(), bytes)?,
+                };
+                self.send(records, outlet, permit, &mut read)?;
+            }
+            if lines < MAX_LINES {
                 return Ok(());
             }
         }
@@ -281,9 +295,11 @@ impl Reader {
     fn send_rest(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
         let len = (self.read_to() - self.framer.at()) as usize;
         if len == 0 {
+            self.send_open(outlet, Joiner::flush)?;
             return Ok(());
         }
-        let permit = outlet.reserve(&self.keyer, 1, len)?;
+        let (open, open_bytes) = self.open();
+        let permit = outlet.reserve(&self.keyer, 1 + open, len + open_bytes)?;
         if self.skimmed.is_some() {
             self.read(len)?;
             self.skimmed = None;
@@ -291,10 +307,21 @@ impl Reader {
         let (at, held) = (self.framer.at(), self.framer.pending().clone());
         let (last, mut read) = Read::of(|| self.framer.finish());
         let Some(line) = last else {
+            self.send_open(outlet, Joiner::flush)?;
             return Ok(());
         };
+        let mut records = Vec::new();
+        match &mut self.joined {
+            Some(joined) => {
+                joined.joiner.take(line, at, &mut records);
+                joined.joiner.flush(&mut records);
+                joined.kept = None;
+            }
+            None => records.push(line),
+        }
         self.pass(at, &held);
-        self.send(vec![line], outlet, permit, &mut read)?;
+        self.send(records, outlet, permit, &mut read)?;
+        self.tell_of_cuts();
         self.kept = None;
         Ok(())
     }
@@ -316,16 +343,19 @@ impl Reader {
     /// The framer has moved on from `at`, where it held `held`.
     fn pass(&mut self, at: u64, held: &Bytes) {
         let upto = |offset: u64| offset.saturating_sub(at) as usize;
-        let (boundary, passed) = (upto(self.framer.boundary()), upto(self.framer.at()));
-        if boundary > 0 {
-            self.tail.pass(&held[..boundary]);
+        let since = self.joined.as_ref().and_then(|j| j.joiner.since());
+        // Where an open record began before `at`, the place is there already.
+        let offset = since.unwrap_or(self.framer.boundary());
+        let (before, passed) = (upto(offset), upto(self.framer.at()));
+        if offset >= at && offset > self.place.offset {
+            self.tail.pass(&held[..before]);
             self.place = Place {
-                offset: self.framer.boundary(),
+                offset,
                 tail: self.tail.hash(),
             };
         }
-        // Pieces of a long line, which a restart reads again: the place stays before them.
-        self.tail.pass(&held[boundary..passed]);
+        // What a restart reads again, an open record or the pieces of a long line: the place stays before it.
+        self.tail.pass(&held[before..passed]);
     }
 
     fn is_as_it_was(&self) -> io::Result<bool> {
@@ -342,14 +372,18 @@ impl Reader {
         // Its newline went with the old content; a line cut short is better than none.
         match self.skimmed.take() {
             None => self.send_rest(outlet)?,
-            Some(skimmed) => tracing::warn!(
-                path = %self.path.display(), bytes = skimmed.to() - self.framer.at(),
-                "file was truncated within an unfinished line; these bytes of it are lost"
-            ),
+            Some(skimmed) => {
+                tracing::warn!(
+                    path = %self.path.display(), bytes = skimmed.to() - self.framer.at(),
+                    "file was truncated within an unfinished line; these bytes of it are lost"
+                );
+                self.send_open(outlet, Joiner::flush)?;
+            }
         }
         self.head = Head::none();
         self.tail = Tail::default();
         self.framer = Framer::new(0, MAX_LINE);
+        self.joined = outlet.multiline.as_ref().map(Joined::new);
         self.place = Place {
             offset: 0,
             tail: self.tail.hash(),
@@ -370,31 +404,6 @@ fn tracked(path: &Path, fingerprint: Fingerprint, size: u64) -> TrackedFile {
         path: path.to_owned(),
         fingerprint,
         size_seen: size,
-    }
-}
-
-impl Outlet {
-    /// Waits for room, or for the end.
-    fn reserve(&self, keyer: &Keyer, records: usize, bytes: usize) -> Result<MemoryPermit, Ended> {
-        let bytes = bytes + keyer.worst_bytes(records, bytes);
-        self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = self.shutdown.stopped() => Err(Ended::Stopped),
-                permit = self.intake.reserve(records, bytes) => Ok(permit),
-            }
-        })
-    }
-
-    /// A chunk that is not taken before the end is dropped, and its span with it: it is read again.
-    fn send(&self, chunk: Chunk) -> Result<(), Ended> {
-        self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                sent = self.intake.send(chunk) => sent.map_err(|_| Ended::PipelineClosed),
-                () = self.shutdown.stopped() => Err(Ended::Stopped),
-            }
-        })
     }
 }
 

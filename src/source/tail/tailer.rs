@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use super::discover::Globs;
 use super::identity::FileId;
-use super::reader::{Ended, Outlet, Reader, Turn, TurnError};
+use super::outlet::{Ended, Outlet};
+use super::reader::{Reader, Turn, TurnError};
 use super::watch::{Changes, Watch};
 use super::{Settings, StartPosition};
 use crate::checkpoint::{FileLedger, SourceCheckpoints};
@@ -185,7 +186,7 @@ impl Tailer {
         enqueue(&mut self.files, &mut self.queue, id);
     }
 
-    /// Looks at files that events may have missed.
+    /// Looks at files that events may have missed, and at those with a record that has waited long enough.
     fn sweep(&mut self, now: Instant) {
         if now < self.next_polling_sweep {
             return;
@@ -196,7 +197,7 @@ impl Tailer {
             self.next_sweep = now + SWEEP;
         }
         for (id, tailed) in &mut self.files {
-            if (all || tailed.unwatched) && !tailed.queued {
+            if (all || tailed.unwatched || tailed.reader.is_due(now)) && !tailed.queued {
                 tailed.queued = true;
                 self.queue.push_back(*id);
             }
@@ -221,7 +222,7 @@ impl Tailer {
             if tailed.paused_until.is_some_and(|until| now < until) {
                 continue;
             }
-            match tailed.reader.turn(&self.outlet) {
+            match tailed.reader.turn(&self.outlet, now) {
                 Ok(turn) => {
                     tailed.paused_until = None;
                     if turn != Turn::CaughtUp {
@@ -269,7 +270,7 @@ impl Tailer {
                 continue;
             };
             // A last look: it may have been written to since the last turn.
-            let closed = match tailed.reader.turn(&self.outlet) {
+            let closed = match tailed.reader.turn(&self.outlet, now) {
                 Ok(Turn::CaughtUp) => tailed.reader.close(&self.outlet).map(|()| true),
                 turn => turn.map(|_| false),
             };

@@ -86,7 +86,7 @@ impl Tailer {
             file,
             saved.offset,
             claim,
-            &self.outlet.keying,
+            &self.outlet,
         )?;
         let mut tailed = self.tailed(reader);
         (tailed.gone_since, tailed.unwatched) = (Some(now), true);

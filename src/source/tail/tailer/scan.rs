@@ -158,7 +158,7 @@ impl Tailer {
         };
         let file = File::open(is)?;
         let offset = self.offset_to_start_at(&file, was, &claim, meta.len())?;
-        let reader = Reader::new(was.to_owned(), file, offset, claim, &self.outlet.keying)?;
+        let reader = Reader::new(was.to_owned(), file, offset, claim, &self.outlet)?;
         let mut tailed = self.tailed(reader);
         (tailed.gone_since, tailed.unwatched) = (Some(now), true);
         tailed.after = self.by_path.insert(was.to_owned(), id);
@@ -184,7 +184,7 @@ impl Tailer {
             return Ok(());
         }
         let offset = self.offset_to_start_at(&file, path, &claim, opened.len())?;
-        let reader = Reader::new(path.to_owned(), file, offset, claim, &self.outlet.keying)?;
+        let reader = Reader::new(path.to_owned(), file, offset, claim, &self.outlet)?;
         let mut tailed = self.tailed(reader);
         tailed.after = after.filter(|after| *after != id);
         self.insert(id, tailed);

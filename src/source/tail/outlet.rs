@@ -1,0 +1,60 @@
+//! Where a file source's chunks go.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::delivery::{MemoryBudget, MemoryPermit};
+use crate::shutdown::Shutdown;
+use crate::source::join::Multiline;
+use crate::source::keying::{Keyer, Keying};
+use crate::source::{Chunk, Intake};
+
+/// Where a source's chunks go, from a thread that may block.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    pub(super) runtime: Handle,
+    pub(super) intake: Intake,
+    pub(super) keying: Keying,
+    pub(super) multiline: Option<Arc<Multiline>>,
+    /// For unfinished lines and open records between turns.
+    pub(super) unfinished: MemoryBudget,
+    pub(super) shutdown: Shutdown,
+}
+
+/// No more chunks are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Stopped,
+    PipelineClosed,
+}
+
+impl Outlet {
+    /// Waits for room, or for the end.
+    pub(super) fn reserve(
+        &self,
+        keyer: &Keyer,
+        records: usize,
+        bytes: usize,
+    ) -> Result<MemoryPermit, Ended> {
+        let bytes = bytes + keyer.worst_bytes(records, bytes);
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.shutdown.stopped() => Err(Ended::Stopped),
+                permit = self.intake.reserve(records, bytes) => Ok(permit),
+            }
+        })
+    }
+
+    /// A chunk that is not taken before the end is dropped, and its span with it: it is read again.
+    pub(super) fn send(&self, chunk: Chunk) -> Result<(), Ended> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                sent = self.intake.send(chunk) => sent.map_err(|_| Ended::PipelineClosed),
+                () = self.shutdown.stopped() => Err(Ended::Stopped),
+            }
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! Several lines that become one record.
+
+use super::*;
+use crate::source::join::{LinePattern, Rule};
+
+fn joining() -> Rig {
+    let mut rig = Rig::new(&["*.log"]);
+    rig.multiline = Some(Multiline {
+        rule: Rule::Start(LinePattern::new("^S").unwrap()),
+        timeout: Duration::from_secs(1),
+        max_lines: None,
+        max_bytes: Multiline::MAX_BYTES,
+    });
+    rig.start();
+    rig
+}
+
+/// All that is there now, without waiting for what is open.
+fn read_now(rig: &mut Rig) -> Vec<String> {
+    let now = rig.now;
+    let (lines, tickets) = rig.run().read(now);
+    rig.held.extend(tickets);
+    lines
+}
+
+fn settled(rig: &mut Rig) -> u64 {
+    rig.status()[0].2
+}
+
+#[test]
+fn open_record_is_read_again_from_its_first_line_after_a_crash() {
+    let mut rig = joining();
+    rig.append("a.log", "S1\n a\n b\nS2\n c\n d");
+    assert_eq!(rig.deliver(), ["S1\n a\n b"]);
+    assert_eq!(settled(&mut rig), 9, "before the record that is open");
+    rig.stop();
+    rig.start();
+    rig.append("a.log", "d\n e\nS3\n");
+    assert_eq!(rig.deliver(), ["S2\n c\n dd\n e"]);
+    assert_eq!(rig.deliver(), ["S3"], "once its time is over");
+    assert_eq!(settled(&mut rig), 25);
+    rig.stop();
+    rig.start();
+    assert_eq!(rig.deliver(), NOTHING);
+}
+
+#[test]
+fn open_record_is_complete_when_no_line_has_come_for_its_timeout() {
+    let mut rig = joining();
+    rig.append("a.log", "S1\n a\n");
+    assert_eq!(rig.read(), NOTHING);
+    for part in [" b\n", " c\n"] {
+        rig.now += Duration::from_millis(600);
+        rig.append("a.log", part);
+        rig.run().tailer.next_sweep = Instant::now();
+        assert_eq!(read_now(&mut rig), NOTHING);
+    }
+    rig.now += Duration::from_millis(999);
+    assert_eq!(read_now(&mut rig), NOTHING);
+    rig.now += Duration::from_secs(1);
+    assert_eq!(read_now(&mut rig), ["S1\n a\n b\n c"]);
+    rig.settle();
+    assert_eq!((rig.kept(), rig.run().budget.in_use()), (0, 0));
+    rig.append("a.log", " late\nS2\n");
+    assert_eq!(rig.read(), [" late"]);
+}
+
+#[test]
+fn open_record_is_complete_at_the_end_of_its_file() {
+    let mut rig = joining();
+    rig.append("a.log", "S1\n a");
+    assert_eq!(read_now(&mut rig), NOTHING);
+    fs::write(rig.path("a.log"), "S2\n").unwrap();
+    assert_eq!(rig.read(), ["S1\n a"], "truncated");
+    rig.append("a.log", " b\n c");
+    fs::remove_file(rig.path("a.log")).unwrap();
+    assert_eq!(rig.read(), NOTHING);
+    rig.run().tailer.rotate_wait = Duration::from_millis(1);
+    rig.now += Duration::from_millis(10);
+    let mut rest = read_now(&mut rig);
+    rest.extend(rig.read());
+    assert_eq!(rest.join("\n"), "S2\n b\n c");
+    assert_eq!(rig.kept(), 0);
+}
+
+#[test]
+fn record_that_there_is_no_memory_to_hold_is_sent_in_parts() {
+    let mut rig = joining();
+    rig.stop();
+    rig.kept = 10;
+    rig.start();
+    rig.append("a.log", "S1\n a\n");
+    assert_eq!(read_now(&mut rig), NOTHING);
+    assert_eq!(rig.kept(), 5);
+    rig.append("b.log", "S2\n b and more\n");
+    rig.run().tailer.scan_wanted = true;
+    rig.now += Duration::from_millis(900);
+    assert_eq!(read_now(&mut rig), ["S2\n b and more"], "beside the other");
+    rig.settle();
+    assert_eq!(rig.status()[1], ("b.log".to_owned(), 15, 15));
+    rig.append("b.log", " and again\n");
+    let mut rest = rig.read();
+    rest.extend(rig.read());
+    rest.sort();
+    assert_eq!(rest, [" and again", "S1\n a"]);
+}
+
+#[test]
+fn records_over_the_borders_of_reads_and_chunks_come_whole() {
+    let mut rig = joining();
+    // Of many reads, and of more lines than a chunk has.
+    let record = |i: usize| format!("S{i}\n{}", " x\n".repeat(i % 2_000));
+    let text: String = (0..2_000).map(record).collect();
+    rig.append("a.log", &text);
+    let mut records = rig.deliver();
+    assert_eq!(records.len(), 1_999);
+    records.extend(rig.deliver());
+    let whole: Vec<String> = (0..2_000)
+        .map(|i| record(i).trim_end().to_owned())
+        .collect();
+    assert!(records == whole);
+    assert_eq!(settled(&mut rig), text.len() as u64);
+    assert_eq!((rig.kept(), rig.run().budget.in_use()), (0, 0));
+}
+
+#[test]
+fn many_files_with_open_records_keep_bounded_memory() {
+    let mut rig = joining();
+    for file in 0..200 {
+        rig.append(
+            &format!("{file}.log"),
+            &format!("S\n{}\n", "x".repeat(60_000)),
+        );
+    }
+    let mut records = read_now(&mut rig);
+    assert!(rig.kept() <= UNFINISHED_KEPT, "{}", rig.kept());
+    records.extend(rig.read());
+    assert_eq!(records.len(), 200, "those without room at once");
+    rig.settle();
+    assert_eq!((rig.kept(), rig.run().budget.in_use()), (0, 0));
+}
