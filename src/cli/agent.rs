@@ -14,7 +14,7 @@ use crate::agent::{Agent, AgentError};
 use crate::config::{self, Environment, Settings, SourceKind, words};
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
-use crate::source::{stdin, tail};
+use crate::source::{join, stdin, tail};
 
 /// Send records from files, sockets or standard input to Kinesis streams, until stopped
 ///
@@ -263,7 +263,7 @@ impl AgentArgs {
                 .collect::<Result<_, _>>()?,
             exclude: Vec::new(),
             start_position,
-            multiline: None,
+            rules: join::LineRules::default(),
         }))
     }
 }

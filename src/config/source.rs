@@ -78,7 +78,13 @@ fn read(t: &mut Table<'_>) -> Part {
         Written::Given(Kind::Stdin, _) => read_stdin(t),
         Written::Absent | Written::Mistaken => {
             // Of no known type: any type's keys may be right.
-            t.allow(&["include", "exclude", "start_position", "multiline"]);
+            t.allow(&[
+                "include",
+                "exclude",
+                "start_position",
+                "format",
+                "multiline",
+            ]);
             t.allow(&["path", "when_full"]);
             None
         }
@@ -130,7 +136,7 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         ("end", StartPosition::End),
     ];
     let start_position = t.choice("start_position", &words);
-    let multiline = lines::read_multiline(t);
+    let rules = lines::read_rules(t);
     if let Some(place) = t.choice("when_full", &WHEN_FULL).place() {
         let text = "found for a file; allowed: with type = \"unix\" or \"stdin\"; a file can wait, and \
                     nothing of it is dropped";
@@ -140,7 +146,7 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         include: include.given()?,
         exclude: exclude.or_default(Vec::new())?,
         start_position: start_position.or_default(StartPosition::End)?,
-        multiline: multiline.or_default(None)?,
+        rules: rules?,
     }))
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::record::StreamName;
 use crate::seal::{CacheSettings, KeyChoice, Scope, message};
+use crate::source::join::LineRules;
 use crate::source::tail::{self, StartPosition};
 use crate::{deadletter, seal, send};
 
@@ -43,7 +44,7 @@ fn defaults() -> Settings {
         include: vec!["/var/log/shop/*.log".into()],
         exclude: Vec::new(),
         start_position: StartPosition::End,
-        multiline: None,
+        rules: LineRules::default(),
     });
     let encryption = seal::Settings {
         scope: Scope::Record(KeyChoice::Kms(vec!["alias/shop".into()])),

@@ -1,18 +1,21 @@
-//! Several lines that belong together, as one record.
+//! Several lines that belong together, as one record: by a rule, or as the parts of a line in a container's log.
 //!
 //! A [`Joiner`] takes lines in the order of their file and gives out records. It promises:
 //!
-//! - a record's bytes are the file's, from its first line's beginning to its last line's end; all records, with
-//!   the newlines between them, are what was put in;
+//! - by a rule, a record's bytes are the file's, from its first line's beginning to its last line's end; all records,
+//!   with the newlines between them, are what was put in;
 //! - which lines are joined depends on them alone, not on how they were read;
-//! - it holds one record, up to [`Multiline::max_bytes`]. What would make it longer begins a record of its own,
-//!   and is counted ([`Joiner::take_cuts`]); a line is never cut;
+//! - it holds a record, or one of each of a container's streams, up to [`Multiline::max_bytes`]. What would make it
+//!   longer begins a record of its own, and is counted; a line is never cut. A line that is not of its format passes
+//!   as it is, and is counted;
 //! - a reader that starts anew at [`Joiner::since`] gets what is held again.
 //!
 //! It knows no time: whoever feeds it decides when an open record has waited long enough, and calls
 //! [`Joiner::flush`].
 
+mod container;
 mod rule;
+mod several;
 mod stack;
 
 use std::sync::Arc;
@@ -20,9 +23,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::container::Format;
+use self::container::Parts;
 pub use self::rule::{LinePattern, LinePatternError, Rule};
+use self::several::Several;
 pub use self::stack::Language;
-use self::stack::{Next, State};
 use super::frame::Line;
 
 /// `[source.multiline]`.
@@ -42,32 +47,54 @@ impl Multiline {
     pub const MAX_BYTES: usize = 1000 * 1024;
 }
 
+/// Which lines are joined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Join {
+    /// Each is a record.
+    #[default]
+    Nothing,
+    /// By a rule: several lines are one record.
+    Lines(Arc<Multiline>),
+    /// Those of a container's log: the parts of one line.
+    Parts(Format),
+}
+
 /// What a source makes of its lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LineRules {
-    pub multiline: Option<Multiline>,
+    pub join: Join,
+}
+
+impl LineRules {
+    /// A record that no line has come to for so long is complete.
+    pub fn timeout(&self) -> Option<Duration> {
+        match &self.join {
+            Join::Lines(multiline) => Some(multiline.timeout),
+            Join::Nothing | Join::Parts(_) => None,
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Joiner {
-    multiline: Arc<Multiline>,
-    open: Option<Open>,
-    cuts: u64,
-}
+pub struct Joiner(Kind);
 
-/// A record that may go on.
 #[derive(Debug)]
-struct Open {
-    /// Where its first line begins.
-    at: u64,
-    text: Text,
-    lines: usize,
-    state: State,
-    /// Lines that belong to it only if a certain one follows.
-    doubtful: Vec<Bytes>,
+enum Kind {
+    Several(Several),
+    Parts(Parts),
 }
 
+/// What was not as it should be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Oddities {
+    /// Records that were cut for want of room.
+    pub cuts: u64,
+    /// Lines that are not of the format.
+    pub strange: u64,
+}
+
+/// What is joined so far.
 #[derive(Debug)]
 enum Text {
     /// Shares the memory of its read.
@@ -76,12 +103,13 @@ enum Text {
 }
 
 impl Joiner {
-    pub fn new(multiline: Arc<Multiline>) -> Self {
-        Self {
-            multiline,
-            open: None,
-            cuts: 0,
-        }
+    /// None where each line is a record.
+    pub fn new(rules: &LineRules) -> Option<Self> {
+        Some(Self(match &rules.join {
+            Join::Nothing => return None,
+            Join::Lines(multiline) => Kind::Several(Several::new(Arc::clone(multiline))),
+            Join::Parts(format) => Kind::Parts(Parts::new(*format, Multiline::MAX_BYTES)),
+        }))
     }
 
     /// Takes the line that begins at `at`, or a piece of an oversized one. What is complete with it goes to `out`.
@@ -91,135 +119,105 @@ impl Joiner {
             out.push(line);
             return;
         }
-        let bytes = line.bytes;
-        let rule = &self.multiline.rule;
-        let Some(open) = &mut self.open else {
-            let state = rule.begin(&bytes);
-            self.open = Some(Open::new(at, bytes, state));
-            return;
-        };
-        let next = rule.next(open.state, &bytes);
-        let state = match next {
-            Next::Begins => {
-                let state = rule.begin(&bytes);
-                self.flush(out);
-                self.open = Some(Open::new(at, bytes, state));
-                return;
-            }
-            Next::Continues(state) | Next::Doubtful(state) => state,
-        };
-        let grown = open.bytes() + 1 + bytes.len();
-        let is_full = (self.multiline.max_lines).is_some_and(|most| open.held_lines() >= most);
-        if is_full || grown > self.multiline.max_bytes {
-            self.cuts += 1;
-            self.flush(out);
-            self.open = Some(Open::new(at, bytes, state));
-            return;
-        }
-        open.state = state;
-        if matches!(next, Next::Doubtful(_)) {
-            open.doubtful.push(bytes);
-        } else {
-            open.join(&bytes);
+        match &mut self.0 {
+            Kind::Several(several) => several.take(line.bytes, at, out),
+            Kind::Parts(parts) => parts.take(line, at, out),
         }
     }
 
     /// What is held is complete.
     pub fn flush(&mut self, out: &mut Vec<Line>) {
-        if let Some(open) = self.open.take() {
-            let record = match open.text {
-                Text::Line(bytes) => bytes,
-                Text::Lines(bytes) => Bytes::from(bytes),
-            };
-            out.extend(
-                std::iter::once(record)
-                    .chain(open.doubtful)
-                    .map(|bytes| Line {
-                        bytes,
-                        oversized: false,
-                    }),
-            );
+        match &mut self.0 {
+            Kind::Several(several) => several.flush(out),
+            Kind::Parts(parts) => parts.flush(out),
         }
     }
 
-    /// [`flush`](Self::flush) for want of room: counted as a record that was too long.
+    /// [`flush`](Self::flush) for want of room: counted as records that were too long.
     pub fn cut(&mut self, out: &mut Vec<Line>) {
-        self.cuts += u64::from(self.open.is_some());
+        let cuts = self.held_records() as u64;
         self.flush(out);
+        match &mut self.0 {
+            Kind::Several(several) => several.cuts += cuts.min(1),
+            Kind::Parts(parts) => parts.cuts += cuts,
+        }
     }
 
     /// Moves what is held to memory of its own, so that it does not pin what was read with it.
     pub fn detach(&mut self) {
-        let Some(open) = &mut self.open else {
-            return;
-        };
-        if let Text::Line(bytes) = &mut open.text {
-            *bytes = Bytes::copy_from_slice(bytes);
-        }
-        for bytes in &mut open.doubtful {
-            *bytes = Bytes::copy_from_slice(bytes);
+        match &mut self.0 {
+            Kind::Several(several) => several.detach(),
+            Kind::Parts(parts) => parts.detach(),
         }
     }
 
-    /// Where the oldest line that is held begins.
+    /// Where a reader has to start to meet again, from its first line, all that is held.
     pub fn since(&self) -> Option<u64> {
-        self.open.as_ref().map(|open| open.at)
+        match &self.0 {
+            Kind::Several(several) => several.since(),
+            Kind::Parts(parts) => parts.since(),
+        }
     }
 
     pub fn held_bytes(&self) -> usize {
-        self.open.as_ref().map_or(0, Open::bytes)
+        match &self.0 {
+            Kind::Several(several) => several.held_bytes(),
+            Kind::Parts(parts) => parts.held_bytes(),
+        }
     }
 
     /// Records that [`flush`](Self::flush) would give.
     pub fn held_records(&self) -> usize {
-        self.open.as_ref().map_or(0, |open| 1 + open.doubtful.len())
+        match &self.0 {
+            Kind::Several(several) => several.held_records(),
+            Kind::Parts(parts) => parts.held_records(),
+        }
     }
 
-    /// How many records were cut for want of room since the last time somebody asked.
-    pub fn take_cuts(&mut self) -> u64 {
-        std::mem::take(&mut self.cuts)
+    /// Since the last time somebody asked.
+    pub fn take_oddities(&mut self) -> Oddities {
+        match &mut self.0 {
+            Kind::Several(several) => Oddities {
+                cuts: std::mem::take(&mut several.cuts),
+                strange: 0,
+            },
+            Kind::Parts(parts) => parts.take_oddities(),
+        }
     }
 }
 
-impl Open {
-    fn new(at: u64, line: Bytes, state: State) -> Self {
-        Self {
-            at,
-            text: Text::Line(line),
-            lines: 1,
-            state,
-            doubtful: Vec::new(),
+impl Text {
+    fn len(&self) -> usize {
+        match self {
+            Self::Line(bytes) => bytes.len(),
+            Self::Lines(bytes) => bytes.len(),
         }
     }
 
-    /// What it holds, with the newlines between.
-    fn bytes(&self) -> usize {
-        let text = match &self.text {
-            Text::Line(bytes) => bytes.len(),
-            Text::Lines(bytes) => bytes.len(),
+    fn push(&mut self, more: &[u8]) {
+        if let Self::Line(first) = self {
+            *self = Self::Lines(first.to_vec());
+        }
+        if let Self::Lines(text) = self {
+            text.extend_from_slice(more);
+        }
+    }
+
+    fn detach(&mut self) {
+        if let Self::Line(bytes) = self {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
+
+    fn into_record(self) -> Line {
+        let bytes = match self {
+            Self::Line(bytes) => bytes,
+            Self::Lines(bytes) => Bytes::from(bytes),
         };
-        let doubtful = self.doubtful.iter().map(|bytes| 1 + bytes.len());
-        text + doubtful.sum::<usize>()
-    }
-
-    fn held_lines(&self) -> usize {
-        self.lines + self.doubtful.len()
-    }
-
-    /// The doubtful ones belong to it, and so does `line`.
-    fn join(&mut self, line: &[u8]) {
-        if let Text::Line(first) = &self.text {
-            self.text = Text::Lines(first.to_vec());
+        Line {
+            bytes,
+            oversized: false,
         }
-        let Text::Lines(text) = &mut self.text else {
-            unreachable!("made so above");
-        };
-        for part in self.doubtful.iter().map(|bytes| &bytes[..]).chain([line]) {
-            text.push(b'\n');
-            text.extend_from_slice(part);
-            self.lines += 1;
-        }
-        self.doubtful.clear();
     }
 }
 

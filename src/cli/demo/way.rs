@@ -25,7 +25,7 @@ use crate::seal::kms::KmsUnwrap;
 use crate::seal::open::{OpenSettings, Opener};
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
 use crate::shutdown::{self, Shutdown};
-use crate::source::tail;
+use crate::source::{join, tail};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -68,7 +68,7 @@ impl Way {
             include: vec![globset::escape(log)],
             exclude: Vec::new(),
             start_position: tail::StartPosition::Beginning,
-            multiline: None,
+            rules: join::LineRules::default(),
         });
         let encryption = seal::Settings {
             scope: self.scope(),

@@ -1,10 +1,11 @@
-//! What a file source makes of its lines: `[source.multiline]`.
+//! What a file source makes of its lines: `format` and `[source.multiline]`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::table::Table;
 use crate::config::written::Written;
-use crate::source::join::{Language, LinePattern, Multiline, Rule};
+use crate::source::join::{Format, Join, Language, LinePattern, LineRules, Multiline, Rule};
 use crate::source::tail;
 
 const PRESETS: [(&str, Language); 3] = [
@@ -12,9 +13,33 @@ const PRESETS: [(&str, Language); 3] = [
     ("python", Language::Python),
     ("go", Language::Go),
 ];
+const FORMATS: [(&str, Option<Format>); 3] = [
+    ("lines", None),
+    ("cri", Some(Format::Cri)),
+    ("docker", Some(Format::Docker)),
+];
 const RULES: &str = "one of start_pattern, continue_pattern and preset";
 
-pub(super) fn read_multiline(t: &mut Table<'_>) -> Written<Option<Multiline>> {
+/// `None` where a mistake has been noted.
+pub(super) fn read_rules(t: &mut Table<'_>) -> Option<LineRules> {
+    let format = t.choice("format", &FORMATS);
+    let multiline = read_multiline(t);
+    let join = match (format.or_default(None)?, multiline.or_default(None)?) {
+        (None, None) => Join::Nothing,
+        (None, Some(multiline)) => Join::Lines(Arc::new(multiline)),
+        (Some(format), None) => Join::Parts(format),
+        (Some(_), Some(_)) => {
+            let place = multiline.place().unwrap_or(t.place());
+            let text = "found beside a container's format; allowed: with format = \"lines\". Lines of containers are \
+                        joined from their parts, not yet to records of several";
+            t.file().mistake(place, text);
+            return None;
+        }
+    };
+    Some(LineRules { join })
+}
+
+fn read_multiline(t: &mut Table<'_>) -> Written<Option<Multiline>> {
     let multiline = t.table("multiline", |t| {
         let start = read_pattern(t, "start_pattern").map(Rule::Start);
         let continues = read_pattern(t, "continue_pattern").map(Rule::Continue);

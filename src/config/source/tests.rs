@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::config::environment::tests::Fixed;
 use crate::config::{PartitionKeyRule, SourceKind, parse};
 use crate::record::PartitionKey;
-use crate::source::join::{Language, LinePattern, Multiline, Rule};
+use crate::source::join::{Format, Join, Language, LinePattern, LineRules, Multiline, Rule};
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::{WhenFull, stdin, unix};
 
@@ -151,9 +151,35 @@ fn a_key_in_the_place_of_its_file_is_not_shown() {
 fn multiline(keys: &str) -> Result<Multiline, String> {
     let said = format!("type = 'file', include = ['/a'], multiline = {{ {keys} }}");
     match source(&said)? {
-        SourceKind::File(settings) => Ok(settings.multiline.expect("given")),
+        SourceKind::File(settings) => match settings.rules.join {
+            Join::Lines(multiline) => Ok((*multiline).clone()),
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn format_is_lines_unless_it_is_a_containers() {
+    let file = |more: &str| source(&format!("type = 'file', include = ['/a']{more}"));
+    for (said, join) in [
+        ("", Join::Nothing),
+        (", format = 'lines'", Join::Nothing),
+        (", format = 'cri'", Join::Parts(Format::Cri)),
+        (", format = 'docker'", Join::Parts(Format::Docker)),
+    ] {
+        let Ok(SourceKind::File(settings)) = file(said) else {
+            panic!("{said}");
+        };
+        assert_eq!(settings.rules, LineRules { join }, "{said}");
+    }
+    let said = file(", format = 'json'").unwrap_err();
+    let expected =
+        "f:1: source.format: found \"json\"; allowed: \"lines\" or \"cri\" or \"docker\"";
+    assert_eq!(said, expected);
+    let said = file(", format = 'cri', multiline = { preset = 'go' }").unwrap_err();
+    let expected = "f:1: source.multiline: found beside a container's format; allowed: with format = \"lines\"";
+    assert!(said.starts_with(expected), "{said}");
 }
 
 #[test]

@@ -16,9 +16,14 @@ fn start(pattern: &str) -> Rule {
     Rule::Start(LinePattern::new(pattern).unwrap())
 }
 
+fn joiner(multiline: &Multiline) -> Joiner {
+    let join = Join::Lines(Arc::new(multiline.clone()));
+    Joiner::new(&LineRules { join }).unwrap()
+}
+
 /// The records of `text`, read in pieces of these sizes; each with where it begins.
 fn records(multiline: &Multiline, text: &[u8], reads: &[usize]) -> (Vec<Vec<u8>>, u64) {
-    let mut joiner = Joiner::new(Arc::new(multiline.clone()));
+    let mut joiner = joiner(multiline);
     let mut framer = Framer::new(0, 1 << 20);
     let (mut out, mut rest) = (Vec::new(), text);
     for size in reads.iter().cycle() {
@@ -51,7 +56,7 @@ fn records(multiline: &Multiline, text: &[u8], reads: &[usize]) -> (Vec<Vec<u8>>
     joiner.flush(&mut out);
     assert_eq!((joiner.since(), joiner.held_records()), (None, 0));
     let records = out.iter().map(|record| record.bytes.to_vec()).collect();
-    (records, joiner.take_cuts())
+    (records, joiner.take_oddities().cuts)
 }
 
 /// As a person reads it: one `|` line per record in `marked` begins it.
@@ -118,7 +123,7 @@ fn what_exceeds_a_cap_is_a_record_of_its_own_and_counted() {
 
 #[test]
 fn pieces_of_an_oversized_line_are_joined_to_nothing() {
-    let mut joiner = Joiner::new(Arc::new(multiline(start("^S"))));
+    let mut joiner = joiner(&multiline(start("^S")));
     let line = |bytes: &'static [u8], oversized| Line {
         bytes: Bytes::from_static(bytes),
         oversized,
@@ -133,7 +138,7 @@ fn pieces_of_an_oversized_line_are_joined_to_nothing() {
 
 #[test]
 fn what_is_held_does_not_pin_its_read() {
-    let mut joiner = Joiner::new(Arc::new(multiline(start("^S"))));
+    let mut joiner = joiner(&multiline(start("^S")));
     let read = Bytes::from(b"S and a lot more".to_vec());
     let line = Line {
         bytes: read.slice(..1),
@@ -145,7 +150,10 @@ fn what_is_held_does_not_pin_its_read() {
     assert!(read.is_unique());
     let mut out = Vec::new();
     joiner.cut(&mut out);
-    assert_eq!((&out[0].bytes[..], joiner.take_cuts()), (&b"S"[..], 1));
+    assert_eq!(
+        (&out[0].bytes[..], joiner.take_oddities().cuts),
+        (&b"S"[..], 1)
+    );
 }
 
 #[test]

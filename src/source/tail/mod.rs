@@ -27,7 +27,6 @@ mod standing;
 mod tailer;
 mod watch;
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,7 +38,7 @@ use self::outlet::{Ended, Outlet};
 pub use self::standing::{Standing, saved_at};
 use self::tailer::{Live, Tailer};
 use self::watch::Watch;
-use super::join::Multiline;
+use super::join::LineRules;
 use super::keying::Keying;
 use super::{Closed, Intake};
 use crate::checkpoint::Checkpoints;
@@ -63,8 +62,7 @@ pub struct Settings {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
     pub start_position: StartPosition,
-    /// Lines are joined to records.
-    pub multiline: Option<Multiline>,
+    pub rules: LineRules,
 }
 
 /// Where to start in a file that was there before the agent and has no checkpoint. A file that appears
@@ -113,7 +111,7 @@ impl Tail {
             runtime: runtime.clone(),
             intake,
             keying,
-            multiline: settings.multiline.clone().map(Arc::new),
+            rules: settings.rules.clone(),
             unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
         };
@@ -195,7 +193,7 @@ mod tests {
             include: vec![dir.path().join("log/*.log").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::End,
-            multiline: None,
+            rules: LineRules::default(),
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -237,7 +235,7 @@ mod tests {
             include: vec![at("a.log").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::Beginning,
-            multiline: None,
+            rules: LineRules::default(),
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -267,7 +265,7 @@ mod tests {
             include: vec![at("*.log").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::Beginning,
-            multiline: None,
+            rules: LineRules::default(),
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -302,7 +300,7 @@ mod tests {
             include: vec![dir.path().join("a").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::Beginning,
-            multiline: None,
+            rules: LineRules::default(),
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -328,7 +326,7 @@ mod tests {
             include: vec![dir.path().join("a").display().to_string()],
             exclude: Vec::new(),
             start_position: StartPosition::Beginning,
-            multiline: None,
+            rules: LineRules::default(),
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, chunks) = mpsc::channel(1);

@@ -1,12 +1,10 @@
 //! Where a file source's chunks go.
 
-use std::sync::Arc;
-
 use tokio::runtime::Handle;
 
 use crate::delivery::{MemoryBudget, MemoryPermit};
 use crate::shutdown::Shutdown;
-use crate::source::join::Multiline;
+use crate::source::join::LineRules;
 use crate::source::keying::{Keyer, Keying};
 use crate::source::{Chunk, Intake};
 
@@ -16,7 +14,7 @@ pub(super) struct Outlet {
     pub(super) runtime: Handle,
     pub(super) intake: Intake,
     pub(super) keying: Keying,
-    pub(super) multiline: Option<Arc<Multiline>>,
+    pub(super) rules: LineRules,
     /// For unfinished lines and open records between turns.
     pub(super) unfinished: MemoryBudget,
     pub(super) shutdown: Shutdown,

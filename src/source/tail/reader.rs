@@ -109,7 +109,7 @@ impl Reader {
             framer: Framer::new(offset, MAX_LINE),
             kept: None,
             skimmed: None,
-            joined: outlet.multiline.as_ref().map(Joined::new),
+            joined: Joined::new(&outlet.rules),
             file,
             claim,
             keyer: outlet.keying.of(&path),
@@ -321,7 +321,7 @@ impl Reader {
         }
         self.pass(at, &held);
         self.send(records, outlet, permit, &mut read)?;
-        self.tell_of_cuts();
+        self.tell_of_oddities();
         self.kept = None;
         Ok(())
     }
@@ -383,7 +383,7 @@ impl Reader {
         self.head = Head::none();
         self.tail = Tail::default();
         self.framer = Framer::new(0, MAX_LINE);
-        self.joined = outlet.multiline.as_ref().map(Joined::new);
+        self.joined = Joined::new(&outlet.rules);
         self.place = Place {
             offset: 0,
             tail: self.tail.hash(),

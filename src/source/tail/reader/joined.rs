@@ -1,35 +1,34 @@
 //! The record of several lines that a reader holds open.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::{Ended, Outlet, Reader};
 use crate::delivery::MemoryPermit;
 use crate::source::frame::Line;
-use crate::source::join::{Joiner, Multiline};
+use crate::source::join::{Joiner, LineRules, Oddities};
 use crate::source::lines::Read;
 
 /// Several lines that may become one record.
 #[derive(Debug)]
 pub(super) struct Joined {
-    multiline: Arc<Multiline>,
     pub(super) joiner: Joiner,
     /// For what the joiner holds between turns.
     pub(super) kept: Option<MemoryPermit>,
+    timeout: Option<Duration>,
     /// Of this content of the file.
-    cuts: u64,
+    told: Oddities,
 }
 
 impl Joined {
-    pub(super) fn new(multiline: &Arc<Multiline>) -> Self {
-        Self {
-            joiner: Joiner::new(Arc::clone(multiline)),
-            multiline: Arc::clone(multiline),
+    pub(super) fn new(rules: &LineRules) -> Option<Self> {
+        Some(Self {
+            joiner: Joiner::new(rules)?,
             kept: None,
-            cuts: 0,
-        }
+            timeout: rules.timeout(),
+            told: Oddities::default(),
+        })
     }
 }
 
@@ -39,7 +38,8 @@ impl Reader {
         let (Some(joined), Some(since)) = (&self.joined, self.quiet_since) else {
             return false;
         };
-        joined.joiner.held_records() > 0 && now >= since + joined.multiline.timeout
+        let is_over = joined.timeout.is_some_and(|timeout| now >= since + timeout);
+        is_over && joined.joiner.held_records() > 0
     }
 
     /// How many records are open, and their bytes.
@@ -63,7 +63,7 @@ impl Reader {
                 self.send_open(outlet, Joiner::cut)?;
             }
         }
-        self.tell_of_cuts();
+        self.tell_of_oddities();
         Ok(())
     }
 
@@ -85,18 +85,25 @@ impl Reader {
         self.send(records, outlet, permit, &mut read)
     }
 
-    pub(super) fn tell_of_cuts(&mut self) {
+    /// The first time, and whenever there are twice as many.
+    pub(super) fn tell_of_oddities(&mut self) {
         let Some(joined) = &mut self.joined else {
             return;
         };
-        let before = joined.cuts;
-        joined.cuts += joined.joiner.take_cuts();
-        // The first, and whenever there are twice as many.
-        if before.checked_ilog2() != joined.cuts.checked_ilog2() {
+        let (before, new) = (joined.told, joined.joiner.take_oddities());
+        joined.told.cuts += new.cuts;
+        joined.told.strange += new.strange;
+        if before.cuts.checked_ilog2() != joined.told.cuts.checked_ilog2() {
             tracing::warn!(
-                path = %self.path.display(), records = joined.cuts,
-                "records of several lines were longer than multiline.max_bytes or max_lines, or than there is memory to \
-                 hold them; they are sent in parts"
+                path = %self.path.display(), records = joined.told.cuts,
+                "records of several lines were longer than may be joined, or than there is memory to hold them; they \
+                 are sent in parts"
+            );
+        }
+        if before.strange.checked_ilog2() != joined.told.strange.checked_ilog2() {
+            tracing::warn!(
+                path = %self.path.display(), lines = joined.told.strange,
+                "lines are not of this source's format; they are sent as they are"
             );
         }
     }

@@ -18,7 +18,7 @@ use crate::checkpoint::Checkpoints;
 use crate::delivery::{Delivery, MemoryBudget, Ticket};
 use crate::record::StreamName;
 use crate::shutdown::{self, Stop};
-use crate::source::join::Multiline;
+use crate::source::join::LineRules;
 use crate::source::keying::Keying;
 use crate::source::tail::UNFINISHED_KEPT;
 use crate::source::{Chunk, Costs, Intake};
@@ -27,7 +27,7 @@ struct Rig {
     dir: TempDir,
     include: Vec<String>,
     start_position: StartPosition,
-    multiline: Option<Multiline>,
+    rules: LineRules,
     /// For unfinished lines.
     kept: usize,
     runtime: Runtime,
@@ -54,7 +54,7 @@ impl Rig {
         Self {
             include: include.iter().map(|g| format!("{log}/{g}")).collect(),
             start_position: StartPosition::Beginning,
-            multiline: None,
+            rules: LineRules::default(),
             kept: UNFINISHED_KEPT,
             runtime: Runtime::new().unwrap(),
             now: Instant::now(),
@@ -75,7 +75,7 @@ impl Rig {
             include: self.include.clone(),
             exclude: Vec::new(),
             start_position: self.start_position,
-            multiline: self.multiline.clone(),
+            rules: self.rules.clone(),
         };
         let checkpoints = Checkpoints::open(&self.dir.path().join("state")).unwrap();
         self.run = Some(self.run_on(&settings, "logs", checkpoints));
@@ -92,7 +92,7 @@ impl Rig {
             runtime: self.runtime.handle().clone(),
             intake: Intake::new(to, budget.clone(), costs),
             keying: Keying::RANDOM,
-            multiline: settings.multiline.clone().map(Arc::new),
+            rules: settings.rules.clone(),
             unfinished: MemoryBudget::new(self.kept),
             shutdown,
         };
@@ -120,7 +120,7 @@ impl Rig {
             include: vec![self.path(include).display().to_string()],
             exclude: Vec::new(),
             start_position: self.start_position,
-            multiline: self.multiline.clone(),
+            rules: self.rules.clone(),
         };
         let checkpoints = self.run().checkpoints.clone();
         self.run_on(&settings, stream, checkpoints)

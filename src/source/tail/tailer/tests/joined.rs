@@ -1,16 +1,21 @@
 //! Several lines that become one record.
 
 use super::*;
-use crate::source::join::{LinePattern, Rule};
+use crate::source::join::{Format, Join, LinePattern, Multiline, Rule};
 
 fn joining() -> Rig {
-    let mut rig = Rig::new(&["*.log"]);
-    rig.multiline = Some(Multiline {
+    let multiline = Multiline {
         rule: Rule::Start(LinePattern::new("^S").unwrap()),
         timeout: Duration::from_secs(1),
         max_lines: None,
         max_bytes: Multiline::MAX_BYTES,
-    });
+    };
+    joined_by(Join::Lines(Arc::new(multiline)))
+}
+
+fn joined_by(join: Join) -> Rig {
+    let mut rig = Rig::new(&["*.log"]);
+    rig.rules.join = join;
     rig.start();
     rig
 }
@@ -138,4 +143,32 @@ fn many_files_with_open_records_keep_bounded_memory() {
     assert_eq!(records.len(), 200, "those without room at once");
     rig.settle();
     assert_eq!((rig.kept(), rig.run().budget.in_use()), (0, 0));
+}
+
+#[test]
+fn parts_of_a_containers_line_are_read_again_after_a_crash_and_the_others_stay_whole() {
+    let mut rig = joined_by(Join::Parts(Format::Cri));
+    let line = |stream: &str, tag: &str, text: &str| {
+        format!("2026-11-25T10:00:00.000000000Z {stream} {tag} {text}\n")
+    };
+    let first = line("stdout", "F", "first");
+    rig.append("a.log", &first);
+    rig.append("a.log", &line("stdout", "P", "one "));
+    rig.append("a.log", &line("stderr", "P", "two "));
+    rig.append("a.log", &line("stdout", "F", "whole"));
+    rig.append("a.log", "strange\n");
+    assert_eq!(rig.deliver(), ["first", "one whole", "strange"]);
+    // A reader that started at the second stream's part would meet the first one's in its middle.
+    assert_eq!(settled(&mut rig), first.len() as u64);
+    rig.stop();
+    rig.start();
+    rig.append("a.log", &line("stderr", "F", "whole"));
+    assert_eq!(rig.deliver(), ["one whole", "strange", "two whole"]);
+    let end = fs::metadata(rig.path("a.log")).unwrap().len();
+    assert_eq!(settled(&mut rig), end);
+    rig.append("a.log", &line("stderr", "P", "cut off"));
+    assert_eq!(rig.deliver(), NOTHING);
+    fs::remove_file(rig.path("a.log")).unwrap();
+    rig.deliver();
+    assert_eq!(rig.deliver(), ["cut off"], "its file has ended");
 }
