@@ -85,6 +85,7 @@ fn read(t: &mut Table<'_>) -> Part {
                 "format",
                 "multiline",
             ]);
+            t.allow(&["skip_header_lines", "partial_timeout"]);
             t.allow(&["path", "when_full"]);
             None
         }

@@ -4,6 +4,7 @@
 //!
 //! - every byte put in comes out exactly once, as part of a line or as the newline behind it, whatever the
 //!   sizes of the reads were; nothing else is interpreted (a `\r` stays, NUL and invalid UTF-8 pass);
+//! - a line given out without its newline ([`Framer::finish`]) is not followed by an empty one when that comes;
 //! - every line is a record, also an empty one; an unfinished line is kept until its newline comes;
 //! - lines share the memory of the read they came with, and an unfinished line does not pin it;
 //! - it holds at most twice [`MAX_LINE`] and one read. A longer line comes out in pieces, each marked
@@ -40,6 +41,8 @@ pub struct Framer {
     boundary: u64,
     /// Lines given out use the same memory as `buf`.
     shared: bool,
+    /// What is before `at` is not a newline: one that comes next ends no line.
+    within_line: bool,
     max_line: usize,
 }
 
@@ -52,8 +55,16 @@ impl Framer {
             at: offset,
             boundary: offset,
             shared: false,
+            within_line: false,
             max_line,
         }
+    }
+
+    /// The offset it starts at is within a line, whose beginning has been given out before.
+    #[must_use]
+    pub fn within_line(mut self, is_within: bool) -> Self {
+        self.within_line = is_within;
+        self
     }
 
     /// Has `read` append up to `room` bytes to what is held. What it appended counts also if it fails.
@@ -73,6 +84,12 @@ impl Framer {
 
     /// The next line, or piece of an oversized one; none when more must be read first.
     pub fn next_line(&mut self) -> Option<Line> {
+        if self.within_line && !self.buf.is_empty() {
+            self.within_line = false;
+            if self.buf[0] == b'\n' {
+                self.pass_newline();
+            }
+        }
         let newline = memchr(b'\n', &self.buf[self.scanned..]).map(|i| self.scanned + i);
         let len = newline.unwrap_or(self.buf.len());
         self.scanned = len;
@@ -84,15 +101,14 @@ impl Framer {
             return None;
         }
         let line = self.take(len);
-        self.buf.advance(1);
-        self.at += 1;
-        self.boundary = self.at;
+        self.pass_newline();
         Some(line)
     }
 
     /// What is left when no more bytes will come: a last line without its newline.
     pub fn finish(&mut self) -> Option<Line> {
         let line = (!self.buf.is_empty()).then(|| self.take(self.buf.len()));
+        self.within_line |= line.is_some();
         self.boundary = self.at;
         line
     }
@@ -122,6 +138,13 @@ impl Framer {
     /// In the middle of an oversized line this is the line's beginning.
     pub fn boundary(&self) -> u64 {
         self.boundary
+    }
+
+    fn pass_newline(&mut self) {
+        self.buf.advance(1);
+        self.scanned = 0;
+        self.at += 1;
+        self.boundary = self.at;
     }
 
     fn piece(&mut self) -> Line {
@@ -194,6 +217,21 @@ mod tests {
         push(&mut framer, b"d");
         assert_eq!(framer.finish(), Some(line(b"d")));
         assert_eq!(framer.boundary(), 5);
+    }
+
+    #[test]
+    fn newline_of_a_line_given_out_before_makes_no_empty_one() {
+        let mut framer = Framer::new(0, 16);
+        push(&mut framer, b"ab");
+        assert_eq!(framer.finish(), Some(line(b"ab")));
+        push(&mut framer, b"\n\nc");
+        assert_eq!(lines(&mut framer), [line(b"")]);
+        assert_eq!(framer.finish(), Some(line(b"c")));
+        push(&mut framer, b"d\n");
+        assert_eq!(lines(&mut framer), [line(b"d")]);
+        let mut anew = Framer::new(2, 16).within_line(true);
+        push(&mut anew, b"\n");
+        assert_eq!((anew.next_line(), anew.boundary()), (None, 3));
     }
 
     #[test]

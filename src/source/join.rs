@@ -62,25 +62,40 @@ pub enum Join {
 /// What a source makes of its lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LineRules {
+    /// So many lines at the beginning of each file are not sent.
+    pub skip_header_lines: u64,
     pub join: Join,
+    /// A last line without its newline, or without its last part, is a record once nothing has come for so long.
+    pub partial_timeout: Option<Duration>,
 }
 
 impl LineRules {
-    /// A record that no line has come to for so long is complete.
+    /// A record that nothing has come to for so long is complete.
     pub fn timeout(&self) -> Option<Duration> {
         match &self.join {
             Join::Lines(multiline) => Some(multiline.timeout),
-            Join::Nothing | Join::Parts(_) => None,
+            Join::Nothing | Join::Parts(_) => self.partial_timeout,
         }
     }
 }
 
 /// See the module.
 #[derive(Debug)]
-pub struct Joiner(Kind);
+pub struct Joiner {
+    header: Option<Header>,
+    kind: Kind,
+}
+
+/// Lines that are yet to be skipped.
+#[derive(Debug)]
+struct Header {
+    at: u64,
+    lines: u64,
+}
 
 #[derive(Debug)]
 enum Kind {
+    Nothing,
     Several(Several),
     Parts(Parts),
 }
@@ -103,13 +118,38 @@ enum Text {
 }
 
 impl Joiner {
-    /// None where each line is a record.
-    pub fn new(rules: &LineRules) -> Option<Self> {
-        Some(Self(match &rules.join {
+    /// Of a file, from `offset` on. None where each line is a record.
+    pub fn new(rules: &LineRules, offset: u64) -> Option<Self> {
+        // What starts later has its header behind it: no reader leaves a place within one.
+        let is_skipping = rules.skip_header_lines > 0 && offset == 0;
+        let kind = match &rules.join {
+            Join::Nothing if is_skipping => Kind::Nothing,
             Join::Nothing => return None,
             Join::Lines(multiline) => Kind::Several(Several::new(Arc::clone(multiline))),
             Join::Parts(format) => Kind::Parts(Parts::new(*format, Multiline::MAX_BYTES)),
-        }))
+        };
+        let header = is_skipping.then_some(Header {
+            at: offset,
+            lines: rules.skip_header_lines,
+        });
+        Some(Self { header, kind })
+    }
+
+    /// Whether the next line, or piece of one, is not to be taken; with its end if `is_end`.
+    pub fn skips(&mut self, is_end: bool) -> bool {
+        let Some(header) = &mut self.header else {
+            return false;
+        };
+        header.lines -= u64::from(is_end);
+        if header.lines == 0 {
+            self.header = None;
+        }
+        true
+    }
+
+    /// Lines are yet to be skipped.
+    pub fn is_in_header(&self) -> bool {
+        self.header.is_some()
     }
 
     /// Takes the line that begins at `at`, or a piece of an oversized one. What is complete with it goes to `out`.
@@ -119,7 +159,8 @@ impl Joiner {
             out.push(line);
             return;
         }
-        match &mut self.0 {
+        match &mut self.kind {
+            Kind::Nothing => out.push(line),
             Kind::Several(several) => several.take(line.bytes, at, out),
             Kind::Parts(parts) => parts.take(line, at, out),
         }
@@ -127,7 +168,8 @@ impl Joiner {
 
     /// What is held is complete.
     pub fn flush(&mut self, out: &mut Vec<Line>) {
-        match &mut self.0 {
+        match &mut self.kind {
+            Kind::Nothing => {}
             Kind::Several(several) => several.flush(out),
             Kind::Parts(parts) => parts.flush(out),
         }
@@ -137,7 +179,8 @@ impl Joiner {
     pub fn cut(&mut self, out: &mut Vec<Line>) {
         let cuts = self.held_records() as u64;
         self.flush(out);
-        match &mut self.0 {
+        match &mut self.kind {
+            Kind::Nothing => {}
             Kind::Several(several) => several.cuts += cuts.min(1),
             Kind::Parts(parts) => parts.cuts += cuts,
         }
@@ -145,22 +188,28 @@ impl Joiner {
 
     /// Moves what is held to memory of its own, so that it does not pin what was read with it.
     pub fn detach(&mut self) {
-        match &mut self.0 {
+        match &mut self.kind {
+            Kind::Nothing => {}
             Kind::Several(several) => several.detach(),
             Kind::Parts(parts) => parts.detach(),
         }
     }
 
-    /// Where a reader has to start to meet again, from its first line, all that is held.
+    /// Where a reader has to start to meet again, from its first line, all that is held; or a header.
     pub fn since(&self) -> Option<u64> {
-        match &self.0 {
+        if let Some(header) = &self.header {
+            return Some(header.at);
+        }
+        match &self.kind {
+            Kind::Nothing => None,
             Kind::Several(several) => several.since(),
             Kind::Parts(parts) => parts.since(),
         }
     }
 
     pub fn held_bytes(&self) -> usize {
-        match &self.0 {
+        match &self.kind {
+            Kind::Nothing => 0,
             Kind::Several(several) => several.held_bytes(),
             Kind::Parts(parts) => parts.held_bytes(),
         }
@@ -168,7 +217,8 @@ impl Joiner {
 
     /// Records that [`flush`](Self::flush) would give.
     pub fn held_records(&self) -> usize {
-        match &self.0 {
+        match &self.kind {
+            Kind::Nothing => 0,
             Kind::Several(several) => several.held_records(),
             Kind::Parts(parts) => parts.held_records(),
         }
@@ -176,7 +226,8 @@ impl Joiner {
 
     /// Since the last time somebody asked.
     pub fn take_oddities(&mut self) -> Oddities {
-        match &mut self.0 {
+        match &mut self.kind {
+            Kind::Nothing => Oddities::default(),
             Kind::Several(several) => Oddities {
                 cuts: std::mem::take(&mut several.cuts),
                 strange: 0,

@@ -56,8 +56,11 @@ impl Read {
             let Some(line) = framer.next_line() else {
                 break;
             };
-            joiner.take(line, at, &mut records);
             lines += 1;
+            let is_end = framer.boundary() == framer.at();
+            if !joiner.skips(is_end) {
+                joiner.take(line, at, &mut records);
+            }
         }
         self.took += began.elapsed();
         (records, lines)

@@ -1,4 +1,5 @@
-//! What a file source makes of its lines: `format` and `[source.multiline]`.
+//! What a file source makes of its lines: `skip_header_lines`, `format`, `[source.multiline]`,
+//! `partial_timeout`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,10 @@ const RULES: &str = "one of start_pattern, continue_pattern and preset";
 
 /// `None` where a mistake has been noted.
 pub(super) fn read_rules(t: &mut Table<'_>) -> Option<LineRules> {
+    // More is no header.
+    let skip_header_lines = t.integer("skip_header_lines", 0..=10_000);
+    let timeouts = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    let partial_timeout = t.duration_or_none("partial_timeout", timeouts);
     let format = t.choice("format", &FORMATS);
     let multiline = read_multiline(t);
     let join = match (format.or_default(None)?, multiline.or_default(None)?) {
@@ -36,7 +41,11 @@ pub(super) fn read_rules(t: &mut Table<'_>) -> Option<LineRules> {
             return None;
         }
     };
-    Some(LineRules { join })
+    Some(LineRules {
+        skip_header_lines: skip_header_lines.or_default(0)?,
+        join,
+        partial_timeout: partial_timeout.or_default(None)?,
+    })
 }
 
 fn read_multiline(t: &mut Table<'_>) -> Written<Option<Multiline>> {

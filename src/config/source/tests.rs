@@ -171,8 +171,18 @@ fn format_is_lines_unless_it_is_a_containers() {
         let Ok(SourceKind::File(settings)) = file(said) else {
             panic!("{said}");
         };
-        assert_eq!(settings.rules, LineRules { join }, "{said}");
+        let rules = LineRules {
+            join,
+            ..LineRules::default()
+        };
+        assert_eq!(settings.rules, rules, "{said}");
     }
+    let Ok(SourceKind::File(settings)) = file(", skip_header_lines = 2, partial_timeout = '5s'")
+    else {
+        panic!("both are keys");
+    };
+    assert_eq!(settings.rules.skip_header_lines, 2);
+    assert_eq!(settings.rules.partial_timeout, Some(Duration::from_secs(5)));
     let said = file(", format = 'json'").unwrap_err();
     let expected =
         "f:1: source.format: found \"json\"; allowed: \"lines\" or \"cri\" or \"docker\"";

@@ -18,7 +18,11 @@ fn start(pattern: &str) -> Rule {
 
 fn joiner(multiline: &Multiline) -> Joiner {
     let join = Join::Lines(Arc::new(multiline.clone()));
-    Joiner::new(&LineRules { join }).unwrap()
+    let rules = LineRules {
+        join,
+        ..LineRules::default()
+    };
+    Joiner::new(&rules, 0).unwrap()
 }
 
 /// The records of `text`, read in pieces of these sizes; each with where it begins.
@@ -163,6 +167,19 @@ fn a_pattern_that_is_none_is_refused_with_the_reason() {
         error.to_string(),
         "not a regular expression: unclosed group"
     );
+}
+
+#[test]
+fn lines_of_a_header_are_skipped_at_the_beginning_only() {
+    let rules = LineRules {
+        skip_header_lines: 2,
+        ..LineRules::default()
+    };
+    assert!(Joiner::new(&rules, 7).is_none());
+    let mut joiner = Joiner::new(&rules, 0).unwrap();
+    let skipped = [true, false, false, true].map(|is_end| (joiner.since(), joiner.skips(is_end)));
+    assert_eq!(skipped, [(Some(0), true); 4], "the second comes in pieces");
+    assert_eq!((joiner.since(), joiner.skips(true)), (None, false));
 }
 
 fn rules() -> impl Strategy<Value = Rule> {

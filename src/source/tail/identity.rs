@@ -86,6 +86,11 @@ impl Tail {
         ShortHash::of(&self.0)
     }
 
+    /// The place is neither a file's beginning nor after a newline.
+    pub(super) fn is_within_line(&self) -> bool {
+        self.0.last().is_some_and(|last| *last != b'\n')
+    }
+
     /// Whether `file` still has these bytes before `offset`, and `pending` after it.
     pub(super) fn still_precedes(
         &self,

@@ -14,7 +14,7 @@
 //! - a file that cannot be read stops no other.
 //!
 //! An unfinished last line waits for its newline; it becomes a record when its file has lost its name and is
-//! closed, and so does a record of several lines that more might have been joined to. It is kept in memory only as far as [`UNFINISHED_KEPT`] goes, which is beside the memory budget; beyond
+//! closed, or by `partial_timeout`, and so does a record of several lines that more might have been joined to. It is kept in memory only as far as [`UNFINISHED_KEPT`] goes, which is beside the memory budget; beyond
 //! that it is read again once its newline has come. So what is not yet a line of a file that is truncated may be
 //! lost. Each file that matches is held open: the limit of open files must allow for it.
 

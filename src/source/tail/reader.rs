@@ -106,10 +106,10 @@ impl Reader {
         let tracked = tracked(&path, head.fingerprint(), meta.len());
         Ok(Self {
             ledger: claim.track(tracked, place),
-            framer: Framer::new(offset, MAX_LINE),
+            framer: Framer::new(offset, MAX_LINE).within_line(tail.is_within_line()),
             kept: None,
             skimmed: None,
-            joined: Joined::new(&outlet.rules),
+            joined: Joined::new(&outlet.rules, offset),
             file,
             claim,
             keyer: outlet.keying.of(&path),
@@ -151,7 +151,9 @@ impl Reader {
         if size == read_to {
             self.caught_up = true;
             self.quiet_since.get_or_insert(now);
-            if self.is_due(now) {
+            if self.rest_is_due(&outlet.rules, now) {
+                self.send_rest(outlet)?;
+            } else if self.open_is_due(&outlet.rules, now) {
                 self.send_open(outlet, Joiner::flush)?;
             }
             return Ok(Turn::CaughtUp);
@@ -275,10 +277,11 @@ impl Reader {
                     (lines, count)
                 }
             };
-            if lines == 0 {
-                return Ok(());
-            }
+            let place = self.place;
             self.pass(at, &held);
+            if records.is_empty() && self.place != place {
+                self.send_nothing();
+            }
             if !records.is_empty() {
                 let permit = match permit.take() {
                     Some(permit) => permit,
@@ -313,14 +316,20 @@ impl Reader {
         let mut records = Vec::new();
         match &mut self.joined {
             Some(joined) => {
-                joined.joiner.take(line, at, &mut records);
+                if !joined.joiner.skips(true) {
+                    joined.joiner.take(line, at, &mut records);
+                }
                 joined.joiner.flush(&mut records);
                 joined.kept = None;
             }
             None => records.push(line),
         }
         self.pass(at, &held);
-        self.send(records, outlet, permit, &mut read)?;
+        if records.is_empty() {
+            self.send_nothing();
+        } else {
+            self.send(records, outlet, permit, &mut read)?;
+        }
         self.tell_of_oddities();
         self.kept = None;
         Ok(())
@@ -338,6 +347,12 @@ impl Reader {
         let keys = read.keys(&self.keyer, &lines);
         let intake = &outlet.intake;
         outlet.send(lines::chunk(lines, keys, intake, permit, span, read))
+    }
+
+    /// What was passed is no record: there is no answer to wait for.
+    fn send_nothing(&self) {
+        let id = self.ledger.open(self.place);
+        self.ledger.settled(id);
     }
 
     /// The framer has moved on from `at`, where it held `held`.
@@ -383,7 +398,7 @@ impl Reader {
         self.head = Head::none();
         self.tail = Tail::default();
         self.framer = Framer::new(0, MAX_LINE);
-        self.joined = Joined::new(&outlet.rules);
+        self.joined = Joined::new(&outlet.rules, 0);
         self.place = Place {
             offset: 0,
             tail: self.tail.hash(),

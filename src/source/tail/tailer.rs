@@ -197,7 +197,9 @@ impl Tailer {
             self.next_sweep = now + SWEEP;
         }
         for (id, tailed) in &mut self.files {
-            if (all || tailed.unwatched || tailed.reader.is_due(now)) && !tailed.queued {
+            if (all || tailed.unwatched || tailed.reader.is_due(&self.outlet.rules, now))
+                && !tailed.queued
+            {
                 tailed.queued = true;
                 self.queue.push_back(*id);
             }

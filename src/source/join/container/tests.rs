@@ -12,8 +12,11 @@ fn record(text: &[u8]) -> Line {
 
 /// The records of these lines, each line read apart; and how many were strange.
 fn records(format: Format, lines: &[&[u8]]) -> (Vec<Vec<u8>>, u64) {
-    let join = Join::Parts(format);
-    let mut joiner = Joiner::new(&LineRules { join }).unwrap();
+    let rules = LineRules {
+        join: Join::Parts(format),
+        ..LineRules::default()
+    };
+    let mut joiner = Joiner::new(&rules, 0).unwrap();
     let (mut out, mut at) = (Vec::new(), 0);
     for line in lines {
         joiner.take(record(line), at, &mut out);

@@ -16,17 +16,15 @@ pub(super) struct Joined {
     pub(super) joiner: Joiner,
     /// For what the joiner holds between turns.
     pub(super) kept: Option<MemoryPermit>,
-    timeout: Option<Duration>,
     /// Of this content of the file.
     told: Oddities,
 }
 
 impl Joined {
-    pub(super) fn new(rules: &LineRules) -> Option<Self> {
+    pub(super) fn new(rules: &LineRules, offset: u64) -> Option<Self> {
         Some(Self {
-            joiner: Joiner::new(rules)?,
+            joiner: Joiner::new(rules, offset)?,
             kept: None,
-            timeout: rules.timeout(),
             told: Oddities::default(),
         })
     }
@@ -34,12 +32,26 @@ impl Joined {
 
 impl Reader {
     /// What is held waits for nothing any more but a turn.
-    pub(in crate::source::tail) fn is_due(&self, now: Instant) -> bool {
-        let (Some(joined), Some(since)) = (&self.joined, self.quiet_since) else {
-            return false;
-        };
-        let is_over = joined.timeout.is_some_and(|timeout| now >= since + timeout);
-        is_over && joined.joiner.held_records() > 0
+    pub(in crate::source::tail) fn is_due(&self, rules: &LineRules, now: Instant) -> bool {
+        self.open_is_due(rules, now) || self.rest_is_due(rules, now)
+    }
+
+    /// The last line has been without its newline for long enough.
+    pub(super) fn rest_is_due(&self, rules: &LineRules, now: Instant) -> bool {
+        let is_in_header =
+            (self.joined.as_ref()).is_some_and(|joined| joined.joiner.is_in_header());
+        self.is_quiet_for(rules.partial_timeout, now)
+            && self.read_to() > self.framer.at()
+            && !is_in_header
+    }
+
+    pub(super) fn open_is_due(&self, rules: &LineRules, now: Instant) -> bool {
+        self.open().0 > 0 && self.is_quiet_for(rules.timeout(), now)
+    }
+
+    fn is_quiet_for(&self, timeout: Option<Duration>, now: Instant) -> bool {
+        let until = timeout.zip(self.quiet_since);
+        until.is_some_and(|(timeout, since)| now >= since + timeout)
     }
 
     /// How many records are open, and their bytes.

@@ -146,6 +146,61 @@ fn many_files_with_open_records_keep_bounded_memory() {
 }
 
 #[test]
+fn header_is_skipped_once_whatever_it_takes_to_come() {
+    let mut rig = Rig::new(&["*.log"]);
+    rig.rules.skip_header_lines = 2;
+    rig.start();
+    rig.append("a.log", "name,");
+    assert_eq!(rig.deliver(), NOTHING);
+    rig.append("a.log", "price\n");
+    assert_eq!(rig.deliver(), NOTHING);
+    assert_eq!(settled(&mut rig), 0, "a restart skips both");
+    rig.stop();
+    rig.start();
+    rig.append("a.log", "----\n");
+    assert_eq!(rig.deliver(), NOTHING);
+    assert_eq!(settled(&mut rig), 16, "nothing to wait for");
+    rig.append("a.log", "a,1\n");
+    assert_eq!(rig.deliver(), ["a,1"]);
+    rig.stop();
+    rig.start();
+    rig.append("a.log", "b,2\n");
+    rig.append("b.log", "1\n2\n3\n");
+    let mut lines = rig.deliver();
+    lines.sort();
+    assert_eq!(lines, ["3", "b,2"]);
+    fs::write(rig.path("b.log"), "4\n5\n6").unwrap();
+    assert_eq!(rig.deliver(), NOTHING, "truncated, it begins anew");
+    rig.append("b.log", "\n");
+    assert_eq!(rig.deliver(), ["6"]);
+}
+
+#[test]
+fn last_line_without_its_newline_is_a_record_when_it_has_not_grown() {
+    let mut rig = Rig::new(&["*.log"]);
+    rig.rules.partial_timeout = Some(Duration::from_secs(5));
+    rig.start();
+    rig.append("a.log", "1\ntw");
+    assert_eq!(rig.read(), ["1"]);
+    rig.append("a.log", "o");
+    assert_eq!(rig.read(), NOTHING, "it has grown");
+    assert_eq!(rig.read(), ["two"]);
+    rig.settle();
+    assert_eq!((settled(&mut rig), rig.kept()), (5, 0));
+    rig.append("a.log", "\n");
+    assert_eq!(rig.deliver(), NOTHING, "its newline makes no line");
+    assert_eq!(settled(&mut rig), 6);
+    let long = "x".repeat(100_000);
+    rig.append("a.log", &long);
+    assert_eq!(rig.deliver(), NOTHING);
+    assert!(rig.deliver() == [long], "and it was not kept");
+    rig.stop();
+    rig.start();
+    rig.append("a.log", "\nthree\n");
+    assert_eq!(rig.deliver(), ["three"], "also after a restart");
+}
+
+#[test]
 fn parts_of_a_containers_line_are_read_again_after_a_crash_and_the_others_stay_whole() {
     let mut rig = joined_by(Join::Parts(Format::Cri));
     let line = |stream: &str, tag: &str, text: &str| {
