@@ -57,7 +57,6 @@ fn open_record_is_complete_when_no_line_has_come_for_its_timeout() {
     for part in [" b\n", " c\n"] {
         rig.now += Duration::from_millis(600);
         rig.append("a.log", part);
-        rig.run().tailer.next_sweep = Instant::now();
         assert_eq!(read_now(&mut rig), NOTHING);
     }
     rig.now += Duration::from_millis(999);
@@ -226,4 +225,64 @@ fn parts_of_a_containers_line_are_read_again_after_a_crash_and_the_others_stay_w
     fs::remove_file(rig.path("a.log")).unwrap();
     rig.deliver();
     assert_eq!(rig.deliver(), ["cut off"], "its file has ended");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(String),
+    /// All that is there, without waiting for what is open.
+    Look,
+    /// After every time has passed.
+    Wait,
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => "(S|x|\n){1,8}".prop_map(Step::Append),
+        2 => Just(Step::Look),
+        1 => Just(Step::Wait),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn records_with_their_newlines_are_the_file_whatever_restarts_come_between(
+        steps in prop::collection::vec(step(), 1..30),
+        kept in prop::sample::select(vec![3, UNFINISHED_KEPT]),
+    ) {
+        let mut rig = joining();
+        rig.stop();
+        rig.kept = kept;
+        rig.append("a.log", "");
+        rig.start();
+        let (mut records, mut text) = (Vec::new(), String::new());
+        for step in steps.into_iter().chain([Step::Append("\nS\n".into()), Step::Look, Step::Wait]) {
+            match step {
+                Step::Append(more) => {
+                    rig.append("a.log", &more);
+                    text.push_str(&more);
+                }
+                Step::Look => {
+                    rig.now += SWEEP_POLLING;
+                    records.extend(read_now(&mut rig));
+                    rig.settle();
+                }
+                Step::Wait => {
+                    records.extend(rig.deliver());
+                    records.extend(rig.deliver());
+                }
+                Step::Restart => {
+                    rig.stop();
+                    rig.start();
+                }
+            }
+        }
+        let rebuilt: String = records.iter().map(|record| format!("{record}\n")).collect();
+        prop_assert_eq!(rebuilt, text.clone());
+        prop_assert_eq!(settled(&mut rig), text.len() as u64);
+    }
 }
