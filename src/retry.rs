@@ -97,10 +97,9 @@ pub enum Class {
 /// costs one fewer dead letter at most; a guess between those and holding up a stream for two bad records.
 pub const LONE_REFUSALS: u32 = 3;
 
-/// What was refused alone since a call last succeeded.
+/// What was refused alone since a call last succeeded, by whatever codes: a service that is unwell may have several.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
-    code: String,
     records: u32,
 }
 
@@ -109,18 +108,14 @@ impl History {
         self.records = 0;
     }
 
-    /// A record that was alone in its call was refused with this code.
-    pub fn refused_alone(&mut self, code: &str) {
-        if self.code != code {
-            code.clone_into(&mut self.code);
-            self.records = 0;
-        }
+    /// A record that was alone in its call was refused.
+    pub fn refused_alone(&mut self) {
         self.records = self.records.saturating_add(1);
     }
 
     /// Whether one more would be one too many.
-    fn exonerates(&self, code: &str) -> bool {
-        self.records + 1 >= LONE_REFUSALS && self.code == code
+    fn exonerates(&self) -> bool {
+        self.records + 1 >= LONE_REFUSALS
     }
 }
 
@@ -133,7 +128,7 @@ pub fn judge(code: &str, status: Option<u16>, history: &History) -> Verdict {
     };
     match verdict {
         Verdict::Outage | Verdict::Isolate if status == Some(200) => Verdict::Retry(Class::Fault),
-        Verdict::Isolate if history.exonerates(code) => Verdict::Suspect,
+        Verdict::Isolate if history.exonerates() => Verdict::Suspect,
         verdict => verdict,
     }
 }
@@ -309,7 +304,7 @@ mod tests {
         for (codes, ..) in table() {
             for code in codes {
                 for _ in 0..LONE_REFUSALS {
-                    history.refused_alone(code);
+                    history.refused_alone();
                 }
                 let verdict = judge(code, Some(200), &history);
                 assert!(matches!(verdict, Verdict::Retry(_)), "{code}: {verdict:?}");
@@ -323,14 +318,14 @@ mod tests {
         let mut history = History::default();
         for _ in 1..LONE_REFUSALS {
             assert_eq!(judge(CODE, Some(400), &history), Verdict::Isolate);
-            history.refused_alone(CODE);
+            history.refused_alone();
         }
         assert_eq!(judge(CODE, Some(400), &history), Verdict::Suspect);
-        history.refused_alone(CODE);
+        history.refused_alone();
         assert_eq!(judge(CODE, Some(400), &history), Verdict::Suspect);
-        // Another code is another matter, and what else is judged does not change.
+        // Whatever the code: nothing was stored in between. And what else is judged does not change.
         let other = judge("SerializationException", Some(400), &history);
-        assert_eq!(other, Verdict::Isolate);
+        assert_eq!(other, Verdict::Suspect);
         let outage = judge("AccessDeniedException", Some(400), &history);
         assert_eq!(outage, Verdict::Outage);
         history.succeeded();

@@ -25,7 +25,7 @@ use crate::delivery::{Delivery, FailReason, Receipt};
 use crate::producer::{Builder, Producer};
 use crate::record::StreamName;
 use crate::shutdown::{self, Shutdown};
-use crate::{aggregate, aws};
+use crate::{aggregate, aws, send};
 
 /// Send records again that could not be stored, and remove those that now are
 ///
@@ -146,7 +146,11 @@ fn builder(stream: &StreamName, settings: Option<&Settings>, aws: &aws::Settings
         Some(own) => builder
             .aggregation(own.aggregation.clone())
             .batch(own.batch.clone())
-            .delivery(own.delivery.clone()),
+            .delivery(send::Settings {
+                // Old as they are, they are to be stored.
+                record_ttl: None,
+                ..own.delivery.clone()
+            }),
         // Nobody has said that the readers can take aggregates apart.
         None => builder.aggregation(aggregate::Settings {
             enabled: false,

@@ -67,7 +67,7 @@ impl Owner {
                 }
             }
             Verdict::Isolate => {
-                self.history.refused_alone(&error.code);
+                self.history.refused_alone();
                 self.probe_again_later(&error, now);
                 let reason = FailReason::Refused {
                     code: error.code,
