@@ -1,0 +1,125 @@
+//! Newline-framed records over a Unix stream socket.
+//!
+//! Each client has a task. A client that sends faster than the stream takes is not read, and sees its own
+//! writes wait; others go on as far as the shared memory does. With [`WhenFull::DropNewest`] it is read on, and
+//! what has no room is dropped. What follows the last newline when a client hangs up is a record too.
+//!
+//! What was read cannot be read again: after a crash it is lost if it was not yet stored, until the spool
+//! exists. No answer is given to clients.
+
+mod bind;
+mod client;
+
+pub use bind::BindError;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+
+use self::bind::SocketFile;
+use super::drops::{self, Drops};
+use super::feed::Feed;
+use super::keying::Keying;
+use super::{Intake, WhenFull};
+use crate::shutdown::Shutdown;
+
+/// Accepting failed, most likely for want of descriptors: clients wait in the backlog meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A `[[source]]` table of `type = "unix"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub path: PathBuf,
+    pub when_full: WhenFull,
+}
+
+/// A bound socket. Its file is removed on drop.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    file: SocketFile,
+    when_full: WhenFull,
+}
+
+/// Listens and reads until told to stop.
+///
+/// Not cancel safe: use `shutdown`.
+pub async fn run(
+    settings: &Settings,
+    intake: Intake,
+    keying: &Keying,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let listener = Listener::bind(settings).map_err(io::Error::other)?;
+    listener.run(intake, keying, shutdown).await;
+    Ok(())
+}
+
+impl Listener {
+    /// Takes the path. A socket file that nobody answers on is left over from a crash, and replaced.
+    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let path = &settings.path;
+        let failed = |source| BindError::Io {
+            path: path.clone(),
+            source,
+        };
+        bind::remove_stale(path)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        let file = SocketFile::new(path).map_err(failed)?;
+        Ok(Self {
+            listener,
+            file,
+            when_full: settings.when_full,
+        })
+    }
+
+    /// Reads all clients until told to stop, and then what they had sent. The socket file is gone when this
+    /// returns. Not cancel safe: use `shutdown`.
+    pub async fn run(self, intake: Intake, keying: &Keying, shutdown: Shutdown) {
+        let drops = Drops::of(self.when_full);
+        let name = self.file.path.display().to_string();
+        let serving = self.serve_all(intake, keying, drops.clone(), shutdown);
+        drops::told_during(drops.as_deref(), &name, serving).await;
+    }
+
+    async fn serve_all(
+        self,
+        intake: Intake,
+        keying: &Keying,
+        drops: Option<Arc<Drops>>,
+        shutdown: Shutdown,
+    ) {
+        let keyer = keying.of(&self.file.path);
+        let mut clients = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.stopped() => break,
+                Some(_) = clients.join_next() => {}
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let feed = Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
+                        clients.spawn(client::serve(stream, feed, shutdown.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            path = %self.file.path.display(), %error,
+                            "cannot take a client; raise the limit of open files if it says so"
+                        );
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        // No new ones; those that are here are finished.
+        drop(self);
+        while clients.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

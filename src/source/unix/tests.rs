@@ -1,0 +1,192 @@
+//! Tests: clients, the stop, want of room, and the socket's file.
+
+use std::path::Path;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::delivery::MemoryBudget;
+use crate::metrics::Counters;
+use crate::shutdown::{self, Stop};
+use crate::source::{Chunk, Costs};
+
+struct Rig {
+    dir: tempfile::TempDir,
+    chunks: mpsc::Receiver<Chunk>,
+    budget: MemoryBudget,
+    counters: Arc<Counters>,
+    stop: Stop,
+    run: JoinHandle<()>,
+}
+
+fn settings(dir: &Path) -> Settings {
+    Settings {
+        path: dir.join("in.sock"),
+        when_full: WhenFull::Block,
+    }
+}
+
+fn start(memory: usize) -> Rig {
+    start_with(memory, WhenFull::Block)
+}
+
+fn start_with(memory: usize, when_full: WhenFull) -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        when_full,
+        ..settings(dir.path())
+    };
+    let listener = Listener::bind(&settings).unwrap();
+    let (to, chunks) = mpsc::channel(1000);
+    let budget = MemoryBudget::new(memory);
+    let counters: Arc<Counters> = Arc::default();
+    let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
+    let intake = intake.counting(Arc::clone(&counters));
+    let (stop, shutdown) = shutdown::channel();
+    let run = tokio::spawn(async move { listener.run(intake, &Keying::RANDOM, shutdown).await });
+    Rig {
+        dir,
+        chunks,
+        budget,
+        counters,
+        stop,
+        run,
+    }
+}
+
+impl Rig {
+    async fn client(&self) -> UnixStream {
+        let path = settings(self.dir.path()).path;
+        UnixStream::connect(path).await.unwrap()
+    }
+
+    async fn lines(&mut self, count: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.len() < count {
+            let Some(chunk) = self.chunks.recv().await else {
+                break;
+            };
+            for record in chunk.records {
+                lines.push(String::from_utf8(record.data.to_vec()).unwrap());
+            }
+        }
+        lines
+    }
+}
+
+#[tokio::test]
+async fn lines_of_many_clients_come_whole_and_a_last_one_without_newline_too() {
+    let mut rig = start(1 << 26);
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(rig.client().await);
+    }
+    for part in ["on", "e\ntw"] {
+        for client in &mut clients {
+            client.write_all(part.as_bytes()).await.unwrap();
+        }
+    }
+    assert_eq!(rig.lines(20).await, vec!["one"; 20]);
+    drop(clients);
+    assert_eq!(rig.lines(20).await, vec!["tw"; 20]);
+    assert_eq!(rig.budget.in_use(), 0, "silent clients hold nothing");
+}
+
+#[tokio::test]
+async fn what_clients_had_sent_is_read_after_the_stop_and_the_file_is_removed() {
+    let mut rig = start(1 << 26);
+    let mut client = rig.client().await;
+    client.write_all(b"zero\n").await.unwrap();
+    assert_eq!(rig.lines(1).await, ["zero"]);
+    let many = "0123456789\n".repeat(10_000);
+    client.write_all(many.as_bytes()).await.unwrap();
+    client.write_all(b"half").await.unwrap();
+    rig.stop.stop();
+    assert_eq!(rig.lines(usize::MAX).await.len(), 10_001);
+    rig.run.await.unwrap();
+    assert!(!settings(rig.dir.path()).path.exists());
+}
+
+#[tokio::test]
+async fn client_waits_while_there_is_no_room() {
+    let mut rig = start(8192);
+    let mut client = rig.client().await;
+    let written = tokio::spawn(async move {
+        let line = "x".repeat(999) + "\n";
+        for _ in 0..2000 {
+            client.write_all(line.as_bytes()).await.unwrap();
+        }
+    });
+    // While its ticket lives, so does its memory: nothing else is read.
+    let first = rig.chunks.recv().await.unwrap();
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!written.is_finished());
+    let held = first.records.len();
+    drop(first);
+    assert_eq!(rig.lines(2000 - held).await.len(), 2000 - held);
+    written.await.unwrap();
+}
+
+#[tokio::test]
+async fn client_is_not_held_up_where_lines_without_room_are_dropped() {
+    let mut rig = start_with(8192, WhenFull::DropNewest);
+    let mut client = rig.client().await;
+    let line = |n: u32| format!("{n:0999}");
+    client.write_all(b"first\n").await.unwrap();
+    let first = rig.chunks.recv().await.unwrap();
+    for n in 0..2000 {
+        let line = line(n) + "\n";
+        client.write_all(line.as_bytes()).await.unwrap();
+    }
+    drop(client);
+    rig.stop.stop();
+    rig.run.await.unwrap();
+    // `first` has held its memory all along, so at most what fits beside it was kept.
+    let mut kept = Vec::new();
+    while let Some(chunk) = rig.chunks.recv().await {
+        kept.extend(chunk.records.into_iter().map(|record| record.data));
+    }
+    assert!(kept.len() < 8, "{}", kept.len());
+    let mut lines = (0..2000).map(line);
+    for data in &kept {
+        assert!(lines.any(|line| line == *data), "whole, and in order");
+    }
+    let (counts, kept) = (rig.counters.snapshot(), kept.len() as u64);
+    assert_eq!((counts.accepted, counts.dropped), (2001, 2000 - kept));
+    assert_eq!(counts.pending(), 1 + kept);
+    drop(first);
+}
+
+#[tokio::test]
+async fn stale_socket_is_replaced_and_a_live_one_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let stale = std::os::unix::net::UnixListener::bind(&settings.path).unwrap();
+    drop(stale);
+    let listener = Listener::bind(&settings).unwrap();
+    let error = Listener::bind(&settings).unwrap_err();
+    assert!(matches!(&error, BindError::InUse(path) if *path == settings.path));
+    drop(listener);
+    assert!(!settings.path.exists());
+}
+
+#[tokio::test]
+async fn what_is_no_socket_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    std::fs::write(&settings.path, "precious").unwrap();
+    let error = Listener::bind(&settings).unwrap_err();
+    assert!(matches!(error, BindError::NotASocket(_)));
+    assert_eq!(std::fs::read(&settings.path).unwrap(), b"precious");
+    let nowhere = Settings {
+        path: dir.path().join("no/such/dir.sock"),
+        when_full: WhenFull::Block,
+    };
+    let error = Listener::bind(&nowhere).unwrap_err().to_string();
+    assert!(error.contains("no/such/dir.sock"), "{error}");
+}
