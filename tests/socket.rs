@@ -1,7 +1,7 @@
 //! Lines over a Unix socket: a source that cannot be read again.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -47,6 +47,43 @@ fn what_clients_sent_before_the_stop_is_stored() {
         !home.socket().exists(),
         "the next start finds its place free"
     );
+}
+
+#[test]
+fn frames_are_records_whatever_is_in_them_and_who_breaks_them_is_named() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    for (framing, frame) in [
+        ("length_prefixed", &b"\0\0\0\x07one\ntwo"[..]),
+        ("octet_counted", b"7 one\ntwo"),
+    ] {
+        let source = format!("framing = \"{framing}\"");
+        let home = Home::with_socket_and(&site.endpoints, &source, "scope = \"off\"", "");
+        let mut agent = home.start_agent();
+        let connect = || UnixStream::connect(home.socket()).expect("the agent listens");
+        let mut broken = connect();
+        broken.write_all(frame).expect("it reads");
+        broken.write_all(b"nonsense").expect("it reads");
+        let mut half = connect();
+        half.write_all(frame).expect("it reads");
+        half.write_all(&frame[..5]).expect("it reads");
+        drop(half);
+        let me = format!("peer=pid {}, uid ", std::process::id());
+        for said in ["cannot be read on", "ended within a frame"] {
+            agent.until("it says so", |agent| {
+                let stderr = agent.stderr();
+                let line = stderr.lines().find(|line| line.contains(said))?;
+                assert!(line.contains(&me), "{line}");
+                Some(())
+            });
+        }
+        let mut byte = [0];
+        assert!(matches!(broken.read(&mut byte), Ok(0) | Err(_)), "closed");
+        FinalReport::of(agent).expect_stored(2);
+    }
+    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", "");
+    let arrived = home.consume(&[]);
+    assert_eq!(arrived, [b"one", b"two"].repeat(4));
 }
 
 /// 30 MB into 8 MiB of memory, while nothing leaves.

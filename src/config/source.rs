@@ -1,12 +1,14 @@
 //! `[[source]]`: where records come from, and which stream they go to.
 
+mod socket;
+
 use super::table::Table;
 use super::written::{Place, Written};
 use super::{PartitionKeyRule, Source, SourceKind, words};
 use crate::record::{PartitionKey, StreamName};
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::tail::StartPosition;
-use crate::source::{WhenFull, stdin, tail, unix};
+use crate::source::{WhenFull, stdin, tail};
 
 /// One `[[source]]`.
 pub(super) struct Part {
@@ -72,11 +74,12 @@ fn read(t: &mut Table<'_>) -> Part {
     let partition_key = read_partition_key(t);
     let source_kind = match &kind {
         Written::Given(Kind::File, _) => read_file(t),
-        Written::Given(Kind::Unix, _) => read_unix(t),
+        Written::Given(Kind::Unix, _) => socket::read_stream(t),
         Written::Given(Kind::Stdin, _) => read_stdin(t),
         Written::Absent | Written::Mistaken => {
             // Of no known type: any type's keys may be right.
-            t.allow(&["include", "exclude", "start_position", "path", "when_full"]);
+            t.allow(&["include", "exclude", "start_position", "when_full"]);
+            t.allow(socket::KEYS);
             None
         }
     };
@@ -136,23 +139,6 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         include: include.given()?,
         exclude: exclude.or_default(Vec::new())?,
         start_position: start_position.or_default(StartPosition::End)?,
-    }))
-}
-
-fn read_unix(t: &mut Table<'_>) -> Option<SourceKind> {
-    let allowed = "the absolute path of a socket, like \"/run/kinseal/shop.sock\", up to 107 bytes";
-    let path = t.parsed("path", allowed, |text| match words::absolute_path(text) {
-        // `sun_path` in Linux's <sys/un.h>, without the final NUL.
-        Ok(path) if text.len() <= 107 => Ok(path),
-        _ => Err(allowed.into()),
-    });
-    if path.is_absent() {
-        t.file().missing(t.place(), "path", allowed);
-    }
-    let when_full = t.choice("when_full", &WHEN_FULL);
-    Some(SourceKind::Unix(unix::Settings {
-        path: path.given()?,
-        when_full: when_full.or_default(WhenFull::default())?,
     }))
 }
 

@@ -1,6 +1,7 @@
 use crate::config::environment::tests::Fixed;
 use crate::config::{PartitionKeyRule, SourceKind, parse};
 use crate::record::PartitionKey;
+use crate::source::framing::Framing;
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::{WhenFull, stdin, unix};
 
@@ -152,6 +153,36 @@ fn source(keys: &str) -> Result<SourceKind, String> {
     }
 }
 
+/// What a socket is of which only its path is said.
+fn socket() -> unix::Settings {
+    unix::Settings {
+        path: "/run/x".into(),
+        framing: Framing::Newline,
+        when_full: WhenFull::Block,
+    }
+}
+
+#[test]
+fn every_framing_can_be_said_of_a_stream_socket() {
+    for (said, framing) in [
+        ("newline", Framing::Newline),
+        ("length_prefixed", Framing::LengthPrefixed),
+        ("octet_counted", Framing::OctetCounted),
+    ] {
+        let unix = unix::Settings {
+            framing,
+            ..socket()
+        };
+        let said = source(&format!(
+            "type = 'unix', path = '/run/x', framing = '{said}'"
+        ));
+        assert_eq!(said, Ok(SourceKind::Unix(unix)));
+    }
+    let said = source("type = 'stdin', framing = 'newline'");
+    let expected = "f:1: source.framing: not a key of this table; it belongs in a [[source]] of type = \"unix\"";
+    assert_eq!(said, Err(expected.to_owned()));
+}
+
 #[test]
 fn what_cannot_be_read_again_waits_for_room_unless_it_is_told_to_drop() {
     for (said, when_full) in [
@@ -161,8 +192,10 @@ fn what_cannot_be_read_again_waits_for_room_unless_it_is_told_to_drop() {
     ] {
         let stdin = SourceKind::Stdin(stdin::Settings { when_full });
         assert_eq!(source(&format!("type = 'stdin'{said}")), Ok(stdin));
-        let path = "/run/x".into();
-        let unix = SourceKind::Unix(unix::Settings { path, when_full });
+        let unix = SourceKind::Unix(unix::Settings {
+            when_full,
+            ..socket()
+        });
         let said = format!("type = 'unix', path = '/run/x'{said}");
         assert_eq!(source(&said), Ok(unix));
     }

@@ -1,14 +1,16 @@
-//! Newline-framed records over a Unix stream socket.
+//! Records over a Unix stream socket.
 //!
 //! Each client has a task. A client that sends faster than the stream takes is not read, and sees its own
 //! writes wait; others go on as far as the shared memory does. With [`WhenFull::DropNewest`] it is read on, and
-//! what has no room is dropped. What follows the last newline when a client hangs up is a record too.
+//! what has no room is dropped. What follows the last newline when a client hangs up is a record too; the
+//! beginning of a frame that says how long it is, is none, and the log says so.
 //!
 //! What was read cannot be read again: after a crash it is lost if it was not yet stored, until the spool
 //! exists. No answer is given to clients.
 
 mod bind;
 mod client;
+mod peer;
 
 pub use bind::BindError;
 
@@ -17,12 +19,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use self::bind::SocketFile;
+use self::client::Client;
+use self::peer::Peer;
 use super::drops::{self, Drops};
 use super::feed::Feed;
+use super::framing::Framing;
 use super::keying::Keying;
 use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
@@ -34,6 +39,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub path: PathBuf,
+    pub framing: Framing,
     pub when_full: WhenFull,
 }
 
@@ -42,6 +48,9 @@ pub struct Settings {
 pub struct Listener {
     listener: UnixListener,
     file: SocketFile,
+    /// Its path, in what is said of it.
+    name: Arc<str>,
+    framing: Framing,
     when_full: WhenFull,
 }
 
@@ -73,6 +82,8 @@ impl Listener {
         Ok(Self {
             listener,
             file,
+            name: path.display().to_string().into(),
+            framing: settings.framing,
             when_full: settings.when_full,
         })
     }
@@ -81,7 +92,7 @@ impl Listener {
     /// returns. Not cancel safe: use `shutdown`.
     pub async fn run(self, intake: Intake, keying: &Keying, shutdown: Shutdown) {
         let drops = Drops::of(self.when_full);
-        let name = self.file.path.display().to_string();
+        let name = Arc::clone(&self.name);
         let serving = self.serve_all(intake, keying, drops.clone(), shutdown);
         drops::told_during(drops.as_deref(), &name, serving).await;
     }
@@ -103,11 +114,14 @@ impl Listener {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let feed = Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
-                        clients.spawn(client::serve(stream, feed, shutdown.clone()));
+                        let feed = feed.framed(self.framing);
+                        if let Some(client) = self.client(stream, feed) {
+                            clients.spawn(client.serve(shutdown.clone()));
+                        }
                     }
                     Err(error) => {
                         tracing::warn!(
-                            path = %self.file.path.display(), %error,
+                            path = %self.name, %error,
                             "cannot take a client; raise the limit of open files if it says so"
                         );
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -118,6 +132,21 @@ impl Listener {
         // No new ones; those that are here are finished.
         drop(self);
         while clients.join_next().await.is_some() {}
+    }
+
+    fn client(&self, stream: UnixStream, feed: Feed) -> Option<Client> {
+        match Peer::of(&stream) {
+            Ok(peer) => Some(Client {
+                stream,
+                peer,
+                socket: Arc::clone(&self.name),
+                feed,
+            }),
+            Err(error) => {
+                tracing::warn!(path = %self.name, %error, "cannot tell who a client is; it is sent away");
+                None
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -25,20 +25,19 @@ struct Rig {
 fn settings(dir: &Path) -> Settings {
     Settings {
         path: dir.join("in.sock"),
+        framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
 }
 
 fn start(memory: usize) -> Rig {
-    start_with(memory, WhenFull::Block)
+    start_with(memory, |_| ())
 }
 
-fn start_with(memory: usize, when_full: WhenFull) -> Rig {
+fn start_with(memory: usize, change: impl FnOnce(&mut Settings)) -> Rig {
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        when_full,
-        ..settings(dir.path())
-    };
+    let mut settings = settings(dir.path());
+    change(&mut settings);
     let listener = Listener::bind(&settings).unwrap();
     let (to, chunks) = mpsc::channel(1000);
     let budget = MemoryBudget::new(memory);
@@ -134,7 +133,7 @@ async fn client_waits_while_there_is_no_room() {
 
 #[tokio::test]
 async fn client_is_not_held_up_where_lines_without_room_are_dropped() {
-    let mut rig = start_with(8192, WhenFull::DropNewest);
+    let mut rig = start_with(8192, |it| it.when_full = WhenFull::DropNewest);
     let mut client = rig.client().await;
     let line = |n: u32| format!("{n:0999}");
     client.write_all(b"first\n").await.unwrap();
@@ -163,6 +162,45 @@ async fn client_is_not_held_up_where_lines_without_room_are_dropped() {
 }
 
 #[tokio::test]
+async fn frames_come_whole_and_neither_a_fault_nor_a_lost_half_takes_those_before() {
+    for (framing, frames, wrong) in [
+        (
+            Framing::LengthPrefixed,
+            &b"\0\0\0\x03a\nb\0\0\0\0\0\0\0\x01c"[..],
+            &b"\xff\0\0\0"[..],
+        ),
+        (Framing::OctetCounted, b"3 a\nb1 c", b"x"),
+    ] {
+        let mut rig = start_with(1 << 26, |it| it.framing = framing);
+        let mut client = rig.client().await;
+        for byte in frames {
+            client.write_all(&[*byte]).await.unwrap();
+        }
+        let count = if framing == Framing::OctetCounted {
+            2
+        } else {
+            3
+        };
+        let lines = rig.lines(count).await;
+        assert_eq!((&lines[0][..], &lines[count - 1][..]), ("a\nb", "c"));
+        client.write_all(frames).await.unwrap();
+        client.write_all(wrong).await.unwrap();
+        // Closed, though this side is still open.
+        assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0);
+        assert_eq!(rig.lines(count).await, lines);
+
+        let mut client = rig.client().await;
+        client.write_all(frames).await.unwrap();
+        assert_eq!(rig.lines(count).await, lines);
+        client.write_all(&frames[..frames.len() - 1]).await.unwrap();
+        drop(client);
+        rig.stop.stop();
+        assert_eq!(rig.lines(usize::MAX).await.len(), count - 1);
+        assert_eq!(rig.budget.in_use(), 0);
+    }
+}
+
+#[tokio::test]
 async fn stale_socket_is_replaced_and_a_live_one_refused() {
     let dir = tempfile::tempdir().unwrap();
     let settings = settings(dir.path());
@@ -185,7 +223,7 @@ async fn what_is_no_socket_is_left_alone() {
     assert_eq!(std::fs::read(&settings.path).unwrap(), b"precious");
     let nowhere = Settings {
         path: dir.path().join("no/such/dir.sock"),
-        when_full: WhenFull::Block,
+        ..settings
     };
     let error = Listener::bind(&nowhere).unwrap_err().to_string();
     assert!(error.contains("no/such/dir.sock"), "{error}");
