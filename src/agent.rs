@@ -66,7 +66,7 @@ impl fmt::Display for SourceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(settings) => f.write_str(&settings.include.join(" ")),
-            Self::Unix(settings) => write!(f, "{}", settings.path.display()),
+            Self::Unix(settings) => settings.path.fmt(f),
             Self::Stdin(_) => f.write_str("standard input"),
         }
     }

@@ -96,7 +96,7 @@ fn read(t: &mut Table<'_>) -> Part {
     }
     let exclusive = match &source_kind {
         Some(SourceKind::Stdin(_)) => Some("standard input".into()),
-        Some(SourceKind::Unix(unix)) => Some(format!("the socket {:?}", unix.path)),
+        Some(SourceKind::Unix(unix)) => Some(format!("the socket {}", unix.path)),
         Some(SourceKind::File(_)) | None => None,
     };
     let source = || {

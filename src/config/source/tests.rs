@@ -3,7 +3,8 @@ use crate::config::{PartitionKeyRule, SourceKind, parse};
 use crate::record::PartitionKey;
 use crate::source::framing::Framing;
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
-use crate::source::{WhenFull, stdin, unix};
+use crate::source::unix::{self, Address};
+use crate::source::{WhenFull, stdin};
 
 const AGENT: &str = include_str!("../../../config/agent.toml");
 
@@ -156,10 +157,31 @@ fn source(keys: &str) -> Result<SourceKind, String> {
 /// What a socket is of which only its path is said.
 fn socket() -> unix::Settings {
     unix::Settings {
-        path: "/run/x".into(),
+        path: Address::File("/run/x".into()),
         framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
+}
+
+#[test]
+fn a_socket_may_have_a_name_instead_of_a_file() {
+    let named = unix::Settings {
+        path: Address::Abstract("shop".into()),
+        ..socket()
+    };
+    let said = source("type = 'unix', path = '@shop'");
+    assert_eq!(said, Ok(SourceKind::Unix(named)));
+    let too_long = format!("@{}", "x".repeat(107));
+    for path in ["@", "shop", "run/shop", &too_long] {
+        let said = source(&format!("type = 'unix', path = '{path}'")).unwrap_err();
+        let expected = "allowed: the absolute path of a socket, like \"/run/kinseal/shop.sock\", or a name without a \
+                        file, like \"@shop\", up to 107 bytes";
+        assert!(said.contains(expected), "{said}");
+    }
+    let text = "source = [{ type = 'unix', path = '@a', stream = 's' }, { type = 'unix', path = '@a', stream = 't' }]\n\
+                encryption.scope = 'off'";
+    let said = parse("f", text, &Fixed(&[])).unwrap_err().to_string();
+    assert!(said.contains("found the socket @a again"), "{said}");
 }
 
 #[test]

@@ -1,9 +1,14 @@
-//! A socket's place in the file system: taken, told apart from what is left over, and given back.
+//! A socket's address: taken, told apart from what is left over, and given back.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+
+use super::Address;
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -11,21 +16,57 @@ pub enum BindError {
     #[error(
         "socket {0} is in use: another process answers on it; stop that one, or choose another path"
     )]
-    InUse(PathBuf),
+    InUse(Address),
     #[error("{0} is there and is no socket; move it away, or choose another path")]
     NotASocket(PathBuf),
     #[error(
-        "cannot listen on {path}: {source}; its directory must exist and this user may write to it"
+        "cannot listen on {address}: {source}; its directory must exist and this user may write to it"
     )]
-    Io { path: PathBuf, source: io::Error },
+    Io { address: Address, source: io::Error },
 }
 
-/// A socket file that nobody answers on is left over from a crash.
-pub(super) fn remove_stale(path: &Path) -> Result<(), BindError> {
-    let failed = |source| BindError::Io {
-        path: path.to_owned(),
-        source,
-    };
+/// A socket that has its address, and does not listen.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) socket: OwnedFd,
+    /// Removed on drop.
+    pub(super) file: Option<SocketFile>,
+}
+
+/// Takes `address`. A socket file that nobody answers on is left over from a crash, and replaced.
+pub(super) fn bind(address: &Address, kind: SocketType) -> Result<Bound, BindError> {
+    let failed = |source: Errno| BindError::io(address, source.into());
+    if let Some(path) = address.file() {
+        remove_stale(path)?;
+    }
+    let socket = new_socket(kind).map_err(failed)?;
+    let to = address.to_system().map_err(failed)?;
+    net::bind(&socket, &to).map_err(|error| match error {
+        Errno::ADDRINUSE => BindError::InUse(address.clone()),
+        error => failed(error),
+    })?;
+    let file = address.file().map(SocketFile::new).transpose();
+    let file = file.map_err(|error| BindError::io(address, error))?;
+    Ok(Bound { socket, file })
+}
+
+impl BindError {
+    pub(super) fn io(address: &Address, source: io::Error) -> Self {
+        Self::Io {
+            address: address.clone(),
+            source,
+        }
+    }
+}
+
+fn new_socket(kind: SocketType) -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    net::socket_with(AddressFamily::UNIX, kind, flags, None)
+}
+
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let address = Address::File(path.to_owned());
+    let failed = |source| BindError::io(&address, source);
     match path.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(failed(e)),
@@ -34,24 +75,25 @@ pub(super) fn remove_stale(path: &Path) -> Result<(), BindError> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path).map_err(failed)
-        }
-        Err(e) => Err(failed(e)),
-        Ok(_) => Err(BindError::InUse(path.to_owned())),
+    let connected = new_socket(SocketType::STREAM)
+        .and_then(|probe| net::connect(&probe, &address.to_system()?));
+    match connected {
+        Err(Errno::CONNREFUSED) => std::fs::remove_file(path).map_err(failed),
+        // Its backlog is full; or it is a datagram socket.
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Err(BindError::InUse(address)),
+        Err(e) => Err(failed(e.into())),
     }
 }
 
 /// The socket's file, unless another has taken its place.
 #[derive(Debug)]
 pub(super) struct SocketFile {
-    pub(super) path: PathBuf,
+    path: PathBuf,
     id: (u64, u64),
 }
 
 impl SocketFile {
-    pub(super) fn new(path: &Path) -> io::Result<Self> {
+    fn new(path: &Path) -> io::Result<Self> {
         let meta = path.symlink_metadata()?;
         Ok(Self {
             path: path.to_owned(),

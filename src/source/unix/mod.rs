@@ -8,21 +8,25 @@
 //! What was read cannot be read again: after a crash it is lost if it was not yet stored, until the spool
 //! exists. No answer is given to clients.
 
+mod address;
 mod bind;
 mod client;
 mod peer;
 
+pub use address::Address;
 pub use bind::BindError;
 
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener as BlockingListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::SocketType;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use self::bind::SocketFile;
+use self::bind::{Bound, SocketFile, bind};
 use self::client::Client;
 use self::peer::Peer;
 use super::drops::{self, Drops};
@@ -32,13 +36,15 @@ use super::keying::Keying;
 use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
+/// Clients that wait to be accepted, as far as `net.core.somaxconn` allows; its default on Linux.
+const BACKLOG: i32 = 4096;
 /// Accepting failed, most likely for want of descriptors: clients wait in the backlog meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A `[[source]]` table of `type = "unix"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    pub path: PathBuf,
+    pub path: Address,
     pub framing: Framing,
     pub when_full: WhenFull,
 }
@@ -47,7 +53,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
-    file: SocketFile,
+    _file: Option<SocketFile>,
     /// Its path, in what is said of it.
     name: Arc<str>,
     framing: Framing,
@@ -71,18 +77,15 @@ pub async fn run(
 impl Listener {
     /// Takes the path. A socket file that nobody answers on is left over from a crash, and replaced.
     pub fn bind(settings: &Settings) -> Result<Self, BindError> {
-        let path = &settings.path;
-        let failed = |source| BindError::Io {
-            path: path.clone(),
-            source,
-        };
-        bind::remove_stale(path)?;
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        let file = SocketFile::new(path).map_err(failed)?;
+        let address = &settings.path;
+        let failed = |source| BindError::io(address, source);
+        let Bound { socket, file } = bind(address, SocketType::STREAM)?;
+        rustix::net::listen(&socket, BACKLOG).map_err(|error| failed(error.into()))?;
+        let listener = BlockingListener::from(socket);
         Ok(Self {
-            listener,
-            file,
-            name: path.display().to_string().into(),
+            listener: UnixListener::from_std(listener).map_err(failed)?,
+            _file: file,
+            name: address.to_string().into(),
             framing: settings.framing,
             when_full: settings.when_full,
         })
@@ -104,7 +107,7 @@ impl Listener {
         drops: Option<Arc<Drops>>,
         shutdown: Shutdown,
     ) {
-        let keyer = keying.of(&self.file.path);
+        let keyer = keying.of(Path::new(&*self.name));
         let mut clients = JoinSet::new();
         loop {
             tokio::select! {

@@ -1,6 +1,6 @@
 //! Tests: clients, the stop, want of room, and the socket's file.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -22,9 +22,13 @@ struct Rig {
     run: JoinHandle<()>,
 }
 
+fn file_in(dir: &Path) -> PathBuf {
+    dir.join("in.sock")
+}
+
 fn settings(dir: &Path) -> Settings {
     Settings {
-        path: dir.join("in.sock"),
+        path: Address::File(file_in(dir)),
         framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
@@ -58,8 +62,7 @@ fn start_with(memory: usize, change: impl FnOnce(&mut Settings)) -> Rig {
 
 impl Rig {
     async fn client(&self) -> UnixStream {
-        let path = settings(self.dir.path()).path;
-        UnixStream::connect(path).await.unwrap()
+        UnixStream::connect(file_in(self.dir.path())).await.unwrap()
     }
 
     async fn lines(&mut self, count: usize) -> Vec<String> {
@@ -106,7 +109,7 @@ async fn what_clients_had_sent_is_read_after_the_stop_and_the_file_is_removed() 
     rig.stop.stop();
     assert_eq!(rig.lines(usize::MAX).await.len(), 10_001);
     rig.run.await.unwrap();
-    assert!(!settings(rig.dir.path()).path.exists());
+    assert!(!file_in(rig.dir.path()).exists());
 }
 
 #[tokio::test]
@@ -203,26 +206,69 @@ async fn frames_come_whole_and_neither_a_fault_nor_a_lost_half_takes_those_befor
 #[tokio::test]
 async fn stale_socket_is_replaced_and_a_live_one_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings(dir.path());
-    let stale = std::os::unix::net::UnixListener::bind(&settings.path).unwrap();
-    drop(stale);
+    let (settings, file) = (settings(dir.path()), file_in(dir.path()));
+    drop(std::os::unix::net::UnixListener::bind(&file).unwrap());
     let listener = Listener::bind(&settings).unwrap();
     let error = Listener::bind(&settings).unwrap_err();
     assert!(matches!(&error, BindError::InUse(path) if *path == settings.path));
     drop(listener);
-    assert!(!settings.path.exists());
+    assert!(!file.exists());
+    // Of another kind, but live.
+    let _other = std::os::unix::net::UnixDatagram::bind(&file).unwrap();
+    let error = Listener::bind(&settings).unwrap_err();
+    assert!(matches!(error, BindError::InUse(_)));
+}
+
+#[tokio::test]
+async fn a_live_socket_whose_backlog_is_full_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, file) = (settings(dir.path()), file_in(dir.path()));
+    let bound = bind(&settings.path, SocketType::STREAM).unwrap();
+    rustix::net::listen(&bound.socket, 0).unwrap();
+    let _waits = std::os::unix::net::UnixStream::connect(&file).unwrap();
+    let error = Listener::bind(&settings).unwrap_err();
+    assert!(matches!(error, BindError::InUse(_)), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_abstract_name_needs_no_file_and_is_taken_while_it_is_used() {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("kinseal-test-{}", std::process::id());
+    let mut rig = start_with(1 << 26, |it| it.path = Address::Abstract(name.clone()));
+    assert!(!file_in(rig.dir.path()).exists());
+    let again = Settings {
+        path: Address::Abstract(name.clone()),
+        ..settings(rig.dir.path())
+    };
+    let error = Listener::bind(&again).unwrap_err();
+    assert!(matches!(&error, BindError::InUse(_)), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("socket @{name} is in use"))
+    );
+
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let mut client = std::os::unix::net::UnixStream::connect_addr(&address).unwrap();
+    std::io::Write::write_all(&mut client, b"one\n").unwrap();
+    assert_eq!(rig.lines(1).await, ["one"]);
+    rig.stop.stop();
+    drop(client);
+    rig.run.await.unwrap();
+    drop(Listener::bind(&again).unwrap());
 }
 
 #[tokio::test]
 async fn what_is_no_socket_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings(dir.path());
-    std::fs::write(&settings.path, "precious").unwrap();
+    let (settings, file) = (settings(dir.path()), file_in(dir.path()));
+    std::fs::write(&file, "precious").unwrap();
     let error = Listener::bind(&settings).unwrap_err();
     assert!(matches!(error, BindError::NotASocket(_)));
-    assert_eq!(std::fs::read(&settings.path).unwrap(), b"precious");
+    assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     let nowhere = Settings {
-        path: dir.path().join("no/such/dir.sock"),
+        path: Address::File(dir.path().join("no/such/dir.sock")),
         ..settings
     };
     let error = Listener::bind(&nowhere).unwrap_err().to_string();
