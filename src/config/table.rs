@@ -289,7 +289,8 @@ impl<'a> Table<'a> {
         })
     }
 
-    fn with<R>(
+    /// What `f` makes of a key's value.
+    pub(super) fn with<R>(
         &mut self,
         key: &'static str,
         f: impl FnOnce(Entry<'a>) -> Written<R>,
@@ -339,7 +340,9 @@ fn home_of(key: &str) -> Option<&'static str> {
         "state_dir" | "memory_limit" | "core_dumps" => Some("at the top, before the first [table]"),
         "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),
         "include" | "exclude" | "start_position" => Some("in a [[source]] of type = \"file\""),
-        "path" | "framing" => Some("in a [[source]] of type = \"unix\""),
+        "path" | "framing" | "mode" | "owner" | "group" => {
+            Some("in a [[source]] of type = \"unix\"")
+        }
         "stream" | "partition_key" => Some("in a [[source]]"),
         "constant" | "json_pointer" | "regex" | "hmac_key_file" | "explicit_hash_key" => {
             Some("in partition_key of a [[source]]")

@@ -2,15 +2,16 @@
 
 use super::WHEN_FULL;
 use crate::agent::SourceKind;
+use crate::config::entry::Entry;
 use crate::config::table::Table;
 use crate::config::words;
 use crate::config::written::Written;
 use crate::source::WhenFull;
 use crate::source::framing::Framing;
-use crate::source::unix::{self, Address};
+use crate::source::unix::{self, Access, Account, Address};
 
 /// All that a socket may have.
-pub(super) const KEYS: &[&str] = &["path", "framing"];
+pub(super) const KEYS: &[&str] = &["path", "mode", "owner", "group", "framing"];
 
 const FRAMING: [(&str, Framing); 3] = [
     ("newline", Framing::Newline),
@@ -20,10 +21,12 @@ const FRAMING: [(&str, Framing); 3] = [
 
 pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
     let path = read_address(t);
+    let access = read_access(t, path.as_given());
     let framing = t.choice("framing", &FRAMING);
     let when_full = t.choice("when_full", &WHEN_FULL);
     Some(SourceKind::Unix(unix::Settings {
         path: path.given()?,
+        access: access.or_default(None)?,
         framing: framing.or_default(Framing::default())?,
         when_full: when_full.or_default(WhenFull::default())?,
     }))
@@ -48,4 +51,70 @@ fn read_address(t: &mut Table<'_>) -> Written<Address> {
         t.file().missing(t.place(), "path", allowed);
     }
     address
+}
+
+/// Of the file. What the umask leaves lets hardly any group write, hence no owner and no group without a mode.
+fn read_access(t: &mut Table<'_>, address: Option<&Address>) -> Written<Option<Access>> {
+    const MODE: &str = "an octal mode in quotes, like \"0660\", up to \"0777\"";
+    let mode = t.parsed("mode", MODE, |text| {
+        let is_octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| b.is_ascii_digit());
+        let mode = u32::from_str_radix(text, 8).ok();
+        let mode = mode.filter(|mode| is_octal && *mode <= 0o777);
+        mode.ok_or_else(|| MODE.into())
+    });
+    let owner = t.with("owner", |entry| read_account(&entry, USER));
+    let group = t.with("group", |entry| read_account(&entry, GROUP));
+
+    let has_no_file = address.is_some_and(|address| address.file().is_none());
+    let mut wrong = false;
+    for (place, needs_mode) in [
+        (mode.place(), false),
+        (owner.place(), true),
+        (group.place(), true),
+    ] {
+        let text = match place {
+            Some(_) if has_no_file => {
+                "found for a name without a file, which everyone may use; allowed: for the path of a file"
+            }
+            Some(_) if needs_mode && mode.is_absent() => {
+                "found without mode; allowed: together with it, like mode = \"0660\""
+            }
+            _ => continue,
+        };
+        wrong = true;
+        t.file().mistake(place.expect("matched above"), text);
+    }
+    let access = || {
+        let mode = mode.clone().given()?;
+        let owner = owner.map(Some).or_default(None)?;
+        let group = group.map(Some).or_default(None)?;
+        Some(Access { mode, owner, group })
+    };
+    if wrong {
+        return Written::Mistaken;
+    }
+    match (&mode, access()) {
+        (Written::Absent, _) => Written::Absent,
+        (Written::Given(_, place), Some(access)) => Written::Given(Some(access), place.clone()),
+        _ => Written::Mistaken,
+    }
+}
+
+const USER: &str = "a user's name or number, like \"kinseal\" or 1000";
+const GROUP: &str = "a group's name or number, like \"adm\" or 1000";
+
+fn read_account(entry: &Entry<'_>, allowed: &str) -> Written<Account> {
+    // The last number means "as it is" to chown.
+    let id = |id: u32| (id != u32::MAX).then_some(Account::Id(id));
+    entry.scalar(
+        allowed,
+        |value| u32::try_from(value.as_integer()?).ok().and_then(id),
+        |text| match text.parse() {
+            Ok(number) => id(number).ok_or_else(|| allowed.into()),
+            Err(_) if text.is_empty() || text.contains(['\0', ':', '\n']) => Err(allowed.into()),
+            // Too large a number, or a negative one, is no name.
+            Err(_) if text.parse::<i128>().is_ok() => Err(allowed.into()),
+            Err(_) => Ok(Account::Name(text.to_owned())),
+        },
+    )
 }

@@ -3,7 +3,7 @@ use crate::config::{PartitionKeyRule, SourceKind, parse};
 use crate::record::PartitionKey;
 use crate::source::framing::Framing;
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
-use crate::source::unix::{self, Address};
+use crate::source::unix::{self, Access, Account, Address};
 use crate::source::{WhenFull, stdin};
 
 const AGENT: &str = include_str!("../../../config/agent.toml");
@@ -158,6 +158,7 @@ fn source(keys: &str) -> Result<SourceKind, String> {
 fn socket() -> unix::Settings {
     unix::Settings {
         path: Address::File("/run/x".into()),
+        access: None,
         framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
@@ -182,6 +183,76 @@ fn a_socket_may_have_a_name_instead_of_a_file() {
                 encryption.scope = 'off'";
     let said = parse("f", text, &Fixed(&[])).unwrap_err().to_string();
     assert!(said.contains("found the socket @a again"), "{said}");
+}
+
+#[test]
+fn a_sockets_file_may_have_a_mode_an_owner_and_a_group() {
+    let access = |owner, group| unix::Settings {
+        access: Some(Access {
+            mode: 0o660,
+            owner,
+            group,
+        }),
+        ..socket()
+    };
+    let name = |name: &str| Some(Account::Name(name.into()));
+    for (said, meant) in [
+        ("mode = '0660'", access(None, None)),
+        (
+            "mode = '660', owner = 7",
+            access(Some(Account::Id(7)), None),
+        ),
+        (
+            "mode = '0660', owner = 'shop', group = '12'",
+            access(name("shop"), Some(Account::Id(12))),
+        ),
+    ] {
+        let said = source(&format!("type = 'unix', path = '/run/x', {said}"));
+        assert_eq!(said, Ok(SourceKind::Unix(meant)));
+    }
+    let mode = "allowed: an octal mode in quotes, like \"0660\", up to \"0777\"";
+    let without = "found without mode; allowed: together with it, like mode = \"0660\"";
+    let no_file =
+        "found for a name without a file, which everyone may use; allowed: for the path of a file";
+    let user = "allowed: a user's name or number, like \"kinseal\" or 1000";
+    for (said, key, expected) in [
+        (
+            "path = '/x', mode = 660",
+            "mode",
+            format!("found 660; {mode}"),
+        ),
+        (
+            "path = '/x', mode = '1777'",
+            "mode",
+            format!("found \"1777\"; {mode}"),
+        ),
+        (
+            "path = '/x', mode = '0668'",
+            "mode",
+            format!("found \"0668\"; {mode}"),
+        ),
+        (
+            "path = '/x', mode = '+660'",
+            "mode",
+            format!("found \"+660\"; {mode}"),
+        ),
+        ("path = '/x', owner = 'a'", "owner", without.into()),
+        ("path = '/x', group = 'a'", "group", without.into()),
+        (
+            "path = '/x', owner = -1, mode = '0600'",
+            "owner",
+            format!("found -1; {user}"),
+        ),
+        (
+            "path = '/x', owner = '4294967295', mode = '0600'",
+            "owner",
+            format!("found \"4294967295\"; {user}"),
+        ),
+        ("path = '@x', mode = '0600'", "mode", no_file.into()),
+    ] {
+        let said = source(&format!("type = 'unix', {said}"));
+        assert_eq!(said, Err(format!("f:1: source.{key}: {expected}")));
+    }
 }
 
 #[test]

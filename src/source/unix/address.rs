@@ -27,7 +27,8 @@ impl Address {
         }
     }
 
-    pub(super) fn file(&self) -> Option<&Path> {
+    /// None for a name without one.
+    pub fn file(&self) -> Option<&Path> {
         match self {
             Self::File(path) => Some(path),
             Self::Abstract(_) => None,

@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use super::Address;
+use super::access::{Access, AccountError};
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -23,6 +25,16 @@ pub enum BindError {
         "cannot listen on {address}: {source}; its directory must exist and this user may write to it"
     )]
     Io { address: Address, source: io::Error },
+    #[error(
+        "cannot give socket {address} its mode, owner and group: {source}; only root gives it to another owner, and \
+         others to groups that they are in"
+    )]
+    Access { address: Address, source: io::Error },
+    #[error("socket {address}: {source}")]
+    Account {
+        address: Address,
+        source: AccountError,
+    },
 }
 
 /// A socket that has its address, and does not listen.
@@ -34,25 +46,55 @@ pub(super) struct Bound {
 }
 
 /// Takes `address`. A socket file that nobody answers on is left over from a crash, and replaced.
-pub(super) fn bind(address: &Address, kind: SocketType) -> Result<Bound, BindError> {
+///
+/// There is no moment at which someone can connect whom `access` does not let in: the socket has no permissions
+/// when it is bound, which on Linux is what its file gets (`unix_bind`: the mode of the socket's inode, less the
+/// umask), and only root passes that; then the file gets its owner and group, and only then its mode. A stream
+/// socket does not listen before all that is done, which would do alone where fchmod does not take sockets. The
+/// umask is not touched: it is the whole process's, and other files are made meanwhile.
+pub(super) fn bind(
+    address: &Address,
+    kind: SocketType,
+    access: Option<&Access>,
+) -> Result<Bound, BindError> {
     let failed = |source: Errno| BindError::io(address, source.into());
+    let access = access.map(Access::resolve).transpose();
+    let access = access.map_err(|error| BindError::account(address, error))?;
     if let Some(path) = address.file() {
         remove_stale(path)?;
     }
     let socket = new_socket(kind).map_err(failed)?;
+    if access.is_some() && cfg!(target_os = "linux") {
+        fs::fchmod(&socket, fs::Mode::empty()).map_err(failed)?;
+    }
     let to = address.to_system().map_err(failed)?;
     net::bind(&socket, &to).map_err(|error| match error {
         Errno::ADDRINUSE => BindError::InUse(address.clone()),
         error => failed(error),
     })?;
-    let file = address.file().map(SocketFile::new).transpose();
-    let file = file.map_err(|error| BindError::io(address, error))?;
-    Ok(Bound { socket, file })
+    let Some(path) = address.file() else {
+        return Ok(Bound { socket, file: None });
+    };
+    let file = SocketFile::new(path).map_err(|error| BindError::io(address, error))?;
+    if let Some(access) = access {
+        access.apply(path)?;
+    }
+    Ok(Bound {
+        socket,
+        file: Some(file),
+    })
 }
 
 impl BindError {
     pub(super) fn io(address: &Address, source: io::Error) -> Self {
         Self::Io {
+            address: address.clone(),
+            source,
+        }
+    }
+
+    pub(super) fn account(address: &Address, source: AccountError) -> Self {
+        Self::Account {
             address: address.clone(),
             source,
         }

@@ -8,11 +8,13 @@
 //! What was read cannot be read again: after a crash it is lost if it was not yet stored, until the spool
 //! exists. No answer is given to clients.
 
+mod access;
 mod address;
 mod bind;
 mod client;
 mod peer;
 
+pub use access::{Access, Account, AccountError};
 pub use address::Address;
 pub use bind::BindError;
 
@@ -45,6 +47,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub path: Address,
+    /// `None`: as the umask leaves it.
+    pub access: Option<Access>,
     pub framing: Framing,
     pub when_full: WhenFull,
 }
@@ -79,7 +83,7 @@ impl Listener {
     pub fn bind(settings: &Settings) -> Result<Self, BindError> {
         let address = &settings.path;
         let failed = |source| BindError::io(address, source);
-        let Bound { socket, file } = bind(address, SocketType::STREAM)?;
+        let Bound { socket, file } = bind(address, SocketType::STREAM, settings.access.as_ref())?;
         rustix::net::listen(&socket, BACKLOG).map_err(|error| failed(error.into()))?;
         let listener = BlockingListener::from(socket);
         Ok(Self {

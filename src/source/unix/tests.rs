@@ -1,7 +1,10 @@
 //! Tests: clients, the stop, want of room, and the socket's file.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
+use rustix::net::AddressFamily;
+use rustix::process::{getegid, geteuid};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -29,6 +32,7 @@ fn file_in(dir: &Path) -> PathBuf {
 fn settings(dir: &Path) -> Settings {
     Settings {
         path: Address::File(file_in(dir)),
+        access: None,
         framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
@@ -223,11 +227,65 @@ async fn stale_socket_is_replaced_and_a_live_one_refused() {
 async fn a_live_socket_whose_backlog_is_full_is_refused_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (settings, file) = (settings(dir.path()), file_in(dir.path()));
-    let bound = bind(&settings.path, SocketType::STREAM).unwrap();
+    let bound = bind(&settings.path, SocketType::STREAM, None).unwrap();
     rustix::net::listen(&bound.socket, 0).unwrap();
     let _waits = std::os::unix::net::UnixStream::connect(&file).unwrap();
     let error = Listener::bind(&settings).unwrap_err();
     assert!(matches!(error, BindError::InUse(_)), "{error}");
+}
+
+#[tokio::test]
+async fn the_file_has_its_mode_owner_and_group_when_it_can_be_connected_to() {
+    let [me, mine] = [geteuid().as_raw(), getegid().as_raw()];
+    let rig = start_with(1 << 26, |it| {
+        it.access = Some(Access {
+            mode: 0o620,
+            owner: Some(Account::Id(me)),
+            group: Some(Account::Id(mine)),
+        });
+    });
+    let meta = file_in(rig.dir.path()).metadata().unwrap();
+    assert_eq!(meta.mode() & 0o7777, 0o620);
+    assert_eq!((meta.uid(), meta.gid()), (me, mine));
+    rig.client().await;
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_told_and_nothing_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = Some(Account::Name("no such account".into()));
+    for (owner, group, kind) in [(nobody.clone(), None, "user"), (None, nobody, "group")] {
+        let settings = Settings {
+            access: Some(Access {
+                mode: 0o600,
+                owner,
+                group,
+            }),
+            ..settings(dir.path())
+        };
+        let error = Listener::bind(&settings).unwrap_err().to_string();
+        let told = format!("there is no {kind} \"no such account\" on this host");
+        assert!(error.contains(&told), "{error}");
+        assert!(!file_in(dir.path()).exists());
+    }
+    let root = Account::Name("root".into());
+    assert_eq!(root.user().unwrap(), 0);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn nobody_may_use_the_file_before_it_has_its_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None).unwrap();
+    rustix::fs::fchmod(&socket, rustix::fs::Mode::empty()).unwrap();
+    let to = Address::File(file_in(dir.path())).to_system().unwrap();
+    rustix::net::bind(&socket, &to).unwrap();
+    let meta = file_in(dir.path()).metadata().unwrap();
+    assert_eq!(
+        meta.mode() & 0o777,
+        0,
+        "the kernel still does as `bind` counts on"
+    );
 }
 
 #[cfg(target_os = "linux")]
