@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -84,6 +85,49 @@ fn frames_are_records_whatever_is_in_them_and_who_breaks_them_is_named() {
     let home = Home::with_socket(&site.endpoints, "scope = \"off\"", "");
     let arrived = home.consume(&[]);
     assert_eq!(arrived, [b"one", b"two"].repeat(4));
+}
+
+#[test]
+fn who_is_not_on_the_list_is_sent_away_and_told_of_once() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let source = "mode = \"0666\"\nallow = { uids = [4294967294] }";
+    let home = Home::with_socket_and(&site.endpoints, source, "scope = \"off\"", "");
+    let agent = home.start_agent();
+    let mode = home.socket().metadata().expect("it listens").mode();
+    assert_eq!(mode & 0o7777, 0o666);
+    for _ in 0..5 {
+        let mut client = UnixStream::connect(home.socket()).expect("the agent listens");
+        // It may be closed by now.
+        let _ = client.write_all(b"a line\n");
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)), "closed");
+    }
+    let report = FinalReport::of(agent);
+    report.expect_stored(0);
+    let told = report
+        .said()
+        .lines()
+        .filter(|line| line.contains("not on the allow list"));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("times=1 peer=pid "), "{told:?}");
+    assert!(told[1].contains("times=4"), "{told:?}");
+}
+
+#[test]
+fn a_user_whom_this_host_does_not_know_stops_the_start() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let source = "mode = \"0660\"\ngroup = \"no such group\"";
+    let home = Home::with_socket_and(&site.endpoints, source, "scope = \"off\"", "");
+    let ended = home.spawn_agent().wait();
+    let (code, said) = ended.refusal();
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("there is no group \"no such group\" on this host"),
+        "{said}"
+    );
+    assert!(!home.socket().exists());
 }
 
 /// 30 MB into 8 MiB of memory, while nothing leaves.

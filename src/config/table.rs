@@ -340,9 +340,10 @@ fn home_of(key: &str) -> Option<&'static str> {
         "state_dir" | "memory_limit" | "core_dumps" => Some("at the top, before the first [table]"),
         "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),
         "include" | "exclude" | "start_position" => Some("in a [[source]] of type = \"file\""),
-        "path" | "framing" | "mode" | "owner" | "group" => {
+        "path" | "framing" | "mode" | "owner" | "group" | "allow" | "max_connections" => {
             Some("in a [[source]] of type = \"unix\"")
         }
+        "uids" | "gids" => Some("in allow of a [[source]] of type = \"unix\""),
         "stream" | "partition_key" => Some("in a [[source]]"),
         "constant" | "json_pointer" | "regex" | "hmac_key_file" | "explicit_hash_key" => {
             Some("in partition_key of a [[source]]")

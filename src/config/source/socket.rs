@@ -8,10 +8,18 @@ use crate::config::words;
 use crate::config::written::Written;
 use crate::source::WhenFull;
 use crate::source::framing::Framing;
-use crate::source::unix::{self, Access, Account, Address};
+use crate::source::unix::{self, Access, Account, Address, Allow};
 
 /// All that a socket may have.
-pub(super) const KEYS: &[&str] = &["path", "mode", "owner", "group", "framing"];
+pub(super) const KEYS: &[&str] = &[
+    "path",
+    "mode",
+    "owner",
+    "group",
+    "allow",
+    "max_connections",
+    "framing",
+];
 
 const FRAMING: [(&str, Framing); 3] = [
     ("newline", Framing::Newline),
@@ -22,11 +30,19 @@ const FRAMING: [(&str, Framing); 3] = [
 pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
     let path = read_address(t);
     let access = read_access(t, path.as_given());
+    let allow = t.table("allow", read_allow);
+    let max_connections = t.integer("max_connections", 1..=100_000);
     let framing = t.choice("framing", &FRAMING);
     let when_full = t.choice("when_full", &WHEN_FULL);
     Some(SourceKind::Unix(unix::Settings {
         path: path.given()?,
         access: access.or_default(None)?,
+        allow: match allow {
+            Written::Absent => None,
+            Written::Given(allow, _) => Some(allow?),
+            Written::Mistaken => return None,
+        },
+        max_connections: max_connections.or_default(unix::MAX_CONNECTIONS as u64)? as usize,
         framing: framing.or_default(Framing::default())?,
         when_full: when_full.or_default(WhenFull::default())?,
     }))
@@ -98,6 +114,23 @@ fn read_access(t: &mut Table<'_>, address: Option<&Address>) -> Written<Option<A
         (Written::Given(_, place), Some(access)) => Written::Given(Some(access), place.clone()),
         _ => Written::Mistaken,
     }
+}
+
+fn read_allow(t: &mut Table<'_>) -> Option<Allow> {
+    let mut accounts = |key, allowed: &str| {
+        let list = format!("a list, each {allowed}");
+        t.with(key, |entry| {
+            entry.list_of(&list, |entry| read_account(entry, allowed))
+        })
+    };
+    let uids = accounts("uids", USER).or_default(Vec::new())?;
+    let gids = accounts("gids", GROUP).or_default(Vec::new())?;
+    if uids.is_empty() && gids.is_empty() {
+        let text = "found a list of nobody; allowed: { uids = […], gids = […] }, of which one has an entry";
+        t.file().mistake(t.place(), text);
+        return None;
+    }
+    Some(Allow { uids, gids })
 }
 
 const USER: &str = "a user's name or number, like \"kinseal\" or 1000";

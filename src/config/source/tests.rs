@@ -3,7 +3,7 @@ use crate::config::{PartitionKeyRule, SourceKind, parse};
 use crate::record::PartitionKey;
 use crate::source::framing::Framing;
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
-use crate::source::unix::{self, Access, Account, Address};
+use crate::source::unix::{self, Access, Account, Address, Allow};
 use crate::source::{WhenFull, stdin};
 
 const AGENT: &str = include_str!("../../../config/agent.toml");
@@ -159,6 +159,8 @@ fn socket() -> unix::Settings {
     unix::Settings {
         path: Address::File("/run/x".into()),
         access: None,
+        allow: None,
+        max_connections: 1024,
         framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
@@ -252,6 +254,46 @@ fn a_sockets_file_may_have_a_mode_an_owner_and_a_group() {
     ] {
         let said = source(&format!("type = 'unix', {said}"));
         assert_eq!(said, Err(format!("f:1: source.{key}: {expected}")));
+    }
+}
+
+#[test]
+fn a_stream_socket_may_say_who_is_let_in_and_how_many_at_once() {
+    let some = unix::Settings {
+        allow: Some(Allow {
+            uids: vec![Account::Name("shop".into()), Account::Id(7)],
+            gids: vec![Account::Id(8)],
+        }),
+        max_connections: 3,
+        ..socket()
+    };
+    let said = "type = 'unix', path = '/run/x', allow = { uids = ['shop', 7], gids = ['8'] }, max_connections = 3";
+    assert_eq!(source(said), Ok(SourceKind::Unix(some)));
+    let nobody =
+        ": found a list of nobody; allowed: { uids = […], gids = […] }, of which one has an entry";
+    let group = "a group's name or number, like \"adm\" or 1000";
+    for (said, expected) in [
+        ("{}", nobody.to_owned()),
+        ("{ uids = [] }", nobody.to_owned()),
+        (
+            "{ gids = 'adm' }",
+            format!(".gids: found \"adm\"; allowed: a list, each {group}"),
+        ),
+        (
+            "{ gids = [-1] }",
+            format!(".gids: found -1; allowed: {group}"),
+        ),
+        (
+            "{ users = ['a'], uids = [1] }",
+            ".users: unknown key; allowed here: uids, gids".to_owned(),
+        ),
+    ] {
+        let said = source(&format!("type = 'unix', path = '/x', allow = {said}"));
+        let said = said.unwrap_err();
+        assert!(
+            said.starts_with(&format!("f:1: source.allow{expected}")),
+            "{said}"
+        );
     }
 }
 

@@ -13,10 +13,12 @@ mod address;
 mod bind;
 mod client;
 mod peer;
+mod seldom;
 
 pub use access::{Access, Account, AccountError};
 pub use address::Address;
 pub use bind::BindError;
+pub use peer::Allow;
 
 use std::io;
 use std::os::unix::net::UnixListener as BlockingListener;
@@ -30,7 +32,8 @@ use tokio::task::JoinSet;
 
 use self::bind::{Bound, SocketFile, bind};
 use self::client::Client;
-use self::peer::Peer;
+use self::peer::{AllowList, Peer};
+use self::seldom::Seldom;
 use super::drops::{self, Drops};
 use super::feed::Feed;
 use super::framing::Framing;
@@ -43,12 +46,20 @@ const BACKLOG: i32 = 4096;
 /// Accepting failed, most likely for want of descriptors: clients wait in the backlog meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// [`Settings::max_connections`], if nothing is said. A descriptor each: as many as a process may have open by
+/// default on Linux, soft, so that a limit is met that says what it is.
+pub const MAX_CONNECTIONS: usize = 1024;
+
 /// A `[[source]]` table of `type = "unix"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub path: Address,
     /// `None`: as the umask leaves it.
     pub access: Option<Access>,
+    /// `None`: everyone whom the file lets in.
+    pub allow: Option<Allow>,
+    /// Clients at once; more of them wait.
+    pub max_connections: usize,
     pub framing: Framing,
     pub when_full: WhenFull,
 }
@@ -60,6 +71,8 @@ pub struct Listener {
     _file: Option<SocketFile>,
     /// Its path, in what is said of it.
     name: Arc<str>,
+    allow: Option<AllowList>,
+    max_connections: usize,
     framing: Framing,
     when_full: WhenFull,
 }
@@ -83,6 +96,8 @@ impl Listener {
     pub fn bind(settings: &Settings) -> Result<Self, BindError> {
         let address = &settings.path;
         let failed = |source| BindError::io(address, source);
+        let allow = settings.allow.as_ref().map(Allow::resolve).transpose();
+        let allow = allow.map_err(|error| BindError::account(address, error))?;
         let Bound { socket, file } = bind(address, SocketType::STREAM, settings.access.as_ref())?;
         rustix::net::listen(&socket, BACKLOG).map_err(|error| failed(error.into()))?;
         let listener = BlockingListener::from(socket);
@@ -90,6 +105,8 @@ impl Listener {
             listener: UnixListener::from_std(listener).map_err(failed)?,
             _file: file,
             name: address.to_string().into(),
+            allow,
+            max_connections: settings.max_connections,
             framing: settings.framing,
             when_full: settings.when_full,
         })
@@ -113,17 +130,35 @@ impl Listener {
     ) {
         let keyer = keying.of(Path::new(&*self.name));
         let mut clients = JoinSet::new();
+        let (mut refused, mut full) = (Seldom::default(), Seldom::default());
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.stopped() => break,
                 Some(_) = clients.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
+                times = refused.wait() => self.tell_refused(times, None),
+                times = full.wait() => self.tell_full(times),
+                accepted = self.listener.accept(), if clients.len() < self.max_connections => match accepted {
                     Ok((stream, _)) => {
+                        let Some(peer) = self.peer_of(&stream) else {
+                            continue;
+                        };
+                        if self.allow.as_ref().is_some_and(|list| !list.lets_in(peer)) {
+                            if let Some(times) = refused.add(1) {
+                                self.tell_refused(times, Some(peer));
+                            }
+                            continue;
+                        }
                         let feed = Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
-                        let feed = feed.framed(self.framing);
-                        if let Some(client) = self.client(stream, feed) {
-                            clients.spawn(client.serve(shutdown.clone()));
+                        let client = Client {
+                            stream,
+                            peer,
+                            socket: Arc::clone(&self.name),
+                            feed: feed.framed(self.framing),
+                        };
+                        clients.spawn(client.serve(shutdown.clone()));
+                        if clients.len() == self.max_connections && let Some(times) = full.add(1) {
+                            self.tell_full(times);
                         }
                     }
                     Err(error) => {
@@ -136,24 +171,32 @@ impl Listener {
                 },
             }
         }
+        if let Some(times) = refused.last() {
+            self.tell_refused(times, None);
+        }
         // No new ones; those that are here are finished.
         drop(self);
         while clients.join_next().await.is_some() {}
     }
 
-    fn client(&self, stream: UnixStream, feed: Feed) -> Option<Client> {
-        match Peer::of(&stream) {
-            Ok(peer) => Some(Client {
-                stream,
-                peer,
-                socket: Arc::clone(&self.name),
-                feed,
-            }),
-            Err(error) => {
-                tracing::warn!(path = %self.name, %error, "cannot tell who a client is; it is sent away");
-                None
-            }
+    fn peer_of(&self, stream: &UnixStream) -> Option<Peer> {
+        let peer = Peer::of(stream);
+        if let Err(error) = &peer {
+            tracing::warn!(path = %self.name, %error, "cannot tell who a client is; it is sent away");
         }
+        peer.ok()
+    }
+
+    fn tell_refused(&self, times: u64, last: Option<Peer>) {
+        let last = last.map(tracing::field::display);
+        tracing::warn!(path = %self.name, times, peer = last, "clients that are not on the allow list were sent away");
+    }
+
+    fn tell_full(&self, times: u64) {
+        tracing::warn!(
+            path = %self.name, times, max_connections = self.max_connections,
+            "as many clients as there may be: more of them wait until one has gone"
+        );
     }
 }
 

@@ -33,6 +33,8 @@ fn settings(dir: &Path) -> Settings {
     Settings {
         path: Address::File(file_in(dir)),
         access: None,
+        allow: None,
+        max_connections: MAX_CONNECTIONS,
         framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
@@ -114,6 +116,45 @@ async fn what_clients_had_sent_is_read_after_the_stop_and_the_file_is_removed() 
     assert_eq!(rig.lines(usize::MAX).await.len(), 10_001);
     rig.run.await.unwrap();
     assert!(!file_in(rig.dir.path()).exists());
+}
+
+#[tokio::test]
+async fn clients_beyond_the_most_wait_and_silent_ones_hold_up_nobody() {
+    let mut rig = start_with(1 << 26, |it| it.max_connections = 2);
+    let (silent, mut busy) = (rig.client().await, rig.client().await);
+    busy.write_all(b"one\n").await.unwrap();
+    assert_eq!(rig.lines(1).await, ["one"]);
+    let mut waiting = rig.client().await;
+    waiting.write_all(b"three\n").await.unwrap();
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.chunks.try_recv().is_err(), "it has no place yet");
+    busy.write_all(b"two\n").await.unwrap();
+    assert_eq!(rig.lines(1).await, ["two"]);
+    drop(busy);
+    assert_eq!(rig.lines(1).await, ["three"]);
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_on_the_list_is_sent_away_and_nothing_of_it_is_read() {
+    let me = geteuid().as_raw();
+    for (uid, expected) in [(me, vec!["one"]), (me + 1, vec![])] {
+        let mut rig = start_with(1 << 26, |it| {
+            it.allow = Some(Allow {
+                uids: vec![Account::Id(uid)],
+                gids: Vec::new(),
+            });
+        });
+        let mut client = rig.client().await;
+        // It may be gone already.
+        let _ = client.write_all(b"one\n").await;
+        let _ = client.shutdown().await;
+        assert_eq!(client.read(&mut [0]).await.unwrap_or(0), 0, "closed");
+        rig.stop.stop();
+        assert_eq!(rig.lines(usize::MAX).await, expected);
+    }
 }
 
 #[tokio::test]
