@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use kinseal::fake::{Action, Entries, Faults, Rule};
@@ -128,6 +128,30 @@ fn a_user_whom_this_host_does_not_know_stops_the_start() {
         "{said}"
     );
     assert!(!home.socket().exists());
+}
+
+#[test]
+fn each_datagram_is_a_record_and_senders_wait_where_the_agent_does_not_keep_up() {
+    const ALL: u64 = 5_000;
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let source = "type = \"unix_datagram\"\npath = \"SOCKET\"\nmode = \"0600\"";
+    let home = Home::with_source(&site.endpoints, source, "scope = \"off\"", "");
+    let agent = home.start_agent();
+    let sender = UnixDatagram::unbound().expect("a socket");
+    sender.connect(home.socket()).expect("the agent reads");
+    for number in 1..=ALL {
+        sender.send(line(number).as_bytes()).expect("it reads");
+    }
+    sender.send(b"").expect("it reads");
+    let report = FinalReport::of(agent);
+    report.expect_stored(ALL + 1);
+    assert!(!home.socket().exists());
+    let mut records = home.consume(&[]);
+    assert_eq!(records.pop(), Some(Vec::new()), "the empty one");
+    let arrived = Arrived::of(records);
+    arrived.expect_all(1..=ALL);
+    arrived.expect_no_doubles();
 }
 
 /// 30 MB into 8 MiB of memory, while nothing leaves.

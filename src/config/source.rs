@@ -24,12 +24,14 @@ pub(super) struct Part {
 enum Kind {
     File,
     Unix,
+    UnixDatagram,
     Stdin,
 }
 
-const KINDS: [(&str, Kind); 3] = [
+const KINDS: [(&str, Kind); 4] = [
     ("file", Kind::File),
     ("unix", Kind::Unix),
+    ("unix_datagram", Kind::UnixDatagram),
     ("stdin", Kind::Stdin),
 ];
 const WHEN_FULL: [(&str, WhenFull); 2] = [
@@ -75,6 +77,7 @@ fn read(t: &mut Table<'_>) -> Part {
     let source_kind = match &kind {
         Written::Given(Kind::File, _) => read_file(t),
         Written::Given(Kind::Unix, _) => socket::read_stream(t),
+        Written::Given(Kind::UnixDatagram, _) => socket::read_datagram(t),
         Written::Given(Kind::Stdin, _) => read_stdin(t),
         Written::Absent | Written::Mistaken => {
             // Of no known type: any type's keys may be right.
@@ -84,8 +87,11 @@ fn read(t: &mut Table<'_>) -> Part {
         }
     };
     if kind.is_absent() {
-        t.file()
-            .missing(t.place(), "type", "\"file\" or \"unix\" or \"stdin\"");
+        t.file().missing(
+            t.place(),
+            "type",
+            "\"file\" or \"unix\" or \"unix_datagram\" or \"stdin\"",
+        );
     }
     if stream.is_absent() {
         t.file().missing(
@@ -97,6 +103,7 @@ fn read(t: &mut Table<'_>) -> Part {
     let exclusive = match &source_kind {
         Some(SourceKind::Stdin(_)) => Some("standard input".into()),
         Some(SourceKind::Unix(unix)) => Some(format!("the socket {}", unix.path)),
+        Some(SourceKind::UnixDatagram(unix)) => Some(format!("the socket {}", unix.path)),
         Some(SourceKind::File(_)) | None => None,
     };
     let source = || {
@@ -131,7 +138,7 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
     ];
     let start_position = t.choice("start_position", &words);
     if let Some(place) = t.choice("when_full", &WHEN_FULL).place() {
-        let text = "found for a file; allowed: with type = \"unix\" or \"stdin\"; a file can wait, and \
+        let text = "found for a file; allowed: with a socket or type = \"stdin\"; a file can wait, and \
                     nothing of it is dropped";
         t.file().mistake(place, text);
     }

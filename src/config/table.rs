@@ -340,9 +340,10 @@ fn home_of(key: &str) -> Option<&'static str> {
         "state_dir" | "memory_limit" | "core_dumps" => Some("at the top, before the first [table]"),
         "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),
         "include" | "exclude" | "start_position" => Some("in a [[source]] of type = \"file\""),
-        "path" | "framing" | "mode" | "owner" | "group" | "allow" | "max_connections" => {
-            Some("in a [[source]] of type = \"unix\"")
+        "path" | "mode" | "owner" | "group" => {
+            Some("in a [[source]] of type = \"unix\" or \"unix_datagram\"")
         }
+        "framing" | "allow" | "max_connections" => Some("in a [[source]] of type = \"unix\""),
         "uids" | "gids" => Some("in allow of a [[source]] of type = \"unix\""),
         "stream" | "partition_key" => Some("in a [[source]]"),
         "constant" | "json_pointer" | "regex" | "hmac_key_file" | "explicit_hash_key" => {
@@ -357,7 +358,9 @@ fn home_of(key: &str) -> Option<&'static str> {
         | "ordering" | "retry" => Some("in [delivery]"),
         "log_interval" => Some("in [metrics]"),
         "max_file_size" | "max_total_size" => Some("in [dead_letter]"),
-        "when_full" => Some("in [dead_letter], or in a [[source]] of type = \"unix\" or \"stdin\""),
+        "when_full" => {
+            Some("in [dead_letter], or in a [[source]] that is a socket or of type = \"stdin\"")
+        }
         _ => None,
     }
 }

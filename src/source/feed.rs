@@ -107,11 +107,30 @@ impl Feed {
             }
             self.send(lines, permit.take(), &mut read).await?;
         }
+        self.give_way().await;
+        Ok(())
+    }
+
+    /// Sends records that need no splitting, as many as a chunk may have; `permit` covers them. Not cancel safe.
+    pub(super) async fn send_records(
+        &mut self,
+        records: Vec<Line>,
+        permit: Option<MemoryPermit>,
+        mut read: Read,
+    ) -> Result<(), Closed> {
+        self.cut = false;
+        if !records.is_empty() {
+            self.send(records, permit, &mut read).await?;
+        }
+        self.give_way().await;
+        Ok(())
+    }
+
+    async fn give_way(&self) {
         if self.outlet.is_some() {
             // Nothing else here waits: the pipeline gets its turn, and with it the room that it makes.
             tokio::task::yield_now().await;
         }
-        Ok(())
     }
 
     /// Sends a last line without its newline, if there is one, and waits until the pipeline has everything. Not

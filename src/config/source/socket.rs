@@ -48,6 +48,17 @@ pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
     }))
 }
 
+pub(super) fn read_datagram(t: &mut Table<'_>) -> Option<SourceKind> {
+    let path = read_address(t);
+    let access = read_access(t, path.as_given());
+    let when_full = t.choice("when_full", &WHEN_FULL);
+    Some(SourceKind::UnixDatagram(unix::DatagramSettings {
+        path: path.given()?,
+        access: access.or_default(None)?,
+        when_full: when_full.or_default(WhenFull::default())?,
+    }))
+}
+
 fn read_address(t: &mut Table<'_>) -> Written<Address> {
     // `sun_path` in Linux's <sys/un.h>, without the NUL at the end of a path or before an abstract name.
     const LONGEST: usize = 107;

@@ -298,6 +298,34 @@ fn a_stream_socket_may_say_who_is_let_in_and_how_many_at_once() {
 }
 
 #[test]
+fn a_datagram_socket_has_no_clients_and_no_framing() {
+    let datagrams = unix::DatagramSettings {
+        path: Address::File("/run/x".into()),
+        access: Some(Access {
+            mode: 0o600,
+            owner: None,
+            group: None,
+        }),
+        when_full: WhenFull::DropNewest,
+    };
+    let said = "type = 'unix_datagram', path = '/run/x', mode = '0600', when_full = 'drop_newest'";
+    assert_eq!(source(said), Ok(SourceKind::UnixDatagram(datagrams)));
+    for (key, value) in [
+        ("framing", "'newline'"),
+        ("allow", "{ uids = [0] }"),
+        ("max_connections", "1"),
+    ] {
+        let said = source(&format!(
+            "type = 'unix_datagram', path = '/run/x', {key} = {value}"
+        ));
+        let expected = format!(
+            "f:1: source.{key}: not a key of this table; it belongs in a [[source]] of type = \"unix\""
+        );
+        assert_eq!(said, Err(expected));
+    }
+}
+
+#[test]
 fn every_framing_can_be_said_of_a_stream_socket() {
     for (said, framing) in [
         ("newline", Framing::Newline),
@@ -346,7 +374,7 @@ fn a_file_that_is_told_to_drop_is_a_mistake_since_it_can_wait() {
         let said = source(&format!(
             "type = 'file', include = ['/a'], when_full = '{word}'"
         ));
-        let expected = "f:1: source.when_full: found for a file; allowed: with type = \"unix\" or \"stdin\"; \
+        let expected = "f:1: source.when_full: found for a file; allowed: with a socket or type = \"stdin\"; \
              a file can wait, and nothing of it is dropped";
         assert_eq!(said, Err(expected.to_owned()));
     }

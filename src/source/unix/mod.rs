@@ -1,4 +1,4 @@
-//! Records over a Unix stream socket.
+//! Records over Unix sockets: of streams, here, and of datagrams.
 //!
 //! Each client has a task. A client that sends faster than the stream takes is not read, and sees its own
 //! writes wait; others go on as far as the shared memory does. With [`WhenFull::DropNewest`] it is read on, and
@@ -12,12 +12,14 @@ mod access;
 mod address;
 mod bind;
 mod client;
+mod datagram;
 mod peer;
 mod seldom;
 
 pub use access::{Access, Account, AccountError};
 pub use address::Address;
 pub use bind::BindError;
+pub use datagram::{DatagramSettings, DatagramSocket};
 pub use peer::Allow;
 
 use std::io;
