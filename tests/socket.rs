@@ -3,13 +3,15 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::Command;
 use std::time::Duration;
 
 use kinseal::fake::{Action, Entries, Faults, Rule};
 
-use crate::support::agent::{FinalReport, Home, STREAM};
+use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
 use crate::support::lines::{Arrived, line};
 use crate::support::servers::StandIn;
 
@@ -152,6 +154,40 @@ fn each_datagram_is_a_record_and_senders_wait_where_the_agent_does_not_keep_up()
     let arrived = Arrived::of(records);
     arrived.expect_all(1..=ALL);
     arrived.expect_no_doubles();
+}
+
+#[test]
+fn a_socket_of_systemds_is_used_and_stays_and_what_was_sent_before_the_start_is_stored() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", "");
+    let listener = UnixListener::bind(home.socket()).expect("a free path");
+    let mut early = UnixStream::connect(home.socket()).expect("it listens");
+    early.write_all(b"early\n").expect("the kernel keeps it");
+
+    // As systemd does it: the first is number 3, and the variables name the process that is to have it.
+    let mut systemd = Command::new("sh");
+    let handing_over =
+        "export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=shop.socket; exec \"$@\" 3<&0 </dev/null";
+    let program = kinseal();
+    systemd
+        .args(["-c", handing_over, "sh"])
+        .arg(program.get_program());
+    systemd.env_clear();
+    for (name, value) in program.get_envs() {
+        systemd.envs(value.map(|value| (name, value)));
+    }
+    let ours = listener.try_clone().expect("a descriptor");
+    systemd.stdin(OwnedFd::from(ours));
+    let mut agent = home.start_agent_as(systemd);
+    early.write_all(b"late\n").expect("it is read");
+    drop(early);
+    agent.until("both are stored", |_| {
+        (site.fake.counters().records_stored > 0).then_some(())
+    });
+    FinalReport::of(agent).expect_stored(2);
+    assert_eq!(home.consume(&[]), [&b"early"[..], b"late"]);
+    UnixStream::connect(home.socket()).expect("still there for the next agent");
 }
 
 /// 30 MB into 8 MiB of memory, while nothing leaves.

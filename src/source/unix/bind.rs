@@ -9,8 +9,8 @@ use rustix::fs;
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
-use super::Address;
 use super::access::{Access, AccountError};
+use super::{Address, inherited};
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +30,11 @@ pub enum BindError {
          others to groups that they are in"
     )]
     Access { address: Address, source: io::Error },
+    #[error(
+        "systemd hands over socket {0} as another kind than its source's: ListenStream is for type = \"unix\", \
+         ListenDatagram for \"unix_datagram\""
+    )]
+    OtherKind(Address),
     #[error("socket {address}: {source}")]
     Account {
         address: Address,
@@ -37,15 +42,17 @@ pub enum BindError {
     },
 }
 
-/// A socket that has its address, and does not listen.
+/// A socket that has its address.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) socket: OwnedFd,
+    /// It listens already, if it is of that kind, and its file is not ours.
+    pub(super) is_inherited: bool,
     /// Removed on drop.
     pub(super) file: Option<SocketFile>,
 }
 
-/// Takes `address`. A socket file that nobody answers on is left over from a crash, and replaced.
+/// Takes `address`, or the socket that was handed over with it. A socket file that nobody answers on is left over from a crash, and replaced.
 ///
 /// There is no moment at which someone can connect whom `access` does not let in: the socket has no permissions
 /// when it is bound, which on Linux is what its file gets (`unix_bind`: the mode of the socket's inode, less the
@@ -57,6 +64,19 @@ pub(super) fn bind(
     kind: SocketType,
     access: Option<&Access>,
 ) -> Result<Bound, BindError> {
+    if let Some(socket) = inherited::claim(address, kind)? {
+        if access.is_some() {
+            tracing::warn!(
+                path = %address,
+                "mode, owner and group are those of systemd's unit, which hands this socket over; the source's do not count"
+            );
+        }
+        return Ok(Bound {
+            socket,
+            is_inherited: true,
+            file: None,
+        });
+    }
     let failed = |source: Errno| BindError::io(address, source.into());
     let access = access.map(Access::resolve).transpose();
     let access = access.map_err(|error| BindError::account(address, error))?;
@@ -73,7 +93,11 @@ pub(super) fn bind(
         error => failed(error),
     })?;
     let Some(path) = address.file() else {
-        return Ok(Bound { socket, file: None });
+        return Ok(Bound {
+            socket,
+            is_inherited: false,
+            file: None,
+        });
     };
     let file = SocketFile::new(path).map_err(|error| BindError::io(address, error))?;
     if let Some(access) = access {
@@ -81,6 +105,7 @@ pub(super) fn bind(
     }
     Ok(Bound {
         socket,
+        is_inherited: false,
         file: Some(file),
     })
 }

@@ -66,7 +66,8 @@ impl DatagramSocket {
     /// Takes the path. A socket file that nobody answers on is left over from a crash, and replaced.
     pub fn bind(settings: &DatagramSettings) -> Result<Self, BindError> {
         let address = &settings.path;
-        let Bound { socket, file } = bind(address, SocketType::DGRAM, settings.access.as_ref())?;
+        let Bound { socket, file, .. } =
+            bind(address, SocketType::DGRAM, settings.access.as_ref())?;
         let socket = UnixDatagram::from_std(BlockingDatagram::from(socket));
         Ok(Self {
             socket: socket.map_err(|error| BindError::io(address, error))?,

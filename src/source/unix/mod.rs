@@ -13,6 +13,7 @@ mod address;
 mod bind;
 mod client;
 mod datagram;
+pub mod inherited;
 mod peer;
 mod seldom;
 
@@ -32,7 +33,7 @@ use rustix::net::SocketType;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use self::bind::{Bound, SocketFile, bind};
+use self::bind::{SocketFile, bind};
 use self::client::Client;
 use self::peer::{AllowList, Peer};
 use self::seldom::Seldom;
@@ -100,12 +101,15 @@ impl Listener {
         let failed = |source| BindError::io(address, source);
         let allow = settings.allow.as_ref().map(Allow::resolve).transpose();
         let allow = allow.map_err(|error| BindError::account(address, error))?;
-        let Bound { socket, file } = bind(address, SocketType::STREAM, settings.access.as_ref())?;
-        rustix::net::listen(&socket, BACKLOG).map_err(|error| failed(error.into()))?;
-        let listener = BlockingListener::from(socket);
+        let bound = bind(address, SocketType::STREAM, settings.access.as_ref())?;
+        if !bound.is_inherited {
+            let listening = rustix::net::listen(&bound.socket, BACKLOG);
+            listening.map_err(|error| failed(error.into()))?;
+        }
+        let listener = BlockingListener::from(bound.socket);
         Ok(Self {
             listener: UnixListener::from_std(listener).map_err(failed)?,
-            _file: file,
+            _file: bound.file,
             name: address.to_string().into(),
             allow,
             max_connections: settings.max_connections,
