@@ -24,12 +24,12 @@ pub use datagram::{DatagramSettings, DatagramSocket};
 pub use peer::Allow;
 
 use std::io;
-use std::os::unix::net::UnixListener as BlockingListener;
+use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::SocketType;
+use rustix::net::{SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
@@ -71,7 +71,9 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Listener {
     listener: UnixListener,
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
+    /// Others keep it open.
+    is_inherited: bool,
     /// Its path, in what is said of it.
     name: Arc<str>,
     allow: Option<AllowList>,
@@ -109,7 +111,8 @@ impl Listener {
         let listener = BlockingListener::from(bound.socket);
         Ok(Self {
             listener: UnixListener::from_std(listener).map_err(failed)?,
-            _file: bound.file,
+            file: bound.file,
+            is_inherited: bound.is_inherited,
             name: address.to_string().into(),
             allow,
             max_connections: settings.max_connections,
@@ -128,13 +131,14 @@ impl Listener {
     }
 
     async fn serve_all(
-        self,
+        mut self,
         intake: Intake,
         keying: &Keying,
         drops: Option<Arc<Drops>>,
         shutdown: Shutdown,
     ) {
         let keyer = keying.of(Path::new(&*self.name));
+        let feed = || Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
         let mut clients = JoinSet::new();
         let (mut refused, mut full) = (Seldom::default(), Seldom::default());
         loop {
@@ -146,23 +150,9 @@ impl Listener {
                 times = full.wait() => self.tell_full(times),
                 accepted = self.listener.accept(), if clients.len() < self.max_connections => match accepted {
                     Ok((stream, _)) => {
-                        let Some(peer) = self.peer_of(&stream) else {
-                            continue;
-                        };
-                        if self.allow.as_ref().is_some_and(|list| !list.lets_in(peer)) {
-                            if let Some(times) = refused.add(1) {
-                                self.tell_refused(times, Some(peer));
-                            }
-                            continue;
+                        if let Some(client) = self.let_in(stream, feed, &mut refused) {
+                            clients.spawn(client.serve(shutdown.clone()));
                         }
-                        let feed = Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
-                        let client = Client {
-                            stream,
-                            peer,
-                            socket: Arc::clone(&self.name),
-                            feed: feed.framed(self.framing),
-                        };
-                        clients.spawn(client.serve(shutdown.clone()));
                         if clients.len() == self.max_connections && let Some(times) = full.add(1) {
                             self.tell_full(times);
                         }
@@ -177,12 +167,58 @@ impl Listener {
                 },
             }
         }
+        // No new ones. Those who wait to be accepted may have sent all they had; what systemd keeps open waits there
+        // for the next agent.
+        self.file = None;
+        let waiting = if self.is_inherited { 0 } else { BACKLOG };
+        for _ in 0..waiting {
+            if clients.len() == self.max_connections {
+                clients.join_next().await;
+            }
+            let Ok(stream) = self.accept_now() else {
+                break;
+            };
+            if let Some(client) = self.let_in(stream, feed, &mut refused) {
+                clients.spawn(client.serve(shutdown.clone()));
+            }
+        }
         if let Some(times) = refused.last() {
             self.tell_refused(times, None);
         }
-        // No new ones; those that are here are finished.
+        // Those that are here are finished.
         drop(self);
         while clients.join_next().await.is_some() {}
+    }
+
+    /// Asked directly: the runtime does not yet know who has come since it last looked.
+    fn accept_now(&self) -> io::Result<UnixStream> {
+        let stream = BlockingStream::from(rustix::net::accept_with(
+            &self.listener,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        )?);
+        UnixStream::from_std(stream)
+    }
+
+    /// The client, if it may be one.
+    fn let_in(
+        &self,
+        stream: UnixStream,
+        feed: impl Fn() -> Feed,
+        refused: &mut Seldom,
+    ) -> Option<Client> {
+        let peer = self.peer_of(&stream)?;
+        if self.allow.as_ref().is_some_and(|list| !list.lets_in(peer)) {
+            if let Some(times) = refused.add(1) {
+                self.tell_refused(times, Some(peer));
+            }
+            return None;
+        }
+        Some(Client {
+            stream,
+            peer,
+            socket: Arc::clone(&self.name),
+            feed: feed().framed(self.framing),
+        })
     }
 
     fn peer_of(&self, stream: &UnixStream) -> Option<Peer> {

@@ -158,6 +158,20 @@ async fn a_peer_that_is_not_on_the_list_is_sent_away_and_nothing_of_it_is_read()
 }
 
 #[tokio::test]
+async fn clients_that_wait_to_be_accepted_at_the_stop_are_read_too() {
+    let mut rig = start_with(1 << 26, |it| it.max_connections = 2);
+    for n in 0..5 {
+        // Without giving way: none is accepted before the stop.
+        let mut client = std::os::unix::net::UnixStream::connect(file_in(rig.dir.path())).unwrap();
+        std::io::Write::write_all(&mut client, format!("{n}\n").as_bytes()).unwrap();
+    }
+    rig.stop.stop();
+    let mut lines = rig.lines(usize::MAX).await;
+    lines.sort();
+    assert_eq!(lines, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test]
 async fn client_waits_while_there_is_no_room() {
     let mut rig = start(8192);
     let mut client = rig.client().await;
