@@ -60,6 +60,7 @@ pub struct Source {
 pub enum SourceKind {
     File(tail::Settings),
     Unix(unix::Settings),
+    UnixDatagram(unix::DatagramSettings),
     Stdin(stdin::Settings),
 }
 
@@ -68,7 +69,8 @@ impl fmt::Display for SourceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(settings) => f.write_str(&settings.include.join(" ")),
-            Self::Unix(settings) => write!(f, "{}", settings.path.display()),
+            Self::Unix(settings) => settings.path.fmt(f),
+            Self::UnixDatagram(settings) => settings.path.fmt(f),
             Self::Stdin(_) => f.write_str("standard input"),
         }
     }
@@ -167,6 +169,11 @@ pub enum AgentError {
     Tail(#[from] TailError),
     #[error(transparent)]
     Socket(#[from] unix::BindError),
+    #[error("cannot read from socket {path}: {source}")]
+    SocketBroke {
+        path: unix::Address,
+        source: std::io::Error,
+    },
     #[error("standard input: {0}")]
     Stdin(#[source] std::io::Error),
     #[error(
@@ -364,6 +371,14 @@ fn start_source(
             sources.spawn(async move {
                 listener.run(intake, &keying, shutdown).await;
                 Ok(())
+            });
+        }
+        SourceKind::UnixDatagram(settings) => {
+            let socket = unix::DatagramSocket::bind(settings)?;
+            let path = settings.path.clone();
+            sources.spawn(async move {
+                let ended = socket.run(intake, &keying, shutdown).await;
+                ended.map_err(|source| AgentError::SocketBroke { path, source })
             });
         }
         SourceKind::Stdin(settings) => {

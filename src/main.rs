@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use kinseal::cli::{self, Cli};
+use kinseal::source;
 
 fn main() -> ExitCode {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -12,6 +13,8 @@ fn main() -> ExitCode {
         Err(e) => return cli::usage(&e),
     };
     cli.init_log();
+    // Still the only thread, and nothing is open.
+    source::unix::inherited::take_over();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

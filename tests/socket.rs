@@ -1,14 +1,17 @@
 //! Lines over a Unix socket: a source that cannot be read again.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::process::Command;
 use std::time::Duration;
 
 use kinseal::fake::{Action, Entries, Faults, Rule};
 
-use crate::support::agent::{FinalReport, Home, STREAM};
+use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
 use crate::support::lines::{Arrived, line};
 use crate::support::servers::StandIn;
 
@@ -47,6 +50,144 @@ fn what_clients_sent_before_the_stop_is_stored() {
         !home.socket().exists(),
         "the next start finds its place free"
     );
+}
+
+#[test]
+fn frames_are_records_whatever_is_in_them_and_who_breaks_them_is_named() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    for (framing, frame) in [
+        ("length_prefixed", &b"\0\0\0\x07one\ntwo"[..]),
+        ("octet_counted", b"7 one\ntwo"),
+    ] {
+        let source = format!("framing = \"{framing}\"");
+        let home = Home::with_socket_and(&site.endpoints, &source, "scope = \"off\"", "");
+        let mut agent = home.start_agent();
+        let connect = || UnixStream::connect(home.socket()).expect("the agent listens");
+        let mut broken = connect();
+        broken.write_all(frame).expect("it reads");
+        broken.write_all(b"nonsense").expect("it reads");
+        let mut half = connect();
+        half.write_all(frame).expect("it reads");
+        half.write_all(&frame[..5]).expect("it reads");
+        drop(half);
+        let me = format!("peer=pid {}, uid ", std::process::id());
+        for said in ["cannot be read on", "ended within a frame"] {
+            agent.until("it says so", |agent| {
+                let stderr = agent.stderr();
+                let line = stderr.lines().find(|line| line.contains(said))?;
+                assert!(line.contains(&me), "{line}");
+                Some(())
+            });
+        }
+        let mut byte = [0];
+        assert!(matches!(broken.read(&mut byte), Ok(0) | Err(_)), "closed");
+        FinalReport::of(agent).expect_stored(2);
+    }
+    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", "");
+    let arrived = home.consume(&[]);
+    assert_eq!(arrived, [b"one", b"two"].repeat(4));
+}
+
+#[test]
+fn who_is_not_on_the_list_is_sent_away_and_told_of_once() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let source = "mode = \"0666\"\nallow = { uids = [4294967294] }";
+    let home = Home::with_socket_and(&site.endpoints, source, "scope = \"off\"", "");
+    let agent = home.start_agent();
+    let mode = home.socket().metadata().expect("it listens").mode();
+    assert_eq!(mode & 0o7777, 0o666);
+    for _ in 0..5 {
+        let mut client = UnixStream::connect(home.socket()).expect("the agent listens");
+        // It may be closed by now.
+        let _ = client.write_all(b"a line\n");
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)), "closed");
+    }
+    let report = FinalReport::of(agent);
+    report.expect_stored(0);
+    let told = report
+        .said()
+        .lines()
+        .filter(|line| line.contains("not on the allow list"));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("times=1 peer=pid "), "{told:?}");
+    assert!(told[1].contains("times=4"), "{told:?}");
+}
+
+#[test]
+fn a_user_whom_this_host_does_not_know_stops_the_start() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let source = "mode = \"0660\"\ngroup = \"no such group\"";
+    let home = Home::with_socket_and(&site.endpoints, source, "scope = \"off\"", "");
+    let ended = home.spawn_agent().wait();
+    let (code, said) = ended.refusal();
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("there is no group \"no such group\" on this host"),
+        "{said}"
+    );
+    assert!(!home.socket().exists());
+}
+
+#[test]
+fn each_datagram_is_a_record_and_senders_wait_where_the_agent_does_not_keep_up() {
+    const ALL: u64 = 5_000;
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let source = "type = \"unix_datagram\"\npath = \"SOCKET\"\nmode = \"0600\"";
+    let home = Home::with_source(&site.endpoints, source, "scope = \"off\"", "");
+    let agent = home.start_agent();
+    let sender = UnixDatagram::unbound().expect("a socket");
+    sender.connect(home.socket()).expect("the agent reads");
+    for number in 1..=ALL {
+        sender.send(line(number).as_bytes()).expect("it reads");
+    }
+    sender.send(b"").expect("it reads");
+    let report = FinalReport::of(agent);
+    report.expect_stored(ALL + 1);
+    assert!(!home.socket().exists());
+    let mut records = home.consume(&[]);
+    assert_eq!(records.pop(), Some(Vec::new()), "the empty one");
+    let arrived = Arrived::of(records);
+    arrived.expect_all(1..=ALL);
+    arrived.expect_no_doubles();
+}
+
+#[test]
+fn a_socket_of_systemds_is_used_and_stays_and_what_was_sent_before_the_start_is_stored() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", "");
+    let listener = UnixListener::bind(home.socket()).expect("a free path");
+    let mut early = UnixStream::connect(home.socket()).expect("it listens");
+    early.write_all(b"early\n").expect("the kernel keeps it");
+
+    // As systemd does it: the first is number 3, and the variables name the process that is to have it.
+    let mut systemd = Command::new("sh");
+    let handing_over =
+        "export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=shop.socket; exec \"$@\" 3<&0 </dev/null";
+    let program = kinseal();
+    systemd
+        .args(["-c", handing_over, "sh"])
+        .arg(program.get_program());
+    systemd.env_clear();
+    for (name, value) in program.get_envs() {
+        systemd.envs(value.map(|value| (name, value)));
+    }
+    let ours = listener.try_clone().expect("a descriptor");
+    systemd.stdin(OwnedFd::from(ours));
+    let mut agent = home.start_agent_as(systemd);
+    early.write_all(b"late\n").expect("it is read");
+    drop(early);
+    agent.until("both are stored", |_| {
+        (site.fake.counters().records_stored > 0).then_some(())
+    });
+    FinalReport::of(agent).expect_stored(2);
+    assert_eq!(home.consume(&[]), [&b"early"[..], b"late"]);
+    UnixStream::connect(home.socket()).expect("still there for the next agent");
 }
 
 /// 30 MB into 8 MiB of memory, while nothing leaves.

@@ -14,7 +14,7 @@ use crate::agent::{Agent, AgentError};
 use crate::config::{self, Environment, Settings, SourceKind, words};
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
-use crate::source::{join, stdin, tail};
+use crate::source::{join, stdin, tail, unix};
 
 /// Send records from files, sockets or standard input to Kinesis streams, until stopped
 ///
@@ -130,6 +130,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     for source in &settings.sources {
         tracing::info!(stream = %source.stream, source = %source.kind, "started");
     }
+    unix::inherited::tell_untaken();
     let ended = tokio::select! {
         ended = async { agent.sources_ended().await?; agent.flush().await; Ok(()) } => ended,
         _ = signals.next() => Ok(()),

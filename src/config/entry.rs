@@ -61,11 +61,20 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// A list of strings, each with its own line.
+    /// A list of strings.
     pub(super) fn list<T>(
         &self,
         what: &str,
         parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Written<Vec<T>> {
+        self.list_of(what, |element| element.parsed(what, &parse))
+    }
+
+    /// A list, each element with its own line.
+    pub(super) fn list_of<T>(
+        &self,
+        what: &str,
+        read: impl Fn(&Self) -> Written<T>,
     ) -> Written<Vec<T>> {
         let Some(array) = self.value().and_then(Value::as_array) else {
             return self.refuse(what);
@@ -79,7 +88,7 @@ impl<'a> Entry<'a> {
                 place: self.place.at(line),
                 item: Found::Element(element),
             };
-            match element.parsed(what, &parse) {
+            match read(&element) {
                 Written::Given(value, _) => list.push(value),
                 Written::Absent | Written::Mistaken => all_good = false,
             }

@@ -1,6 +1,7 @@
 //! `[[source]]`: where records come from, and which stream they go to.
 
 mod lines;
+mod socket;
 
 use super::table::Table;
 use super::written::{Place, Written};
@@ -8,7 +9,7 @@ use super::{PartitionKeyRule, Source, SourceKind, words};
 use crate::record::{PartitionKey, StreamName};
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::tail::StartPosition;
-use crate::source::{WhenFull, stdin, tail, unix};
+use crate::source::{WhenFull, stdin, tail};
 
 /// One `[[source]]`.
 pub(super) struct Part {
@@ -24,12 +25,14 @@ pub(super) struct Part {
 enum Kind {
     File,
     Unix,
+    UnixDatagram,
     Stdin,
 }
 
-const KINDS: [(&str, Kind); 3] = [
+const KINDS: [(&str, Kind); 4] = [
     ("file", Kind::File),
     ("unix", Kind::Unix),
+    ("unix_datagram", Kind::UnixDatagram),
     ("stdin", Kind::Stdin),
 ];
 const WHEN_FULL: [(&str, WhenFull); 2] = [
@@ -74,7 +77,8 @@ fn read(t: &mut Table<'_>) -> Part {
     let partition_key = read_partition_key(t);
     let source_kind = match &kind {
         Written::Given(Kind::File, _) => read_file(t),
-        Written::Given(Kind::Unix, _) => read_unix(t),
+        Written::Given(Kind::Unix, _) => socket::read_stream(t),
+        Written::Given(Kind::UnixDatagram, _) => socket::read_datagram(t),
         Written::Given(Kind::Stdin, _) => read_stdin(t),
         Written::Absent | Written::Mistaken => {
             // Of no known type: any type's keys may be right.
@@ -86,13 +90,17 @@ fn read(t: &mut Table<'_>) -> Part {
                 "multiline",
             ]);
             t.allow(&["skip_header_lines", "partial_timeout"]);
-            t.allow(&["path", "when_full"]);
+            t.allow(&["when_full"]);
+            t.allow(socket::KEYS);
             None
         }
     };
     if kind.is_absent() {
-        t.file()
-            .missing(t.place(), "type", "\"file\" or \"unix\" or \"stdin\"");
+        t.file().missing(
+            t.place(),
+            "type",
+            "\"file\" or \"unix\" or \"unix_datagram\" or \"stdin\"",
+        );
     }
     if stream.is_absent() {
         t.file().missing(
@@ -103,7 +111,8 @@ fn read(t: &mut Table<'_>) -> Part {
     }
     let exclusive = match &source_kind {
         Some(SourceKind::Stdin(_)) => Some("standard input".into()),
-        Some(SourceKind::Unix(unix)) => Some(format!("the socket {:?}", unix.path)),
+        Some(SourceKind::Unix(unix)) => Some(format!("the socket {}", unix.path)),
+        Some(SourceKind::UnixDatagram(unix)) => Some(format!("the socket {}", unix.path)),
         Some(SourceKind::File(_)) | None => None,
     };
     let source = || {
@@ -139,7 +148,7 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
     let start_position = t.choice("start_position", &words);
     let rules = lines::read_rules(t);
     if let Some(place) = t.choice("when_full", &WHEN_FULL).place() {
-        let text = "found for a file; allowed: with type = \"unix\" or \"stdin\"; a file can wait, and \
+        let text = "found for a file; allowed: with a socket or type = \"stdin\"; a file can wait, and \
                     nothing of it is dropped";
         t.file().mistake(place, text);
     }
@@ -148,23 +157,6 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         exclude: exclude.or_default(Vec::new())?,
         start_position: start_position.or_default(StartPosition::End)?,
         rules: rules?,
-    }))
-}
-
-fn read_unix(t: &mut Table<'_>) -> Option<SourceKind> {
-    let allowed = "the absolute path of a socket, like \"/run/kinseal/shop.sock\", up to 107 bytes";
-    let path = t.parsed("path", allowed, |text| match words::absolute_path(text) {
-        // `sun_path` in Linux's <sys/un.h>, without the final NUL.
-        Ok(path) if text.len() <= 107 => Ok(path),
-        _ => Err(allowed.into()),
-    });
-    if path.is_absent() {
-        t.file().missing(t.place(), "path", allowed);
-    }
-    let when_full = t.choice("when_full", &WHEN_FULL);
-    Some(SourceKind::Unix(unix::Settings {
-        path: path.given()?,
-        when_full: when_full.or_default(WhenFull::default())?,
     }))
 }
 

@@ -289,7 +289,8 @@ impl<'a> Table<'a> {
         })
     }
 
-    fn with<R>(
+    /// What `f` makes of a key's value.
+    pub(super) fn with<R>(
         &mut self,
         key: &'static str,
         f: impl FnOnce(Entry<'a>) -> Written<R>,
@@ -343,7 +344,11 @@ fn home_of(key: &str) -> Option<&'static str> {
         "start_pattern" | "continue_pattern" | "timeout" | "max_lines" => {
             Some("in [source.multiline]")
         }
-        "path" => Some("in a [[source]] of type = \"unix\""),
+        "path" | "mode" | "owner" | "group" => {
+            Some("in a [[source]] of type = \"unix\" or \"unix_datagram\"")
+        }
+        "framing" | "allow" | "max_connections" => Some("in a [[source]] of type = \"unix\""),
+        "uids" | "gids" => Some("in allow of a [[source]] of type = \"unix\""),
         "stream" | "partition_key" => Some("in a [[source]]"),
         "constant" | "json_pointer" | "regex" | "hmac_key_file" | "explicit_hash_key" => {
             Some("in partition_key of a [[source]]")
@@ -357,7 +362,9 @@ fn home_of(key: &str) -> Option<&'static str> {
         | "ordering" | "retry" => Some("in [delivery]"),
         "log_interval" => Some("in [metrics]"),
         "max_file_size" | "max_total_size" => Some("in [dead_letter]"),
-        "when_full" => Some("in [dead_letter], or in a [[source]] of type = \"unix\" or \"stdin\""),
+        "when_full" => {
+            Some("in [dead_letter], or in a [[source]] that is a socket or of type = \"stdin\"")
+        }
         _ => None,
     }
 }

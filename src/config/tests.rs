@@ -264,7 +264,7 @@ retry = { initial = '1m', max = '1s' }
             "f:4: aws.region: found \"Ireland\"; allowed: the code of a region, like \"eu-west-1\"",
             "f:5: source.stream: not given; allowed: the name or ARN of the stream that the records go to",
             "f:9: source.include: found \"relative/*.log\"; allowed: an absolute glob, like \"/var/log/shop/*.log\"",
-            "f:11: source.path: not a key of this table; it belongs in a [[source]] of type = \"unix\"",
+            "f:11: source.path: not a key of this table; it belongs in a [[source]] of type = \"unix\" or \"unix_datagram\"",
             "f:13: encryption.kms_key: not given; allowed: kms_key or wrapping_key_file, which scope = \"block\" needs",
             "f:15: aggregation.linger: found 100; allowed: a time with its unit, like \"100ms\" or \"5m\", from 0ms to 1h",
             "f:17: delivery.retry.initial: found 1m; allowed: up to delivery.retry.max, which is 1s",
@@ -401,7 +401,7 @@ const AFTER_GOOD: &[(&str, &str)] = &[
     ),
     (
         "[[source]]\ntype = 'fiel'\nstream = 's'",
-        "f:8: source.type: found \"fiel\"; allowed: \"file\" or \"unix\" or \"stdin\"; did you mean \"file\"?",
+        "f:8: source.type: found \"fiel\"; allowed: \"file\" or \"unix\" or \"unix_datagram\" or \"stdin\"; did you mean \"file\"?",
     ),
     (
         "[[source]]\ntype = 'file'\nstream = 's'\ninclude = '/x'",
@@ -417,7 +417,7 @@ const AFTER_GOOD: &[(&str, &str)] = &[
     ),
     (
         "[[source]]\ntype = 'unix'\nstream = 's'",
-        "f:7: source.path: not given; allowed: the absolute path of a socket, like \"/run/kinseal/shop.sock\", up to 107 bytes",
+        "f:7: source.path: not given; allowed: the absolute path of a socket, like \"/run/kinseal/shop.sock\", or a name without a file, like \"@shop\", up to 107 bytes",
     ),
     (
         "[[source]]\ntype = 'unix'\nstrem = 's'\npath = '/x'",

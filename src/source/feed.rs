@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::drops::Drops;
-use super::frame::{Framer, Line, MAX_LINE};
+use super::frame::Line;
+use super::framing::{Framing, Splitter};
 use super::keying::Keyer;
 use super::lines::{Read, chunk, worst_records};
 use super::{Chunk, Closed, Intake};
@@ -28,7 +29,7 @@ use crate::delivery::{MemoryPermit, SpanSettled};
 /// Until a spool stands behind it, what was read and is not yet stored is lost when the process is killed.
 #[derive(Debug)]
 pub(super) struct Feed {
-    pub(super) framer: Framer,
+    pub(super) framer: Splitter,
     intake: Intake,
     keyer: Keyer,
     /// Where nobody may wait.
@@ -57,12 +58,19 @@ impl Feed {
     /// Lines wait for room; or where `drops` counts them, those that have none are dropped.
     pub(super) fn new(intake: Intake, keyer: Keyer, drops: Option<&Arc<Drops>>) -> Self {
         Self {
-            framer: Framer::new(0, MAX_LINE),
+            framer: Splitter::new(Framing::Newline),
             outlet: drops.map(|drops| Outlet::new(intake.clone(), Arc::clone(drops))),
             intake,
             keyer,
             cut: false,
         }
+    }
+
+    /// Before anything is read: records end otherwise than with a newline.
+    #[must_use]
+    pub(super) fn framed(mut self, framing: Framing) -> Self {
+        self.framer = Splitter::new(framing);
+        self
     }
 
     /// Room for `more` bytes and what is held already; none where nobody may wait for it. Cancel safe.
@@ -84,7 +92,7 @@ impl Feed {
         self.intake.try_reserve(records, bytes + keys)
     }
 
-    /// Sends all whole lines of what was just read. `permit` covers the first chunk; others wait for room, or do
+    /// Sends all whole records of what was just read. `permit` covers the first chunk; others wait for room, or do
     /// without. Not cancel safe.
     pub(super) async fn send_lines(
         &mut self,
@@ -93,17 +101,36 @@ impl Feed {
     ) -> Result<(), Closed> {
         self.cut = false;
         loop {
-            let lines = read.next_lines(&mut self.framer);
+            let lines = read.up_to_max(|| self.framer.next_record());
             if lines.is_empty() {
                 break;
             }
             self.send(lines, permit.take(), &mut read).await?;
         }
+        self.give_way().await;
+        Ok(())
+    }
+
+    /// Sends records that need no splitting, as many as a chunk may have; `permit` covers them. Not cancel safe.
+    pub(super) async fn send_records(
+        &mut self,
+        records: Vec<Line>,
+        permit: Option<MemoryPermit>,
+        mut read: Read,
+    ) -> Result<(), Closed> {
+        self.cut = false;
+        if !records.is_empty() {
+            self.send(records, permit, &mut read).await?;
+        }
+        self.give_way().await;
+        Ok(())
+    }
+
+    async fn give_way(&self) {
         if self.outlet.is_some() {
             // Nothing else here waits: the pipeline gets its turn, and with it the room that it makes.
             tokio::task::yield_now().await;
         }
-        Ok(())
     }
 
     /// Sends a last line without its newline, if there is one, and waits until the pipeline has everything. Not

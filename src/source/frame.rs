@@ -69,15 +69,7 @@ impl Framer {
 
     /// Has `read` append up to `room` bytes to what is held. What it appended counts also if it fails.
     pub fn fill<T>(&mut self, room: usize, read: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        // Takes the memory over where nobody else has it: a growing line is not copied on every read.
-        let mut held = Vec::from(std::mem::take(&mut self.buf));
-        held.reserve(room);
-        let result = read(&mut held);
-        // A chunk keeps its memory until it is settled; a short read must not keep room for a long one.
-        if held.len() < held.capacity() / 2 {
-            held.shrink_to_fit();
-        }
-        self.buf = Bytes::from(held);
+        let result = append(&mut self.buf, room, read);
         self.shared = false;
         result
     }
@@ -172,6 +164,20 @@ impl Framer {
             self.buf = Bytes::copy_from_slice(&self.buf);
         }
     }
+}
+
+/// Has `read` append up to `room` bytes to `buf`. What it appended counts also if it fails.
+pub(super) fn append<T>(buf: &mut Bytes, room: usize, read: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    // Takes the memory over where nobody else has it: a growing line is not copied on every read.
+    let mut held = Vec::from(std::mem::take(buf));
+    held.reserve(room);
+    let result = read(&mut held);
+    // A chunk keeps its memory until it is settled; a short read must not keep room for a long one.
+    if held.len() < held.capacity() / 2 {
+        held.shrink_to_fit();
+    }
+    *buf = Bytes::from(held);
+    result
 }
 
 #[cfg(test)]

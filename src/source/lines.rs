@@ -34,10 +34,13 @@ impl Read {
 
     /// The next lines that `framer` has, up to [`MAX_LINES`].
     pub(super) fn next_lines(&mut self, framer: &mut Framer) -> Vec<Line> {
+        self.up_to_max(|| framer.next_line())
+    }
+
+    /// What `next` gives, up to [`MAX_LINES`].
+    pub(super) fn up_to_max(&mut self, next: impl FnMut() -> Option<Line>) -> Vec<Line> {
         let began = Instant::now();
-        let lines = std::iter::from_fn(|| framer.next_line())
-            .take(MAX_LINES)
-            .collect();
+        let lines = std::iter::from_fn(next).take(MAX_LINES).collect();
         self.took += began.elapsed();
         lines
     }

@@ -7,6 +7,7 @@
 mod drops;
 mod feed;
 pub mod frame;
+pub mod framing;
 pub mod join;
 pub mod keying;
 mod lines;

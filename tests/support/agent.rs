@@ -57,9 +57,19 @@ impl Home {
         encryption: &str,
         more: &str,
     ) -> Self {
+        let source = format!("type = \"unix\"\npath = \"SOCKET\"\n{source}");
+        Self::with_source(endpoints, &source, encryption, more)
+    }
+
+    /// With this source, in which `SOCKET` stands for [`socket`](Self::socket).
+    pub(crate) fn with_source(
+        endpoints: &Endpoints,
+        source: &str,
+        encryption: &str,
+        more: &str,
+    ) -> Self {
         let home = Self::empty();
-        let path = home.socket().display().to_string();
-        let source = format!("type = \"unix\"\npath = \"{path}\"\n{source}");
+        let source = source.replace("SOCKET", &home.socket().display().to_string());
         home.write_config(endpoints, &source, encryption, more);
         home
     }

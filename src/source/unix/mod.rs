@@ -1,0 +1,246 @@
+//! Records over Unix sockets: of streams, here, and of datagrams.
+//!
+//! Each client has a task. A client that sends faster than the stream takes is not read, and sees its own
+//! writes wait; others go on as far as the shared memory does. With [`WhenFull::DropNewest`] it is read on, and
+//! what has no room is dropped. What follows the last newline when a client hangs up is a record too; the
+//! beginning of a frame that says how long it is, is none, and the log says so.
+//!
+//! What was read cannot be read again: after a crash it is lost if it was not yet stored, until the spool
+//! exists. No answer is given to clients.
+
+mod access;
+mod address;
+mod bind;
+mod client;
+mod datagram;
+pub mod inherited;
+mod peer;
+mod seldom;
+
+pub use access::{Access, Account, AccountError};
+pub use address::Address;
+pub use bind::BindError;
+pub use datagram::{DatagramSettings, DatagramSocket};
+pub use peer::Allow;
+
+use std::io;
+use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{SocketFlags, SocketType};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use self::bind::{SocketFile, bind};
+use self::client::Client;
+use self::peer::{AllowList, Peer};
+use self::seldom::Seldom;
+use super::drops::{self, Drops};
+use super::feed::Feed;
+use super::framing::Framing;
+use super::keying::Keying;
+use super::{Intake, WhenFull};
+use crate::shutdown::Shutdown;
+
+/// Clients that wait to be accepted, as far as `net.core.somaxconn` allows; its default on Linux.
+const BACKLOG: i32 = 4096;
+/// Accepting failed, most likely for want of descriptors: clients wait in the backlog meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// [`Settings::max_connections`], if nothing is said. A descriptor each: as many as a process may have open by
+/// default on Linux, soft, so that a limit is met that says what it is.
+pub const MAX_CONNECTIONS: usize = 1024;
+
+/// A `[[source]]` table of `type = "unix"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub path: Address,
+    /// `None`: as the umask leaves it.
+    pub access: Option<Access>,
+    /// `None`: everyone whom the file lets in.
+    pub allow: Option<Allow>,
+    /// Clients at once; more of them wait.
+    pub max_connections: usize,
+    pub framing: Framing,
+    pub when_full: WhenFull,
+}
+
+/// A bound socket. Its file is removed on drop.
+#[derive(Debug)]
+pub struct Listener {
+    listener: UnixListener,
+    file: Option<SocketFile>,
+    /// Others keep it open.
+    is_inherited: bool,
+    /// Its path, in what is said of it.
+    name: Arc<str>,
+    allow: Option<AllowList>,
+    max_connections: usize,
+    framing: Framing,
+    when_full: WhenFull,
+}
+
+/// Listens and reads until told to stop.
+///
+/// Not cancel safe: use `shutdown`.
+pub async fn run(
+    settings: &Settings,
+    intake: Intake,
+    keying: &Keying,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let listener = Listener::bind(settings).map_err(io::Error::other)?;
+    listener.run(intake, keying, shutdown).await;
+    Ok(())
+}
+
+impl Listener {
+    /// Takes the path. A socket file that nobody answers on is left over from a crash, and replaced.
+    pub fn bind(settings: &Settings) -> Result<Self, BindError> {
+        let address = &settings.path;
+        let failed = |source| BindError::io(address, source);
+        let allow = settings.allow.as_ref().map(Allow::resolve).transpose();
+        let allow = allow.map_err(|error| BindError::account(address, error))?;
+        let bound = bind(address, SocketType::STREAM, settings.access.as_ref())?;
+        if !bound.is_inherited {
+            let listening = rustix::net::listen(&bound.socket, BACKLOG);
+            listening.map_err(|error| failed(error.into()))?;
+        }
+        let listener = BlockingListener::from(bound.socket);
+        Ok(Self {
+            listener: UnixListener::from_std(listener).map_err(failed)?,
+            file: bound.file,
+            is_inherited: bound.is_inherited,
+            name: address.to_string().into(),
+            allow,
+            max_connections: settings.max_connections,
+            framing: settings.framing,
+            when_full: settings.when_full,
+        })
+    }
+
+    /// Reads all clients until told to stop, and then what they had sent. The socket file is gone when this
+    /// returns. Not cancel safe: use `shutdown`.
+    pub async fn run(self, intake: Intake, keying: &Keying, shutdown: Shutdown) {
+        let drops = Drops::of(self.when_full);
+        let name = Arc::clone(&self.name);
+        let serving = self.serve_all(intake, keying, drops.clone(), shutdown);
+        drops::told_during(drops.as_deref(), &name, serving).await;
+    }
+
+    async fn serve_all(
+        mut self,
+        intake: Intake,
+        keying: &Keying,
+        drops: Option<Arc<Drops>>,
+        shutdown: Shutdown,
+    ) {
+        let keyer = keying.of(Path::new(&*self.name));
+        let feed = || Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
+        let mut clients = JoinSet::new();
+        let (mut refused, mut full) = (Seldom::default(), Seldom::default());
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.stopped() => break,
+                Some(_) = clients.join_next() => {}
+                times = refused.wait() => self.tell_refused(times, None),
+                times = full.wait() => self.tell_full(times),
+                accepted = self.listener.accept(), if clients.len() < self.max_connections => match accepted {
+                    Ok((stream, _)) => {
+                        if let Some(client) = self.let_in(stream, feed, &mut refused) {
+                            clients.spawn(client.serve(shutdown.clone()));
+                        }
+                        if clients.len() == self.max_connections && let Some(times) = full.add(1) {
+                            self.tell_full(times);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(
+                            path = %self.name, %error,
+                            "cannot take a client; raise the limit of open files if it says so"
+                        );
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        // No new ones. Those who wait to be accepted may have sent all they had; what systemd keeps open waits there
+        // for the next agent.
+        self.file = None;
+        let waiting = if self.is_inherited { 0 } else { BACKLOG };
+        for _ in 0..waiting {
+            if clients.len() == self.max_connections {
+                clients.join_next().await;
+            }
+            let Ok(stream) = self.accept_now() else {
+                break;
+            };
+            if let Some(client) = self.let_in(stream, feed, &mut refused) {
+                clients.spawn(client.serve(shutdown.clone()));
+            }
+        }
+        if let Some(times) = refused.last() {
+            self.tell_refused(times, None);
+        }
+        // Those that are here are finished.
+        drop(self);
+        while clients.join_next().await.is_some() {}
+    }
+
+    /// Asked directly: the runtime does not yet know who has come since it last looked.
+    fn accept_now(&self) -> io::Result<UnixStream> {
+        let stream = BlockingStream::from(rustix::net::accept_with(
+            &self.listener,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        )?);
+        UnixStream::from_std(stream)
+    }
+
+    /// The client, if it may be one.
+    fn let_in(
+        &self,
+        stream: UnixStream,
+        feed: impl Fn() -> Feed,
+        refused: &mut Seldom,
+    ) -> Option<Client> {
+        let peer = self.peer_of(&stream)?;
+        if self.allow.as_ref().is_some_and(|list| !list.lets_in(peer)) {
+            if let Some(times) = refused.add(1) {
+                self.tell_refused(times, Some(peer));
+            }
+            return None;
+        }
+        Some(Client {
+            stream,
+            peer,
+            socket: Arc::clone(&self.name),
+            feed: feed().framed(self.framing),
+        })
+    }
+
+    fn peer_of(&self, stream: &UnixStream) -> Option<Peer> {
+        let peer = Peer::of(stream);
+        if let Err(error) = &peer {
+            tracing::warn!(path = %self.name, %error, "cannot tell who a client is; it is sent away");
+        }
+        peer.ok()
+    }
+
+    fn tell_refused(&self, times: u64, last: Option<Peer>) {
+        let last = last.map(tracing::field::display);
+        tracing::warn!(path = %self.name, times, peer = last, "clients that are not on the allow list were sent away");
+    }
+
+    fn tell_full(&self, times: u64) {
+        tracing::warn!(
+            path = %self.name, times, max_connections = self.max_connections,
+            "as many clients as there may be: more of them wait until one has gone"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;
