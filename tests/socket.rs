@@ -150,7 +150,10 @@ fn each_datagram_is_a_record_and_senders_wait_where_the_agent_does_not_keep_up()
     report.expect_stored(ALL + 1);
     assert!(!home.socket().exists());
     let mut records = home.consume(&[]);
-    assert_eq!(records.pop(), Some(Vec::new()), "the empty one");
+    // Calls under way together may be stored in any order.
+    let before = records.len();
+    records.retain(|record| !record.is_empty());
+    assert_eq!(before - records.len(), 1, "the empty one");
     let arrived = Arrived::of(records);
     arrived.expect_all(1..=ALL);
     arrived.expect_no_doubles();

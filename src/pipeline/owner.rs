@@ -139,8 +139,9 @@ struct Misplaced {
 }
 
 /// So long, what was stored elsewhere than predicted waits for a listing that explains it; then, until one comes, all
-/// that is found so does not wait any more.
-const WAIT_FOR_LISTING: Duration = Duration::from_secs(5);
+/// that is found so does not wait any more. Twice the ten seconds that a stream's description may take to be asked for
+/// again: whether the service distributes records by itself is not to be guessed.
+const WAIT_FOR_LISTING: Duration = Duration::from_secs(20);
 
 impl Owner {
     pub(super) fn new(

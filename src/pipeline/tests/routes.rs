@@ -299,7 +299,7 @@ async fn records_are_stored_across_a_reshard_while_no_listing_comes() {
             receipts.push(put(&pipeline, format!("keyed {n}"), key(format!("{n}"))).await);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let all = tokio::time::timeout(Duration::from_secs(30), join_all(receipts));
+        let all = tokio::time::timeout(Duration::from_secs(60), join_all(receipts));
         assert!(all.await.unwrap().iter().all(Delivery::is_stored));
         for (record, times) in service.user_records() {
             // What may go anywhere was right where it was stored.
