@@ -49,7 +49,7 @@ impl Layout {
         let last = self.members.last().map_or(0, |last| last.data_len);
         let key = self.keys.keys().last().map_or(0, PartitionKey::len);
         let hash_key = self.hash_keys.keys().last().map_or(0, |key| key.0 as usize);
-        last.wrapping_add(key).wrapping_add(hash_key)
+        last ^ key ^ hash_key
     }
 
     /// Bytes on the wire, envelope included.

@@ -42,6 +42,36 @@ fn a_container_closes_before_readers_would_refuse_its_members() {
     assert_eq!(closed[0].members.len(), MAX_MEMBERS);
 }
 
+/// With hash keys of all sizes: once what it read was added up, and overflowed.
+#[test]
+fn what_is_looked_at_ahead_comes_out_the_same() {
+    let (now, shards) = (Instant::now(), 2 * FEW_OPEN as u128);
+    let record = |n: u128| {
+        let hash_key = HashKey(u128::MAX / shards * (n % shards));
+        let key = RecordKey::Explicit(PartitionKey::new("k").unwrap(), hash_key);
+        sealed(format!("{n}"), key)
+    };
+    let made = |ahead: bool| {
+        let map = Routes::Known(Arc::new(even(shards)));
+        let (mut reducer, mut closed) = (Reducer::new(MAX_SIZE, map), Vec::new());
+        for round in 0..4 {
+            let next: Vec<_> = (round * shards..(round + 1) * shards).map(record).collect();
+            if ahead {
+                reducer.prepare(&next);
+            }
+            for record in next {
+                reducer.push(record, now, now, &mut closed);
+            }
+        }
+        reducer.flush(now, &mut closed);
+        let entries = entries(closed).into_iter();
+        entries
+            .map(|entry| entry.data().clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(made(true), made(false));
+}
+
 /// A record whose receipt nobody keeps.
 pub(crate) fn sealed(data: impl Into<bytes::Bytes>, key: RecordKey) -> SealedRecord {
     let memory = MemoryBudget::new(1 << 20).try_reserve(1).unwrap();
