@@ -7,12 +7,12 @@ mod wait;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::connection;
+use super::state::StateArgs;
 use crate::checkpoint::{RealDisk, Saved, SavedFile, Store};
-use crate::config::{self, Settings};
 use crate::record::StreamName;
 
 /// See how far files are stored, wait until they are, and change where reading goes on
@@ -45,32 +45,17 @@ pub fn run(args: &CheckpointArgs) -> anyhow::Result<ExitCode> {
 /// Where the checkpoint lies, and which of its files are meant.
 #[derive(Debug, Args)]
 struct Selection {
-    /// The agent's configuration: says where its state is
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where the state is, if not where the configuration says [default: /var/lib/kinseal]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
     /// Only files for this stream, as its configuration names it
     #[arg(long, value_name = "STREAM", value_parser = connection::stream)]
     stream: Option<StreamName>,
 }
 
 impl Selection {
-    /// One that is there: a mistyped name must not pass for "nothing was read".
     fn state_dir(&self) -> anyhow::Result<PathBuf> {
-        let dir = match (&self.state_dir, &self.config) {
-            (Some(dir), _) => dir.clone(),
-            (None, Some(path)) => config::load(path, &config::System)?.state_dir,
-            (None, None) => Settings::STATE_DIR.into(),
-        };
-        if !dir.is_dir() {
-            bail!(
-                "state directory {}: no such directory; give the agent's --config or --state-dir",
-                dir.display()
-            );
-        }
-        Ok(dir)
+        let settings = self.state.settings()?;
+        self.state.existing_dir(settings.as_ref())
     }
 
     /// What is saved now. An agent may be at work: it replaces the file as a whole.

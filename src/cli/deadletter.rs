@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::connection;
 use super::form::plural;
+use super::state::StateArgs;
 use super::utc::Utc;
-use crate::config::{self, Environment, Settings};
 use crate::deadletter::{Folder, Line, Lines};
 use crate::record::StreamName;
 
@@ -45,12 +45,8 @@ pub async fn run(args: DeadLetterArgs) -> anyhow::Result<ExitCode> {
 /// Where dead letters lie, and which of them are meant.
 #[derive(Debug, Args)]
 struct Selection {
-    /// The agent's configuration: says where its state is, and how records are sent
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where the state is, if not where the configuration says [default: /var/lib/kinseal]
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
     /// Only those for this stream, as its configuration names it
     #[arg(long, value_name = "STREAM", value_parser = connection::stream)]
     stream: Option<StreamName>,
@@ -66,27 +62,6 @@ struct Selection {
 }
 
 impl Selection {
-    fn settings(&self, env: &dyn Environment) -> anyhow::Result<Option<Settings>> {
-        let load = |path: &PathBuf| config::load(path, env);
-        Ok(self.config.as_ref().map(load).transpose()?)
-    }
-
-    /// One that is there: a mistyped name must not pass for "nothing was lost".
-    fn existing_state_dir(&self, settings: Option<&Settings>) -> anyhow::Result<PathBuf> {
-        let dir = match (&self.state_dir, settings) {
-            (Some(dir), _) => dir.clone(),
-            (None, Some(settings)) => settings.state_dir.clone(),
-            (None, None) => Settings::STATE_DIR.into(),
-        };
-        if !dir.is_dir() {
-            bail!(
-                "state directory {}: no such directory; give the agent's --config or --state-dir",
-                dir.display()
-            );
-        }
-        Ok(dir)
-    }
-
     fn has(&self, line: &Line<'_>) -> bool {
         let since_1970 = self.asked.duration_since(UNIX_EPOCH).unwrap_or_default();
         let age = since_1970.saturating_sub(Duration::from_millis(line.time_ms));

@@ -26,6 +26,7 @@ mod limits;
 pub mod local;
 mod log;
 pub mod size;
+mod state;
 #[cfg(test)]
 mod tests;
 mod utc;

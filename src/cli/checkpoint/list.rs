@@ -72,6 +72,7 @@ struct Row<'a> {
     file: &'a SavedFile,
     path: String,
     state: &'static str,
+    is_stored: bool,
     /// What went wrong in looking at it.
     error: Option<String>,
     size: Option<u64>,
@@ -86,6 +87,7 @@ impl<'a> Row<'a> {
             file,
             path: file.path.clone(),
             state: "unreadable",
+            is_stored: false,
             error: None,
             size: None,
             behind: None,
@@ -98,12 +100,12 @@ impl<'a> Row<'a> {
                 return row;
             }
         };
-        let is_stored = standing.is_stored(file);
+        row.is_stored = standing.is_stored(file);
         (row.state, row.behind) = match &standing {
             Standing::Present { behind: 0, .. } => ("stored", Some(0)),
             Standing::Present { behind, .. } => ("behind", Some(*behind)),
             Standing::Changed { size, .. } => ("changed", Some(*size)),
-            Standing::Gone if is_stored => ("stored, gone", Some(0)),
+            Standing::Gone if row.is_stored => ("stored, gone", Some(0)),
             Standing::Gone => ("gone", None),
         };
         if let Standing::Present { path, size, .. } | Standing::Changed { path, size } = standing {
@@ -140,7 +142,7 @@ impl<'a> Row<'a> {
     fn as_json(&self) -> String {
         json!({
             "stream": self.file.stream.to_string(), "path": self.path, "device": self.file.device,
-            "inode": self.file.inode, "state": self.state, "stored": matches!(self.state, "stored" | "stored, gone"),
+            "inode": self.file.inode, "state": self.state, "stored": self.is_stored,
             "error": self.error, "size": self.size, "offset": self.file.offset, "bytes_behind": self.behind,
             "seconds_behind": self.behind_for.map_or(0, |time| time.as_secs()), "updated": self.file.updated,
             "finished": self.file.finished,

@@ -8,7 +8,6 @@ use serde_json::json;
 
 use super::{Selection, Totals, Unreadable, at, plural};
 use crate::cli::form::{one_line, stdout, unless_closed};
-use crate::config;
 use crate::deadletter::Line;
 use crate::metrics::report::Bytes;
 
@@ -32,8 +31,8 @@ Examples:
   kinseal deadletter list --state-dir ./state --stream shop-logs --reason TooLarge --json";
 
 pub(super) fn run(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.selection.settings(&config::System)?;
-    let dir = args.selection.existing_state_dir(settings.as_ref())?;
+    let settings = args.selection.state.settings()?;
+    let dir = args.selection.state.existing_dir(settings.as_ref())?;
     let (totals, unreadable) = args.selection.totals(&dir)?;
     let mut text = if args.json {
         totals_as_json(&totals, &unreadable)

@@ -19,7 +19,7 @@ use crate::cli::agent::Signals;
 use crate::cli::connection::ConnectionArgs;
 use crate::cli::form::{one_line, say};
 use crate::cli::hardening::CoreDumpArgs;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::deadletter::{Fate, Lines, rewrite};
 use crate::delivery::{Delivery, FailReason, Receipt};
 use crate::producer::{Builder, Producer};
@@ -56,10 +56,10 @@ Examples:
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(args: ResendArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.selection.settings(&config::System)?;
+    let settings = args.selection.state.settings()?;
     let core_dumps = settings.as_ref().is_some_and(|s| s.core_dumps);
     args.core_dumps.or(core_dumps).apply();
-    let dir = args.selection.existing_state_dir(settings.as_ref())?;
+    let dir = args.selection.state.existing_dir(settings.as_ref())?;
     let _lock = lock(&dir)?;
     let (totals, unreadable) = args.selection.totals(&dir)?;
     for Unreadable { path, lines } in unreadable {
