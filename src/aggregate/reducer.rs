@@ -241,10 +241,7 @@ impl<M: Member> Reducer<M> {
 
     /// A member with no company, past all gathering.
     pub fn alone(&mut self, record: M, deadline: Instant, now: Instant) -> Closed<M> {
-        let usual = std::mem::replace(&mut self.usual_members, 1);
-        let alone = self.open_alone(record, deadline).close(now);
-        self.usual_members = usual;
-        alone
+        self.open_with(record, deadline, 1).close(now)
     }
 
     /// Closes what is due.
@@ -288,15 +285,15 @@ impl<M: Member> Reducer<M> {
 
     /// Where nothing is open.
     fn open(&mut self, slot: Slot, record: M, deadline: Instant) {
-        *self.at(slot) = Some(self.open_alone(record, deadline));
+        *self.at(slot) = Some(self.open_with(record, deadline, self.usual_members));
         self.deadlines.insert((deadline, slot));
     }
 
-    /// An aggregate of this one record so far.
-    fn open_alone(&mut self, record: M, deadline: Instant) -> Open<M> {
+    /// An aggregate of this one record so far, with room for so many.
+    fn open_with(&mut self, record: M, deadline: Instant, room: usize) -> Open<M> {
         let container = self.container(record.route());
-        let mut layout = Layout::with_room_for(self.usual_members);
-        let mut members = Vec::with_capacity(self.usual_members);
+        let mut layout = Layout::with_room_for(room);
+        let mut members = Vec::with_capacity(room);
         let (key, explicit) = container.member_key(record.route());
         layout.add(key, explicit, record.data().len());
         members.push(record);

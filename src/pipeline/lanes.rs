@@ -30,6 +30,8 @@ pub(super) struct Lanes {
     len: usize,
     /// Lanes with [`FEW`] entries or less.
     idle: usize,
+    /// Lanes of shards that take nothing.
+    dead: usize,
     crowded: Crowded,
     /// In ordered mode: lanes of shards that are no more, whose last entry has no answer yet. Until it has, no other
     /// goes: it might be of the same key.
@@ -38,10 +40,9 @@ pub(super) struct Lanes {
 
 /// A lane with more entries than that, waiting or under way, is crowded while another has no more than that.
 const FEW: usize = 4;
-/// Calls in a row of which a shard took nothing, and for how long, until it is passed over. Where a fifth of all is
-/// refused, two in a row are chance.
-const DEAD: u32 = 2;
-const DEAD_FOR: Duration = Duration::from_secs(1);
+/// For how long a shard takes nothing, until it is passed over. Where a fifth of all is refused, two calls in a row are
+/// chance.
+const DEAD: Duration = Duration::from_secs(1);
 /// For how long, until what is learned of its rate begins anew. Where others use the shard too, less is nothing.
 const LONG_DEAD: Duration = Duration::from_secs(5);
 
@@ -52,13 +53,24 @@ struct Lane {
     away: usize,
     limiter: Option<Limiter>,
     waits_until: Option<Instant>,
-    /// Calls in a row of which the shard took nothing, and until when it is left in peace for it.
-    refused: u32,
-    refused_since: Option<Instant>,
-    is_dead: bool,
+    /// Since the shard took nothing of any call, and until when it is left in peace for it.
+    refusing: Option<Refusing>,
     held_until: Option<Instant>,
     active: bool,
     busy: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refusing {
+    since: Instant,
+    /// When the last such call was answered.
+    last: Instant,
+}
+
+impl Refusing {
+    fn time(self) -> Duration {
+        self.last.saturating_duration_since(self.since)
+    }
 }
 
 impl Lanes {
@@ -71,6 +83,7 @@ impl Lanes {
             ordered,
             len: 0,
             idle: 0,
+            dead: 0,
             crowded: Crowded::default(),
             closing: HashSet::new(),
         }
@@ -101,7 +114,7 @@ impl Lanes {
 
     /// Whether some of so many shards take entries, as far as is known.
     pub(super) fn are_some_alive(&self, shards: usize) -> bool {
-        self.lanes.values().filter(|lane| lane.is_dead).count() < shards
+        self.dead < shards
     }
 
     /// Before all that waits in its lane: it is older.
@@ -126,7 +139,7 @@ impl Lanes {
             self.idle += 1;
             Lane::default()
         });
-        let was_idle = lane.is_idle();
+        let (was_idle, was_dead) = (lane.is_idle(), lane.is_dead());
         change(lane);
         match (was_idle, lane.is_idle()) {
             (true, false) => self.idle -= 1,
@@ -134,6 +147,7 @@ impl Lanes {
             _ => {}
         }
         let is_dead = lane.is_dead();
+        self.dead = self.dead + usize::from(is_dead) - usize::from(was_dead);
         if let Some(shard) = id
             && (is_dead || !(was_idle && lane.is_idle()))
         {
@@ -161,7 +175,7 @@ impl Lanes {
             if let Some(lane) = self.lanes.get_mut(&id) {
                 lane.waits_until = None;
                 // Somebody has to ask whether it takes something again: the next one that comes.
-                if let (true, true, Some(shard)) = (lane.is_dead, lane.queue.is_empty(), &id) {
+                if let (true, true, Some(shard)) = (lane.is_dead(), lane.queue.is_empty(), &id) {
                     self.crowded.set(shard, false);
                 }
             }
@@ -260,15 +274,11 @@ impl Lanes {
         if let Some(limiter) = &mut lane.limiter {
             limiter.answered(bytes, throttled, now);
         }
-        if !throttled && lane.refused > 0 {
+        if !throttled && lane.refusing.is_some() {
             if let (true, Some(shard)) = (lane.is_dead(), id) {
                 self.crowded.set(shard, false);
             }
-            self.change(id, |lane| {
-                lane.refused = 0;
-                lane.refused_since = None;
-                lane.is_dead = false;
-            });
+            self.change(id, |lane| lane.refusing = None);
         }
     }
 
@@ -290,17 +300,14 @@ impl Lanes {
         if let Some(held) = lane.held_until.filter(|until| *until > now) {
             return held;
         }
-        let refused = lane.refused.saturating_add(1);
-        let since = lane.refused_since.unwrap_or(now);
-        let refused_for = now.saturating_duration_since(since);
-        let until = now + delay(refused_for);
+        let since = lane.refusing.map_or(now, |refusing| refusing.since);
+        let refusing = Refusing { since, last: now };
+        let until = now + delay(refusing.time());
         let waits_less = lane.waits_until.is_none_or(|wait| wait < until);
         self.change(id, |lane| {
-            lane.refused = refused;
-            lane.refused_since = Some(since);
-            lane.is_dead = refused >= DEAD && refused_for >= DEAD_FOR;
+            lane.refusing = Some(refusing);
             lane.held_until = Some(until);
-            if let (true, Some(limiter)) = (refused_for >= LONG_DEAD, &mut lane.limiter) {
+            if let (true, Some(limiter)) = (refusing.time() >= LONG_DEAD, &mut lane.limiter) {
                 limiter.rest(until);
             }
         });
@@ -342,6 +349,7 @@ impl Lanes {
                 || lane.waits_until.is_some();
             if !keep {
                 self.idle -= 1;
+                self.dead -= usize::from(lane.is_dead());
             }
             keep
         });
@@ -350,7 +358,8 @@ impl Lanes {
 
 impl Lane {
     fn is_dead(&self) -> bool {
-        self.is_dead
+        self.refusing
+            .is_some_and(|refusing| refusing.time() >= DEAD)
     }
 
     fn is_idle(&self) -> bool {

@@ -34,37 +34,33 @@ impl Owner {
         Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
         let mut closed = Vec::new();
         let mut records = chunk.records.into_iter();
-        let mut prepared = 0;
-        while let Some(record) = self.next_prepared(&mut records, &mut prepared) {
-            let bytes = record.data().len() + key_len(record.route());
-            if bytes > self.limits.max_record_bytes {
-                let limit = self.limits.max_record_bytes;
-                self.give_up(record, FailReason::TooLarge { bytes, limit }, 0);
-                continue;
+        while !records.as_slice().is_empty() {
+            let reducer = self.reducer.as_ref().expect("taken in only with a map");
+            let next = records.as_slice();
+            reducer.prepare(&next[..next.len().min(PREPARED_AT_ONCE)]);
+            for record in records.by_ref().take(PREPARED_AT_ONCE) {
+                self.gather(record, now, &mut closed);
             }
-            let deadline = record.tickets().born() + self.linger;
-            let reducer = self.reducer.as_mut().expect("taken in only with a map");
-            reducer.push(record, deadline, now, &mut closed);
         }
         self.queue(closed);
     }
 
-    fn next_prepared(
-        &self,
-        records: &mut std::vec::IntoIter<SealedRecord>,
-        prepared: &mut usize,
-    ) -> Option<SealedRecord> {
-        if *prepared == 0 {
-            let next = records.as_slice();
-            let next = &next[..next.len().min(PREPARED_AT_ONCE)];
-            self.reducer
-                .as_ref()
-                .expect("taken in only with a map")
-                .prepare(next);
-            *prepared = next.len();
+    /// Into the aggregate that is open for it, unless it is larger than any record may be.
+    fn gather(
+        &mut self,
+        record: SealedRecord,
+        now: Instant,
+        closed: &mut Vec<Closed<SealedRecord>>,
+    ) {
+        let bytes = record.data().len() + key_len(record.route());
+        if bytes > self.limits.max_record_bytes {
+            let limit = self.limits.max_record_bytes;
+            self.give_up(record, FailReason::TooLarge { bytes, limit }, 0);
+            return;
         }
-        *prepared = prepared.saturating_sub(1);
-        records.next()
+        let deadline = record.tickets().born() + self.linger;
+        let reducer = self.reducer.as_mut().expect("taken in only with a map");
+        reducer.push(record, deadline, now, closed);
     }
 
     pub(super) fn pack(&mut self, routed: Option<RoutedChunk>, now: Instant) {
