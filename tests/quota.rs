@@ -49,16 +49,9 @@ fn a_stream_that_is_offered_three_times_its_quota_takes_all_of_it_with_few_throt
         began.elapsed()
     });
     agent.kill();
-    let stored = (after.bytes_stored - before.bytes_stored) as f64;
-    let used = stored / (QUOTA * SHARDS as f64 * measured.as_secs_f64());
-    let throttled = (after.throttled_entries - before.throttled_entries) as f64;
-    let sent = throttled + (after.records_stored - before.records_stored) as f64;
-    println!("{used:.3} of the quota, {:.4} throttled", throttled / sent);
+    let (used, throttled) = used_and_throttled(&before, &after, SHARDS, measured);
     assert!(used > 0.95, "{used:.3} of the quota is used");
-    assert!(
-        throttled / sent < 0.02,
-        "{throttled} of {sent} entries throttled"
-    );
+    assert!(throttled < 0.02, "{throttled:.4} of entries throttled");
 }
 
 #[test]
@@ -82,17 +75,26 @@ fn agents_that_share_a_shard_and_know_nothing_of_each_other_use_it_up_with_few_t
     for (_, agent) in agents {
         agent.kill();
     }
-    let used = (after.bytes_stored - before.bytes_stored) as f64 / QUOTA / MEASURED.as_secs_f64();
-    let throttled = (after.throttled_entries - before.throttled_entries) as f64;
-    let sent = throttled + (after.records_stored - before.records_stored) as f64;
-    println!("{used:.3} of the quota, {:.4} throttled", throttled / sent);
+    let (used, throttled) = used_and_throttled(&before, &after, 1, MEASURED);
     assert!(used > 0.9, "{used:.3} of the quota is used");
     // Both at their full rate, half would be. Two or three in a hundred is what the limiter comes to; twenty entries a
     // second are few to learn from.
-    assert!(
-        throttled / sent < 0.08,
-        "{throttled} of {sent} entries throttled"
-    );
+    assert!(throttled < 0.08, "{throttled:.4} of entries throttled");
+}
+
+/// Parts of so many shards' quota, and of the entries that were sent.
+fn used_and_throttled(
+    before: &Counters,
+    after: &Counters,
+    shards: usize,
+    measured: Duration,
+) -> (f64, f64) {
+    let stored = (after.bytes_stored - before.bytes_stored) as f64;
+    let used = stored / (QUOTA * shards as f64 * measured.as_secs_f64());
+    let throttled = (after.throttled_entries - before.throttled_entries) as f64;
+    let sent = throttled + (after.records_stored - before.records_stored) as f64;
+    println!("{used:.3} of the quota, {:.4} throttled", throttled / sent);
+    (used, throttled / sent)
 }
 
 #[test]
