@@ -117,6 +117,7 @@ impl<'r> Rig<'r> {
             put_records: Arc::new(AtOnce),
             shards: Arc::new(Shards(shards)),
             dead_letters: None,
+            spool: None,
             counters: Arc::default(),
         };
         // Neither time nor a quota decides here.

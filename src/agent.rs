@@ -4,6 +4,8 @@
 //! the checkpoint one last time. Whatever order fails, nothing is lost: a record that was not stored is not
 //! in the checkpoint.
 
+mod spools;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,9 +15,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::aws::{self, AwsError, TimeOuts};
-use crate::checkpoint::{CheckpointError, Checkpoints};
+use crate::checkpoint::{CheckpointError, Checkpoints, Lock};
 use crate::deadletter::DeadLetters;
-use crate::delivery::MemoryBudget;
 use crate::metrics::report::{Account, Calls, Keys, Latencies, Unkeyed, Volume};
 use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
 use crate::pipeline::{Pipeline, StreamSettings};
@@ -26,6 +27,7 @@ pub use crate::source::keying::PartitionKeyRule;
 use crate::source::keying::{Keying, KeyingError};
 use crate::source::tail::{self, Tail, TailError};
 use crate::source::{Intake, stdin, unix};
+use crate::spool::{self, SpoolError};
 use crate::{aggregate, batch, deadletter, seal, send};
 
 /// Everything the agent needs to know, all of it valid.
@@ -44,6 +46,8 @@ pub struct Settings {
     /// How often the checkpoint is saved, if it has moved.
     pub checkpoint_interval: Duration,
     pub dead_letter: deadletter::Settings,
+    /// For sources that cannot be read again: their records wait on disk.
+    pub spool: Option<spool::Settings>,
     /// Whether a crash may leave a core dump, which holds keys. A process has one answer, so whoever owns it
     /// acts on this: the command line does.
     pub core_dumps: bool,
@@ -62,6 +66,13 @@ pub enum SourceKind {
     Unix(unix::Settings),
     UnixDatagram(unix::DatagramSettings),
     Stdin(stdin::Settings),
+}
+
+impl SourceKind {
+    /// Whether what was read is still there after a crash.
+    pub fn can_be_read_again(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
 }
 
 /// As a person names it.
@@ -114,6 +125,7 @@ impl Settings {
             log_interval: Some(Self::LOG_INTERVAL),
             checkpoint_interval: Self::CHECKPOINT_INTERVAL,
             dead_letter: deadletter::Settings::default(),
+            spool: None,
             core_dumps: false,
         }
     }
@@ -137,6 +149,8 @@ pub struct Agent {
     stop_sources: Stop,
     saver: JoinHandle<()>,
     stop_saver: Stop,
+    /// Held for as long as anything writes to the spool.
+    _spool_lock: Option<Lock>,
 }
 
 /// What was done, per stream.
@@ -163,6 +177,12 @@ pub enum AgentError {
     Start(#[from] StartError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(
+        "spool {path} is in use by {holder}; stop that one, or give this one another spool.path"
+    )]
+    SpoolInUse { path: PathBuf, holder: String },
     #[error(transparent)]
     Keying(#[from] KeyingError),
     #[error(transparent)]
@@ -193,12 +213,13 @@ impl Agent {
         let checkpoints = Checkpoints::open(&settings.state_dir)?;
         let clients = aws::clients(&settings.aws, time_outs(&settings.streams)).await?;
         let shared = Shared::new(clients)?;
-        let budgets = MemoryBudget::divided(settings.memory_limit, settings.streams.len());
+        let spool_lock = settings.lock_spool()?;
 
         let mut pipelines = Vec::new();
         let mut dead_letter_writers = Vec::new();
-        for (stream, budget) in settings.streams.iter().zip(budgets) {
+        for (stream, mut shares) in settings.streams.iter().zip(settings.shares()) {
             let counters: Arc<Counters> = Arc::default();
+            let spool = shares.spool(settings, stream, &counters).await?;
             let (dead_letters, writer) = DeadLetters::open(
                 &settings.state_dir,
                 &stream.name,
@@ -206,7 +227,8 @@ impl Agent {
                 Arc::clone(&counters),
             );
             let counting = Arc::clone(&counters);
-            let started = shared.start(stream, budget, Some(dead_letters), counting);
+            let started =
+                shared.start(stream, shares.pipeline, Some(dead_letters), spool, counting);
             pipelines.push(started.await?);
             dead_letter_writers.push((writer, counters));
         }
@@ -215,7 +237,11 @@ impl Agent {
         let mut sources = JoinSet::new();
         for (source, keying) in settings.sources.iter().zip(keyings) {
             let pipeline = pipelines.iter().find(|p| *p.stream() == source.stream);
-            let intake = pipeline.expect("a pipeline for each stream").intake();
+            let pipeline = pipeline.expect("a pipeline for each stream");
+            let intake = match source.kind.can_be_read_again() {
+                true => pipeline.intake(),
+                false => pipeline.spooled_intake(),
+            };
             start_source(
                 &mut sources,
                 source,
@@ -242,6 +268,7 @@ impl Agent {
             stop_sources,
             saver,
             stop_saver,
+            _spool_lock: spool_lock,
         })
     }
 
@@ -324,7 +351,7 @@ impl Agent {
             if tokio::time::timeout(left, &mut writer).await.is_err() {
                 writer.abort();
                 let _ = writer.await;
-                Counters::add(&counters.abandoned, counters.snapshot().pending());
+                counters.abandon_the_rest();
             }
         }
 

@@ -29,6 +29,8 @@ pub enum Delivery {
         /// Calls made for it, the successful one included.
         attempts: u32,
     },
+    /// On disk in the spool, from where it is sent: the answer for those who asked for no more.
+    Spooled,
     /// It will not be stored: the reason, and the calls made before that was known.
     Failed { reason: FailReason, attempts: u32 },
 }
@@ -54,6 +56,10 @@ pub enum FailReason {
     Expired { last: String },
     #[error("the encryption refuses this record: {0}")]
     Unsealable(String),
+    #[error(
+        "its copy in the spool could not be synced ({0}) and may not survive a power cut; it is sent all the same"
+    )]
+    Unsynced(String),
     #[error("the producer was stopped before the record was stored")]
     Abandoned,
 }
@@ -82,8 +88,12 @@ struct Group {
 const STEPS: u32 = 64;
 
 enum Reply {
-    /// A caller waits for this record; taken by the one answer.
-    Caller(Mutex<Option<oneshot::Sender<Delivery>>>),
+    /// A caller waits for this record.
+    Caller {
+        waiting: Mutex<Waiting>,
+        /// That it is in the spool is answer enough.
+        when_spooled: bool,
+    },
     /// A source has this span outstanding.
     Span {
         source: Arc<dyn SpanSettled>,
@@ -91,16 +101,42 @@ enum Reply {
     },
 }
 
+/// Taken by the one answer.
+struct Waiting {
+    reply: Option<oneshot::Sender<Delivery>>,
+    /// Of the record's copy on disk.
+    too: Option<Ticket>,
+}
+
 /// Told when every record of a span has its answer. Called on the owner loop: must not block.
 pub trait SpanSettled: Send + Sync {
     fn settled(&self, id: u64);
+
+    /// So many records of some span have theirs.
+    fn answered(&self, _records: u32) {}
 }
 
 impl Ticket {
     /// For one record whose caller waits for the answer.
     pub fn for_caller(born: Instant, memory: MemoryPermit) -> (Self, Receipt) {
+        Self::waited_for(born, memory, false)
+    }
+
+    /// The same for a caller to whom [`Delivery::Spooled`] is answer enough, where there is a spool.
+    pub fn for_caller_until_spooled(born: Instant, memory: MemoryPermit) -> (Self, Receipt) {
+        Self::waited_for(born, memory, true)
+    }
+
+    fn waited_for(born: Instant, memory: MemoryPermit, when_spooled: bool) -> (Self, Receipt) {
         let (tx, rx) = oneshot::channel();
-        let reply = Reply::Caller(Mutex::new(Some(tx)));
+        let waiting = Mutex::new(Waiting {
+            reply: Some(tx),
+            too: None,
+        });
+        let reply = Reply::Caller {
+            waiting,
+            when_spooled,
+        };
         (Self::new(1, born, reply, memory), Receipt(rx))
     }
 
@@ -155,7 +191,59 @@ impl Ticket {
 
     /// Whether a caller waits for the answer, and will be told of a failure.
     pub fn has_caller(&self) -> bool {
-        matches!(self.group.reply, Reply::Caller(_))
+        matches!(self.group.reply, Reply::Caller { .. })
+    }
+
+    /// Whether a caller waits who needs no other answer than [`Delivery::Spooled`].
+    pub fn is_answered_when_spooled(&self) -> bool {
+        matches!(
+            self.group.reply,
+            Reply::Caller {
+                when_spooled: true,
+                ..
+            }
+        )
+    }
+
+    /// Gives back what the chunk takes of memory, but for `bytes`.
+    pub fn keep_memory(&self, bytes: usize) {
+        let mut memory = self.group.memory.lock().expect("no panic while held");
+        memory.shrink_to(bytes);
+    }
+
+    /// Whoever answers this one answers `other` too, which counts as no record of its own.
+    ///
+    /// # Panics
+    ///
+    /// Nobody waits for this one.
+    #[must_use]
+    pub fn answering_too(self, other: Self) -> Self {
+        let Reply::Caller { waiting, .. } = &self.group.reply else {
+            panic!("only who waits for one record can do so for its copy");
+        };
+        waiting.lock().expect("no panic while held").too = Some(other);
+        self
+    }
+
+    /// A ticket for the first `records` of them, and one for the rest, if there is any.
+    ///
+    /// # Panics
+    ///
+    /// It stands for fewer.
+    pub fn divide(mut self, records: u32) -> (Self, Option<Self>) {
+        assert!(
+            records > 0 && records <= self.records,
+            "some of those it stands for"
+        );
+        if records == self.records {
+            return (self, None);
+        }
+        self.records -= records;
+        let taken = Self {
+            group: Arc::clone(&self.group),
+            records,
+        };
+        (taken, Some(self))
     }
 
     /// Takes another ticket of the same chunk in, or gives it back.
@@ -208,9 +296,15 @@ impl Group {
             self.abandoned.store(true, Ordering::Release);
         }
         match &self.reply {
-            Reply::Caller(sender) => {
-                let sender = sender.lock().expect("no panic while held").take();
-                if let Some(sender) = sender {
+            Reply::Caller { waiting, .. } => {
+                let (reply, too) = {
+                    let mut waiting = waiting.lock().expect("no panic while held");
+                    (waiting.reply.take(), waiting.too.take())
+                };
+                if let (Some(too), Some(delivery)) = (too, delivery) {
+                    too.settle(delivery);
+                }
+                if let Some(sender) = reply {
                     let answer = delivery.cloned().unwrap_or(Delivery::Failed {
                         reason: FailReason::Abandoned,
                         attempts: 0,
@@ -220,6 +314,9 @@ impl Group {
                 }
             }
             Reply::Span { source, id } => {
+                if delivery.is_some() {
+                    source.answered(records);
+                }
                 // AcqRel: whoever closes last sees every earlier `abandoned`.
                 let before = self.open.fetch_sub(records, Ordering::AcqRel);
                 if before == records && !self.abandoned.load(Ordering::Acquire) {

@@ -20,7 +20,7 @@
 //!   [`metrics`], [`shutdown`], `secretfile` (how keys are read);
 //! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
 //!   [`source::frame`] (lines);
-//! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`],
+//! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`], [`spool`],
 //!   [`deadletter`];
 //! - assembly: [`pipeline`] (the one owner loop of a stream), [`producer`], [`consume`], [`aws`] (clients);
 //! - doors: [`agent`];
@@ -50,6 +50,8 @@ pub mod send;
 pub mod retry;
 
 pub mod checkpoint;
+
+pub mod spool;
 
 pub mod deadletter;
 

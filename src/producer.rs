@@ -33,7 +33,7 @@ use crate::aws::{self, AwsError, Clients, TimeOuts};
 use crate::deadletter::DeadLetters;
 use crate::delivery::{MemoryBudget, Receipt, Ticket};
 use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
-use crate::pipeline::{Parts, Pipeline, Sealer, StreamSettings};
+use crate::pipeline::{Parts, Pipeline, Sealer, Spooled, StreamSettings};
 use crate::record::{Record, StreamName, StreamNameError};
 use crate::seal::key::{GenerateDataKey, KeyError};
 use crate::seal::keyring::Keyring;
@@ -293,7 +293,7 @@ impl Builder {
         let clients = aws::clients(&self.aws, time_outs).await?;
         let shared = Shared::new(clients)?;
         let budget = MemoryBudget::new(self.memory_limit);
-        let started = shared.start(&settings, budget, None, Arc::default());
+        let started = shared.start(&settings, budget, None, None, Arc::default());
         let pipeline = started.await?;
         Ok(Producer { pipeline })
     }
@@ -322,6 +322,7 @@ impl Shared {
         settings: &StreamSettings,
         budget: MemoryBudget,
         dead_letters: Option<DeadLetters>,
+        spool: Option<Spooled>,
         counters: Arc<Counters>,
     ) -> Result<Pipeline, StartError> {
         let sealer = self.sealer(&settings.encryption).await?;
@@ -338,6 +339,7 @@ impl Shared {
             put_records: Arc::new(Kinesis::new(self.clients.kinesis.clone())),
             shards: Arc::new(shards),
             dead_letters,
+            spool,
             counters,
         }))
     }

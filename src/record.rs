@@ -198,6 +198,17 @@ impl StreamName {
         &self.as_given[self.name_starts..]
     }
 
+    /// What a folder for the stream is called. For a stream named by its ARN, the ARN with `+` for `:` and `/`, since
+    /// two accounts may have streams of one name; no name has a `+` of its own. A name like `..` must not lead
+    /// elsewhere.
+    pub fn folder_name(&self) -> String {
+        let mut name = self.as_given.replace([':', '/'], "+");
+        if name.starts_with('.') {
+            name.insert(0, '+');
+        }
+        name
+    }
+
     /// The ARN, where the stream was given by one.
     pub fn arn(&self) -> Option<&str> {
         (self.name_starts > 0).then_some(&*self.as_given)

@@ -49,6 +49,8 @@ const TIERS: &[Module] = &[
     // A batch is made of aggregates, and an answer is for each of them.
     module(2, "send", &["batch", "aggregate"]),
     module(2, "checkpoint", &[]),
+    // Holds what was sealed; what is settled is kept as for files, and what it reads costs what a source's records do.
+    module(2, "spool", &["seal", "checkpoint", "source"]),
     module(2, "deadletter", &["seal"]),
     // 3 assembly
     module(3, "pipeline", &[]),

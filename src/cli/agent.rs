@@ -15,6 +15,7 @@ use crate::config::{self, Environment, Settings, SourceKind, words};
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
 use crate::source::{join, stdin, tail, unix};
+use crate::spool;
 
 /// Send records from files, sockets or standard input to Kinesis streams, until stopped
 ///
@@ -29,7 +30,7 @@ use crate::source::{join, stdin, tail, unix};
 pub struct AgentArgs {
     /// The configuration, with everything that the other options cannot say
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "key", "context", "preset", "state_dir",
-        "start_position", "region", "profile", "endpoint_url", "kms_endpoint_url"])]
+        "start_position", "spool", "region", "profile", "endpoint_url", "kms_endpoint_url"])]
     pub config: Option<PathBuf>,
     /// Without a configuration: the stream to send to, by name or ARN
     #[arg(long, value_name = "STREAM", requires = "source", requires = "key", value_parser = connection::stream)]
@@ -74,6 +75,9 @@ pub struct AgentArgs {
     /// Where checkpoints and dead letters are kept [default: /var/lib/kinseal]
     #[arg(long, value_name = "DIR", help_heading = "Running")]
     pub state_dir: Option<PathBuf>,
+    /// Standard input: records wait on disk until they are stored, and the next agent sends what this one could not
+    #[arg(long, requires = "stdin", help_heading = "Running")]
+    pub spool: bool,
     /// Where to start in a file without a checkpoint [default: end]
     #[arg(
         long,
@@ -112,7 +116,7 @@ Examples:
   kinseal agent --config /etc/kinseal/agent.toml
   kinseal agent --stream shop-logs --file '/var/log/*.log' --kms-key alias/shop --context app=shop
   kinseal agent --stream shop-logs --file '/var/log/*.log' --kms-key alias/shop --preset compact
-  journalctl -f -o json | kinseal agent --stream journal --stdin --kms-key alias/logs
+  journalctl -f -o json | kinseal agent --stream journal --stdin --spool --kms-key alias/logs
 
 A glob that the agent is to expand, also for files to come, has to be quoted.";
 
@@ -151,7 +155,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     ended.map_err(|e: AgentError| anyhow::Error::from(e))?;
 
     let abandoned: u64 = report.streams.iter().map(|s| s.counts.abandoned).sum();
-    let readable_again = |s: &crate::agent::Source| matches!(s.kind, SourceKind::File(_));
+    let readable_again = |s: &crate::agent::Source| s.kind.can_be_read_again();
     if abandoned > 0 && !settings.sources.iter().all(readable_again) {
         anyhow::bail!(
             "{abandoned} records were not stored within the grace period, and a source that is no file \
@@ -216,13 +220,17 @@ impl AgentArgs {
             Some(dir) => std::path::absolute(dir)?,
             None => Settings::STATE_DIR.into(),
         };
-        Ok(Settings::for_one(
-            stream,
-            self.source()?,
-            encryption,
-            self.connection.settings(),
-            state_dir,
-        ))
+        let spool = self.spool.then(|| spool::Settings::under(&state_dir));
+        Ok(Settings {
+            spool,
+            ..Settings::for_one(
+                stream,
+                self.source()?,
+                encryption,
+                self.connection.settings(),
+                state_dir,
+            )
+        })
     }
 
     fn scope(&self) -> anyhow::Result<Scope> {

@@ -14,6 +14,7 @@ mod environment;
 mod file;
 mod mistake;
 mod source;
+mod spool;
 mod stream;
 mod table;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use toml_edit::TableLike;
 pub use self::environment::{Environment, System};
 use self::file::File;
 pub use self::mistake::{Mistake, Mistakes};
+use self::spool::Spool;
 use self::table::Table;
 use self::tuning::DeadLetter;
 use self::written::{Place, Written};
@@ -125,11 +127,18 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
             )
         });
         let dead_letter = root.table("dead_letter", DeadLetter::read);
+        let spool = root.table("spool", Spool::read);
         check_memory(file, &memory_limit, &streams);
         check_regions(file, &aws, &sources);
 
+        let state_dir = state_dir.or_default(Settings::STATE_DIR.into())?;
+        let spool = match spool {
+            Written::Given(spool, _) => Some(spool.resolve(&state_dir)?),
+            Written::Absent => None,
+            Written::Mistaken => return None,
+        };
         Some(Settings {
-            state_dir: state_dir.or_default(Settings::STATE_DIR.into())?,
+            state_dir,
             memory_limit: memory_limit.or_default(Settings::MEMORY_LIMIT as u64)? as usize,
             aws: aws.or_default(Some(aws::Settings::default()))??,
             sources: sources
@@ -144,6 +153,7 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
                 .or_default(Written::Absent)?
                 .or_default(Settings::CHECKPOINT_INTERVAL)?,
             dead_letter: dead_letter.or_default(DeadLetter::default())?.resolve()?,
+            spool,
             core_dumps: core_dumps.or_default(false)?,
         })
     })

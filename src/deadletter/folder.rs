@@ -43,15 +43,9 @@ pub(super) struct Dropped {
 }
 
 impl Folder {
-    /// `STATE_DIR/dead_letter/STREAM`. For a stream named by its ARN, the ARN with `+` for `:` and `/`, since two
-    /// accounts may have streams of one name; no name has a `+` of its own. A name like `..` must not lead
-    /// elsewhere.
+    /// `STATE_DIR/dead_letter/STREAM`.
     pub fn of(state_dir: &Path, stream: &StreamName) -> Self {
-        let mut name = stream.to_string().replace([':', '/'], "+");
-        if name.starts_with('.') {
-            name.insert(0, '+');
-        }
-        Self(state_dir.join(PARENT).join(name))
+        Self(state_dir.join(PARENT).join(stream.folder_name()))
     }
 
     /// Those of all streams, by name. None where nothing was ever buried.

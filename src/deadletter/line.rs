@@ -112,6 +112,7 @@ fn kind(reason: &FailReason) -> &str {
         FailReason::Refused { code, .. } => code,
         FailReason::Expired { .. } => "Expired",
         FailReason::Unsealable(_) => "Unsealable",
+        FailReason::Unsynced(_) => "Unsynced",
         FailReason::Abandoned => "Abandoned",
     }
 }

@@ -21,6 +21,8 @@ pub struct Histograms {
     pub read: Latency,
     /// Per record: from its chunk being handed over to being sealed, waiting included.
     pub seal: Latency,
+    /// Per record: its group's writing to the spool, and syncing, waiting for room included.
+    pub spool: Latency,
     /// Per record: from sealed to in a request.
     pub aggregate_wait: Latency,
     /// One PutRecords call.
@@ -36,6 +38,7 @@ impl Histograms {
         Self {
             read: Latency::new(),
             seal: Latency::new(),
+            spool: Latency::new(),
             aggregate_wait: Latency::new(),
             request: Latency::new(),
             line_to_stored: Latency::new(),
@@ -45,10 +48,11 @@ impl Histograms {
 
     /// Each stage by the name it is reported under, in the order of a record's journey; then what lies beside
     /// it.
-    pub fn stages(&self) -> [(&'static str, &Latency); 6] {
+    pub fn stages(&self) -> [(&'static str, &Latency); 7] {
         [
             ("read", &self.read),
             ("seal", &self.seal),
+            ("spool", &self.spool),
             ("aggregate wait", &self.aggregate_wait),
             ("request", &self.request),
             ("line to stored", &self.line_to_stored),
@@ -59,6 +63,7 @@ impl Histograms {
     pub fn merge(&mut self, other: &Self) {
         self.read.merge(&other.read);
         self.seal.merge(&other.seal);
+        self.spool.merge(&other.spool);
         self.aggregate_wait.merge(&other.aggregate_wait);
         self.request.merge(&other.request);
         self.line_to_stored.merge(&other.line_to_stored);
@@ -130,6 +135,8 @@ pub struct Counters {
     pub dropped: AtomicU64,
     /// Still owed when the pipeline was stopped; their source has them.
     pub abandoned: AtomicU64,
+    /// In the spool now, and without an answer: a part of what is pending.
+    pub spooled: AtomicU64,
 
     /// Bytes of the records as read, and as they were sealed.
     pub plain_bytes: AtomicU64,
@@ -159,6 +166,7 @@ pub struct Counts {
     pub failed: u64,
     pub dropped: u64,
     pub abandoned: u64,
+    pub spooled: u64,
     pub plain_bytes: u64,
     pub sealed_bytes: u64,
     pub entries_stored: u64,
@@ -179,6 +187,14 @@ impl Counters {
         counter.fetch_add(n, Ordering::Release);
     }
 
+    /// Of what is pending, all that is not on disk is given up.
+    pub fn abandon_the_rest(&self) -> u64 {
+        let counts = self.snapshot();
+        let lost = counts.pending().saturating_sub(counts.spooled);
+        Self::add(&self.abandoned, lost);
+        lost
+    }
+
     pub fn snapshot(&self) -> Counts {
         let read = |c: &AtomicU64| c.load(Ordering::Acquire);
         Counts {
@@ -189,6 +205,7 @@ impl Counters {
             failed: read(&self.failed),
             dropped: read(&self.dropped),
             abandoned: read(&self.abandoned),
+            spooled: read(&self.spooled),
             accepted: read(&self.accepted),
             unkeyed: read(&self.unkeyed),
             plain_bytes: read(&self.plain_bytes),
@@ -227,6 +244,7 @@ impl std::ops::AddAssign for Counts {
         self.failed += other.failed;
         self.dropped += other.dropped;
         self.abandoned += other.abandoned;
+        self.spooled += other.spooled;
         self.plain_bytes += other.plain_bytes;
         self.sealed_bytes += other.sealed_bytes;
         self.entries_stored += other.entries_stored;

@@ -17,8 +17,8 @@ impl fmt::Display for Latencies<'_> {
             "stage", "p50", "p99", "p99.9", "max", "count"
         )?;
         for (name, latency) in self.0.stages() {
-            // A stream without encryption, or with a key in a file, calls nobody.
-            if name == "KMS call" && latency.count() == 0 {
+            // A stream without encryption, or with a key in a file, calls nobody; and most have no spool.
+            if ["KMS call", "spool"].contains(&name) && latency.count() == 0 {
                 continue;
             }
             let at = |q| Short(latency.quantile(q)).to_string();
@@ -53,7 +53,11 @@ impl fmt::Display for Account<'_> {
             Thousands(counts.dropped),
             Thousands(counts.abandoned),
             Thousands(counts.pending()),
-        )
+        )?;
+        if counts.spooled > 0 {
+            write!(f, ", of which {} in the spool", Thousands(counts.spooled))?;
+        }
+        Ok(())
     }
 }
 
@@ -268,6 +272,15 @@ mod tests {
         assert_eq!(
             Account(&counts).to_string(),
             "accepted 1,021 = stored 1,001 + dead-lettered 2 + failed 3 + dropped 4 + abandoned 5 + pending 6"
+        );
+        let spooled = Counts {
+            spooled: 4,
+            ..counts
+        };
+        assert!(
+            Account(&spooled)
+                .to_string()
+                .ends_with("+ pending 6, of which 4 in the spool"),
         );
     }
 

@@ -204,6 +204,7 @@ fn seal_blocks(
         plain_bytes: 0,
         read_took: Duration::ZERO,
         seal_took: closed_at.map_or(Duration::ZERO, |at| at.elapsed()),
+        is_replayed: false,
         records,
     }
 }

@@ -1,6 +1,6 @@
 //! What a pipeline counts, also after its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::Sealer;
 use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
@@ -12,10 +12,16 @@ pub struct Meter {
     counters: Arc<Counters>,
     /// None where nothing is encrypted.
     keyring: Option<Arc<Keyring>>,
+    /// What is measured on the way to the disk, where there is a spool.
+    spooled: Option<Arc<Mutex<Histograms>>>,
 }
 
 impl Meter {
-    pub(super) fn new(counters: &Arc<Counters>, sealer: &Sealer) -> Self {
+    pub(super) fn new(
+        counters: &Arc<Counters>,
+        sealer: &Sealer,
+        spooled: Option<Arc<Mutex<Histograms>>>,
+    ) -> Self {
         let keyring = match sealer {
             Sealer::Encrypt(keyring) | Sealer::Blocks(keyring, _) => Some(keyring),
             Sealer::Plain(_) => None,
@@ -23,6 +29,7 @@ impl Meter {
         Self {
             counters: Arc::clone(counters),
             keyring: keyring.cloned(),
+            spooled,
         }
     }
 
@@ -40,8 +47,11 @@ impl Meter {
         self.keyring.as_ref()?.in_use()
     }
 
-    /// The owner's, and the calls that it does not make.
+    /// The owner's, and what is measured elsewhere.
     pub(super) fn complete(&self, mut histograms: Histograms) -> Histograms {
+        if let Some(spooled) = &self.spooled {
+            histograms.merge(&spooled.lock().expect("no panic while held"));
+        }
         if let Some(keyring) = &self.keyring {
             histograms.key_call = keyring.call_latency();
         }

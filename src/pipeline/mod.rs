@@ -19,6 +19,7 @@ mod meter;
 mod owner;
 mod routes;
 mod sealing;
+mod spooling;
 #[cfg(test)]
 mod tests;
 
@@ -31,16 +32,18 @@ use tokio::task::JoinHandle;
 pub use meter::Meter;
 
 use self::encoding::Encoder;
+use self::spooling::Spooling;
 use crate::deadletter::DeadLetters;
 use crate::delivery::MemoryBudget;
 use crate::metrics::{Counters, Histograms};
 use crate::record::StreamName;
 use crate::seal::keyring::Keyring;
-use crate::seal::offload::SealPool;
+use crate::seal::offload::{InOrder, SealPool};
 use crate::seal::{PlaintextAllowed, block};
 use crate::send::PutRecords;
 use crate::shard::ListShards;
 use crate::source::{Costs, Intake};
+use crate::spool::Spool;
 use crate::{aggregate, batch, seal, send};
 
 /// How records reach one stream.
@@ -67,7 +70,19 @@ pub struct Parts {
     pub shards: Arc<dyn ListShards>,
     /// For records that nobody waits for. Without it, none may come from a source.
     pub dead_letters: Option<DeadLetters>,
+    /// For sources that cannot be read again.
+    pub spool: Option<Spooled>,
     pub counters: Arc<Counters>,
+}
+
+/// A spool, and the memory on both sides of it.
+#[derive(Debug)]
+pub struct Spooled {
+    pub spool: Spool,
+    /// Of what is on its way to the disk.
+    pub sources: MemoryBudget,
+    /// Of what is on its way from there.
+    pub reader: MemoryBudget,
 }
 
 /// How records are made fit to leave.
@@ -94,6 +109,7 @@ impl Sealer {
 pub struct Pipeline {
     stream: StreamName,
     intake: Intake,
+    spooling: Option<Spooling>,
     control: mpsc::UnboundedSender<Control>,
     counters: Arc<Counters>,
     meter: Meter,
@@ -113,24 +129,35 @@ impl Pipeline {
     const CHUNKS: usize = 16;
 
     /// Starts the tasks of a stream. Must be called within a tokio runtime.
-    pub fn start(parts: Parts) -> Self {
+    pub fn start(mut parts: Parts) -> Self {
+        let spooled = parts.spool.take();
         let costs = Costs::new(parts.sealer.overhead(), parts.aggregation.enabled);
         let (chunk_tx, chunk_rx) = mpsc::channel(Self::CHUNKS);
         let (sealed_tx, sealed_rx) = mpsc::channel(Self::CHUNKS);
         let (control_tx, control_rx) = mpsc::unbounded_channel();
         let intake = Intake::new(chunk_tx, parts.budget.clone(), costs)
             .counting(Arc::clone(&parts.counters));
+        let budgets = spooled.iter().flat_map(|s| [&s.sources, &s.reader]);
+        let largest = budgets
+            .chain([&parts.budget])
+            .map(MemoryBudget::limit)
+            .min();
+        let largest = largest.expect("one at least");
         let (refresh, facts, facts_task) = routes::watch(
             Arc::clone(&parts.shards),
             parts.stream.clone(),
             parts.batch.clone(),
-            parts.budget.limit() / Costs::COPIES_OF_A_RECORD,
+            largest / Costs::COPIES_OF_A_RECORD,
         );
+        let spooling = spooled.map(|spooled| {
+            Spooling::start(spooled, &parts, costs, facts.clone(), sealed_tx.clone())
+        });
         let (mut helpers, packer) = sealing::stages(&parts, chunk_rx, sealed_tx, Self::CHUNKS);
         helpers.push(facts_task);
         let stream = parts.stream.clone();
         let counters = Arc::clone(&parts.counters);
-        let meter = Meter::new(&counters, &parts.sealer);
+        let measured = spooling.as_ref().map(Spooling::histograms);
+        let meter = Meter::new(&counters, &parts.sealer, measured);
         let encoder = match parts.delivery.ordering {
             send::Ordering::PartitionKey => Encoder::in_order(),
             send::Ordering::None => {
@@ -140,11 +167,18 @@ impl Pipeline {
             }
         };
         let owner = owner::Owner::new(
-            parts, sealed_rx, packer, encoder, control_rx, facts, refresh,
+            parts,
+            InOrder::new(sealed_rx),
+            packer,
+            encoder,
+            control_rx,
+            facts,
+            refresh,
         );
         Self {
             stream,
             intake,
+            spooling,
             control: control_tx,
             counters,
             meter,
@@ -163,6 +197,12 @@ impl Pipeline {
         self.intake.clone()
     }
 
+    /// The way in for sources that cannot be read again: over the disk, where there is a spool.
+    pub fn spooled_intake(&self) -> Intake {
+        let spooled = self.spooling.as_ref().map(Spooling::intake);
+        spooled.unwrap_or_else(|| self.intake())
+    }
+
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
@@ -175,6 +215,7 @@ impl Pipeline {
     /// Puts everything on its way without lingering, and resolves when nothing is pending. While others
     /// keep putting records, that can be never.
     pub async fn flush(&self) {
+        let _hurry = self.spooling.as_ref().map(Spooling::hurry);
         let (tx, rx) = oneshot::channel();
         if self.control.send(Control::Flush(tx)).is_ok() {
             let _ = rx.await;
@@ -198,6 +239,7 @@ impl Pipeline {
     pub async fn close(self, grace: Duration) -> Histograms {
         let Self {
             intake,
+            mut spooling,
             control,
             counters,
             meter,
@@ -205,9 +247,15 @@ impl Pipeline {
             stream,
         } = self;
         drop(intake);
+        if let Some(spooling) = &mut spooling {
+            spooling.end_intake();
+        }
         let owner = tasks.owner.as_mut().expect("set until closed");
         if let Ok(ended) = tokio::time::timeout(grace, owner).await {
             tasks.owner = None;
+            if let Some(spooling) = spooling {
+                spooling.finish().await;
+            }
             return meter.complete(ended.unwrap_or_default());
         }
         let (tx, rx) = oneshot::channel();
@@ -216,9 +264,13 @@ impl Pipeline {
             Err(_) => Histograms::default(),
         };
         tasks.abandon().await;
-        let pending = counters.snapshot().pending();
-        Counters::add(&counters.abandoned, pending);
-        tracing::warn!(%stream, pending, "stopped before all was stored; the rest was not acknowledged");
+        if let Some(spooling) = spooling {
+            spooling.finish().await;
+        }
+        let pending = counters.abandon_the_rest();
+        if pending > 0 {
+            tracing::warn!(%stream, pending, "stopped before all was stored; the rest was not acknowledged");
+        }
         meter.complete(histograms)
     }
 }

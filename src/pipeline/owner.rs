@@ -27,7 +27,6 @@ use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
 use super::lanes::Lanes;
 use super::routes::{Facts, Refresh};
-use super::sealing::InOrder;
 use super::{Control, Parts};
 use crate::aggregate::reducer::{Reducer, Routes};
 use crate::aggregate::{self, AggregatedRecord};
@@ -37,7 +36,7 @@ use crate::metrics::{Counters, Histograms};
 use crate::record::StreamName;
 use crate::retry::{Backoff, History};
 use crate::seal::SealedRecord;
-use crate::seal::offload::SealedChunk;
+use crate::seal::offload::{InOrder, SealedChunk};
 use crate::send::window::Window;
 use crate::send::{self, CallOutcome, PutRecords};
 use crate::shard::ShardId;
@@ -62,8 +61,6 @@ pub(super) struct Owner {
     /// In block scope: where plain records wait for their block.
     packer: Option<Packer>,
     sealed: InOrder,
-    /// The oldest chunk that is still being sealed.
-    sealing: Option<oneshot::Receiver<SealedChunk>>,
     control: mpsc::UnboundedReceiver<Control>,
     facts: watch::Receiver<Option<Facts>>,
     refresh: Refresh,
@@ -171,7 +168,6 @@ impl Owner {
             histograms: Histograms::new(),
             packer,
             sealed,
-            sealing: None,
             control,
             facts,
             refresh,
@@ -222,9 +218,7 @@ impl Owner {
             () = until(next_deadline) => Action::Tick,
             entries = self.encoder.next() => Action::Encoded(entries),
             routed = next_routed(&mut self.packer) => Action::Routed(routed),
-            chunk = next_sealed(&mut self.sealed, &mut self.sealing),
-                if !self.draining && self.early.is_none() =>
-            {
+            chunk = self.sealed.next(), if !self.draining && self.early.is_none() => {
                 chunk.map_or(Action::Ended, Action::Sealed)
             }
         }
@@ -373,27 +367,6 @@ impl Owner {
     }
 }
 
-/// Cancel safe: the chunk that is waited for stays in `sealing`.
-async fn next_sealed(
-    sealed: &mut InOrder,
-    sealing: &mut Option<oneshot::Receiver<SealedChunk>>,
-) -> Option<SealedChunk> {
-    loop {
-        if sealing.is_none() {
-            *sealing = Some(sealed.recv().await?);
-        }
-        let chunk = sealing.as_mut().expect("set just now").await;
-        *sealing = None;
-        match chunk {
-            Ok(chunk) => return Some(chunk),
-            // The pool's thread died with it; its tickets were dropped, so its source has it still.
-            Err(_) => {
-                tracing::error!("a sealing job failed; its records are read again after a restart")
-            }
-        }
-    }
-}
-
 /// Cancel safe.
 async fn next_routed(packer: &mut Option<Packer>) -> Option<RoutedChunk> {
     match packer {
@@ -402,7 +375,7 @@ async fn next_routed(packer: &mut Option<Packer>) -> Option<RoutedChunk> {
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+pub(super) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,

@@ -14,9 +14,6 @@ use crate::seal::keyring::{Keyring, Lease};
 use crate::seal::offload::{self, SealPool, SealedChunk, seal_chunk};
 use crate::source::Chunk;
 
-/// Sealed chunks in the order their plain ones came, each possibly still at work.
-pub(super) type InOrder = mpsc::Receiver<oneshot::Receiver<SealedChunk>>;
-
 /// Between tries while there is no data key.
 const KEY_PAUSE: Duration = Duration::from_secs(1);
 /// Chunks sealed as one at most.

@@ -208,6 +208,7 @@ fn start(service: &Arc<Service>, change: impl FnOnce(&mut Parts)) -> Pipeline {
         put_records: Arc::<Service>::clone(service),
         shards: Arc::<Service>::clone(service),
         dead_letters: None,
+        spool: None,
         counters: Arc::default(),
     };
     // The quota has its own tests; here it would only slow the clock.

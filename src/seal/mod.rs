@@ -1,7 +1,9 @@
 //! Record → [`SealedRecord`]: the only way onto the wire.
 //!
 //! A [`SealedRecord`] can be built in two ways: by encrypting, or by showing a [`PlaintextAllowed`] token,
-//! which only a configuration with `scope = "off"` gives out. No later stage can be handed anything else.
+//! which only a configuration with `scope = "off"` gives out. No later stage can be handed anything else. The spool,
+//! which holds nothing but those, gives them back; it refuses to be opened where it holds plaintext and none is
+//! allowed any more.
 
 pub mod block;
 pub mod key;
@@ -151,6 +153,23 @@ impl Route {
         }
     }
 
+    /// What it was resolved from.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Self::Any => RecordKey::Any,
+            Self::Hashed {
+                partition_key,
+                explicit: None,
+                ..
+            } => RecordKey::Keyed(partition_key.clone()),
+            Self::Hashed {
+                partition_key,
+                explicit: Some(hash_key),
+                ..
+            } => RecordKey::Explicit(partition_key.clone(), *hash_key),
+        }
+    }
+
     /// Whether the caller gave a hash key.
     pub fn is_explicit(&self) -> bool {
         matches!(
@@ -187,6 +206,11 @@ impl SealedRecord {
     /// Lets a record pass as it is.
     pub fn plain(data: Bytes, route: Route, ticket: Ticket, _: PlaintextAllowed) -> Self {
         Self::new(data, route, Tickets::one(ticket))
+    }
+
+    /// One that was sealed, and has waited on disk since.
+    pub(crate) fn from_spool(data: Bytes, route: Route, tickets: Tickets) -> Self {
+        Self::new(data, route, tickets)
     }
 
     #[cfg(test)]

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::message::{MessageIds, Writer};
@@ -38,6 +39,69 @@ pub struct SealedChunk {
     pub read_took: Duration,
     /// From the chunk's being handed over to its being sealed.
     pub seal_took: Duration,
+    /// Measured before: read from the spool.
+    pub is_replayed: bool,
+}
+
+impl SealedChunk {
+    /// Records that have waited on disk, and were measured when they got there.
+    pub fn replayed(records: Vec<SealedRecord>) -> Self {
+        Self {
+            records,
+            plain_bytes: 0,
+            sealed_bytes: 0,
+            read_took: Duration::ZERO,
+            seal_took: Duration::ZERO,
+            is_replayed: true,
+        }
+    }
+
+    pub fn user_records(&self) -> u64 {
+        self.records.iter().map(|r| r.tickets().records()).sum()
+    }
+}
+
+/// Sealed chunks in the order their plain ones came, each possibly still at work.
+#[derive(Debug)]
+pub struct InOrder {
+    jobs: mpsc::Receiver<oneshot::Receiver<SealedChunk>>,
+    /// The oldest, still at work.
+    sealing: Option<oneshot::Receiver<SealedChunk>>,
+}
+
+impl InOrder {
+    pub fn new(jobs: mpsc::Receiver<oneshot::Receiver<SealedChunk>>) -> Self {
+        Self {
+            jobs,
+            sealing: None,
+        }
+    }
+
+    /// `None`: no more will come. Cancel safe: the chunk that is waited for is kept.
+    pub async fn next(&mut self) -> Option<SealedChunk> {
+        loop {
+            let sealing = match &mut self.sealing {
+                Some(sealing) => sealing,
+                None => self.sealing.insert(self.jobs.recv().await?),
+            };
+            let chunk = sealing.await;
+            self.sealing = None;
+            match chunk {
+                Ok(chunk) => return Some(chunk),
+                // The pool's thread died with it; its tickets were dropped, so its source has it still.
+                Err(_) => {
+                    tracing::error!(
+                        "a sealing job failed; its records are read again after a restart"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The next one, if it is ready now.
+    pub fn ready(&mut self) -> Option<SealedChunk> {
+        self.next().now_or_never().flatten()
+    }
 }
 
 /// How the records of a job may leave.
@@ -150,6 +214,7 @@ pub fn seal_chunk(chunk: Chunk, sealing: &Sealing, received: Instant) -> SealedC
         sealed_bytes: records.iter().map(|r| r.data().len() as u64).sum(),
         read_took: chunk.read_took,
         seal_took: received.elapsed(),
+        is_replayed: false,
         records,
     }
 }

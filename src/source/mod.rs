@@ -182,7 +182,7 @@ impl Costs {
     }
 
     /// A sealed byte's worst case is its own place, its copy in the aggregate, and base64 in a request: 10/3.
-    fn of(self, records: usize, bytes: usize) -> usize {
+    pub fn of(self, records: usize, bytes: usize) -> usize {
         let sealed = bytes + records * self.sealed_overhead;
         bytes + (10 * sealed).div_ceil(3) + records * self.per_record
     }

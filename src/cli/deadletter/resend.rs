@@ -236,7 +236,8 @@ impl Resend {
     /// `None`: nobody knows, so it stays as it is.
     fn fate(&mut self, delivery: Delivery) -> Option<Fate> {
         match delivery {
-            Delivery::Stored { .. } => {
+            // No spool here.
+            Delivery::Stored { .. } | Delivery::Spooled => {
                 self.stored += 1;
                 Some(Fate::Gone)
             }

@@ -25,13 +25,9 @@ impl Owner {
             self.early = Some(chunk);
             return;
         }
-        let records = chunk.records.iter().map(|r| r.tickets().records()).sum();
-        if self.packer.is_none() {
-            self.histograms.read.record(chunk.read_took, 1);
+        if !chunk.is_replayed {
+            self.measure(&chunk);
         }
-        self.histograms.seal.record(chunk.seal_took, records);
-        Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
-        Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
         let mut closed = Vec::new();
         let mut records = chunk.records.into_iter();
         while !records.as_slice().is_empty() {
@@ -43,6 +39,16 @@ impl Owner {
             }
         }
         self.queue(closed);
+    }
+
+    fn measure(&mut self, chunk: &SealedChunk) {
+        if self.packer.is_none() {
+            self.histograms.read.record(chunk.read_took, 1);
+        }
+        let records = chunk.user_records();
+        self.histograms.seal.record(chunk.seal_took, records);
+        Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
+        Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
     }
 
     /// Into the aggregate that is open for it, unless it is larger than any record may be.

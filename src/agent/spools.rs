@@ -1,0 +1,117 @@
+//! Which streams have a spool, and how it is taken up.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{AgentError, Settings, Source};
+use crate::checkpoint::{CheckpointError, Lock};
+use crate::delivery::MemoryBudget;
+use crate::metrics::Counters;
+use crate::pipeline::{Spooled, StreamSettings};
+use crate::record::StreamName;
+use crate::seal::Scope;
+use crate::spool::{self, Spool, SpoolError};
+
+/// A stream's memory, and its spool where it needs one.
+pub(super) struct Shares {
+    pub(super) pipeline: MemoryBudget,
+    spooled: Option<(MemoryBudget, MemoryBudget)>,
+}
+
+impl Settings {
+    /// A stream has a spool where one of its sources cannot be read again, or where an earlier run left one.
+    fn spool_of(&self, stream: &StreamName) -> Option<&spool::Settings> {
+        let needs_it = |s: &Source| s.stream == *stream && !s.kind.can_be_read_again();
+        self.spool.as_ref().filter(|spool| {
+            self.sources.iter().any(needs_it) || spool.path.join(stream.folder_name()).is_dir()
+        })
+    }
+
+    /// Each stream's share of the memory. A spool has two of its own: what waits for the disk must not hold what
+    /// empties it.
+    pub(super) fn shares(&self) -> Vec<Shares> {
+        let has_spool: Vec<bool> = (self.streams.iter())
+            .map(|stream| self.spool_of(&stream.name).is_some())
+            .collect();
+        let spools = has_spool.iter().filter(|has| **has).count();
+        let mut all =
+            MemoryBudget::divided(self.memory_limit, has_spool.len() + 2 * spools).into_iter();
+        let mut next = || {
+            all.next()
+                .expect("one for each stream, and two for each spool")
+        };
+        has_spool
+            .into_iter()
+            .map(|has_spool| Shares {
+                pipeline: next(),
+                spooled: has_spool.then(|| (next(), next())),
+            })
+            .collect()
+    }
+
+    /// The right to the spool, for as long as it lives.
+    pub(super) fn lock_spool(&self) -> Result<Option<Lock>, AgentError> {
+        let Some(spool) = &self.spool else {
+            return Ok(None);
+        };
+        let path = spool.path.clone();
+        match Lock::take(&path) {
+            Ok(lock) => {
+                self.tell_unnamed(&path);
+                Ok(Some(lock))
+            }
+            Err(CheckpointError::InUse { holder, .. }) => {
+                Err(AgentError::SpoolInUse { path, holder })
+            }
+            Err(CheckpointError::StateDir { source, .. }) => {
+                Err(SpoolError::Unusable { dir: path, source }.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What waits there for a stream that no source names any more would wait for ever, unnoticed.
+    fn tell_unnamed(&self, path: &Path) {
+        let folders = std::fs::read_dir(path).into_iter().flatten().flatten();
+        for folder in folders.filter(|f| f.path().is_dir()) {
+            let is_named = |stream: &StreamSettings| {
+                *stream.name.folder_name() == *folder.file_name().to_string_lossy()
+            };
+            let mut files = std::fs::read_dir(folder.path())
+                .into_iter()
+                .flatten()
+                .flatten();
+            let holds_some = files.any(|f| f.path().extension().is_some_and(|e| e == "spool"));
+            if holds_some && !self.streams.iter().any(is_named) {
+                tracing::warn!(
+                    path = %folder.path().display(),
+                    "the spool holds records for a stream that no source names: they wait until one does"
+                );
+            }
+        }
+    }
+}
+
+impl Shares {
+    /// Opens what the stream's earlier runs left.
+    pub(super) async fn spool(
+        &mut self,
+        settings: &Settings,
+        stream: &StreamSettings,
+        counters: &Arc<Counters>,
+    ) -> Result<Option<Spooled>, AgentError> {
+        let (Some((sources, reader)), Some(spool)) = (self.spooled.take(), &settings.spool) else {
+            return Ok(None);
+        };
+        let (spool, name, counters) = (spool.clone(), stream.name.clone(), Arc::clone(counters));
+        let plain = stream.encryption.scope == Scope::Off;
+        let opening =
+            tokio::task::spawn_blocking(move || Spool::open(&spool, &name, plain, counters));
+        let spool = opening.await.expect("opening does not panic")?;
+        Ok(Some(Spooled {
+            spool,
+            sources,
+            reader,
+        }))
+    }
+}

@@ -1,0 +1,56 @@
+//! Where a spool is to be read on: `cursor.json`, replaced as a whole.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Disk, SpoolError};
+
+const NAME: &str = "cursor.json";
+const UNFINISHED: &str = "cursor.json.new";
+const VERSION: u32 = 1;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    version: u32,
+    /// User records that are settled, of all that the spool has ever taken.
+    settled: u64,
+}
+
+/// 0 where none was ever saved.
+pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<u64, SpoolError> {
+    let path = dir.join(NAME);
+    let bytes = match disk.read(&path, 0, 4096) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(source) => return Err(SpoolError::Unusable { dir: path, source }),
+    };
+    let damaged = |path: PathBuf, why: String| SpoolError::Cursor { path, why };
+    match serde_json::from_slice(&bytes) {
+        Ok(Saved {
+            version: VERSION,
+            settled,
+        }) => Ok(settled),
+        Ok(Saved { version, .. }) => Err(damaged(path, format!("version {version}"))),
+        Err(e) => Err(damaged(path, e.to_string())),
+    }
+}
+
+/// Once this returns it survives a power cut.
+pub(super) fn save(disk: &dyn Disk, dir: &Path, settled: u64) -> io::Result<()> {
+    let saved = Saved {
+        version: VERSION,
+        settled,
+    };
+    let (path, unfinished) = (dir.join(NAME), dir.join(UNFINISHED));
+    match disk.remove(&unfinished) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = disk.create(&unfinished)?;
+    file.append(&serde_json::to_vec(&saved).map_err(io::Error::other)?)?;
+    file.sync()?;
+    disk.rename(&unfinished, &path)?;
+    disk.sync_dir(dir)
+}

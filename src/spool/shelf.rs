@@ -1,0 +1,380 @@
+//! What writer, reader and keeper of a spool know together: its segments, what is settled, and who waits.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Disk, cursor};
+use crate::checkpoint::ledger::Ledger;
+use crate::delivery::{SpanSettled, Ticket};
+use crate::metrics::Counters;
+
+/// Shared by the three; locked for a few assignments only.
+pub struct Shelf {
+    dir: PathBuf,
+    state: Mutex<State>,
+    /// The cursor as it is on disk; held while that is written.
+    saved: Mutex<u64>,
+    counters: Arc<Counters>,
+    /// For the reader: there is more to read, or never will be.
+    pub(super) grown: Notify,
+    /// For the writer: there is more room.
+    pub(super) freed: Notify,
+    /// For the keeper: the settled prefix has grown.
+    moved: Notify,
+}
+
+struct State {
+    /// The oldest first.
+    segments: VecDeque<Segment>,
+    next_ordinal: u64,
+    ledger: Ledger<u64>,
+    /// Whoever waits for the answer of a record that is on disk.
+    parked: HashMap<u64, SmallVec<[Ticket; 1]>>,
+    /// The reader has handed over all before it.
+    handed: u64,
+    /// The writer has appended all before it.
+    end: u64,
+    reading: bool,
+}
+
+/// A file of frames.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// No other has it.
+    pub(super) ordinal: u64,
+    pub(super) path: PathBuf,
+    pub(super) id: u64,
+    /// The number behind its last record.
+    pub(super) end: u64,
+    /// Bytes of whole frames, header included.
+    pub(super) len: u64,
+    /// More is appended.
+    pub(super) open: bool,
+    /// Some of it could not be read: it is kept.
+    pub(super) damaged: bool,
+}
+
+/// What the reader may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Readable {
+    pub(super) path: PathBuf,
+    pub(super) id: u64,
+    pub(super) ordinal: u64,
+    pub(super) end: u64,
+    pub(super) offset: u64,
+    pub(super) len: u64,
+}
+
+impl Shelf {
+    /// What lies in `segments` ends before `end`, and is to be sent from `settled` on.
+    pub(super) fn new(
+        dir: PathBuf,
+        segments: VecDeque<Segment>,
+        (settled, end): (u64, u64),
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            dir,
+            state: Mutex::new(State {
+                next_ordinal: segments.back().map_or(0, |last| last.ordinal + 1),
+                segments,
+                ledger: Ledger::new(settled),
+                parked: HashMap::new(),
+                handed: settled,
+                end,
+                reading: true,
+            }),
+            saved: Mutex::new(settled),
+            counters,
+            grown: Notify::new(),
+            freed: Notify::new(),
+            moved: Notify::new(),
+        }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.state().segments.iter().map(|s| s.len).sum()
+    }
+
+    /// Whether all that was appended has been handed over.
+    pub(super) fn is_caught_up(&self) -> bool {
+        let state = self.state();
+        state.handed == state.end
+    }
+
+    /// A segment that has its header and nothing else.
+    pub(super) fn begin(&self, path: PathBuf, id: u64, first: u64, len: u64) {
+        let mut state = self.state();
+        let ordinal = state.next_ordinal;
+        state.next_ordinal += 1;
+        state.segments.push_back(Segment {
+            ordinal,
+            path,
+            id,
+            end: first,
+            len,
+            open: true,
+            damaged: false,
+        });
+    }
+
+    /// The last segment is so long now, and ends with the record before `end`.
+    pub(super) fn published(&self, end: u64, len: u64, parked: Parked) {
+        let mut state = self.state();
+        let records = end - state.end;
+        state.end = end;
+        let last = state.segments.back_mut().expect("the one that was begun");
+        (last.end, last.len) = (end, len);
+        state.parked.extend(parked);
+        drop(state);
+        Counters::add(&self.counters.spooled, records);
+        self.grown.notify_one();
+    }
+
+    /// The last segment is not written any more.
+    pub(super) fn close_last(&self) {
+        self.state().close_last();
+        self.moved.notify_one();
+    }
+
+    pub(super) fn writer_ended(&self) {
+        self.close_last();
+        // Nothing more is read: what is on disk stays there for the next run.
+        self.state().reading = false;
+        self.grown.notify_one();
+    }
+
+    /// What follows `offset` of the segment of that ordinal, once there is something; or the next segment.
+    /// `None`: nothing is to be read any more. Cancel safe.
+    pub(super) async fn readable(&self, at: Option<(u64, u64)>) -> Option<Readable> {
+        loop {
+            {
+                let state = self.state();
+                if !state.reading {
+                    return None;
+                }
+                if let Some(readable) = state.readable(at) {
+                    return Some(readable);
+                }
+            }
+            self.grown.notified().await;
+        }
+    }
+
+    /// A chunk was read that ends before `end`: its span, and whoever waits for its records.
+    pub(super) fn read(&self, end: u64, numbers: impl Iterator<Item = u64>) -> (u64, Vec<Waiters>) {
+        let mut state = self.state();
+        let span = state.ledger.open(end);
+        let waiters = numbers.map(|number| state.parked.remove(&number).unwrap_or_default());
+        (span, waiters.collect())
+    }
+
+    pub(super) fn handed_over(&self, end: u64) {
+        self.state().handed = end;
+    }
+
+    /// Records that are on disk and cannot be read: nobody waits for them any more, and the cursor passes them.
+    pub(super) fn lost(&self, from: u64, end: u64, ordinal: u64) {
+        let mut state = self.state();
+        let span = state.ledger.open(end);
+        state
+            .parked
+            .retain(|number, _| !(from..end).contains(number));
+        if let Some(segment) = state.segments.iter_mut().find(|s| s.ordinal == ordinal) {
+            segment.damaged = true;
+        }
+        drop(state);
+        self.counters
+            .spooled
+            .fetch_sub(end - from, Ordering::Release);
+        self.settled(span);
+    }
+
+    /// Segments of which everything is settled.
+    fn take_done(&self) -> VecDeque<Segment> {
+        let mut state = self.state();
+        let settled = state.ledger.position();
+        let mut done = VecDeque::new();
+        while (state.segments.front()).is_some_and(|s| !s.open && s.end <= settled) {
+            done.extend(state.segments.pop_front());
+        }
+        done
+    }
+
+    /// Those that could not be dropped, in order.
+    fn put_back(&self, segments: VecDeque<Segment>) {
+        let mut state = self.state();
+        for segment in segments.into_iter().rev() {
+            state.segments.push_front(segment);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+}
+
+/// Tickets by the number of their record.
+pub(super) type Parked = Vec<(u64, Waiters)>;
+pub(super) type Waiters = SmallVec<[Ticket; 1]>;
+
+impl State {
+    fn close_last(&mut self) {
+        if let Some(last) = self.segments.back_mut() {
+            last.open = false;
+        }
+    }
+
+    fn readable(&self, at: Option<(u64, u64)>) -> Option<Readable> {
+        let from = at.map_or(0, |(ordinal, _)| ordinal);
+        let index = self.segments.partition_point(|s| s.ordinal < from);
+        let mut rest = self.segments.range(index..);
+        let is_at = |segment: &Segment| at.is_some_and(|(ordinal, _)| segment.ordinal == ordinal);
+        rest.find_map(|segment| {
+            let offset = match at {
+                Some((_, offset)) if is_at(segment) => offset,
+                _ => super::frame::HEADER_LEN as u64,
+            };
+            (offset < segment.len).then(|| Readable {
+                path: segment.path.clone(),
+                id: segment.id,
+                ordinal: segment.ordinal,
+                end: segment.end,
+                offset,
+                len: segment.len,
+            })
+        })
+    }
+}
+
+impl SpanSettled for Shelf {
+    fn settled(&self, id: u64) {
+        if self.state().ledger.settled(id) {
+            self.moved.notify_one();
+        }
+    }
+
+    fn answered(&self, records: u32) {
+        let records = u64::from(records);
+        self.counters.spooled.fetch_sub(records, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shelf")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Saves the cursor and deletes what is settled.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) disk: Arc<dyn Disk>,
+}
+
+impl Keeper {
+    /// The cursor is saved this often, if it has moved: so much is sent again after a crash.
+    const EVERY: Duration = Duration::from_secs(1);
+    /// The log hears of what goes on this often.
+    const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+    /// Goes on until aborted; somebody calls [`finish`](Self::finish) then. Cancel safe.
+    pub async fn run(self) {
+        let mut save_at = Instant::now();
+        let mut trouble: Option<Instant> = None;
+        loop {
+            self.shelf.moved.notified().await;
+            // Room is given back at once; the cursor is for after a crash.
+            let dropped = self.aside(Self::drop_done).await;
+            tokio::time::sleep_until(save_at).await;
+            save_at = Instant::now() + Self::EVERY;
+            let saved = self.aside(Self::save).await;
+            match dropped.and(saved) {
+                Ok(()) if trouble.take().is_some() => tracing::warn!(
+                    path = %self.shelf.dir().display(), "what is stored of the spool can be noted again"
+                ),
+                Ok(()) => {}
+                Err(error) => {
+                    // Not to wait for the next answer.
+                    self.shelf.moved.notify_one();
+                    if trouble.is_none_or(|said| said.elapsed() >= Self::REMIND_EVERY) {
+                        trouble = Some(Instant::now());
+                        tracing::error!(
+                            path = %self.shelf.dir().display(), %error,
+                            "what is stored of the spool cannot be noted, and a restart sends it again; sending goes \
+                             on: free space on its disk, and let this user write there"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// The last word, when nothing is under way any more: whoever waits still is told that it was given up, though the
+    /// next run sends it. Blocks.
+    pub fn finish(&self) -> io::Result<()> {
+        let given_up = std::mem::take(&mut self.shelf.state().parked);
+        drop(given_up);
+        self.drop_done().and(self.save())
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let mut saved = self.shelf.saved.lock().expect("no panic while held");
+        let settled = self.shelf.state().ledger.position();
+        if settled != *saved {
+            cursor::save(&*self.disk, self.shelf.dir(), settled)?;
+            *saved = settled;
+        }
+        Ok(())
+    }
+
+    /// On a thread that may block.
+    async fn aside(
+        &self,
+        work: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let keeper = self.clone();
+        let working = tokio::task::spawn_blocking(move || work(&keeper));
+        working.await.map_err(io::Error::other)?
+    }
+
+    /// Deletes segments of which all is settled; the damaged ones are kept aside.
+    fn drop_done(&self) -> io::Result<()> {
+        let (shelf, disk) = (&self.shelf, &self.disk);
+        let mut done = shelf.take_done();
+        while let Some(segment) = done.front() {
+            let dropped = match segment.damaged {
+                true => disk.rename(&segment.path, &segment.path.with_extension("damaged")),
+                false => disk.remove(&segment.path),
+            };
+            match dropped {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    shelf.put_back(done);
+                    return Err(error);
+                }
+                _ => {
+                    done.pop_front();
+                    shelf.freed.notify_one();
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! A disk that forgets what was not synced when its power goes, and that refuses when told to.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::spool::{Append, Disk};
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct TestDisk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    files: BTreeMap<PathBuf, Stored>,
+    /// Bytes that still fit, where that is bounded.
+    room: Option<usize>,
+    refuses_writes: bool,
+    refuses_syncs: bool,
+    refuses_reads: bool,
+    syncs: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Stored {
+    bytes: Vec<u8>,
+    /// What survives for certain.
+    synced: usize,
+    /// Whether the name does.
+    is_named: bool,
+}
+
+impl TestDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn set_room(&self, room: Option<usize>) {
+        self.state().room = room;
+    }
+
+    pub(super) fn refuse(&self, writes: bool, syncs: bool, reads: bool) {
+        let mut state = self.state();
+        (
+            state.refuses_writes,
+            state.refuses_syncs,
+            state.refuses_reads,
+        ) = (writes, syncs, reads);
+    }
+
+    pub(super) fn syncs(&self) -> usize {
+        self.state().syncs
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        self.state().files.keys().map(name).collect()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.state()
+            .files
+            .values()
+            .map(|file| file.bytes.len())
+            .sum()
+    }
+
+    /// Changes what lies in the one segment there is.
+    pub(super) fn damage(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let mut segments = state
+            .files
+            .iter_mut()
+            .filter(|(path, _)| path.extension().is_some_and(|e| e == "spool"));
+        change(&mut segments.next().expect("a segment").1.bytes);
+        assert!(segments.next().is_none());
+    }
+
+    /// What another process finds after this one was killed just now.
+    pub(super) fn after_a_kill(&self) -> Self {
+        let state = State {
+            files: self.state().files.clone(),
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// What a machine finds that was switched off just now: of what was not synced some is there, some is not, and some
+    /// is nonsense.
+    pub(super) fn after_a_power_cut(&self, rng: &mut StdRng) -> Self {
+        let mut files = self.state().files.clone();
+        files.retain(|_, file| file.is_named || rng.random());
+        for file in files.values_mut() {
+            let unsynced = file.bytes.len() - file.synced;
+            let kept = file.synced + rng.random_range(0..=unsynced);
+            file.bytes.truncate(kept);
+            if unsynced > 0 && rng.random() {
+                let torn = rng.random_range(file.synced..=kept);
+                file.bytes[torn..].fill_with(|| rng.random());
+            }
+            (file.synced, file.is_named) = (kept, true);
+        }
+        let state = State {
+            files,
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+}
+
+fn refused() -> io::Error {
+    io::Error::other("this disk refuses")
+}
+
+impl Disk for TestDisk {
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let state = self.state();
+        let files = state
+            .files
+            .iter()
+            .filter(|(path, _)| path.parent() == Some(dir));
+        let named = files.map(|(path, file)| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, file.bytes.len() as u64)
+        });
+        Ok(named.collect())
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Append>> {
+        let mut state = self.state();
+        if state.refuses_writes {
+            return Err(refused());
+        }
+        if state.files.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.files.insert(path.to_owned(), Stored::default());
+        Ok(Box::new(TestFile {
+            disk: self.clone(),
+            path: path.to_owned(),
+        }))
+    }
+
+    fn read(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let state = self.state();
+        if state.refuses_reads {
+            return Err(refused());
+        }
+        let file = state.files.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let begin = (offset as usize).min(file.bytes.len());
+        let end = begin.saturating_add(len).min(file.bytes.len());
+        Ok(file.bytes[begin..end].to_vec())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let mut file = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        file.is_named = state.files.get(to).is_some_and(|old| old.is_named);
+        state.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let file = state.files.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(room) = &mut state.room {
+            *room += file.bytes.len();
+        }
+        Ok(())
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let file = state.files.get_mut(path).ok_or(io::ErrorKind::NotFound)?;
+        file.synced = file.bytes.len();
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        if state.refuses_syncs {
+            return Err(refused());
+        }
+        for (path, file) in &mut state.files {
+            file.is_named |= path.parent() == Some(dir);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct TestFile {
+    disk: TestDisk,
+    path: PathBuf,
+}
+
+impl Append for TestFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        if state.refuses_writes {
+            return Err(refused());
+        }
+        let fits = state.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+        if let Some(room) = &mut state.room {
+            *room -= fits;
+        }
+        let file = state
+            .files
+            .get_mut(&self.path)
+            .ok_or(io::ErrorKind::NotFound)?;
+        file.bytes.extend_from_slice(&bytes[..fits]);
+        if fits < bytes.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.syncs += 1;
+        if state.refuses_syncs {
+            return Err(refused());
+        }
+        let file = state
+            .files
+            .get_mut(&self.path)
+            .ok_or(io::ErrorKind::NotFound)?;
+        file.synced = file.bytes.len();
+        Ok(())
+    }
+}

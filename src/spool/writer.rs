@@ -1,0 +1,338 @@
+//! Onto disk: what was sealed, in groups, before it goes anywhere else.
+
+mod appender;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::smallvec;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use self::appender::{Appended, Appender};
+use super::clock::Clock;
+use super::frame::Frame;
+use super::shelf::{Parked, Shelf};
+use super::{Mode, Spool, Sync};
+use crate::delivery::{Delivery, FailReason, MemoryBudget, Ticket};
+use crate::metrics::{Counters, Histograms};
+use crate::seal::SealedRecord;
+use crate::seal::offload::{InOrder, SealedChunk};
+
+/// Takes sealed chunks, and answers for them once they are on disk, or passes them on.
+#[derive(Debug)]
+pub struct Writer {
+    shelf: Arc<Shelf>,
+    /// `None` while it is at work on another thread.
+    appender: Option<Appender>,
+    sync: Sync,
+    /// Where memory comes first.
+    passing: Option<Passing>,
+    counters: Arc<Counters>,
+    histograms: Arc<Mutex<Histograms>>,
+    /// Answers that wait for the next sync, and when that is due.
+    unsynced: Vec<Ticket>,
+    sync_at: Option<Instant>,
+    blocked: Blocked,
+}
+
+/// The way that leaves out the disk.
+#[derive(Debug)]
+struct Passing {
+    budget: MemoryBudget,
+    sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
+}
+
+/// Why records wait, as it was last said.
+#[derive(Debug, Default)]
+struct Blocked(Option<(Instant, String)>);
+
+enum Event {
+    Chunk(Option<SealedChunk>),
+    SyncDue,
+}
+
+impl Writer {
+    /// Between tries while the disk refuses.
+    const PAUSE: Duration = Duration::from_secs(2);
+    /// Bytes that are written and synced as one, but for a single larger record. What comes meanwhile is the next group.
+    const GROUP: usize = 4 << 20;
+    /// What a record that waits for its answer keeps of its memory: its ticket, and its place among those that wait.
+    const PARKED: usize = 300;
+
+    /// `budget` is that of the sources, and `sealed` the way past the disk. Its own stages are measured in
+    /// `histograms`.
+    pub fn new(
+        spool: &Spool,
+        budget: MemoryBudget,
+        sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
+        counters: Arc<Counters>,
+        histograms: Arc<Mutex<Histograms>>,
+    ) -> Self {
+        let passing = match spool.settings.mode {
+            Mode::DiskFirst => None,
+            Mode::MemoryFirst => Some(Passing { budget, sealed }),
+        };
+        Self {
+            shelf: spool.shelf(),
+            appender: Some(Appender::new(spool)),
+            sync: spool.settings.sync,
+            passing,
+            counters,
+            histograms,
+            unsynced: Vec::new(),
+            sync_at: None,
+            blocked: Blocked::default(),
+        }
+    }
+
+    /// Ends when the chunks end: then all is on disk and synced, or was passed on.
+    ///
+    /// Not cancel safe: what it has in hand then is abandoned, or on disk.
+    pub async fn run(mut self, mut chunks: InOrder) {
+        loop {
+            match self.next(&mut chunks).await {
+                Event::SyncDue => self.sync().await,
+                Event::Chunk(None) => break,
+                Event::Chunk(Some(chunk)) => {
+                    let mut together = VecDeque::from([chunk]);
+                    let bytes = |all: &VecDeque<SealedChunk>| -> u64 {
+                        all.iter().map(|chunk| chunk.sealed_bytes).sum()
+                    };
+                    while bytes(&together) < Self::GROUP as u64
+                        && let Some(chunk) = chunks.ready()
+                    {
+                        together.push_back(chunk);
+                    }
+                    self.take(together).await;
+                }
+            }
+        }
+        while self.sync_at.is_some() {
+            self.sync().await;
+        }
+        self.shelf.writer_ended();
+    }
+
+    async fn next(&mut self, chunks: &mut InOrder) -> Event {
+        let sync_due = async {
+            match self.sync_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = sync_due => Event::SyncDue,
+            chunk = chunks.next() => Event::Chunk(chunk),
+        }
+    }
+
+    /// Passes on what may be, and appends the rest.
+    async fn take(&mut self, mut chunks: VecDeque<SealedChunk>) {
+        while let Some(chunk) = chunks.pop_front() {
+            if let Err(chunk) = self.pass(chunk) {
+                chunks.push_front(chunk);
+                break;
+            }
+        }
+        let mut records = Vec::new();
+        for chunk in chunks {
+            self.measure(&chunk);
+            records.extend(chunk.records);
+        }
+        let mut rest = records.into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut group, mut bytes) = (Vec::new(), 0);
+            while let Some(record) =
+                rest.next_if(|next| group.is_empty() || bytes + next.data().len() <= Self::GROUP)
+            {
+                bytes += record.data().len();
+                group.push(record);
+            }
+            self.append(group).await;
+        }
+    }
+
+    /// Past the disk, while nothing waits there and the stream takes what it is given.
+    fn pass(&self, chunk: SealedChunk) -> Result<(), SealedChunk> {
+        let Some(passing) = &self.passing else {
+            return Err(chunk);
+        };
+        let has_room = passing.budget.in_use() <= passing.budget.limit() / 2;
+        if !has_room || !self.shelf.is_caught_up() {
+            return Err(chunk);
+        }
+        let Ok(place) = passing.sealed.try_reserve() else {
+            return Err(chunk);
+        };
+        let (tx, rx) = oneshot::channel();
+        let _ = tx.send(chunk);
+        place.send(rx);
+        Ok(())
+    }
+
+    /// What the owner measures of chunks that come to it straight.
+    fn measure(&self, chunk: &SealedChunk) {
+        Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
+        Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
+        let mut histograms = self.histograms.lock().expect("no panic while held");
+        // Of a block, the chunks were measured that it is made of.
+        if !chunk.read_took.is_zero() {
+            histograms.read.record(chunk.read_took, 1);
+        }
+        histograms
+            .seal
+            .record(chunk.seal_took, chunk.user_records());
+    }
+
+    /// Waits until the disk has them. Not cancel safe.
+    async fn append(&mut self, records: Vec<SealedRecord>) {
+        let began = Instant::now();
+        let (frames, count) = self.frames(&records);
+        let (end, len) = self.until_it_holds(frames.into()).await;
+        let mut number = end - count;
+        let (mut parked, mut spooled) = (Parked::new(), Vec::new());
+        for record in records {
+            let tickets = record.into_tickets();
+            let at = number;
+            number += tickets.records();
+            for ticket in tickets {
+                if !ticket.has_caller() {
+                    spooled.push(ticket);
+                } else if !ticket.is_answered_when_spooled() {
+                    ticket.keep_memory(Self::PARKED);
+                    match parked.last_mut() {
+                        Some((last, waiters)) if *last == at => waiters.push(ticket),
+                        _ => parked.push((at, smallvec![ticket])),
+                    }
+                } else if self.syncs_later() {
+                    ticket.keep_memory(Self::PARKED);
+                    self.unsynced.push(ticket);
+                } else {
+                    spooled.push(ticket);
+                }
+            }
+        }
+        self.shelf.published(end, len, parked);
+        // What nobody waits for, and answers that may be given now. Their memory is free.
+        for ticket in spooled {
+            ticket.settle(&Delivery::Spooled);
+        }
+        let mut histograms = self.histograms.lock().expect("no panic while held");
+        histograms.spool.record(began.elapsed(), count);
+    }
+
+    fn syncs_later(&self) -> bool {
+        matches!(self.sync, Sync::Interval(_))
+    }
+
+    /// As they are to be on disk, and how many user records they are.
+    fn frames(&self, records: &[SealedRecord]) -> (Vec<Frame<Bytes>>, u64) {
+        let clock = Clock::now();
+        let appender = self.appender.as_ref().expect("nothing is under way");
+        let first = appender.next_number();
+        let mut number = first;
+        let frames = records.iter().map(|record| {
+            let count = u32::try_from(record.tickets().records()).expect("fewer than bytes");
+            let frame = Frame {
+                number,
+                born_ms: clock.ms(record.tickets().born()),
+                records: count,
+                key: record.route().key(),
+                data: record.data().clone(),
+            };
+            number += u64::from(count);
+            frame
+        });
+        let frames = frames.collect();
+        (frames, number - first)
+    }
+
+    /// Returns the number behind the last one, and the length of the segment.
+    async fn until_it_holds(&mut self, frames: Arc<[Frame<Bytes>]>) -> (u64, u64) {
+        loop {
+            let group = Arc::clone(&frames);
+            let why = match self.aside(move |appender| appender.append(&group)).await {
+                Ok(Appended::Written { end, len }) => {
+                    self.blocked.end(&self.shelf);
+                    if let Sync::Interval(interval) = self.sync {
+                        self.sync_at
+                            .get_or_insert_with(|| Instant::now() + interval);
+                    }
+                    return (end, len);
+                }
+                Ok(Appended::Full { bytes }) => format!(
+                    "{bytes} bytes wait there, and spool.max_bytes allows no more; sources wait until the stream \
+                     has taken some"
+                ),
+                Err(error) => {
+                    format!("{error}: free space on its disk, or let this user write there")
+                }
+            };
+            self.blocked.say(&self.shelf, why);
+            let freed = self.shelf.freed.notified();
+            // A disk may heal without a word.
+            let _ = tokio::time::timeout(Self::PAUSE, freed).await;
+        }
+    }
+
+    /// Those who wait for it have their answer then.
+    async fn sync(&mut self) {
+        self.sync_at = None;
+        let answer = match self.aside(Appender::sync).await {
+            Ok(()) => Delivery::Spooled,
+            Err(error) => {
+                let why = format!("{error}: what was written last may not survive a power cut");
+                self.blocked.say(&self.shelf, why);
+                let reason = FailReason::Unsynced(error.to_string());
+                Delivery::Failed {
+                    reason,
+                    attempts: 0,
+                }
+            }
+        };
+        for ticket in self.unsynced.drain(..) {
+            ticket.settle(&answer);
+        }
+    }
+
+    /// On a thread that may block.
+    async fn aside<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Appender) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let mut appender = self.appender.take().expect("nothing is under way");
+        let working = tokio::task::spawn_blocking(move || {
+            let outcome = work(&mut appender);
+            (appender, outcome)
+        });
+        let (appender, outcome) = working.await.expect("writing does not panic");
+        self.appender = Some(appender);
+        outcome
+    }
+}
+
+impl Blocked {
+    /// The log hears of what goes on this often.
+    const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+    /// At once where it is news, and each minute.
+    fn say(&mut self, shelf: &Shelf, why: String) {
+        let is_old = |(at, _): &(Instant, String)| at.elapsed() < Self::REMIND_EVERY;
+        if self.0.as_ref().is_some_and(is_old) {
+            return;
+        }
+        tracing::error!(path = %shelf.dir().display(), "the spool takes nothing: {why}");
+        self.0 = Some((Instant::now(), why));
+    }
+
+    fn end(&mut self, shelf: &Shelf) {
+        if let Some((_, why)) = self.0.take() {
+            tracing::warn!(path = %shelf.dir().display(), was = why, "the spool takes records again");
+        }
+    }
+}
