@@ -47,6 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Delivery::Failed { reason, attempts } => {
                 println!("order {n}: not stored after {attempts} calls: {reason}");
             }
+            other => println!("order {n}: {other:?}"),
         }
     }
 

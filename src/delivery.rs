@@ -21,6 +21,7 @@ pub use budget::{MemoryBudget, MemoryPermit};
 
 /// The one answer a record gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Delivery {
     /// Acknowledged by the service. All members of an aggregate share its sequence number.
     Stored {
@@ -29,7 +30,7 @@ pub enum Delivery {
         /// Calls made for it, the successful one included.
         attempts: u32,
     },
-    /// On disk in the spool, from where it is sent: the answer for those who asked for no more.
+    /// On disk in the spool, from where it is sent: the answer for those who asked for no more. Never a producer's.
     Spooled,
     /// It will not be stored: the reason, and the calls made before that was known.
     Failed { reason: FailReason, attempts: u32 },

@@ -16,6 +16,7 @@
 //! match receipt.await {
 //!     Delivery::Stored { shard, sequence, .. } => println!("{shard} {sequence}"),
 //!     Delivery::Failed { reason, .. } => eprintln!("{reason}"),
+//!     other => eprintln!("{other:?}"),
 //! }
 //! producer.close(Duration::from_secs(30)).await;
 //! # Ok(())

@@ -21,5 +21,6 @@ mod outage;
 mod quota;
 mod secrecy;
 mod socket;
+mod spool;
 mod suites;
 mod tailing;

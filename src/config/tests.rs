@@ -124,7 +124,8 @@ fn a_key_in_the_place_of_its_file_is_not_shown() {
 #[test]
 fn every_commented_key_of_the_annotated_file_is_known() {
     // Uncommented one at a time: some exclude one another. What is wrong then is never the key itself.
-    for (i, line) in AGENT.lines().enumerate() {
+    let agent = AGENT.replace("# [spool]", "[spool]");
+    for (i, line) in agent.lines().enumerate() {
         let Some(bare) = line.strip_prefix("# ") else {
             continue;
         };
@@ -134,7 +135,7 @@ fn every_commented_key_of_the_annotated_file_is_known() {
         {
             continue;
         }
-        let text: Vec<&str> = AGENT
+        let text: Vec<&str> = agent
             .lines()
             .enumerate()
             .map(|(j, line)| if i == j { bare } else { line })
@@ -699,4 +700,42 @@ fn only_a_regular_file_of_some_size_is_a_configuration() {
     large.as_file().set_len(LARGEST_FILE + 1).unwrap();
     let error = load(large.path(), &Fixed(&[])).unwrap_err().to_string();
     assert!(error.contains("no configuration"), "{error}");
+}
+
+#[test]
+fn the_spool_is_what_the_annotated_configuration_says_once_its_table_is_there() {
+    assert_eq!(good(AGENT).spool, None);
+    let (before, rest) = AGENT.split_once("# [spool]").expect("the table");
+    let (table, after) = rest.split_once("\n\n").expect("its end");
+    let keys = ["path", "max_bytes", "sync", "mode"];
+    let given = |line: &&str| {
+        keys.iter()
+            .any(|key| line.starts_with(&format!("# {key} =")))
+    };
+    let given: Vec<_> = table.lines().filter(given).map(|line| &line[2..]).collect();
+    let settings = good(&format!("{before}[spool]\n{}\n{after}", given.join("\n")));
+    let state_dir = settings.state_dir.clone();
+    assert_eq!(
+        settings.spool,
+        Some(crate::spool::Settings::under(&state_dir))
+    );
+    assert_eq!(good(&format!("{GOOD}[spool]")).spool, settings.spool);
+
+    let interval = "[spool]\nsync = 'interval'\nsync_interval = '200ms'\nmode = 'memory_first'";
+    let spool = good(&format!("{GOOD}{interval}")).spool.unwrap();
+    assert_eq!(
+        spool.sync,
+        crate::spool::Sync::Interval(Duration::from_millis(200))
+    );
+    assert_eq!(spool.mode, crate::spool::Mode::MemoryFirst);
+    assert_eq!(
+        mistakes(&format!(
+            "{GOOD}[spool]\nsync_interval = '1s'\nmax_bytes = '1MiB'"
+        ))[..2],
+        [
+            "f:8: spool.sync_interval: found without sync = \"interval\"; allowed: together with it",
+            "f:9: spool.max_bytes: found \"1MiB\"; allowed: a number of bytes, like 65536 or \"64KiB\", \
+             from 32MiB to 1024TiB",
+        ]
+    );
 }

@@ -251,7 +251,13 @@ impl Pipeline {
             spooling.end_intake();
         }
         let owner = tasks.owner.as_mut().expect("set until closed");
-        if let Ok(ended) = tokio::time::timeout(grace, owner).await {
+        let ended = tokio::select! {
+            biased;
+            ended = owner => Some(ended),
+            () = tokio::time::sleep(grace) => None,
+            () = spooling::stuck_with_all_on_disk(&counters) => None,
+        };
+        if let Some(ended) = ended {
             tasks.owner = None;
             if let Some(spooling) = spooling {
                 spooling.finish().await;

@@ -6,6 +6,7 @@
 //! ```
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -119,6 +120,23 @@ impl Spooling {
         }
     }
 }
+
+/// Resolves when all that is pending is on disk and none of it moves: the next run sends it, and there is nothing to wait
+/// for. What is under way may still be answered, which saves doubles.
+pub(super) async fn stuck_with_all_on_disk(counters: &Counters) {
+    let mut before = counters.snapshot();
+    loop {
+        tokio::time::sleep(STILL).await;
+        let now = counters.snapshot();
+        if now.spooled > 0 && now.pending() == now.spooled && now.spooled == before.spooled {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// Longer than a call takes that will succeed, mostly.
+const STILL: Duration = Duration::from_secs(2);
 
 impl Drop for Spooling {
     fn drop(&mut self) {

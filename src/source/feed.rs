@@ -26,7 +26,7 @@ use super::lines::{Read, chunk, worst_records};
 use super::{Chunk, Closed, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled};
 
-/// Until a spool stands behind it, what was read and is not yet stored is lost when the process is killed.
+/// What was read and is neither stored nor in a spool is lost when the process is killed.
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) framer: Splitter,

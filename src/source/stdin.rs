@@ -1,7 +1,7 @@
 //! Newline-framed records from standard input, to its end.
 //!
 //! What follows the last newline is a record too. What was read cannot be read again: after a crash it is
-//! lost if it was not yet stored, until the spool exists. One block is read ahead of the memory budget.
+//! lost if it was neither stored nor in a spool. One block is read ahead of the memory budget.
 
 use std::io;
 use std::thread;

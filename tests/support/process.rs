@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -41,6 +41,11 @@ impl Running {
             child,
             output,
         }
+    }
+
+    /// Its standard input, where that is piped; taken once.
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("piped, and not taken yet")
     }
 
     pub(crate) fn stdout(&self) -> Vec<u8> {

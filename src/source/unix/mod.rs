@@ -5,8 +5,7 @@
 //! what has no room is dropped. What follows the last newline when a client hangs up is a record too; the
 //! beginning of a frame that says how long it is, is none, and the log says so.
 //!
-//! What was read cannot be read again: after a crash it is lost if it was not yet stored, until the spool
-//! exists. No answer is given to clients.
+//! What was read cannot be read again: after a crash it is lost if it was neither stored nor in a spool. No answer is given to clients.
 
 mod access;
 mod address;
