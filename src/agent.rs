@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -26,6 +27,7 @@ use crate::shutdown::{self, Shutdown, Stop};
 pub use crate::source::keying::PartitionKeyRule;
 use crate::source::keying::{Keying, KeyingError};
 use crate::source::tail::{self, Tail, TailError};
+use crate::source::unix::Desk;
 use crate::source::{Intake, stdin, unix};
 use crate::spool::{self, SpoolError};
 use crate::{aggregate, batch, deadletter, seal, send};
@@ -147,6 +149,8 @@ pub struct Agent {
     dead_letter_writers: Vec<(JoinHandle<()>, Arc<Counters>)>,
     sources: JoinSet<Result<(), AgentError>>,
     stop_sources: Stop,
+    /// Ends when every client has its answers.
+    answered: mpsc::Receiver<()>,
     saver: JoinHandle<()>,
     stop_saver: Stop,
     /// Held for as long as anything writes to the spool.
@@ -234,6 +238,7 @@ impl Agent {
         }
 
         let (stop_sources, shutdown) = shutdown::channel();
+        let (answering, answered) = mpsc::channel(1);
         let mut sources = JoinSet::new();
         for (source, keying) in settings.sources.iter().zip(keyings) {
             let pipeline = pipelines.iter().find(|p| *p.stream() == source.stream);
@@ -242,14 +247,17 @@ impl Agent {
                 true => pipeline.intake(),
                 false => pipeline.spooled_intake(),
             };
-            start_source(
-                &mut sources,
-                source,
+            let desk = Desk {
+                stream: source.stream.clone(),
+                flush: pipeline.flusher(),
+                answering: answering.clone(),
+            };
+            let way = Way {
                 keying,
                 intake,
-                &checkpoints,
-                &shutdown,
-            )?;
+                desk,
+            };
+            start_source(&mut sources, source, way, &checkpoints, &shutdown)?;
         }
 
         let (stop_saver, saver_shutdown) = shutdown::channel();
@@ -266,6 +274,7 @@ impl Agent {
             dead_letter_writers,
             sources,
             stop_sources,
+            answered,
             saver,
             stop_saver,
             _spool_lock: spool_lock,
@@ -343,6 +352,8 @@ impl Agent {
             (stream, meter, histograms)
         });
         let closed = futures_util::future::join_all(closing).await;
+        // Everything is known now, and only has to be told.
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.answered.recv()).await;
         let left = until.saturating_duration_since(Instant::now());
         for (mut writer, counters) in self.dead_letter_writers {
             // A disk that refuses, or is full, must not hold up the end: those records are not in the
@@ -374,14 +385,28 @@ impl Agent {
     }
 }
 
+/// How long clients have to take their last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Where a source's records go, and who answers for them.
+struct Way {
+    keying: Keying,
+    intake: Intake,
+    desk: Desk,
+}
+
 fn start_source(
     sources: &mut JoinSet<Result<(), AgentError>>,
     source: &Source,
-    keying: Keying,
-    intake: Intake,
+    way: Way,
     checkpoints: &Checkpoints,
     shutdown: &Shutdown,
 ) -> Result<(), AgentError> {
+    let Way {
+        keying,
+        intake,
+        desk,
+    } = way;
     let shutdown = shutdown.clone();
     match &source.kind {
         SourceKind::File(settings) => {
@@ -395,6 +420,10 @@ fn start_source(
         }
         SourceKind::Unix(settings) => {
             let listener = unix::Listener::bind(settings)?;
+            let listener = match settings.acknowledged {
+                Some(ack) => listener.acknowledging(ack, desk),
+                None => listener,
+            };
             sources.spawn(async move {
                 listener.run(intake, &keying, shutdown).await;
                 Ok(())

@@ -65,6 +65,20 @@ pub enum FailReason {
     Abandoned,
 }
 
+impl FailReason {
+    /// A word for it, by which sums can be made: reasons themselves have lengths and request ids in them.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::TooLarge { .. } => "TooLarge",
+            Self::Refused { code, .. } => code,
+            Self::Expired { .. } => "Expired",
+            Self::Unsealable(_) => "Unsealable",
+            Self::Unsynced(_) => "Unsynced",
+            Self::Abandoned => "Abandoned",
+        }
+    }
+}
+
 /// One or more records' claim to an answer. Settled once, by value.
 pub struct Ticket {
     group: Arc<Group>,

@@ -19,7 +19,7 @@
 //! - words: [`record`] and its checked parts, [`delivery`] (tickets, memory), [`retry`] (verdicts),
 //!   [`metrics`], [`shutdown`], `secretfile` (how keys are read);
 //! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
-//!   [`source::frame`] (lines);
+//!   [`source::frame`] (lines), [`daemon::message`] (the KPL's daemon);
 //! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`], [`spool`],
 //!   [`deadletter`];
 //! - assembly: [`pipeline`] (the one owner loop of a stream), [`producer`], [`consume`], [`aws`] (clients);
@@ -34,6 +34,8 @@
 pub mod record;
 
 pub mod delivery;
+
+pub mod daemon;
 
 pub mod source;
 

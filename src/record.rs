@@ -47,6 +47,17 @@ pub enum RecordKey {
     Explicit(PartitionKey, HashKey),
 }
 
+impl RecordKey {
+    /// Bytes of the partition key.
+    #[expect(clippy::len_without_is_empty, reason = "none has none")]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Keyed(key) | Self::Explicit(key, _) => key.len(),
+        }
+    }
+}
+
 /// 1 to 256 Unicode characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionKey(Arc<str>);

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod acknowledged;
 mod auto;
 mod checkpoint;
 mod cli;

@@ -35,6 +35,7 @@ const TIERS: &[Module] = &[
     module(1, "seal::message", &[]),
     module(1, "aggregate::format", &[]),
     module(1, "seal::block", &["aggregate::format"]),
+    module(1, "daemon::message", &[]),
     module(1, "source::frame", &[]),
     module(1, "source::framing", &["source::frame"]),
     module(1, "source::join", &["source::frame"]),
@@ -59,6 +60,7 @@ const TIERS: &[Module] = &[
     module(3, "aws", &[]),
     // 4 doors
     module(4, "agent", &[]),
+    module(4, "daemon", &[]),
     // 5 shell
     module(5, "config", &[]),
     module(5, "cli", &["config"]),

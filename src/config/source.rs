@@ -9,6 +9,7 @@ use super::{PartitionKeyRule, Source, SourceKind, words};
 use crate::record::{PartitionKey, StreamName};
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::tail::StartPosition;
+use crate::source::unix::Ack;
 use crate::source::{WhenFull, stdin, tail};
 
 /// One `[[source]]`.
@@ -62,7 +63,23 @@ pub(super) fn read_all(root: &mut Table<'_>) -> Vec<Part> {
         Written::Mistaken => Vec::new(),
     };
     check_exclusive(root, &sources);
+    if !root.has("spool") {
+        check_answers(root, &sources);
+    }
     sources
+}
+
+/// What is never in a spool can have no answer on being there.
+fn check_answers(root: &Table<'_>, sources: &[Part]) {
+    for part in sources {
+        let kind = part.source.as_ref().map(|source| &source.kind);
+        let on_spooled =
+            matches!(kind, Some(SourceKind::Unix(s)) if s.acknowledged == Some(Ack::Spooled));
+        if on_spooled {
+            let text = "found \"spooled\" without a table [spool]; allowed: together with one, or \"stored\"";
+            root.file().mistake(&part.place.child("ack"), text);
+        }
+    }
 }
 
 fn read(t: &mut Table<'_>) -> Part {

@@ -347,7 +347,9 @@ fn home_of(key: &str) -> Option<&'static str> {
         "path" | "mode" | "owner" | "group" => {
             Some("in a [[source]] of type = \"unix\" or \"unix_datagram\"")
         }
-        "framing" | "allow" | "max_connections" => Some("in a [[source]] of type = \"unix\""),
+        "framing" | "ack" | "allow" | "max_connections" => {
+            Some("in a [[source]] of type = \"unix\"")
+        }
         "uids" | "gids" => Some("in allow of a [[source]] of type = \"unix\""),
         "stream" | "partition_key" => Some("in a [[source]]"),
         "constant" | "json_pointer" | "regex" | "hmac_key_file" | "explicit_hash_key" => {

@@ -26,14 +26,14 @@ scope = 'record'
 kms_key = 'alias/shop'
 ";
 
-fn good(text: &str) -> Settings {
+pub(super) fn good(text: &str) -> Settings {
     match parse("f", text, &Fixed(&[("A", "1")])) {
         Ok(settings) => settings,
         Err(mistakes) => panic!("{mistakes}"),
     }
 }
 
-fn mistakes(text: &str) -> Vec<String> {
+pub(super) fn mistakes(text: &str) -> Vec<String> {
     let mistakes = parse("f", text, &Fixed(&[("A", "1"), ("WORD", "x")])).unwrap_err();
     mistakes.to_string().lines().map(str::to_owned).collect()
 }

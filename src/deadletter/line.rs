@@ -49,7 +49,7 @@ impl Line<'static> {
         Self {
             time_ms: now_ms(),
             stream: stream.to_owned(),
-            kind: kind(&dead.reason).to_owned(),
+            kind: dead.reason.code().to_owned(),
             reason: dead.reason.to_string(),
             attempts: dead.attempts,
             records: dead.record.tickets().records(),
@@ -99,21 +99,9 @@ impl<'a> Line<'a> {
 
     /// The same record, given up once more.
     pub fn refused_again(&mut self, reason: &FailReason, attempts: u32) {
-        self.kind = kind(reason).to_owned();
+        self.kind = reason.code().to_owned();
         self.reason = reason.to_string();
         self.attempts = self.attempts.saturating_add(attempts);
-    }
-}
-
-/// What sums are made by: reasons themselves have lengths and request ids in them.
-fn kind(reason: &FailReason) -> &str {
-    match reason {
-        FailReason::TooLarge { .. } => "TooLarge",
-        FailReason::Refused { code, .. } => code,
-        FailReason::Expired { .. } => "Expired",
-        FailReason::Unsealable(_) => "Unsealable",
-        FailReason::Unsynced(_) => "Unsynced",
-        FailReason::Abandoned => "Abandoned",
     }
 }
 

@@ -206,6 +206,17 @@ impl MemoryPermit {
         }
     }
 
+    /// Takes up to `bytes` off this one.
+    #[must_use]
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            budget: self.budget.clone(),
+            bytes,
+        }
+    }
+
     /// Takes in another of the same stream: what both hold is held already, and nothing is waited for.
     pub fn absorb(&mut self, mut other: Self) {
         let same = Arc::ptr_eq(&self.budget.pool, &other.budget.pool);
@@ -223,7 +234,7 @@ impl MemoryPermit {
 
 impl Drop for MemoryPermit {
     fn drop(&mut self) {
-        // Nothing is left of one that was absorbed.
+        // Nothing is left of one that was absorbed, or split.
         if self.bytes > 0 {
             self.budget.pool.give_back(self.budget.stream, self.bytes);
         }
@@ -264,6 +275,21 @@ mod tests {
         one.shrink_to(110);
         assert_eq!(budget.in_use(), 110);
         drop(one);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[test]
+    fn what_is_split_off_a_permit_is_given_back_once_and_is_never_more_than_it_held() {
+        let budget = MemoryBudget::new(1000);
+        let mut rest = budget.try_reserve(100).unwrap();
+        let (some, all) = (rest.split(30), rest.split(1000));
+        assert_eq!((some.bytes(), all.bytes(), rest.bytes()), (30, 70, 0));
+        assert_eq!(budget.in_use(), 100);
+        drop(rest);
+        assert_eq!(budget.in_use(), 100);
+        drop(some);
+        assert_eq!(budget.in_use(), 70);
+        drop(all);
         assert_eq!(budget.in_use(), 0);
     }
 

@@ -222,6 +222,15 @@ impl Pipeline {
         }
     }
 
+    /// Asks for the same from elsewhere, and does not wait for it.
+    pub fn flusher(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let control = self.control.clone();
+        Arc::new(move || {
+            let (tx, _) = oneshot::channel();
+            let _ = control.send(Control::Flush(tx));
+        })
+    }
+
     /// The latencies so far.
     pub async fn histograms(&self) -> Histograms {
         let (tx, rx) = oneshot::channel();

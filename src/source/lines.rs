@@ -32,6 +32,11 @@ impl Read {
         (result, Self { born, took })
     }
 
+    /// What no chunk has taken into account yet; then it is.
+    pub(super) fn take(&mut self) -> Duration {
+        std::mem::take(&mut self.took)
+    }
+
     /// The next lines that `framer` has, up to [`MAX_LINES`].
     pub(super) fn next_lines(&mut self, framer: &mut Framer) -> Vec<Line> {
         self.up_to_max(|| framer.next_line())

@@ -15,7 +15,6 @@ use super::walk::Walk;
 use super::{Disk, Spool};
 use crate::delivery::{MemoryBudget, SpanSettled, Ticket, Tickets};
 use crate::metrics::Counters;
-use crate::record::RecordKey;
 use crate::seal::offload::SealedChunk;
 use crate::seal::{Route, SealedRecord};
 use crate::source::Costs;
@@ -179,7 +178,7 @@ impl Reader {
     }
 
     async fn send(&self, frames: Vec<Frame<Bytes>>) -> Result<(), Gone> {
-        let bytes: usize = frames.iter().map(|f| f.data.len() + key_len(f)).sum();
+        let bytes: usize = frames.iter().map(|f| f.data.len() + f.key.len()).sum();
         let permit = self
             .budget
             .reserve(self.costs.of(frames.len(), bytes))
@@ -232,11 +231,4 @@ fn record(frame: Frame<Bytes>, waiters: Waiters, rest: &mut Rest) -> SealedRecor
     }
     let tickets = tickets.expect("a frame has a record");
     SealedRecord::from_spool(frame.data, Route::of(frame.key), tickets)
-}
-
-fn key_len(frame: &Frame<Bytes>) -> usize {
-    match &frame.key {
-        RecordKey::Any => 0,
-        RecordKey::Keyed(key) | RecordKey::Explicit(key, _) => key.len(),
-    }
 }

@@ -8,7 +8,7 @@ use crate::config::words;
 use crate::config::written::Written;
 use crate::source::WhenFull;
 use crate::source::framing::Framing;
-use crate::source::unix::{self, Access, Account, Address, Allow};
+use crate::source::unix::{self, Access, Account, Ack, Address, Allow};
 
 /// All that a socket may have.
 pub(super) const KEYS: &[&str] = &[
@@ -19,13 +19,23 @@ pub(super) const KEYS: &[&str] = &[
     "allow",
     "max_connections",
     "framing",
+    "ack",
 ];
 
-const FRAMING: [(&str, Framing); 3] = [
-    ("newline", Framing::Newline),
-    ("length_prefixed", Framing::LengthPrefixed),
-    ("octet_counted", Framing::OctetCounted),
+const FRAMING: [(&str, Protocol); 4] = [
+    ("newline", Protocol::Framed(Framing::Newline)),
+    ("length_prefixed", Protocol::Framed(Framing::LengthPrefixed)),
+    ("octet_counted", Protocol::Framed(Framing::OctetCounted)),
+    ("kpl", Protocol::Kpl),
 ];
+
+const ACK: [(&str, Ack); 2] = [("stored", Ack::Stored), ("spooled", Ack::Spooled)];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Framed(Framing),
+    Kpl,
+}
 
 pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
     let path = read_address(t);
@@ -33,7 +43,24 @@ pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
     let allow = t.table("allow", read_allow);
     let max_connections = t.integer("max_connections", 1..=100_000);
     let framing = t.choice("framing", &FRAMING);
+    let ack = t.choice("ack", &ACK);
     let when_full = t.choice("when_full", &WHEN_FULL);
+    let is_kpl = framing.as_given() == Some(&Protocol::Kpl);
+    if let (Some(place), false) = (ack.place(), is_kpl) {
+        let text =
+            "found without framing = \"kpl\", which alone has answers; allowed: together with it";
+        t.file().mistake(place, text);
+    }
+    if let (Written::Given(WhenFull::DropNewest, place), true) = (&when_full, is_kpl) {
+        let text = "found \"drop_newest\" beside framing = \"kpl\", whose clients are told of each record; allowed: \
+                    \"block\"";
+        t.file().mistake(place, text);
+    }
+    let ack = ack.or_default(Ack::default())?;
+    let (framing, acknowledged) = match framing.or_default(Protocol::Framed(Framing::default()))? {
+        Protocol::Framed(framing) => (framing, None),
+        Protocol::Kpl => (Framing::default(), Some(ack)),
+    };
     Some(SourceKind::Unix(unix::Settings {
         path: path.given()?,
         access: access.or_default(None)?,
@@ -43,7 +70,8 @@ pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
             Written::Mistaken => return None,
         },
         max_connections: max_connections.or_default(unix::MAX_CONNECTIONS as u64)? as usize,
-        framing: framing.or_default(Framing::default())?,
+        framing,
+        acknowledged,
         when_full: when_full.or_default(WhenFull::default())?,
     }))
 }

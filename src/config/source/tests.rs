@@ -291,6 +291,7 @@ fn socket() -> unix::Settings {
         access: None,
         allow: None,
         max_connections: 1024,
+        acknowledged: None,
         framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
@@ -508,4 +509,37 @@ fn a_file_that_is_told_to_drop_is_a_mistake_since_it_can_wait() {
              a file can wait, and nothing of it is dropped";
         assert_eq!(said, Err(expected.to_owned()));
     }
+}
+
+#[test]
+fn an_acknowledged_socket_says_when_it_answers_and_drops_nothing() {
+    use crate::config::tests::{good, mistakes};
+    let kpl = |more: &str, after: &str| {
+        format!(
+            "[[source]]\ntype = 'unix'\npath = '/s'\nstream = 's'\nframing = 'kpl'\n{more}\n\
+             [encryption]\nscope = 'off'\n{after}"
+        )
+    };
+    let acknowledged = |text: &str| match &good(text).sources[0].kind {
+        SourceKind::Unix(settings) => settings.acknowledged,
+        _ => None,
+    };
+    assert_eq!(acknowledged(&kpl("", "")), Some(unix::Ack::Stored));
+    let spooled = kpl("ack = 'spooled'", "[spool]");
+    assert_eq!(acknowledged(&spooled), Some(unix::Ack::Spooled));
+
+    let said = mistakes(&kpl("ack = 'spooled'\nwhen_full = 'drop_newest'", ""));
+    assert!(
+        said[0].contains("ack: found \"spooled\" without a table [spool]"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains("when_full: found \"drop_newest\" beside framing = \"kpl\""),
+        "{said:?}"
+    );
+    let said = mistakes(&kpl("ack = 'stored'", "").replace("'kpl'", "'newline'"));
+    assert!(
+        said[0].contains("ack: found without framing = \"kpl\""),
+        "{said:?}"
+    );
 }

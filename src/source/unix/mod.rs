@@ -5,9 +5,11 @@
 //! what has no room is dropped. What follows the last newline when a client hangs up is a record too; the
 //! beginning of a frame that says how long it is, is none, and the log says so.
 //!
-//! What was read cannot be read again: after a crash it is lost if it was neither stored nor in a spool. No answer is given to clients.
+//! What was read cannot be read again: after a crash it is lost if it was neither stored nor in a spool. Clients
+//! have no answer, but for those of the KPL's protocol (`acknowledged`).
 
 mod access;
+mod acknowledged;
 mod address;
 mod bind;
 mod client;
@@ -17,6 +19,7 @@ mod peer;
 mod seldom;
 
 pub use access::{Access, Account, AccountError};
+pub use acknowledged::{Ack, Desk};
 pub use address::Address;
 pub use bind::BindError;
 pub use datagram::{DatagramSettings, DatagramSocket};
@@ -32,6 +35,7 @@ use rustix::net::{SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
+use self::acknowledged::Acknowledged;
 use self::bind::{SocketFile, bind};
 use self::client::Client;
 use self::peer::{AllowList, Peer};
@@ -39,7 +43,7 @@ use self::seldom::Seldom;
 use super::drops::{self, Drops};
 use super::feed::Feed;
 use super::framing::Framing;
-use super::keying::Keying;
+use super::keying::{Keyer, Keying};
 use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
@@ -63,6 +67,8 @@ pub struct Settings {
     /// Clients at once; more of them wait.
     pub max_connections: usize,
     pub framing: Framing,
+    /// The KPL's protocol in place of `framing`, and when clients have their answers.
+    pub acknowledged: Option<Ack>,
     pub when_full: WhenFull,
 }
 
@@ -78,7 +84,24 @@ pub struct Listener {
     allow: Option<AllowList>,
     max_connections: usize,
     framing: Framing,
+    /// Who answers, and when.
+    answering: Option<(Ack, Desk)>,
     when_full: WhenFull,
+}
+
+/// A client, by what it is told.
+enum Served {
+    Unanswered(Client),
+    Acknowledged(Acknowledged),
+}
+
+impl Served {
+    async fn serve(self, shutdown: Shutdown) {
+        match self {
+            Self::Unanswered(client) => client.serve(shutdown).await,
+            Self::Acknowledged(client) => client.serve(shutdown).await,
+        }
+    }
 }
 
 /// Listens and reads until told to stop.
@@ -116,8 +139,16 @@ impl Listener {
             allow,
             max_connections: settings.max_connections,
             framing: settings.framing,
+            answering: None,
             when_full: settings.when_full,
         })
+    }
+
+    /// Clients speak the KPL's protocol, and are answered.
+    #[must_use]
+    pub fn acknowledging(mut self, ack: Ack, desk: Desk) -> Self {
+        self.answering = Some((ack, desk));
+        self
     }
 
     /// Reads all clients until told to stop, and then what they had sent. The socket file is gone when this
@@ -137,7 +168,11 @@ impl Listener {
         shutdown: Shutdown,
     ) {
         let keyer = keying.of(Path::new(&*self.name));
-        let feed = || Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
+        let way = Way {
+            intake,
+            keyer,
+            drops,
+        };
         let mut clients = JoinSet::new();
         let (mut refused, mut full) = (Seldom::default(), Seldom::default());
         loop {
@@ -149,7 +184,7 @@ impl Listener {
                 times = full.wait() => self.tell_full(times),
                 accepted = self.listener.accept(), if clients.len() < self.max_connections => match accepted {
                     Ok((stream, _)) => {
-                        if let Some(client) = self.let_in(stream, feed, &mut refused) {
+                        if let Some(client) = self.let_in(stream, &way, &mut refused) {
                             clients.spawn(client.serve(shutdown.clone()));
                         }
                         if clients.len() == self.max_connections && let Some(times) = full.add(1) {
@@ -177,7 +212,7 @@ impl Listener {
             let Ok(stream) = self.accept_now() else {
                 break;
             };
-            if let Some(client) = self.let_in(stream, feed, &mut refused) {
+            if let Some(client) = self.let_in(stream, &way, &mut refused) {
                 clients.spawn(client.serve(shutdown.clone()));
             }
         }
@@ -199,12 +234,7 @@ impl Listener {
     }
 
     /// The client, if it may be one.
-    fn let_in(
-        &self,
-        stream: UnixStream,
-        feed: impl Fn() -> Feed,
-        refused: &mut Seldom,
-    ) -> Option<Client> {
+    fn let_in(&self, stream: UnixStream, way: &Way, refused: &mut Seldom) -> Option<Served> {
         let peer = self.peer_of(&stream)?;
         if self.allow.as_ref().is_some_and(|list| !list.lets_in(peer)) {
             if let Some(times) = refused.add(1) {
@@ -212,11 +242,23 @@ impl Listener {
             }
             return None;
         }
-        Some(Client {
-            stream,
-            peer,
-            socket: Arc::clone(&self.name),
-            feed: feed().framed(self.framing),
+        let socket = Arc::clone(&self.name);
+        Some(match &self.answering {
+            None => Served::Unanswered(Client {
+                stream,
+                peer,
+                socket,
+                feed: way.feed().framed(self.framing),
+            }),
+            Some((ack, desk)) => Served::Acknowledged(Acknowledged {
+                stream,
+                peer,
+                socket,
+                intake: way.intake.clone(),
+                keyer: way.keyer.clone(),
+                ack: *ack,
+                desk: desk.clone(),
+            }),
         })
     }
 
@@ -238,6 +280,19 @@ impl Listener {
             path = %self.name, times, max_connections = self.max_connections,
             "as many clients as there may be: more of them wait until one has gone"
         );
+    }
+}
+
+/// Where the records of clients go.
+struct Way {
+    intake: Intake,
+    keyer: Keyer,
+    drops: Option<Arc<Drops>>,
+}
+
+impl Way {
+    fn feed(&self) -> Feed {
+        Feed::new(self.intake.clone(), self.keyer.clone(), self.drops.as_ref())
     }
 }
 

@@ -35,6 +35,7 @@ fn settings(dir: &Path) -> Settings {
         access: None,
         allow: None,
         max_connections: MAX_CONNECTIONS,
+        acknowledged: None,
         framing: Framing::Newline,
         when_full: WhenFull::Block,
     }
