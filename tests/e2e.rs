@@ -17,6 +17,7 @@ mod interop;
 mod keys;
 mod layering;
 mod limits;
+mod matrix;
 mod memory;
 mod outage;
 mod quota;

@@ -103,6 +103,14 @@ stream = "{STREAM}"
         fs::write(self.config(), config).expect("room for it");
     }
 
+    /// The next agent that is started is told nothing of this key.
+    pub(crate) fn forget(&self, key: &str) {
+        let config = fs::read_to_string(self.config()).expect("written");
+        let is_other = |line: &&str| !line.starts_with(&format!("{key} ="));
+        let lines: Vec<_> = config.lines().filter(is_other).collect();
+        fs::write(self.config(), lines.join("\n")).expect("room for it");
+    }
+
     /// Of the next agent that is started.
     pub(crate) fn set_memory_limit(&self, limit: &str) {
         let config = fs::read_to_string(self.config()).expect("written");
