@@ -22,8 +22,10 @@ use crate::pipeline::{Pipeline, StreamSettings};
 use crate::producer::{Shared, StartError};
 use crate::record::StreamName;
 use crate::shutdown::{self, Shutdown, Stop};
+use crate::source::keying::KeyingError;
 pub use crate::source::keying::PartitionKeyRule;
-use crate::source::keying::{Keying, KeyingError};
+use crate::source::making::Making;
+use crate::source::shape::Shape;
 use crate::source::tail::{self, Tail, TailError};
 use crate::source::{Intake, stdin, unix};
 use crate::{aggregate, batch, deadletter, seal, send};
@@ -54,6 +56,7 @@ pub struct Source {
     pub kind: SourceKind,
     pub stream: StreamName,
     pub partition_key: PartitionKeyRule,
+    pub shape: Shape,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +106,7 @@ impl Settings {
                 kind,
                 stream: stream.clone(),
                 partition_key: PartitionKeyRule::Random,
+                shape: Shape::default(),
             }],
             streams: vec![StreamSettings {
                 name: stream,
@@ -185,11 +189,11 @@ pub enum AgentError {
 impl Agent {
     /// Starts everything, once keys, streams, state directory and sockets have been seen to be usable.
     pub async fn start(settings: &Settings) -> Result<Self, AgentError> {
-        let keyings = settings
+        let makings = settings
             .sources
             .iter()
-            .map(|s| Keying::new(&s.partition_key));
-        let keyings = keyings.collect::<Result<Vec<_>, _>>()?;
+            .map(|s| Making::new(&s.partition_key, &s.shape));
+        let makings = makings.collect::<Result<Vec<_>, _>>()?;
         let checkpoints = Checkpoints::open(&settings.state_dir)?;
         let clients = aws::clients(&settings.aws, time_outs(&settings.streams)).await?;
         let shared = Shared::new(clients)?;
@@ -213,13 +217,13 @@ impl Agent {
 
         let (stop_sources, shutdown) = shutdown::channel();
         let mut sources = JoinSet::new();
-        for (source, keying) in settings.sources.iter().zip(keyings) {
+        for (source, making) in settings.sources.iter().zip(makings) {
             let pipeline = pipelines.iter().find(|p| *p.stream() == source.stream);
             let intake = pipeline.expect("a pipeline for each stream").intake();
             start_source(
                 &mut sources,
                 source,
-                keying,
+                making,
                 intake,
                 &checkpoints,
                 &shutdown,
@@ -350,7 +354,7 @@ impl Agent {
 fn start_source(
     sources: &mut JoinSet<Result<(), AgentError>>,
     source: &Source,
-    keying: Keying,
+    making: Making,
     intake: Intake,
     checkpoints: &Checkpoints,
     shutdown: &Shutdown,
@@ -359,7 +363,7 @@ fn start_source(
     match &source.kind {
         SourceKind::File(settings) => {
             let stream = &source.stream;
-            let tail = Tail::spawn(settings, stream, checkpoints, intake, keying, shutdown)?;
+            let tail = Tail::spawn(settings, stream, checkpoints, intake, making, shutdown)?;
             sources.spawn(async move {
                 tail.finished()
                     .await
@@ -369,7 +373,7 @@ fn start_source(
         SourceKind::Unix(settings) => {
             let listener = unix::Listener::bind(settings)?;
             sources.spawn(async move {
-                listener.run(intake, &keying, shutdown).await;
+                listener.run(intake, &making, shutdown).await;
                 Ok(())
             });
         }
@@ -377,14 +381,14 @@ fn start_source(
             let socket = unix::DatagramSocket::bind(settings)?;
             let path = settings.path.clone();
             sources.spawn(async move {
-                let ended = socket.run(intake, &keying, shutdown).await;
+                let ended = socket.run(intake, &making, shutdown).await;
                 ended.map_err(|source| AgentError::SocketBroke { path, source })
             });
         }
         SourceKind::Stdin(settings) => {
             let settings = settings.clone();
             sources.spawn(async move {
-                stdin::run(&settings, intake, &keying, shutdown)
+                stdin::run(&settings, intake, &making, shutdown)
                     .await
                     .map_err(AgentError::Stdin)
             });

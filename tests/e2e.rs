@@ -20,6 +20,7 @@ mod memory;
 mod outage;
 mod quota;
 mod secrecy;
+mod shape;
 mod socket;
 mod suites;
 mod tailing;

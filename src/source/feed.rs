@@ -4,7 +4,8 @@
 //! `when_full = "drop_newest"` nobody waits; so room is looked for once it is known what for, and not for a
 //! worst case that would drop lines while there is some. It promises then:
 //!
-//! - each line for which there is room now is sent, whole and in order; each other one is dropped, whole, and counted;
+//! - each line for which there is room now, for the most that it may become, is sent, whole and in order; each other
+//!   one is dropped, whole, and counted;
 //! - what waits for the pipeline's attention has its room: only memory bounds it, and nothing is dropped for it;
 //! - beside that a client has its partial line and one block, as it would have otherwise. Lines that are kept
 //!   do not keep the memory of those that are dropped beside them.
@@ -21,8 +22,8 @@ use tokio::task::JoinSet;
 use super::drops::Drops;
 use super::frame::Line;
 use super::framing::{Framing, Splitter};
-use super::keying::Keyer;
 use super::lines::{Read, chunk, worst_records};
+use super::making::Maker;
 use super::{Chunk, Closed, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled};
 
@@ -31,7 +32,7 @@ use crate::delivery::{MemoryPermit, SpanSettled};
 pub(super) struct Feed {
     pub(super) framer: Splitter,
     intake: Intake,
-    keyer: Keyer,
+    maker: Maker,
     /// Where nobody may wait.
     outlet: Option<Outlet>,
     /// A line of what was read last has been dropped.
@@ -56,12 +57,12 @@ impl SpanSettled for Unrepeatable {
 
 impl Feed {
     /// Lines wait for room; or where `drops` counts them, those that have none are dropped.
-    pub(super) fn new(intake: Intake, keyer: Keyer, drops: Option<&Arc<Drops>>) -> Self {
+    pub(super) fn new(intake: Intake, maker: Maker, drops: Option<&Arc<Drops>>) -> Self {
         Self {
             framer: Splitter::new(Framing::Newline),
             outlet: drops.map(|drops| Outlet::new(intake.clone(), Arc::clone(drops))),
             intake,
-            keyer,
+            maker,
             cut: false,
         }
     }
@@ -83,13 +84,13 @@ impl Feed {
     }
 
     async fn room(&self, records: usize, bytes: usize) -> MemoryPermit {
-        let keys = self.keyer.worst_bytes(records, bytes);
-        self.intake.reserve(records, bytes + keys).await
+        let bytes = self.maker.worst_bytes(records, bytes);
+        self.intake.reserve(records, bytes).await
     }
 
     fn room_now(&self, records: usize, bytes: usize) -> Option<MemoryPermit> {
-        let keys = self.keyer.worst_bytes(records, bytes);
-        self.intake.try_reserve(records, bytes + keys)
+        let bytes = self.maker.worst_bytes(records, bytes);
+        self.intake.try_reserve(records, bytes)
     }
 
     /// Sends all whole records of what was just read. `permit` covers the first chunk; others wait for room, or do
@@ -163,7 +164,7 @@ impl Feed {
                 (lines, permit)
             }
         };
-        let (keys, lines) = read.keys_in_task(&self.keyer, lines).await;
+        let (keys, lines) = read.make_in_task(&self.maker, lines).await;
         let span = (Arc::new(Unrepeatable) as Arc<dyn SpanSettled>, 0);
         let chunk = chunk(lines, keys, &self.intake, permit, span, read);
         match &self.outlet {

@@ -152,8 +152,8 @@ impl Joiner {
         self.header.is_some()
     }
 
-    /// Takes the line that begins at `at`, or a piece of an oversized one. What is complete with it goes to `out`.
-    pub fn take(&mut self, line: Line, at: u64, out: &mut Vec<Line>) {
+    /// Takes a line, or a piece of an oversized one. What is complete with it goes to `out`.
+    pub fn take(&mut self, line: Line, out: &mut Vec<Line>) {
         if line.oversized {
             self.flush(out);
             out.push(line);
@@ -161,8 +161,8 @@ impl Joiner {
         }
         match &mut self.kind {
             Kind::Nothing => out.push(line),
-            Kind::Several(several) => several.take(line.bytes, at, out),
-            Kind::Parts(parts) => parts.take(line, at, out),
+            Kind::Several(several) => several.take(line, out),
+            Kind::Parts(parts) => parts.take(line, out),
         }
     }
 
@@ -260,13 +260,14 @@ impl Text {
         }
     }
 
-    fn into_record(self) -> Line {
+    fn into_record(self, at: u64) -> Line {
         let bytes = match self {
             Self::Line(bytes) => bytes,
             Self::Lines(bytes) => Bytes::from(bytes),
         };
         Line {
             bytes,
+            at,
             oversized: false,
         }
     }

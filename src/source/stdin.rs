@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 
 use super::drops::{self, Drops};
 use super::feed::Feed;
-use super::keying::Keying;
 use super::lines::Read;
+use super::making::Making;
 use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
@@ -32,7 +32,7 @@ pub struct Settings {
 pub async fn run(
     settings: &Settings,
     intake: Intake,
-    keying: &Keying,
+    making: &Making,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let (to, blocks) = mpsc::channel(1);
@@ -42,7 +42,7 @@ pub async fn run(
         .name("stdin".to_owned())
         .spawn(move || read_blocks(io::stdin(), &to))?;
     let drops = Drops::of(settings.when_full);
-    let lines = Feed::new(intake, keying.of(NAME.as_ref()), drops.as_ref());
+    let lines = Feed::new(intake, making.of(NAME.as_ref()), drops.as_ref());
     drops::told_during(drops.as_deref(), NAME, feed(blocks, lines, shutdown)).await
 }
 
@@ -98,6 +98,7 @@ mod tests {
     use crate::delivery::MemoryBudget;
     use crate::metrics::Counters;
     use crate::shutdown;
+    use crate::source::keying::Keying;
     use crate::source::{Chunk, Costs};
     use std::sync::Arc;
 
@@ -108,7 +109,7 @@ mod tests {
     }
 
     fn waiting(intake: Intake) -> Feed {
-        Feed::new(intake, Keying::RANDOM.of(NAME.as_ref()), None)
+        Feed::new(intake, Making::from(Keying::RANDOM).of(NAME.as_ref()), None)
     }
 
     async fn lines(mut chunks: mpsc::Receiver<Chunk>) -> Vec<String> {
@@ -151,7 +152,11 @@ mod tests {
         let counters: Arc<Counters> = Arc::default();
         let intake = intake.counting(Arc::clone(&counters));
         let drops = Drops::of(WhenFull::DropNewest);
-        let dropping = Feed::new(intake, Keying::RANDOM.of(NAME.as_ref()), drops.as_ref());
+        let dropping = Feed::new(
+            intake,
+            Making::from(Keying::RANDOM).of(NAME.as_ref()),
+            drops.as_ref(),
+        );
         let (to, blocks) = mpsc::channel(1);
         let (_stop, shutdown) = shutdown::channel();
         let input: String = (0..50_000).map(|n| format!("{n}\n")).collect();

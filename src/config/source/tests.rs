@@ -9,6 +9,8 @@ use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::unix::{self, Access, Account, Address, Allow};
 use crate::source::{WhenFull, stdin};
 
+mod shape;
+
 const AGENT: &str = include_str!("../../../config/agent.toml");
 
 /// The rule, or what is wrong with it, of a source that says so on its one line.
@@ -185,9 +187,11 @@ fn format_is_lines_unless_it_is_a_containers() {
     };
     assert_eq!(settings.rules.skip_header_lines, 2);
     assert_eq!(settings.rules.partial_timeout, Some(Duration::from_secs(5)));
-    let said = file(", format = 'json'").unwrap_err();
-    let expected =
-        "f:1: source.format: found \"json\"; allowed: \"lines\" or \"cri\" or \"docker\"";
+    let said = file(", format = 'yaml'").unwrap_err();
+    let expected = "f:1: source.format: found \"yaml\"; allowed: \"lines\" or \"json\" or \"cri\" or \"docker\"";
+    assert_eq!(said, expected);
+    let said = source("type = 'stdin', format = 'cri'").unwrap_err();
+    let expected = "f:1: source.format: found \"cri\"; allowed: \"lines\" or \"json\"";
     assert_eq!(said, expected);
     let said = file(", format = 'cri', multiline = { preset = 'go' }").unwrap_err();
     let expected = "f:1: source.multiline: found beside a container's format; allowed: with format = \"lines\"";

@@ -35,12 +35,20 @@ struct Part {
 pub(super) struct Parts {
     format: Format,
     max_bytes: usize,
-    open: [Option<Text>; 2],
+    open: [Option<Open>; 2],
     /// Where the first line begins since which there was always one open: a reader that started later would meet
     /// another in its middle.
     since: Option<u64>,
     pub(super) cuts: u64,
     strange: u64,
+}
+
+/// A line whose last part has not come.
+#[derive(Debug)]
+struct Open {
+    /// Where its first part's line begins.
+    at: u64,
+    text: Text,
 }
 
 impl Parts {
@@ -55,29 +63,33 @@ impl Parts {
         }
     }
 
-    pub(super) fn take(&mut self, line: Line, at: u64, out: &mut Vec<Line>) {
+    pub(super) fn take(&mut self, line: Line, out: &mut Vec<Line>) {
         let Some(part) = self.format.part(&line.bytes) else {
             self.strange += 1;
             out.push(line);
             return;
         };
         let open = &mut self.open[part.stream];
-        if let Some(text) = open.take_if(|text| text.len() + part.text.len() > self.max_bytes) {
+        let is_full = |open: &mut Open| open.text.len() + part.text.len() > self.max_bytes;
+        if let Some(cut) = open.take_if(is_full) {
             self.cuts += 1;
-            out.push(text.into_record());
+            out.push(cut.into_record());
         }
-        let text = match open.take() {
-            None => Text::Line(part.text),
-            Some(mut text) => {
-                text.push(&part.text);
-                text
+        let grown = match open.take() {
+            None => Open {
+                at: line.at,
+                text: Text::Line(part.text),
+            },
+            Some(mut grown) => {
+                grown.text.push(&part.text);
+                grown
             }
         };
         if part.is_last {
-            out.push(text.into_record());
+            out.push(grown.into_record());
         } else {
-            *open = Some(text);
-            self.since.get_or_insert(at);
+            *open = Some(grown);
+            self.since.get_or_insert(line.at);
         }
         if self.open.iter().all(Option::is_none) {
             self.since = None;
@@ -86,12 +98,14 @@ impl Parts {
 
     pub(super) fn flush(&mut self, out: &mut Vec<Line>) {
         let open = self.open.iter_mut().filter_map(Option::take);
-        out.extend(open.map(Text::into_record));
+        out.extend(open.map(Open::into_record));
         self.since = None;
     }
 
     pub(super) fn detach(&mut self) {
-        self.open.iter_mut().flatten().for_each(Text::detach);
+        for open in self.open.iter_mut().flatten() {
+            open.text.detach();
+        }
     }
 
     pub(super) fn since(&self) -> Option<u64> {
@@ -99,7 +113,7 @@ impl Parts {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.open.iter().flatten().map(Text::len).sum()
+        self.open.iter().flatten().map(|open| open.text.len()).sum()
     }
 
     pub(super) fn held_records(&self) -> usize {
@@ -111,6 +125,12 @@ impl Parts {
             cuts: std::mem::take(&mut self.cuts),
             strange: std::mem::take(&mut self.strange),
         }
+    }
+}
+
+impl Open {
+    fn into_record(self) -> Line {
+        self.text.into_record(self.at)
     }
 }
 

@@ -40,7 +40,7 @@ use self::seldom::Seldom;
 use super::drops::{self, Drops};
 use super::feed::Feed;
 use super::framing::Framing;
-use super::keying::Keying;
+use super::making::Making;
 use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
@@ -88,11 +88,11 @@ pub struct Listener {
 pub async fn run(
     settings: &Settings,
     intake: Intake,
-    keying: &Keying,
+    making: &Making,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let listener = Listener::bind(settings).map_err(io::Error::other)?;
-    listener.run(intake, keying, shutdown).await;
+    listener.run(intake, making, shutdown).await;
     Ok(())
 }
 
@@ -123,22 +123,26 @@ impl Listener {
 
     /// Reads all clients until told to stop, and then what they had sent. The socket file is gone when this
     /// returns. Not cancel safe: use `shutdown`.
-    pub async fn run(self, intake: Intake, keying: &Keying, shutdown: Shutdown) {
+    pub async fn run(self, intake: Intake, making: &Making, shutdown: Shutdown) {
         let drops = Drops::of(self.when_full);
         let name = Arc::clone(&self.name);
-        let serving = self.serve_all(intake, keying, drops.clone(), shutdown);
+        let serving = self.serve_all(intake, making, drops.clone(), shutdown);
         drops::told_during(drops.as_deref(), &name, serving).await;
     }
 
     async fn serve_all(
         mut self,
         intake: Intake,
-        keying: &Keying,
+        making: &Making,
         drops: Option<Arc<Drops>>,
         shutdown: Shutdown,
     ) {
-        let keyer = keying.of(Path::new(&*self.name));
-        let feed = || Feed::new(intake.clone(), keyer.clone(), drops.as_ref());
+        let framing = self.framing;
+        let maker = making.of(Path::new(&*self.name));
+        let feed = |peer: Peer| {
+            let maker = peer.names(maker.clone());
+            Feed::new(intake.clone(), maker, drops.as_ref()).framed(framing)
+        };
         let mut clients = JoinSet::new();
         let (mut refused, mut full) = (Seldom::default(), Seldom::default());
         loop {
@@ -203,7 +207,7 @@ impl Listener {
     fn let_in(
         &self,
         stream: UnixStream,
-        feed: impl Fn() -> Feed,
+        feed: impl Fn(Peer) -> Feed,
         refused: &mut Seldom,
     ) -> Option<Client> {
         let peer = self.peer_of(&stream)?;
@@ -217,7 +221,7 @@ impl Listener {
             stream,
             peer,
             socket: Arc::clone(&self.name),
-            feed: feed().framed(self.framing),
+            feed: feed(peer),
         })
     }
 

@@ -14,6 +14,7 @@ use super::*;
 use crate::delivery::MemoryBudget;
 use crate::metrics::Counters;
 use crate::shutdown::{self, Stop};
+use crate::source::keying::Keying;
 use crate::source::{Chunk, Costs};
 
 struct Rig {
@@ -55,7 +56,8 @@ fn start_with(memory: usize, change: impl FnOnce(&mut Settings)) -> Rig {
     let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
     let intake = intake.counting(Arc::clone(&counters));
     let (stop, shutdown) = shutdown::channel();
-    let run = tokio::spawn(async move { listener.run(intake, &Keying::RANDOM, shutdown).await });
+    let run =
+        tokio::spawn(async move { listener.run(intake, &Keying::RANDOM.into(), shutdown).await });
     Rig {
         dir,
         chunks,

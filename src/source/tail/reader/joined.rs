@@ -89,7 +89,7 @@ impl Reader {
         let Some(joined) = self.joined.as_mut().filter(|_| open > 0) else {
             return Ok(());
         };
-        let permit = outlet.reserve(&self.keyer, open, bytes)?;
+        let permit = outlet.reserve(&self.maker, open, bytes)?;
         let mut records = Vec::new();
         let ((), mut read) = Read::of(|| how(&mut joined.joiner, &mut records));
         joined.kept = None;

@@ -38,7 +38,7 @@ impl Reader {
             if !records.is_empty() {
                 let permit = match permit.take() {
                     Some(permit) => permit,
-                    None => outlet.reserve(&self.keyer, records.len(), bytes)?,
+                    None => outlet.reserve(&self.maker, records.len(), bytes)?,
                 };
                 self.send(records, outlet, permit, &mut read)?;
             }
@@ -55,7 +55,7 @@ impl Reader {
             return Ok(());
         }
         let (open, open_bytes) = self.open();
-        let permit = outlet.reserve(&self.keyer, 1 + open, len + open_bytes)?;
+        let permit = outlet.reserve(&self.maker, 1 + open, len + open_bytes)?;
         if self.skimmed.is_some() {
             self.read(len)?;
             self.skimmed = None;
@@ -70,7 +70,7 @@ impl Reader {
         match &mut self.joined {
             Some(joined) => {
                 if !joined.joiner.skips(true) {
-                    joined.joiner.take(line, at, &mut records);
+                    joined.joiner.take(line, &mut records);
                 }
                 joined.joiner.flush(&mut records);
                 joined.kept = None;
@@ -97,7 +97,7 @@ impl Reader {
     ) -> Result<(), Ended> {
         let source = Arc::clone(&self.ledger) as Arc<dyn SpanSettled>;
         let span = (source, self.ledger.open(self.place));
-        let keys = read.keys(&self.keyer, &lines);
+        let (keys, lines) = read.make(&self.maker, lines);
         let intake = &outlet.intake;
         outlet.send(lines::chunk(lines, keys, intake, permit, span, read))
     }
