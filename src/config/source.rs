@@ -5,6 +5,8 @@ mod lines;
 mod shape;
 mod socket;
 
+use std::sync::Arc;
+
 use self::lines::LineFormat;
 use super::table::Table;
 use super::written::{Place, Written};
@@ -180,8 +182,10 @@ fn read_file(t: &mut Table<'_>, format: &Written<LineFormat>) -> Option<SourceKi
 }
 
 fn read_stdin(t: &mut Table<'_>) -> Option<SourceKind> {
+    let multiline = lines::read_multiline(t);
     let when_full = t.choice("when_full", &WHEN_FULL);
     Some(SourceKind::Stdin(stdin::Settings {
+        multiline: multiline.or_default(None)?.map(Arc::new),
         when_full: when_full.or_default(WhenFull::default())?,
     }))
 }

@@ -339,8 +339,10 @@ fn home_of(key: &str) -> Option<&'static str> {
     match key {
         "state_dir" | "memory_limit" | "core_dumps" => Some("at the top, before the first [table]"),
         "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),
-        "include" | "exclude" | "start_position" | "multiline" | "skip_header_lines"
-        | "partial_timeout" => Some("in a [[source]] of type = \"file\""),
+        "include" | "exclude" | "start_position" | "skip_header_lines" | "partial_timeout" => {
+            Some("in a [[source]] of type = \"file\"")
+        }
+        "multiline" => Some("in a [[source]] of type = \"file\" or \"unix\" or \"stdin\""),
         "start_pattern" | "continue_pattern" | "timeout" | "max_lines" => {
             Some("in [source.multiline]")
         }

@@ -13,16 +13,20 @@
 //! A line of more than twice the framer's limit comes in pieces, for the dead letter; there, a piece is what is
 //! dropped or not.
 
+mod joined;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::joined::Joined;
+pub(super) use self::joined::Joining;
 use super::drops::Drops;
 use super::frame::Line;
 use super::framing::{Framing, Splitter};
-use super::lines::{Read, chunk, worst_records};
+use super::lines::{MAX_LINES, Read, chunk, worst_records};
 use super::making::Maker;
 use super::{Chunk, Closed, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled};
@@ -33,6 +37,8 @@ pub(super) struct Feed {
     pub(super) framer: Splitter,
     intake: Intake,
     maker: Maker,
+    /// Several lines that may become one record.
+    joined: Option<Joined>,
     /// Where nobody may wait.
     outlet: Option<Outlet>,
     /// A line of what was read last has been dropped.
@@ -63,6 +69,7 @@ impl Feed {
             outlet: drops.map(|drops| Outlet::new(intake.clone(), Arc::clone(drops))),
             intake,
             maker,
+            joined: None,
             cut: false,
         }
     }
@@ -80,7 +87,9 @@ impl Feed {
             return None;
         }
         let bytes = self.framer.pending().len() + more;
-        Some(self.room(worst_records(bytes), bytes).await)
+        let (open, open_bytes) = self.joined.as_ref().map_or((0, 0), Joined::held);
+        let records = worst_records(bytes) + open;
+        Some(self.room(records, bytes + open_bytes).await)
     }
 
     async fn room(&self, records: usize, bytes: usize) -> MemoryPermit {
@@ -102,12 +111,23 @@ impl Feed {
     ) -> Result<(), Closed> {
         self.cut = false;
         loop {
-            let lines = read.up_to_max(|| self.framer.next_record());
-            if lines.is_empty() {
+            let (records, may_be_more) = match &mut self.joined {
+                Some(joined) => joined.next_records(&mut self.framer, &mut read),
+                None => {
+                    let lines = read.up_to_max(|| self.framer.next_record());
+                    let is_full = lines.len() == MAX_LINES;
+                    (lines, is_full)
+                }
+            };
+            if !records.is_empty() {
+                self.send(records, permit.take(), &mut read).await?;
+            }
+            if !may_be_more {
                 break;
             }
-            self.send(lines, permit.take(), &mut read).await?;
         }
+        drop(permit);
+        self.keep_open().await?;
         self.give_way().await;
         Ok(())
     }
@@ -138,8 +158,18 @@ impl Feed {
     /// cancel safe.
     pub(super) async fn finish(mut self) -> Result<(), Closed> {
         let (last, mut read) = Read::of(|| self.framer.finish());
-        if let Some(line) = last {
-            self.send(vec![line], None, &mut read).await?;
+        let mut records = Vec::new();
+        match &mut self.joined {
+            Some(joined) => {
+                if let Some(line) = last {
+                    joined.take(line, &mut records);
+                }
+                joined.flush(&mut records);
+            }
+            None => records.extend(last),
+        }
+        if !records.is_empty() {
+            self.send(records, None, &mut read).await?;
         }
         if let Some(outlet) = self.outlet {
             outlet.finish().await;

@@ -67,7 +67,7 @@ pub(super) fn read_rules(t: &mut Table<'_>, format: &Written<LineFormat>) -> Opt
     })
 }
 
-fn read_multiline(t: &mut Table<'_>) -> Written<Option<Multiline>> {
+pub(super) fn read_multiline(t: &mut Table<'_>) -> Written<Option<Multiline>> {
     let multiline = t.table("multiline", |t| {
         let start = read_pattern(t, "start_pattern").map(Rule::Start);
         let continues = read_pattern(t, "continue_pattern").map(Rule::Continue);

@@ -1,6 +1,8 @@
 //! A `[[source]]` that is a Unix socket.
 
-use super::WHEN_FULL;
+use std::sync::Arc;
+
+use super::{WHEN_FULL, lines};
 use crate::agent::SourceKind;
 use crate::config::entry::Entry;
 use crate::config::table::Table;
@@ -33,6 +35,14 @@ pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
     let allow = t.table("allow", read_allow);
     let max_connections = t.integer("max_connections", 1..=100_000);
     let framing = t.choice("framing", &FRAMING);
+    let multiline = lines::read_multiline(t);
+    if let (Some(Framing::LengthPrefixed | Framing::OctetCounted), Some(place)) =
+        (framing.as_given(), multiline.place())
+    {
+        let text = "found beside framing, by which a record may hold newlines; allowed: with framing = \"newline\"";
+        t.file().mistake(place, text);
+        return None;
+    }
     let when_full = t.choice("when_full", &WHEN_FULL);
     Some(SourceKind::Unix(unix::Settings {
         path: path.given()?,
@@ -44,6 +54,7 @@ pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
         },
         max_connections: max_connections.or_default(unix::MAX_CONNECTIONS as u64)? as usize,
         framing: framing.or_default(Framing::default())?,
+        multiline: multiline.or_default(None)?.map(Arc::new),
         when_full: when_full.or_default(WhenFull::default())?,
     }))
 }

@@ -11,8 +11,8 @@ use crate::delivery::MemoryBudget;
 use crate::metrics::Counters;
 use crate::record::{PartitionKey, RecordKey};
 use crate::source::Costs;
+use crate::source::join::{LinePattern, Multiline, Rule};
 use crate::source::keying::{Field, Form, JsonPointer, Keying, PartitionKeyRule};
-use crate::source::lines::MAX_LINES;
 use crate::source::making::Making;
 use crate::source::shape::{Envelope, Shape};
 
@@ -123,6 +123,43 @@ async fn keys_are_of_the_line_as_it_was_read_and_its_record_has_the_room_it_take
     let bytes: usize = records.iter().map(String::len).sum();
     let for_what_they_are = intake.reserve(2, bytes + "7".len()).await;
     assert_eq!(for_what_they_are.bytes(), kept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_record_that_there_is_no_room_for_is_sent_in_parts_and_no_line_is_lost() {
+    let (to, mut chunks) = mpsc::channel(100);
+    let budget = MemoryBudget::new(1 << 20);
+    let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
+    let multiline = Arc::new(Multiline {
+        rule: Rule::Start(LinePattern::new("^S").unwrap()),
+        timeout: Multiline::TIMEOUT,
+        max_lines: None,
+        max_bytes: Multiline::MAX_BYTES,
+    });
+    // Of both together.
+    let joining = Joining::new(&multiline, 8, "s");
+    let feed = || {
+        let maker = Making::from(Keying::RANDOM).of("s".as_ref());
+        Feed::new(intake.clone(), maker, None).joining(Some(&joining))
+    };
+    let (mut one, mut other) = (feed(), feed());
+    for (feed, text) in [(&mut one, "S1\n a\n"), (&mut other, "S2\n b\n")] {
+        let permit = feed.reserve(text.len()).await;
+        let framer = &mut feed.framer;
+        let fill = |held: &mut Vec<u8>| held.extend(text.as_bytes());
+        let ((), read) = Read::of(|| framer.fill(text.len(), fill));
+        feed.send_lines(permit, read).await.unwrap();
+    }
+    assert_eq!(text_of(&chunks.recv().await.unwrap()), ["S2\n b"]);
+    let quiet = tokio::time::timeout(Multiline::TIMEOUT / 2, other.open_is_due()).await;
+    assert!(quiet.is_err(), "nothing of it is open");
+    one.open_is_due().await;
+    one.send_open().await.unwrap();
+    assert_eq!(text_of(&chunks.recv().await.unwrap()), ["S1\n a"]);
+    one.finish().await.unwrap();
+    other.finish().await.unwrap();
+    assert!(chunks.try_recv().is_err(), "and that was all");
+    assert_eq!(budget.in_use(), 0);
 }
 
 /// A feed that drops, and what it leads to.

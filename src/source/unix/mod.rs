@@ -38,9 +38,11 @@ use self::client::Client;
 use self::peer::{AllowList, Peer};
 use self::seldom::Seldom;
 use super::drops::{self, Drops};
-use super::feed::Feed;
+use super::feed::{Feed, Joining};
 use super::framing::Framing;
+use super::join::Multiline;
 use super::making::Making;
+use super::tail::UNFINISHED_KEPT;
 use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
@@ -64,6 +66,8 @@ pub struct Settings {
     /// Clients at once; more of them wait.
     pub max_connections: usize,
     pub framing: Framing,
+    /// Of lines, not of frames. `None`: each is a record.
+    pub multiline: Option<Arc<Multiline>>,
     pub when_full: WhenFull,
 }
 
@@ -79,6 +83,7 @@ pub struct Listener {
     allow: Option<AllowList>,
     max_connections: usize,
     framing: Framing,
+    joining: Option<Joining>,
     when_full: WhenFull,
 }
 
@@ -108,6 +113,9 @@ impl Listener {
             let listening = rustix::net::listen(&bound.socket, BACKLOG);
             listening.map_err(|error| failed(error.into()))?;
         }
+        let multiline = settings.multiline.as_ref();
+        let joining = multiline
+            .map(|multiline| Joining::new(multiline, UNFINISHED_KEPT, &address.to_string()));
         let listener = BlockingListener::from(bound.socket);
         Ok(Self {
             listener: UnixListener::from_std(listener).map_err(failed)?,
@@ -117,6 +125,7 @@ impl Listener {
             allow,
             max_connections: settings.max_connections,
             framing: settings.framing,
+            joining,
             when_full: settings.when_full,
         })
     }
@@ -137,11 +146,12 @@ impl Listener {
         drops: Option<Arc<Drops>>,
         shutdown: Shutdown,
     ) {
-        let framing = self.framing;
+        let (framing, joining) = (self.framing, self.joining.clone());
         let maker = making.of(Path::new(&*self.name));
         let feed = |peer: Peer| {
             let maker = peer.names(maker.clone());
-            Feed::new(intake.clone(), maker, drops.as_ref()).framed(framing)
+            let feed = Feed::new(intake.clone(), maker, drops.as_ref());
+            feed.framed(framing).joining(joining.as_ref())
         };
         let mut clients = JoinSet::new();
         let (mut refused, mut full) = (Seldom::default(), Seldom::default());
