@@ -52,13 +52,7 @@ pub(super) fn read_rules(t: &mut Table<'_>, format: &Written<LineFormat>) -> Opt
         (None, None) => Join::Nothing,
         (None, Some(multiline)) => Join::Lines(Arc::new(multiline)),
         (Some(format), None) => Join::Parts(format),
-        (Some(_), Some(_)) => {
-            let place = multiline.place().unwrap_or(t.place());
-            let text = "found beside a container's format; allowed: with format = \"lines\". Lines of containers are \
-                        joined from their parts, not yet to records of several";
-            t.file().mistake(place, text);
-            return None;
-        }
+        (Some(format), Some(multiline)) => Join::PartsAndLines(format, Arc::new(multiline)),
     };
     Some(LineRules {
         skip_header_lines: skip_header_lines.or_default(0)?,

@@ -7,7 +7,7 @@ use crate::source::framing::Framing;
 use crate::source::join::{Format, Join, Language, LinePattern, LineRules, Multiline, Rule};
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::unix::{self, Access, Account, Address, Allow};
-use crate::source::{WhenFull, stdin};
+use crate::source::{WhenFull, stdin, tail};
 
 mod shape;
 
@@ -193,9 +193,14 @@ fn format_is_lines_unless_it_is_a_containers() {
     let said = source("type = 'stdin', format = 'cri'").unwrap_err();
     let expected = "f:1: source.format: found \"cri\"; allowed: \"lines\" or \"json\"";
     assert_eq!(said, expected);
-    let said = file(", format = 'cri', multiline = { preset = 'go' }").unwrap_err();
-    let expected = "f:1: source.multiline: found beside a container's format; allowed: with format = \"lines\"";
-    assert!(said.starts_with(expected), "{said}");
+    let both = file(", format = 'cri', multiline = { preset = 'go' }");
+    let Ok(SourceKind::File(tail::Settings { rules, .. })) = both else {
+        panic!("they go together");
+    };
+    let Join::PartsAndLines(Format::Cri, multiline) = rules.join else {
+        panic!("{rules:?}");
+    };
+    assert_eq!(multiline.rule, Rule::Stack(Language::Go));
 }
 
 #[test]

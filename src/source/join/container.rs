@@ -30,6 +30,16 @@ struct Part {
     is_last: bool,
 }
 
+/// A line as the container wrote it.
+#[derive(Debug)]
+pub(super) struct Unwrapped {
+    pub(super) line: Line,
+    /// Where its last part begins.
+    pub(super) last: u64,
+    /// `None` if it is not of the format.
+    pub(super) stream: Option<usize>,
+}
+
 /// Lines whose parts have not all come.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -48,6 +58,8 @@ pub(super) struct Parts {
 struct Open {
     /// Where its first part's line begins.
     at: u64,
+    /// Where its last part's line begins.
+    last: u64,
     text: Text,
 }
 
@@ -64,29 +76,42 @@ impl Parts {
     }
 
     pub(super) fn take(&mut self, line: Line, out: &mut Vec<Line>) {
+        let mut unwrapped = Vec::new();
+        self.unwrap(line, &mut unwrapped);
+        out.extend(unwrapped.into_iter().map(|unwrapped| unwrapped.line));
+    }
+
+    /// The same, with what else is known of what is complete.
+    pub(super) fn unwrap(&mut self, line: Line, out: &mut Vec<Unwrapped>) {
         let Some(part) = self.format.part(&line.bytes) else {
             self.strange += 1;
-            out.push(line);
+            out.push(Unwrapped {
+                last: line.at,
+                line,
+                stream: None,
+            });
             return;
         };
         let open = &mut self.open[part.stream];
         let is_full = |open: &mut Open| open.text.len() + part.text.len() > self.max_bytes;
         if let Some(cut) = open.take_if(is_full) {
             self.cuts += 1;
-            out.push(cut.into_record());
+            out.push(cut.into_unwrapped(part.stream));
         }
         let grown = match open.take() {
             None => Open {
                 at: line.at,
+                last: line.at,
                 text: Text::Line(part.text),
             },
             Some(mut grown) => {
                 grown.text.push(&part.text);
+                grown.last = line.at;
                 grown
             }
         };
         if part.is_last {
-            out.push(grown.into_record());
+            out.push(grown.into_unwrapped(part.stream));
         } else {
             *open = Some(grown);
             self.since.get_or_insert(line.at);
@@ -97,9 +122,21 @@ impl Parts {
     }
 
     pub(super) fn flush(&mut self, out: &mut Vec<Line>) {
-        let open = self.open.iter_mut().filter_map(Option::take);
-        out.extend(open.map(Open::into_record));
+        let mut unwrapped = Vec::new();
+        self.flush_unwrapped(&mut unwrapped);
+        out.extend(unwrapped.into_iter().map(|unwrapped| unwrapped.line));
+    }
+
+    pub(super) fn flush_unwrapped(&mut self, out: &mut Vec<Unwrapped>) {
+        for (stream, open) in self.open.iter_mut().enumerate() {
+            out.extend(open.take().map(|open| open.into_unwrapped(stream)));
+        }
         self.since = None;
+    }
+
+    /// Of this stream, a line's last part has not come.
+    pub(super) fn has_open(&self, stream: usize) -> bool {
+        self.open[stream].is_some()
     }
 
     pub(super) fn detach(&mut self) {
@@ -129,8 +166,12 @@ impl Parts {
 }
 
 impl Open {
-    fn into_record(self) -> Line {
-        self.text.into_record(self.at)
+    fn into_unwrapped(self, stream: usize) -> Unwrapped {
+        Unwrapped {
+            line: self.text.into_record(self.at),
+            last: self.last,
+            stream: Some(stream),
+        }
     }
 }
 

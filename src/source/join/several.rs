@@ -21,6 +21,8 @@ pub(super) struct Several {
 struct Open {
     /// Where its first line begins.
     at: u64,
+    /// Where its last line begins, or the last part of that.
+    last: u64,
     text: Text,
     lines: usize,
     state: State,
@@ -37,11 +39,12 @@ impl Several {
         }
     }
 
-    pub(super) fn take(&mut self, line: Line, out: &mut Vec<Line>) {
+    /// Takes a line whose last part begins at `last`.
+    pub(super) fn take(&mut self, line: Line, last: u64, out: &mut Vec<Line>) {
         let rule = &self.multiline.rule;
         let Some(open) = &mut self.open else {
             let state = rule.begin(&line.bytes);
-            self.open = Some(Open::new(line, state));
+            self.open = Some(Open::new(line, last, state));
             return;
         };
         let next = rule.next(open.state, &line.bytes);
@@ -49,7 +52,7 @@ impl Several {
             Next::Begins => {
                 let state = rule.begin(&line.bytes);
                 self.flush(out);
-                self.open = Some(Open::new(line, state));
+                self.open = Some(Open::new(line, last, state));
                 return;
             }
             Next::Continues(state) | Next::Doubtful(state) => state,
@@ -59,10 +62,10 @@ impl Several {
         if is_full || grown > self.multiline.max_bytes {
             self.cuts += 1;
             self.flush(out);
-            self.open = Some(Open::new(line, state));
+            self.open = Some(Open::new(line, last, state));
             return;
         }
-        open.state = state;
+        (open.state, open.last) = (state, last);
         if matches!(next, Next::Doubtful(_)) {
             open.doubtful.push(line);
         } else {
@@ -91,6 +94,11 @@ impl Several {
         self.open.as_ref().map(|open| open.at)
     }
 
+    /// Where the first and the last line of what is open begin.
+    pub(super) fn span(&self) -> Option<(u64, u64)> {
+        self.open.as_ref().map(|open| (open.at, open.last))
+    }
+
     pub(super) fn held_bytes(&self) -> usize {
         self.open.as_ref().map_or(0, Open::bytes)
     }
@@ -101,9 +109,10 @@ impl Several {
 }
 
 impl Open {
-    fn new(line: Line, state: State) -> Self {
+    fn new(line: Line, last: u64, state: State) -> Self {
         Self {
             at: line.at,
+            last,
             text: Text::Line(line.bytes),
             lines: 1,
             state,

@@ -169,6 +169,7 @@ impl Reader {
         let (read, took) = Read::of(|| self.read(room));
         let read = read?;
         self.send_lines(outlet, permit, took)?;
+        self.send_stale(outlet, now)?;
         self.keep_or_let_go(outlet)?;
         self.ledger.seen(size, self.read_to());
         self.caught_up = read == 0;

@@ -111,18 +111,39 @@ impl Reader {
     /// The framer has moved on from `at`, where it held `held`.
     pub(super) fn pass(&mut self, at: u64, held: &Bytes) {
         let upto = |offset: u64| offset.saturating_sub(at) as usize;
-        let since = self.joined.as_ref().and_then(|j| j.joiner.since());
-        // Where an open record began before `at`, the place is there already.
+        let joiner = self.joined.as_ref().map(|joined| &joined.joiner);
+        let since = joiner.and_then(Joiner::since);
         let offset = since.unwrap_or(self.framer.boundary());
-        let (before, passed) = (upto(offset), upto(self.framer.at()));
-        if offset >= at && offset > self.place.offset {
-            self.tail.pass(&held[..before]);
-            self.place = Place {
-                offset,
+        let mut starts = joiner.map_or_else(Vec::new, Joiner::starts);
+        let mut marks = match &mut self.joined {
+            Some(joined) => std::mem::take(&mut joined.marks),
+            None => Vec::new(),
+        };
+        marks.retain(|mark| mark.offset == offset || starts.contains(&mark.offset));
+        // What is behind it, a restart reads again: an open record, or the pieces of a long line.
+        starts.push(offset);
+        starts.retain(|start| *start >= at);
+        starts.sort_unstable();
+        starts.dedup();
+        let mut passed = 0;
+        for start in starts {
+            self.tail.pass(&held[passed..upto(start)]);
+            passed = upto(start);
+            marks.push(Place {
+                offset: start,
                 tail: self.tail.hash(),
-            };
+            });
         }
-        // What a restart reads again, an open record or the pieces of a long line: the place stays before it.
-        self.tail.pass(&held[before..passed]);
+        self.tail.pass(&held[passed..upto(self.framer.at())]);
+        // Where an open record began before `at` and is not marked, the place is there already, or further back.
+        let there = marks.iter().position(|mark| mark.offset == offset);
+        if let Some(there) = there
+            && offset > self.place.offset
+        {
+            self.place = marks.swap_remove(there);
+        }
+        if let Some(joined) = &mut self.joined {
+            joined.marks = marks;
+        }
     }
 }
