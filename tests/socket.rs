@@ -163,7 +163,15 @@ fn each_datagram_is_a_record_and_senders_wait_where_the_agent_does_not_keep_up()
 fn a_socket_of_systemds_is_used_and_stays_and_what_was_sent_before_the_start_is_stored() {
     let site = StandIn::start();
     site.endpoints.create_stream(STREAM, 1);
-    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", "");
+    let source = "type = \"unix\"\npath = \"systemd:shop.socket\"";
+    let home = Home::with_source(&site.endpoints, source, "scope = \"off\"", "");
+    // By its name, a source takes it only from systemd.
+    let ended = home.spawn_agent().wait();
+    let (code, said) = ended.refusal();
+    assert!(
+        code == 1 && said.contains("hands over no socket systemd:shop.socket"),
+        "{code}: {said}"
+    );
     let listener = UnixListener::bind(home.socket()).expect("a free path");
     let mut early = UnixStream::connect(home.socket()).expect("it listens");
     early.write_all(b"early\n").expect("the kernel keeps it");

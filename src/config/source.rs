@@ -15,7 +15,7 @@ use crate::record::{PartitionKey, StreamName};
 use crate::source::keying::{Field as KeyField, Form, JsonPointer, KeyPattern};
 use crate::source::shape::Field;
 use crate::source::tail::StartPosition;
-use crate::source::{WhenFull, stdin, tail};
+use crate::source::{WhenFull, stdin, tail, unix};
 
 /// One `[[source]]`.
 pub(super) struct Part {
@@ -130,6 +130,11 @@ fn read(t: &mut Table<'_>) -> Part {
         );
     }
     let exclusive = match &source_kind {
+        // Several may have one name: each source gets another, or the start fails.
+        Some(
+            SourceKind::Unix(unix::Settings { path, .. })
+            | SourceKind::UnixDatagram(unix::DatagramSettings { path, .. }),
+        ) if matches!(path, unix::Address::HandedOver(_)) => None,
         Some(SourceKind::Stdin(_)) => Some("standard input".into()),
         Some(SourceKind::Unix(unix)) => Some(format!("the socket {}", unix.path)),
         Some(SourceKind::UnixDatagram(unix)) => Some(format!("the socket {}", unix.path)),

@@ -74,8 +74,14 @@ fn read_address(t: &mut Table<'_>) -> Written<Address> {
     // `sun_path` in Linux's <sys/un.h>, without the NUL at the end of a path or before an abstract name.
     const LONGEST: usize = 107;
     let allowed = "the absolute path of a socket, like \"/run/kinseal/shop.sock\", or a name without a file, like \
-                   \"@shop\", up to 107 bytes";
+                   \"@shop\", up to 107 bytes; or \"systemd:NAME\"";
     let address = t.parsed("path", allowed, |text| {
+        if let Some(name) = text.strip_prefix(Address::HANDED_OVER) {
+            // As sd_listen_fds_with_names(3) has it.
+            let is_name = !name.is_empty() && name.len() <= 255 && !name.contains(':');
+            let name = is_name.then(|| Address::HandedOver(name.to_owned()));
+            return name.ok_or_else(|| allowed.into());
+        }
         let address = match text.strip_prefix('@') {
             Some(name) if !name.is_empty() && !name.contains('\0') => {
                 Some(Address::Abstract(name.to_owned()))
@@ -112,7 +118,7 @@ fn read_access(t: &mut Table<'_>, address: Option<&Address>) -> Written<Option<A
     ] {
         let text = match place {
             Some(_) if has_no_file => {
-                "found for a name without a file, which everyone may use; allowed: for the path of a file"
+                "found for a name without a file of the agent's; allowed: for the path of a file"
             }
             Some(_) if needs_mode && mode.is_absent() => {
                 "found without mode; allowed: together with it, like mode = \"0660\""

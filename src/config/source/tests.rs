@@ -334,11 +334,24 @@ fn a_socket_may_have_a_name_instead_of_a_file() {
     };
     let said = source("type = 'unix', path = '@shop'");
     assert_eq!(said, Ok(SourceKind::Unix(named)));
+    let handed_over = unix::Settings {
+        path: Address::HandedOver("shop.socket".into()),
+        ..socket()
+    };
+    let said = source("type = 'unix', path = 'systemd:shop.socket'");
+    assert_eq!(said, Ok(SourceKind::Unix(handed_over)));
     let too_long = format!("@{}", "x".repeat(107));
-    for path in ["@", "shop", "run/shop", &too_long] {
+    for path in [
+        "@",
+        "shop",
+        "run/shop",
+        "systemd:",
+        "systemd:a:b",
+        &too_long,
+    ] {
         let said = source(&format!("type = 'unix', path = '{path}'")).unwrap_err();
         let expected = "allowed: the absolute path of a socket, like \"/run/kinseal/shop.sock\", or a name without a \
-                        file, like \"@shop\", up to 107 bytes";
+                        file, like \"@shop\", up to 107 bytes; or \"systemd:NAME\"";
         assert!(said.contains(expected), "{said}");
     }
     let text = "source = [{ type = 'unix', path = '@a', stream = 's' }, { type = 'unix', path = '@a', stream = 't' }]\n\
@@ -374,8 +387,7 @@ fn a_sockets_file_may_have_a_mode_an_owner_and_a_group() {
     }
     let mode = "allowed: an octal mode in quotes, like \"0660\", up to \"0777\"";
     let without = "found without mode; allowed: together with it, like mode = \"0660\"";
-    let no_file =
-        "found for a name without a file, which everyone may use; allowed: for the path of a file";
+    let no_file = "found for a name without a file of the agent's; allowed: for the path of a file";
     let user = "allowed: a user's name or number, like \"kinseal\" or 1000";
     for (said, key, expected) in [
         (
