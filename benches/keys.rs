@@ -72,6 +72,7 @@ fn line(n: usize, size: usize) -> Line {
     let text: String = text.take(size - begins.len() - ends.len()).collect();
     Line {
         bytes: (begins + &text + &ends).into(),
+        at: 0,
         oversized: false,
     }
 }

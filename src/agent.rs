@@ -24,8 +24,10 @@ use crate::pipeline::{Pipeline, StreamSettings};
 use crate::producer::{Shared, StartError};
 use crate::record::StreamName;
 use crate::shutdown::{self, Shutdown, Stop};
+use crate::source::keying::KeyingError;
 pub use crate::source::keying::PartitionKeyRule;
-use crate::source::keying::{Keying, KeyingError};
+use crate::source::making::Making;
+use crate::source::shape::Shape;
 use crate::source::tail::{self, Tail, TailError};
 use crate::source::unix::Desk;
 use crate::source::{Intake, stdin, unix};
@@ -60,6 +62,7 @@ pub struct Source {
     pub kind: SourceKind,
     pub stream: StreamName,
     pub partition_key: PartitionKeyRule,
+    pub shape: Shape,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +119,7 @@ impl Settings {
                 kind,
                 stream: stream.clone(),
                 partition_key: PartitionKeyRule::Random,
+                shape: Shape::default(),
             }],
             streams: vec![StreamSettings {
                 name: stream,
@@ -209,11 +213,11 @@ pub enum AgentError {
 impl Agent {
     /// Starts everything, once keys, streams, state directory and sockets have been seen to be usable.
     pub async fn start(settings: &Settings) -> Result<Self, AgentError> {
-        let keyings = settings
+        let makings = settings
             .sources
             .iter()
-            .map(|s| Keying::new(&s.partition_key));
-        let keyings = keyings.collect::<Result<Vec<_>, _>>()?;
+            .map(|s| Making::new(&s.partition_key, &s.shape));
+        let makings = makings.collect::<Result<Vec<_>, _>>()?;
         let checkpoints = Checkpoints::open(&settings.state_dir)?;
         let clients = aws::clients(&settings.aws, time_outs(&settings.streams)).await?;
         let shared = Shared::new(clients)?;
@@ -240,7 +244,7 @@ impl Agent {
         let (stop_sources, shutdown) = shutdown::channel();
         let (answering, answered) = mpsc::channel(1);
         let mut sources = JoinSet::new();
-        for (source, keying) in settings.sources.iter().zip(keyings) {
+        for (source, making) in settings.sources.iter().zip(makings) {
             let pipeline = pipelines.iter().find(|p| *p.stream() == source.stream);
             let pipeline = pipeline.expect("a pipeline for each stream");
             let intake = match source.kind.can_be_read_again() {
@@ -253,7 +257,7 @@ impl Agent {
                 answering: answering.clone(),
             };
             let way = Way {
-                keying,
+                making,
                 intake,
                 desk,
             };
@@ -390,7 +394,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Where a source's records go, and who answers for them.
 struct Way {
-    keying: Keying,
+    making: Making,
     intake: Intake,
     desk: Desk,
 }
@@ -403,7 +407,7 @@ fn start_source(
     shutdown: &Shutdown,
 ) -> Result<(), AgentError> {
     let Way {
-        keying,
+        making,
         intake,
         desk,
     } = way;
@@ -411,7 +415,7 @@ fn start_source(
     match &source.kind {
         SourceKind::File(settings) => {
             let stream = &source.stream;
-            let tail = Tail::spawn(settings, stream, checkpoints, intake, keying, shutdown)?;
+            let tail = Tail::spawn(settings, stream, checkpoints, intake, making, shutdown)?;
             sources.spawn(async move {
                 tail.finished()
                     .await
@@ -425,7 +429,7 @@ fn start_source(
                 None => listener,
             };
             sources.spawn(async move {
-                listener.run(intake, &keying, shutdown).await;
+                listener.run(intake, &making, shutdown).await;
                 Ok(())
             });
         }
@@ -433,14 +437,14 @@ fn start_source(
             let socket = unix::DatagramSocket::bind(settings)?;
             let path = settings.path.clone();
             sources.spawn(async move {
-                let ended = socket.run(intake, &keying, shutdown).await;
+                let ended = socket.run(intake, &making, shutdown).await;
                 ended.map_err(|source| AgentError::SocketBroke { path, source })
             });
         }
         SourceKind::Stdin(settings) => {
             let settings = settings.clone();
             sources.spawn(async move {
-                stdin::run(&settings, intake, &keying, shutdown)
+                stdin::run(&settings, intake, &making, shutdown)
                     .await
                     .map_err(AgentError::Stdin)
             });

@@ -22,6 +22,7 @@ mod memory;
 mod outage;
 mod quota;
 mod secrecy;
+mod shape;
 mod socket;
 mod spool;
 mod suites;

@@ -39,6 +39,7 @@ const TIERS: &[Module] = &[
     module(1, "source::frame", &[]),
     module(1, "source::framing", &["source::frame"]),
     module(1, "source::join", &["source::frame"]),
+    module(1, "source::shape", &["source::frame"]),
     // 2 stages: words, codecs, and the output of the stage before
     // Where a file was read up to is the source's word; how far that is settled is the checkpoint's.
     module(2, "source", &["checkpoint"]),

@@ -163,7 +163,15 @@ fn each_datagram_is_a_record_and_senders_wait_where_the_agent_does_not_keep_up()
 fn a_socket_of_systemds_is_used_and_stays_and_what_was_sent_before_the_start_is_stored() {
     let site = StandIn::start();
     site.endpoints.create_stream(STREAM, 1);
-    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", "");
+    let source = "type = \"unix\"\npath = \"systemd:shop.socket\"";
+    let home = Home::with_source(&site.endpoints, source, "scope = \"off\"", "");
+    // By its name, a source takes it only from systemd.
+    let ended = home.spawn_agent().wait();
+    let (code, said) = ended.refusal();
+    assert!(
+        code == 1 && said.contains("hands over no socket systemd:shop.socket"),
+        "{code}: {said}"
+    );
     let listener = UnixListener::bind(home.socket()).expect("a free path");
     let mut early = UnixStream::connect(home.socket()).expect("it listens");
     early.write_all(b"early\n").expect("the kernel keeps it");
@@ -246,4 +254,43 @@ fn a_writer_is_not_held_up_by_a_stalled_sink_and_what_was_dropped_for_it_is_coun
     arrived.expect_only(1..=ALL);
     arrived.expect_no_doubles();
     assert_eq!(arrived.different(), stored);
+}
+
+#[test]
+fn stack_traces_of_many_clients_arrive_whole() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 2);
+    let source = "multiline = { preset = \"java\", timeout = \"10m\" }";
+    let home = Home::with_socket_and(&site.endpoints, source, "scope = \"off\"", "");
+    let agent = home.start_agent();
+    let trace = |client: usize, number: usize| {
+        format!(
+            "java.lang.IllegalStateException: {client}-{number}\n\tat shop.Order.place(Order.java:42)\n\
+             Caused by: java.sql.SQLException: {client}-{number}\n\t... 2 more"
+        )
+    };
+    let clients = [0, 1, 2].map(|client| {
+        let mut stream = UnixStream::connect(home.socket()).expect("the agent listens");
+        std::thread::spawn(move || {
+            for number in 0..200 {
+                let text = trace(client, number) + "\n";
+                // Cut anywhere.
+                let (begin, end) = text.split_at(number % text.len());
+                stream.write_all(begin.as_bytes()).expect("it reads");
+                stream.write_all(end.as_bytes()).expect("it reads");
+            }
+        })
+    });
+    for client in clients {
+        client.join().expect("it wrote everything");
+    }
+    FinalReport::of(agent).expect_stored(600);
+    let stored = home.consume(&[]).join(&b'\n');
+    let mut stored = String::from_utf8(stored).expect("as it was written") + "\n";
+    for (client, number) in (0..3).flat_map(|client| (0..200).map(move |n| (client, n))) {
+        let (whole, before) = (trace(client, number) + "\n", stored.len());
+        stored = stored.replacen(&whole, "", 1);
+        assert_eq!(before - stored.len(), whole.len(), "{client}-{number}");
+    }
+    assert_eq!(stored, "", "each once");
 }

@@ -125,6 +125,96 @@ fn trace(number: u64) -> String {
     )
 }
 
+#[test]
+fn what_containers_wrote_arrives_whole_across_a_kill_9() {
+    for format in ["cri", "docker"] {
+        let site = site();
+        let source = format!(
+            "format = \"{format}\"\nmultiline = {{ preset = \"java\", timeout = \"10m\" }}"
+        );
+        let home = Home::with_files_and(&site.endpoints, &source, PLAIN, "");
+        let write = |text: &str| {
+            let mut log = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(home.log());
+            let log = log.as_mut().expect("a file of ours");
+            log.write_all(text.as_bytes()).expect("room for it");
+        };
+        // Traces on one stream, each cut in the middle of its first line, and lines on the other between their lines.
+        let entries = |number: u64| {
+            let (trace, mut text) = (trace(number), String::new());
+            for (i, line) in trace.lines().enumerate() {
+                let (begin, end) = line.split_at(if i == 0 { 20 } else { 0 });
+                if i == 0 {
+                    text += &entry(format, "stderr", begin, false);
+                }
+                text += &entry(format, "stdout", &format!("order-{number} line {i}"), true);
+                text += &entry(format, "stderr", end, true);
+            }
+            text
+        };
+        let text: Vec<String> = (1..=100).map(entries).collect();
+        let middle = text[50].len() / 2;
+        write(&text[..50].concat());
+        write(&text[50][..middle]);
+        let mut agent = home.start_agent();
+        // Of the trace before it, nobody knows yet that it has ended.
+        let whole = text[..49].concat().len() as u64;
+        agent.until("what is whole is stored", |_| {
+            home.settled(&home.log()).filter(|offset| *offset >= whole)
+        });
+        agent.kill();
+        write(&text[50][middle..]);
+        write(&text[51..].concat());
+        let agent = home.start_agent();
+        let all = text.concat().len() as u64;
+        let mut agent = agent;
+        agent.until("the last trace is all that is left", |_| {
+            home.settled(&home.log())
+                .filter(|offset| *offset >= all - text[99].len() as u64)
+        });
+        write(&entry(format, "stderr", "the end", true));
+        write(&entry(format, "stdout", "the end", true));
+        let end = std::fs::metadata(home.log()).expect("written").len();
+        agent.until("only the last two lines are left", |_| {
+            home.settled(&home.log()).filter(|offset| {
+                end - offset <= 2 * entry(format, "stderr", "the end", true).len() as u64
+            })
+        });
+        FinalReport::of(agent);
+        let mut stored =
+            String::from_utf8(home.consume(&[]).join(&b'\n')).expect("as it was written") + "\n";
+        // What was stored behind the checkpoint is there twice, and whole each time.
+        for number in 1..=100 {
+            let (trace, line) = (trace(number), format!("order-{number} line "));
+            assert!(stored.contains(&trace), "{format} {number}");
+            stored = stored.replace(&trace, "");
+            for i in 0..trace.lines().count() {
+                let line = format!("{line}{i}\n");
+                assert!(stored.contains(&line), "{format} {line}");
+                stored = stored.replace(&line, "");
+            }
+        }
+        assert_eq!(stored.replace("the end\n", ""), "", "and nothing in part");
+    }
+}
+
+/// A line of a container's log, as its runtime writes it; or a part of one.
+fn entry(format: &str, stream: &str, text: &str, is_last: bool) -> String {
+    match format {
+        "cri" => {
+            let tag = if is_last { "F" } else { "P" };
+            format!("2026-11-25T07:43:28.123456789Z {stream} {tag} {text}\n")
+        }
+        _ => {
+            let log = format!("{text}{}", if is_last { "\n" } else { "" });
+            let time = "2026-11-25T07:43:28.123456789Z";
+            serde_json::json!({ "log": log, "stream": stream, "time": time }).to_string() + "\n"
+        }
+    }
+}
+
 fn site() -> StandIn {
     let site = StandIn::start();
     site.endpoints.create_stream(STREAM, 4);

@@ -1,16 +1,22 @@
 //! `[[source]]`: where records come from, and which stream they go to.
 
+mod data_processing;
 mod lines;
+mod shape;
 mod socket;
 
+use std::sync::Arc;
+
+use self::lines::LineFormat;
 use super::table::Table;
 use super::written::{Place, Written};
 use super::{PartitionKeyRule, Source, SourceKind, words};
 use crate::record::{PartitionKey, StreamName};
-use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
+use crate::source::keying::{Field as KeyField, Form, JsonPointer, KeyPattern};
+use crate::source::shape::Field;
 use crate::source::tail::StartPosition;
 use crate::source::unix::Ack;
-use crate::source::{WhenFull, stdin, tail};
+use crate::source::{WhenFull, stdin, tail, unix};
 
 /// One `[[source]]`.
 pub(super) struct Part {
@@ -28,6 +34,22 @@ enum Kind {
     Unix,
     UnixDatagram,
     Stdin,
+}
+
+impl Kind {
+    fn is_file(self) -> bool {
+        matches!(self, Self::File)
+    }
+
+    /// What an envelope may tell of its records.
+    fn fields(self) -> &'static [Field] {
+        use Field::{File, Host, Offset, Peer, Timestamp};
+        match self {
+            Self::File => &[Timestamp, Host, File, Offset],
+            Self::Unix => &[Timestamp, Host, Peer],
+            Self::UnixDatagram | Self::Stdin => &[Timestamp, Host],
+        }
+    }
 }
 
 const KINDS: [(&str, Kind); 4] = [
@@ -92,26 +114,24 @@ fn read(t: &mut Table<'_>) -> Part {
         })
     });
     let partition_key = read_partition_key(t);
+    // Of no known type: any type's words may be right.
+    let format = lines::read_format(t, !matches!(kind.as_given(), Some(kind) if !kind.is_file()));
     let source_kind = match &kind {
-        Written::Given(Kind::File, _) => read_file(t),
+        Written::Given(Kind::File, _) => read_file(t, &format),
         Written::Given(Kind::Unix, _) => socket::read_stream(t),
         Written::Given(Kind::UnixDatagram, _) => socket::read_datagram(t),
         Written::Given(Kind::Stdin, _) => read_stdin(t),
         Written::Absent | Written::Mistaken => {
             // Of no known type: any type's keys may be right.
-            t.allow(&[
-                "include",
-                "exclude",
-                "start_position",
-                "format",
-                "multiline",
-            ]);
+            t.allow(&["include", "exclude", "start_position", "multiline"]);
             t.allow(&["skip_header_lines", "partial_timeout"]);
             t.allow(&["when_full"]);
             t.allow(socket::KEYS);
             None
         }
     };
+    let fields = kind.as_given().map_or(&[][..], |kind| kind.fields());
+    let shape = shape::read(t, fields, &format);
     if kind.is_absent() {
         t.file().missing(
             t.place(),
@@ -127,6 +147,11 @@ fn read(t: &mut Table<'_>) -> Part {
         );
     }
     let exclusive = match &source_kind {
+        // Several may have one name: each source gets another, or the start fails.
+        Some(
+            SourceKind::Unix(unix::Settings { path, .. })
+            | SourceKind::UnixDatagram(unix::DatagramSettings { path, .. }),
+        ) if matches!(path, unix::Address::HandedOver(_)) => None,
         Some(SourceKind::Stdin(_)) => Some("standard input".into()),
         Some(SourceKind::Unix(unix)) => Some(format!("the socket {}", unix.path)),
         Some(SourceKind::UnixDatagram(unix)) => Some(format!("the socket {}", unix.path)),
@@ -137,6 +162,7 @@ fn read(t: &mut Table<'_>) -> Part {
             kind: source_kind?,
             stream: stream.clone().given()?,
             partition_key: partition_key.or_default(PartitionKeyRule::Random)?,
+            shape: shape?,
         })
     };
     Part {
@@ -147,7 +173,7 @@ fn read(t: &mut Table<'_>) -> Part {
     }
 }
 
-fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
+fn read_file(t: &mut Table<'_>, format: &Written<LineFormat>) -> Option<SourceKind> {
     let include = t.list("include", GLOBS, words::absolute_glob);
     match &include {
         Written::Absent => t.file().missing(t.place(), "include", GLOBS),
@@ -163,7 +189,7 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         ("end", StartPosition::End),
     ];
     let start_position = t.choice("start_position", &words);
-    let rules = lines::read_rules(t);
+    let rules = lines::read_rules(t, format);
     if let Some(place) = t.choice("when_full", &WHEN_FULL).place() {
         let text = "found for a file; allowed: with a socket or type = \"stdin\"; a file can wait, and \
                     nothing of it is dropped";
@@ -178,8 +204,10 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
 }
 
 fn read_stdin(t: &mut Table<'_>) -> Option<SourceKind> {
+    let multiline = lines::read_multiline(t);
     let when_full = t.choice("when_full", &WHEN_FULL);
     Some(SourceKind::Stdin(stdin::Settings {
+        multiline: multiline.or_default(None)?.map(Arc::new),
         when_full: when_full.or_default(WhenFull::default())?,
     }))
 }
@@ -253,17 +281,17 @@ fn read_key_table(t: &mut Table<'_>) -> Written<PartitionKeyRule> {
 }
 
 /// One of the two, or none.
-fn read_field(t: &mut Table<'_>) -> Written<Field> {
+fn read_field(t: &mut Table<'_>) -> Written<KeyField> {
     let pointer = t.parsed("json_pointer", "a JSON pointer", |text| {
         let allowed =
             "a JSON pointer like \"/order/id\", with ~ in a name written ~0 and / written ~1";
         let pointer = JsonPointer::new(text).map_err(|_| allowed)?;
-        Ok(Field::JsonPointer(pointer))
+        Ok(KeyField::JsonPointer(pointer))
     });
     let regex = t.parsed("regex", "a regular expression", |text| {
         let allowed = "a regular expression with a group named key, like \"user=(?<key>\\\\S+)\"";
         let pattern = KeyPattern::new(text).map_err(|error| format!("{allowed}; {error}"))?;
-        Ok(Field::Regex(pattern))
+        Ok(KeyField::Regex(pattern))
     });
     if let (false, Some(place)) = (pointer.is_absent(), regex.place()) {
         let text = format!("found beside json_pointer; allowed: {FIELD}");
@@ -273,7 +301,7 @@ fn read_field(t: &mut Table<'_>) -> Written<Field> {
     pointer.or(regex)
 }
 
-fn expect_field(t: &Table<'_>, field: &Written<Field>) {
+fn expect_field(t: &Table<'_>, field: &Written<KeyField>) {
     if field.is_absent() {
         let allowed = "a JSON pointer like \"/order/id\", or regex, with a group named key";
         t.file().missing(t.place(), "json_pointer", allowed);

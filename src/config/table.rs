@@ -339,8 +339,10 @@ fn home_of(key: &str) -> Option<&'static str> {
     match key {
         "state_dir" | "memory_limit" | "core_dumps" => Some("at the top, before the first [table]"),
         "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),
-        "include" | "exclude" | "start_position" | "format" | "multiline" | "skip_header_lines"
-        | "partial_timeout" => Some("in a [[source]] of type = \"file\""),
+        "include" | "exclude" | "start_position" | "skip_header_lines" | "partial_timeout" => {
+            Some("in a [[source]] of type = \"file\"")
+        }
+        "multiline" => Some("in a [[source]] of type = \"file\" or \"unix\" or \"stdin\""),
         "start_pattern" | "continue_pattern" | "timeout" | "max_lines" => {
             Some("in [source.multiline]")
         }
@@ -351,7 +353,12 @@ fn home_of(key: &str) -> Option<&'static str> {
             Some("in a [[source]] of type = \"unix\"")
         }
         "uids" | "gids" => Some("in allow of a [[source]] of type = \"unix\""),
-        "stream" | "partition_key" => Some("in a [[source]]"),
+        "stream" | "partition_key" | "format" | "labels" | "envelope" | "data_processing" => {
+            Some("in a [[source]]")
+        }
+        "fields" | "message_key" | "parse_json" => Some("in envelope of a [[source]]"),
+        "option_name" | "parse_options" | "custom_field_names" | "delimiter" | "log_format"
+        | "match_pattern" | "timestamp" | "metadata" => Some("in [[source.data_processing]]"),
         "constant" | "json_pointer" | "regex" | "hmac_key_file" | "explicit_hash_key" => {
             Some("in partition_key of a [[source]]")
         }

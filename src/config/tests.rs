@@ -418,7 +418,7 @@ const AFTER_GOOD: &[(&str, &str)] = &[
     ),
     (
         "[[source]]\ntype = 'unix'\nstream = 's'",
-        "f:7: source.path: not given; allowed: the absolute path of a socket, like \"/run/kinseal/shop.sock\", or a name without a file, like \"@shop\", up to 107 bytes",
+        "f:7: source.path: not given; allowed: the absolute path of a socket, like \"/run/kinseal/shop.sock\", or a name without a file, like \"@shop\", up to 107 bytes; or \"systemd:NAME\"",
     ),
     (
         "[[source]]\ntype = 'unix'\nstrem = 's'\npath = '/x'",

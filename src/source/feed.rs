@@ -4,7 +4,8 @@
 //! `when_full = "drop_newest"` nobody waits; so room is looked for once it is known what for, and not for a
 //! worst case that would drop lines while there is some. It promises then:
 //!
-//! - each line for which there is room now is sent, whole and in order; each other one is dropped, whole, and counted;
+//! - each line for which there is room now, for the most that it may become, is sent, whole and in order; each other
+//!   one is dropped, whole, and counted;
 //! - what waits for the pipeline's attention has its room: only memory bounds it, and nothing is dropped for it;
 //! - beside that a client has its partial line and one block, as it would have otherwise. Lines that are kept
 //!   do not keep the memory of those that are dropped beside them.
@@ -12,17 +13,21 @@
 //! A line of more than twice the framer's limit comes in pieces, for the dead letter; there, a piece is what is
 //! dropped or not.
 
+mod joined;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::joined::Joined;
+pub(super) use self::joined::Joining;
 use super::drops::Drops;
 use super::frame::Line;
 use super::framing::{Framing, Splitter};
-use super::keying::Keyer;
-use super::lines::{Read, chunk, worst_records};
+use super::lines::{MAX_LINES, Read, chunk, worst_records};
+use super::making::Maker;
 use super::{Chunk, Closed, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled};
 
@@ -31,7 +36,9 @@ use crate::delivery::{MemoryPermit, SpanSettled};
 pub(super) struct Feed {
     pub(super) framer: Splitter,
     intake: Intake,
-    keyer: Keyer,
+    maker: Maker,
+    /// Several lines that may become one record.
+    joined: Option<Joined>,
     /// Where nobody may wait.
     outlet: Option<Outlet>,
     /// A line of what was read last has been dropped.
@@ -56,12 +63,13 @@ impl SpanSettled for Unrepeatable {
 
 impl Feed {
     /// Lines wait for room; or where `drops` counts them, those that have none are dropped.
-    pub(super) fn new(intake: Intake, keyer: Keyer, drops: Option<&Arc<Drops>>) -> Self {
+    pub(super) fn new(intake: Intake, maker: Maker, drops: Option<&Arc<Drops>>) -> Self {
         Self {
             framer: Splitter::new(Framing::Newline),
             outlet: drops.map(|drops| Outlet::new(intake.clone(), Arc::clone(drops))),
             intake,
-            keyer,
+            maker,
+            joined: None,
             cut: false,
         }
     }
@@ -79,17 +87,19 @@ impl Feed {
             return None;
         }
         let bytes = self.framer.pending().len() + more;
-        Some(self.room(worst_records(bytes), bytes).await)
+        let (open, open_bytes) = self.joined.as_ref().map_or((0, 0), Joined::held);
+        let records = worst_records(bytes) + open;
+        Some(self.room(records, bytes + open_bytes).await)
     }
 
     async fn room(&self, records: usize, bytes: usize) -> MemoryPermit {
-        let keys = self.keyer.worst_bytes(records, bytes);
-        self.intake.reserve(records, bytes + keys).await
+        let bytes = self.maker.worst_bytes(records, bytes);
+        self.intake.reserve(records, bytes).await
     }
 
     fn room_now(&self, records: usize, bytes: usize) -> Option<MemoryPermit> {
-        let keys = self.keyer.worst_bytes(records, bytes);
-        self.intake.try_reserve(records, bytes + keys)
+        let bytes = self.maker.worst_bytes(records, bytes);
+        self.intake.try_reserve(records, bytes)
     }
 
     /// Sends all whole records of what was just read. `permit` covers the first chunk; others wait for room, or do
@@ -101,12 +111,23 @@ impl Feed {
     ) -> Result<(), Closed> {
         self.cut = false;
         loop {
-            let lines = read.up_to_max(|| self.framer.next_record());
-            if lines.is_empty() {
+            let (records, may_be_more) = match &mut self.joined {
+                Some(joined) => joined.next_records(&mut self.framer, &mut read),
+                None => {
+                    let lines = read.up_to_max(|| self.framer.next_record());
+                    let is_full = lines.len() == MAX_LINES;
+                    (lines, is_full)
+                }
+            };
+            if !records.is_empty() {
+                self.send(records, permit.take(), &mut read).await?;
+            }
+            if !may_be_more {
                 break;
             }
-            self.send(lines, permit.take(), &mut read).await?;
         }
+        drop(permit);
+        self.keep_open().await?;
         self.give_way().await;
         Ok(())
     }
@@ -137,8 +158,18 @@ impl Feed {
     /// cancel safe.
     pub(super) async fn finish(mut self) -> Result<(), Closed> {
         let (last, mut read) = Read::of(|| self.framer.finish());
-        if let Some(line) = last {
-            self.send(vec![line], None, &mut read).await?;
+        let mut records = Vec::new();
+        match &mut self.joined {
+            Some(joined) => {
+                if let Some(line) = last {
+                    joined.take(line, &mut records);
+                }
+                joined.flush(&mut records);
+            }
+            None => records.extend(last),
+        }
+        if !records.is_empty() {
+            self.send(records, None, &mut read).await?;
         }
         if let Some(outlet) = self.outlet {
             outlet.finish().await;
@@ -163,7 +194,7 @@ impl Feed {
                 (lines, permit)
             }
         };
-        let (keys, lines) = read.keys_in_task(&self.keyer, lines).await;
+        let (keys, lines) = read.make_in_task(&self.maker, lines).await;
         let span = (Arc::new(Unrepeatable) as Arc<dyn SpanSettled>, 0);
         let chunk = chunk(lines, keys, &self.intake, permit, span, read);
         match &self.outlet {

@@ -24,6 +24,8 @@ pub const MAX_LINE: usize = 10 * 1024 * 1024 + 64 * 1024;
 pub struct Line {
     /// Without the newline.
     pub bytes: Bytes,
+    /// The offset of its first byte, in the file or in what one client has sent.
+    pub at: u64,
     /// The line, or the line this is a piece of, is longer than the framer's limit.
     pub oversized: bool,
 }
@@ -140,23 +142,30 @@ impl Framer {
     }
 
     fn piece(&mut self) -> Line {
-        let (scanned, bytes) = (self.scanned, self.buf.split_to(self.max_line));
+        let (scanned, at) = (self.scanned, self.at);
+        let bytes = self.buf.split_to(self.max_line);
         self.at += bytes.len() as u64;
         self.scanned = scanned - bytes.len();
         self.shared = true;
         Line {
             bytes,
+            at,
             oversized: true,
         }
     }
 
     fn take(&mut self, len: usize) -> Line {
         let oversized = len > self.max_line || self.at != self.boundary;
+        let at = self.at;
         let bytes = self.buf.split_to(len);
         self.at += len as u64;
         self.scanned = 0;
         self.shared = true;
-        Line { bytes, oversized }
+        Line {
+            bytes,
+            at,
+            oversized,
+        }
     }
 
     fn unshare(&mut self) {
@@ -193,9 +202,10 @@ mod tests {
         std::iter::from_fn(|| framer.next_line()).collect()
     }
 
-    fn line(bytes: &'static [u8]) -> Line {
+    fn line(bytes: &'static [u8], at: u64) -> Line {
         Line {
             bytes: Bytes::from_static(bytes),
+            at,
             oversized: false,
         }
     }
@@ -206,7 +216,7 @@ mod tests {
         push(&mut framer, b"a\r\n\n\0\xff\nrest");
         assert_eq!(
             lines(&mut framer),
-            [line(b"a\r"), line(b""), line(b"\0\xff")]
+            [line(b"a\r", 100), line(b"", 103), line(b"\0\xff", 104)]
         );
         assert_eq!(framer.pending(), "rest");
         assert_eq!((framer.boundary(), framer.read_offset()), (107, 111));
@@ -218,10 +228,10 @@ mod tests {
         push(&mut framer, b"ab");
         assert_eq!(framer.next_line(), None);
         push(&mut framer, b"c\n");
-        assert_eq!(framer.next_line(), Some(line(b"abc")));
+        assert_eq!(framer.next_line(), Some(line(b"abc", 0)));
         assert_eq!(framer.finish(), None);
         push(&mut framer, b"d");
-        assert_eq!(framer.finish(), Some(line(b"d")));
+        assert_eq!(framer.finish(), Some(line(b"d", 4)));
         assert_eq!(framer.boundary(), 5);
     }
 
@@ -229,12 +239,12 @@ mod tests {
     fn newline_of_a_line_given_out_before_makes_no_empty_one() {
         let mut framer = Framer::new(0, 16);
         push(&mut framer, b"ab");
-        assert_eq!(framer.finish(), Some(line(b"ab")));
+        assert_eq!(framer.finish(), Some(line(b"ab", 0)));
         push(&mut framer, b"\n\nc");
-        assert_eq!(lines(&mut framer), [line(b"")]);
-        assert_eq!(framer.finish(), Some(line(b"c")));
+        assert_eq!(lines(&mut framer), [line(b"", 3)]);
+        assert_eq!(framer.finish(), Some(line(b"c", 4)));
         push(&mut framer, b"d\n");
-        assert_eq!(lines(&mut framer), [line(b"d")]);
+        assert_eq!(lines(&mut framer), [line(b"d", 5)]);
         let mut anew = Framer::new(2, 16).within_line(true);
         push(&mut anew, b"\n");
         assert_eq!((anew.next_line(), anew.boundary()), (None, 3));
@@ -275,7 +285,7 @@ mod tests {
         push(&mut framer, b"\nok\n");
         let last = framer.next_line().unwrap();
         assert_eq!((&last.bytes[..], last.oversized), (&b"89abc"[..], true));
-        assert_eq!(framer.next_line(), Some(line(b"ok")));
+        assert_eq!(framer.next_line(), Some(line(b"ok", 14)));
         assert_eq!(framer.boundary(), 17);
     }
 
@@ -316,8 +326,10 @@ mod tests {
                 loop {
                     let mut taken = 0;
                     while taken < at_once {
-                        let before = framer.boundary();
+                        let (before, at) = (framer.boundary(), framer.at());
                         let Some(line) = framer.next_line() else { break };
+                        prop_assert_eq!(&input[line.at as usize..][..line.bytes.len()], &line.bytes);
+                        prop_assert!(line.at == at || line.at == at + 1);
                         rebuilt.extend_from_slice(&line.bytes);
                         if framer.boundary() != before {
                             rebuilt.push(b'\n');

@@ -13,6 +13,7 @@
 //! It knows no time: whoever feeds it decides when an open record has waited long enough, and calls
 //! [`Joiner::flush`].
 
+mod apart;
 mod container;
 mod rule;
 mod several;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::apart::Apart;
 pub use self::container::Format;
 use self::container::Parts;
 pub use self::rule::{LinePattern, LinePatternError, Rule};
@@ -57,6 +59,8 @@ pub enum Join {
     Lines(Arc<Multiline>),
     /// Those of a container's log: the parts of one line.
     Parts(Format),
+    /// The same, and then several lines of one stream by a rule.
+    PartsAndLines(Format, Arc<Multiline>),
 }
 
 /// What a source makes of its lines.
@@ -73,7 +77,7 @@ impl LineRules {
     /// A record that nothing has come to for so long is complete.
     pub fn timeout(&self) -> Option<Duration> {
         match &self.join {
-            Join::Lines(multiline) => Some(multiline.timeout),
+            Join::Lines(multiline) | Join::PartsAndLines(_, multiline) => Some(multiline.timeout),
             Join::Nothing | Join::Parts(_) => self.partial_timeout,
         }
     }
@@ -98,6 +102,7 @@ enum Kind {
     Nothing,
     Several(Several),
     Parts(Parts),
+    Apart(Box<Apart>),
 }
 
 /// What was not as it should be.
@@ -127,6 +132,9 @@ impl Joiner {
             Join::Nothing => return None,
             Join::Lines(multiline) => Kind::Several(Several::new(Arc::clone(multiline))),
             Join::Parts(format) => Kind::Parts(Parts::new(*format, Multiline::MAX_BYTES)),
+            Join::PartsAndLines(format, multiline) => {
+                Kind::Apart(Box::new(Apart::new(*format, multiline)))
+            }
         };
         let header = is_skipping.then_some(Header {
             at: offset,
@@ -152,8 +160,8 @@ impl Joiner {
         self.header.is_some()
     }
 
-    /// Takes the line that begins at `at`, or a piece of an oversized one. What is complete with it goes to `out`.
-    pub fn take(&mut self, line: Line, at: u64, out: &mut Vec<Line>) {
+    /// Takes a line, or a piece of an oversized one. What is complete with it goes to `out`.
+    pub fn take(&mut self, line: Line, out: &mut Vec<Line>) {
         if line.oversized {
             self.flush(out);
             out.push(line);
@@ -161,8 +169,12 @@ impl Joiner {
         }
         match &mut self.kind {
             Kind::Nothing => out.push(line),
-            Kind::Several(several) => several.take(line.bytes, at, out),
-            Kind::Parts(parts) => parts.take(line, at, out),
+            Kind::Several(several) => {
+                let at = line.at;
+                several.take(line, at, out);
+            }
+            Kind::Parts(parts) => parts.take(line, out),
+            Kind::Apart(apart) => apart.take(line, out),
         }
     }
 
@@ -172,6 +184,7 @@ impl Joiner {
             Kind::Nothing => {}
             Kind::Several(several) => several.flush(out),
             Kind::Parts(parts) => parts.flush(out),
+            Kind::Apart(apart) => apart.flush(out),
         }
     }
 
@@ -183,6 +196,23 @@ impl Joiner {
             Kind::Nothing => {}
             Kind::Several(several) => several.cuts += cuts.min(1),
             Kind::Parts(parts) => parts.cuts += cuts,
+            Kind::Apart(apart) => apart.count_cut(),
+        }
+    }
+
+    /// Of what is held, what no line has come to since this was last asked is complete, while others grow: a record of
+    /// one of a container's streams, beside the other.
+    pub fn flush_stale(&mut self, out: &mut Vec<Line>) {
+        if let Kind::Apart(apart) = &mut self.kind {
+            apart.flush_stale(out);
+        }
+    }
+
+    /// Places that [`since`](Self::since) may come to be at later, without anything of them being read again.
+    pub fn starts(&self) -> Vec<u64> {
+        match &self.kind {
+            Kind::Apart(apart) => apart.starts().collect(),
+            Kind::Nothing | Kind::Several(_) | Kind::Parts(_) => Vec::new(),
         }
     }
 
@@ -192,6 +222,7 @@ impl Joiner {
             Kind::Nothing => {}
             Kind::Several(several) => several.detach(),
             Kind::Parts(parts) => parts.detach(),
+            Kind::Apart(apart) => apart.detach(),
         }
     }
 
@@ -204,6 +235,7 @@ impl Joiner {
             Kind::Nothing => None,
             Kind::Several(several) => several.since(),
             Kind::Parts(parts) => parts.since(),
+            Kind::Apart(apart) => apart.since(),
         }
     }
 
@@ -212,6 +244,7 @@ impl Joiner {
             Kind::Nothing => 0,
             Kind::Several(several) => several.held_bytes(),
             Kind::Parts(parts) => parts.held_bytes(),
+            Kind::Apart(apart) => apart.held_bytes(),
         }
     }
 
@@ -221,6 +254,7 @@ impl Joiner {
             Kind::Nothing => 0,
             Kind::Several(several) => several.held_records(),
             Kind::Parts(parts) => parts.held_records(),
+            Kind::Apart(apart) => apart.held_records(),
         }
     }
 
@@ -233,6 +267,7 @@ impl Joiner {
                 strange: 0,
             },
             Kind::Parts(parts) => parts.take_oddities(),
+            Kind::Apart(apart) => apart.take_oddities(),
         }
     }
 }
@@ -260,13 +295,14 @@ impl Text {
         }
     }
 
-    fn into_record(self) -> Line {
+    fn into_record(self, at: u64) -> Line {
         let bytes = match self {
             Self::Line(bytes) => bytes,
             Self::Lines(bytes) => Bytes::from(bytes),
         };
         Line {
             bytes,
+            at,
             oversized: false,
         }
     }

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use super::frame::{Framer, Line};
 use super::join::Joiner;
-use super::keying::{Keyer, Keys};
+use super::keying::Keys;
+use super::making::Maker;
 use super::{Accepted, Chunk, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled, Ticket};
 use crate::metrics::Counters;
@@ -60,38 +61,37 @@ impl Read {
         let began = Instant::now();
         let (mut records, mut lines) = (Vec::new(), 0);
         while lines < MAX_LINES {
-            let at = framer.at();
             let Some(line) = framer.next_line() else {
                 break;
             };
             lines += 1;
             let is_end = framer.boundary() == framer.at();
             if !joiner.skips(is_end) {
-                joiner.take(line, at, &mut records);
+                joiner.take(line, &mut records);
             }
         }
         self.took += began.elapsed();
         (records, lines)
     }
 
-    /// The keys of these lines.
-    pub(super) fn keys(&mut self, keyer: &Keyer, lines: &[Line]) -> Keys {
+    /// What `maker` makes of these lines.
+    pub(super) fn make(&mut self, maker: &Maker, lines: Vec<Line>) -> (Keys, Vec<Line>) {
         let began = Instant::now();
-        let keys = keyer.keys(lines);
+        let made = maker.make(lines);
         self.took += began.elapsed();
-        keys
+        made
     }
 
     /// The same from a task. Not cancel safe.
-    pub(super) async fn keys_in_task(
+    pub(super) async fn make_in_task(
         &mut self,
-        keyer: &Keyer,
+        maker: &Maker,
         lines: Vec<Line>,
     ) -> (Keys, Vec<Line>) {
         let began = Instant::now();
-        let found = keyer.keys_in_task(lines).await;
+        let made = maker.make_in_task(lines).await;
         self.took += began.elapsed();
-        found
+        made
     }
 }
 

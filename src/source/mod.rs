@@ -11,6 +11,8 @@ pub mod framing;
 pub mod join;
 pub mod keying;
 mod lines;
+pub mod making;
+pub mod shape;
 pub mod stdin;
 pub mod tail;
 pub mod unix;

@@ -4,14 +4,17 @@
 //! lost if it was neither stored nor in a spool. One block is read ahead of the memory budget.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::mpsc;
 
 use super::drops::{self, Drops};
-use super::feed::Feed;
-use super::keying::Keying;
+use super::feed::{Feed, Joining};
+use super::join::Multiline;
 use super::lines::Read;
+use super::making::Making;
+use super::tail::UNFINISHED_KEPT;
 use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
@@ -23,6 +26,8 @@ const NAME: &str = "stdin";
 /// A `[[source]]` table of `type = "stdin"`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
+    /// `None`: each line is a record.
+    pub multiline: Option<Arc<Multiline>>,
     pub when_full: WhenFull,
 }
 
@@ -32,7 +37,7 @@ pub struct Settings {
 pub async fn run(
     settings: &Settings,
     intake: Intake,
-    keying: &Keying,
+    making: &Making,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let (to, blocks) = mpsc::channel(1);
@@ -41,8 +46,11 @@ pub async fn run(
     thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || read_blocks(io::stdin(), &to))?;
+    let multiline = settings.multiline.as_ref();
+    let joining = multiline.map(|multiline| Joining::new(multiline, UNFINISHED_KEPT, NAME));
     let drops = Drops::of(settings.when_full);
-    let lines = Feed::new(intake, keying.of(NAME.as_ref()), drops.as_ref());
+    let lines =
+        Feed::new(intake, making.of(NAME.as_ref()), drops.as_ref()).joining(joining.as_ref());
     drops::told_during(drops.as_deref(), NAME, feed(blocks, lines, shutdown)).await
 }
 
@@ -72,6 +80,12 @@ async fn feed(
             biased;
             () = shutdown.stopped() => break Ok(()),
             block = blocks.recv() => block,
+            () = feed.open_is_due() => {
+                if feed.send_open().await.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
         };
         let block = match block {
             None => break Ok(()),
@@ -98,8 +112,8 @@ mod tests {
     use crate::delivery::MemoryBudget;
     use crate::metrics::Counters;
     use crate::shutdown;
+    use crate::source::keying::Keying;
     use crate::source::{Chunk, Costs};
-    use std::sync::Arc;
 
     fn intake(limit: usize) -> (Intake, mpsc::Receiver<Chunk>) {
         let (to, chunks) = mpsc::channel(100);
@@ -108,7 +122,7 @@ mod tests {
     }
 
     fn waiting(intake: Intake) -> Feed {
-        Feed::new(intake, Keying::RANDOM.of(NAME.as_ref()), None)
+        Feed::new(intake, Making::from(Keying::RANDOM).of(NAME.as_ref()), None)
     }
 
     async fn lines(mut chunks: mpsc::Receiver<Chunk>) -> Vec<String> {
@@ -151,7 +165,11 @@ mod tests {
         let counters: Arc<Counters> = Arc::default();
         let intake = intake.counting(Arc::clone(&counters));
         let drops = Drops::of(WhenFull::DropNewest);
-        let dropping = Feed::new(intake, Keying::RANDOM.of(NAME.as_ref()), drops.as_ref());
+        let dropping = Feed::new(
+            intake,
+            Making::from(Keying::RANDOM).of(NAME.as_ref()),
+            drops.as_ref(),
+        );
         let (to, blocks) = mpsc::channel(1);
         let (_stop, shutdown) = shutdown::channel();
         let input: String = (0..50_000).map(|n| format!("{n}\n")).collect();

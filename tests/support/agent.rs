@@ -25,9 +25,19 @@ pub(crate) struct Home {
 impl Home {
     /// With a configuration that sends `logs/*.log` to [`STREAM`].
     pub(crate) fn new(endpoints: &Endpoints, encryption: &str, more: &str) -> Self {
+        Self::with_files_and(endpoints, "", encryption, more)
+    }
+
+    /// The same, with more to say of the source.
+    pub(crate) fn with_files_and(
+        endpoints: &Endpoints,
+        source: &str,
+        encryption: &str,
+        more: &str,
+    ) -> Self {
         let home = Self::empty();
         let source = format!(
-            "type = \"file\"\ninclude = [\"{}/*.log\"]\nstart_position = \"beginning\"",
+            "type = \"file\"\ninclude = [\"{}/*.log\"]\nstart_position = \"beginning\"\n{source}",
             home.logs().display()
         );
         home.write_config(endpoints, &source, encryption, more);
@@ -36,13 +46,8 @@ impl Home {
 
     /// The same, with a rule for partition keys.
     pub(crate) fn keyed(endpoints: &Endpoints, rule: &str, encryption: &str) -> Self {
-        let home = Self::empty();
-        let source = format!(
-            "type = \"file\"\ninclude = [\"{}/*.log\"]\nstart_position = \"beginning\"\npartition_key = {rule}",
-            home.logs().display()
-        );
-        home.write_config(endpoints, &source, encryption, "");
-        home
+        let source = format!("partition_key = {rule}");
+        Self::with_files_and(endpoints, &source, encryption, "")
     }
 
     /// With a configuration that sends what comes to [`socket`](Self::socket).

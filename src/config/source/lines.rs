@@ -14,32 +14,45 @@ const PRESETS: [(&str, Language); 3] = [
     ("python", Language::Python),
     ("go", Language::Go),
 ];
-const FORMATS: [(&str, Option<Format>); 3] = [
-    ("lines", None),
-    ("cri", Some(Format::Cri)),
-    ("docker", Some(Format::Docker)),
+const FORMATS: [(&str, LineFormat); 4] = [
+    ("lines", LineFormat::Lines),
+    ("json", LineFormat::Json),
+    ("cri", LineFormat::Container(Format::Cri)),
+    ("docker", LineFormat::Container(Format::Docker)),
 ];
 const RULES: &str = "one of start_pattern, continue_pattern and preset";
 
+/// `format`.
+#[derive(Clone, Copy)]
+pub(super) enum LineFormat {
+    Lines,
+    /// Each is an object.
+    Json,
+    Container(Format),
+}
+
+/// Only files hold the logs of containers.
+pub(super) fn read_format(t: &mut Table<'_>, is_file: bool) -> Written<LineFormat> {
+    let formats = if is_file { &FORMATS[..] } else { &FORMATS[..2] };
+    t.choice("format", formats)
+}
+
 /// `None` where a mistake has been noted.
-pub(super) fn read_rules(t: &mut Table<'_>) -> Option<LineRules> {
+pub(super) fn read_rules(t: &mut Table<'_>, format: &Written<LineFormat>) -> Option<LineRules> {
     // More is no header.
     let skip_header_lines = t.integer("skip_header_lines", 0..=10_000);
     let timeouts = Duration::from_millis(100)..=Duration::from_secs(86_400);
     let partial_timeout = t.duration_or_none("partial_timeout", timeouts);
-    let format = t.choice("format", &FORMATS);
     let multiline = read_multiline(t);
-    let join = match (format.or_default(None)?, multiline.or_default(None)?) {
+    let format = match format.clone().or_default(LineFormat::Lines)? {
+        LineFormat::Container(format) => Some(format),
+        LineFormat::Lines | LineFormat::Json => None,
+    };
+    let join = match (format, multiline.or_default(None)?) {
         (None, None) => Join::Nothing,
         (None, Some(multiline)) => Join::Lines(Arc::new(multiline)),
         (Some(format), None) => Join::Parts(format),
-        (Some(_), Some(_)) => {
-            let place = multiline.place().unwrap_or(t.place());
-            let text = "found beside a container's format; allowed: with format = \"lines\". Lines of containers are \
-                        joined from their parts, not yet to records of several";
-            t.file().mistake(place, text);
-            return None;
-        }
+        (Some(format), Some(multiline)) => Join::PartsAndLines(format, Arc::new(multiline)),
     };
     Some(LineRules {
         skip_header_lines: skip_header_lines.or_default(0)?,
@@ -48,7 +61,7 @@ pub(super) fn read_rules(t: &mut Table<'_>) -> Option<LineRules> {
     })
 }
 
-fn read_multiline(t: &mut Table<'_>) -> Written<Option<Multiline>> {
+pub(super) fn read_multiline(t: &mut Table<'_>) -> Written<Option<Multiline>> {
     let multiline = t.table("multiline", |t| {
         let start = read_pattern(t, "start_pattern").map(Rule::Start);
         let continues = read_pattern(t, "continue_pattern").map(Rule::Continue);

@@ -1,6 +1,8 @@
 //! A `[[source]]` that is a Unix socket.
 
-use super::WHEN_FULL;
+use std::sync::Arc;
+
+use super::{WHEN_FULL, lines};
 use crate::agent::SourceKind;
 use crate::config::entry::Entry;
 use crate::config::table::Table;
@@ -44,6 +46,15 @@ pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
     let max_connections = t.integer("max_connections", 1..=100_000);
     let framing = t.choice("framing", &FRAMING);
     let ack = t.choice("ack", &ACK);
+    let multiline = lines::read_multiline(t);
+    let is_lines = |protocol: &Protocol| *protocol == Protocol::Framed(Framing::Newline);
+    if let (Some(protocol), Some(place)) = (framing.as_given(), multiline.place())
+        && !is_lines(protocol)
+    {
+        let text = "found beside framing, by which a record may hold newlines; allowed: with framing = \"newline\"";
+        t.file().mistake(place, text);
+        return None;
+    }
     let when_full = t.choice("when_full", &WHEN_FULL);
     let is_kpl = framing.as_given() == Some(&Protocol::Kpl);
     if let (Some(place), false) = (ack.place(), is_kpl) {
@@ -72,6 +83,7 @@ pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
         max_connections: max_connections.or_default(unix::MAX_CONNECTIONS as u64)? as usize,
         framing,
         acknowledged,
+        multiline: multiline.or_default(None)?.map(Arc::new),
         when_full: when_full.or_default(WhenFull::default())?,
     }))
 }
@@ -91,8 +103,14 @@ fn read_address(t: &mut Table<'_>) -> Written<Address> {
     // `sun_path` in Linux's <sys/un.h>, without the NUL at the end of a path or before an abstract name.
     const LONGEST: usize = 107;
     let allowed = "the absolute path of a socket, like \"/run/kinseal/shop.sock\", or a name without a file, like \
-                   \"@shop\", up to 107 bytes";
+                   \"@shop\", up to 107 bytes; or \"systemd:NAME\"";
     let address = t.parsed("path", allowed, |text| {
+        if let Some(name) = text.strip_prefix(Address::HANDED_OVER) {
+            // As sd_listen_fds_with_names(3) has it.
+            let is_name = !name.is_empty() && name.len() <= 255 && !name.contains(':');
+            let name = is_name.then(|| Address::HandedOver(name.to_owned()));
+            return name.ok_or_else(|| allowed.into());
+        }
         let address = match text.strip_prefix('@') {
             Some(name) if !name.is_empty() && !name.contains('\0') => {
                 Some(Address::Abstract(name.to_owned()))
@@ -129,7 +147,7 @@ fn read_access(t: &mut Table<'_>, address: Option<&Address>) -> Written<Option<A
     ] {
         let text = match place {
             Some(_) if has_no_file => {
-                "found for a name without a file, which everyone may use; allowed: for the path of a file"
+                "found for a name without a file of the agent's; allowed: for the path of a file"
             }
             Some(_) if needs_mode && mode.is_absent() => {
                 "found without mode; allowed: together with it, like mode = \"0660\""

@@ -7,7 +7,9 @@ use crate::source::framing::Framing;
 use crate::source::join::{Format, Join, Language, LinePattern, LineRules, Multiline, Rule};
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::unix::{self, Access, Account, Address, Allow};
-use crate::source::{WhenFull, stdin};
+use crate::source::{WhenFull, stdin, tail};
+
+mod shape;
 
 const AGENT: &str = include_str!("../../../config/agent.toml");
 
@@ -185,13 +187,20 @@ fn format_is_lines_unless_it_is_a_containers() {
     };
     assert_eq!(settings.rules.skip_header_lines, 2);
     assert_eq!(settings.rules.partial_timeout, Some(Duration::from_secs(5)));
-    let said = file(", format = 'json'").unwrap_err();
-    let expected =
-        "f:1: source.format: found \"json\"; allowed: \"lines\" or \"cri\" or \"docker\"";
+    let said = file(", format = 'yaml'").unwrap_err();
+    let expected = "f:1: source.format: found \"yaml\"; allowed: \"lines\" or \"json\" or \"cri\" or \"docker\"";
     assert_eq!(said, expected);
-    let said = file(", format = 'cri', multiline = { preset = 'go' }").unwrap_err();
-    let expected = "f:1: source.multiline: found beside a container's format; allowed: with format = \"lines\"";
-    assert!(said.starts_with(expected), "{said}");
+    let said = source("type = 'stdin', format = 'cri'").unwrap_err();
+    let expected = "f:1: source.format: found \"cri\"; allowed: \"lines\" or \"json\"";
+    assert_eq!(said, expected);
+    let both = file(", format = 'cri', multiline = { preset = 'go' }");
+    let Ok(SourceKind::File(tail::Settings { rules, .. })) = both else {
+        panic!("they go together");
+    };
+    let Join::PartsAndLines(Format::Cri, multiline) = rules.join else {
+        panic!("{rules:?}");
+    };
+    assert_eq!(multiline.rule, Rule::Stack(Language::Go));
 }
 
 #[test]
@@ -220,6 +229,29 @@ fn lines_are_joined_by_one_rule() {
         };
         assert_eq!(multiline(&said), Ok(meant), "{said}");
     }
+}
+
+#[test]
+fn lines_of_sockets_and_of_standard_input_are_joined_too_but_no_frames() {
+    let go = "multiline = { preset = 'go' }";
+    let Ok(SourceKind::Stdin(stdin)) = source(&format!("type = 'stdin', {go}")) else {
+        panic!("it is a key");
+    };
+    let unix = |more: &str| source(&format!("type = 'unix', path = '/s', {go}{more}"));
+    let Ok(SourceKind::Unix(settings)) = unix("") else {
+        panic!("it is a key");
+    };
+    assert_eq!(settings.multiline, stdin.multiline);
+    let rule = settings.multiline.map(|multiline| multiline.rule.clone());
+    assert_eq!(rule, Some(Rule::Stack(Language::Go)));
+    let said = unix(", framing = 'octet_counted'").unwrap_err();
+    let expected = "f:1: source.multiline: found beside framing, by which a record may hold newlines; allowed: with \
+                    framing = \"newline\"";
+    assert_eq!(said, expected);
+    let said = source(&format!("type = 'unix_datagram', path = '/s', {go}")).unwrap_err();
+    let expected = "f:1: source.multiline: not a key of this table; it belongs in a [[source]] of type = \"file\" or \
+                    \"unix\" or \"stdin\"";
+    assert_eq!(said, expected);
 }
 
 #[test]
@@ -258,9 +290,6 @@ fn lines_that_cannot_be_joined_so_are_refused_with_the_reason() {
             "{said}"
         );
     }
-    let said = source("type = 'stdin', multiline = { preset = 'go' }");
-    let expected = "f:1: source.multiline: not a key of this table; it belongs in a [[source]] of type = \"file\"";
-    assert_eq!(said, Err(expected.to_owned()));
 }
 
 #[test]
@@ -293,6 +322,7 @@ fn socket() -> unix::Settings {
         max_connections: 1024,
         acknowledged: None,
         framing: Framing::Newline,
+        multiline: None,
         when_full: WhenFull::Block,
     }
 }
@@ -305,11 +335,24 @@ fn a_socket_may_have_a_name_instead_of_a_file() {
     };
     let said = source("type = 'unix', path = '@shop'");
     assert_eq!(said, Ok(SourceKind::Unix(named)));
+    let handed_over = unix::Settings {
+        path: Address::HandedOver("shop.socket".into()),
+        ..socket()
+    };
+    let said = source("type = 'unix', path = 'systemd:shop.socket'");
+    assert_eq!(said, Ok(SourceKind::Unix(handed_over)));
     let too_long = format!("@{}", "x".repeat(107));
-    for path in ["@", "shop", "run/shop", &too_long] {
+    for path in [
+        "@",
+        "shop",
+        "run/shop",
+        "systemd:",
+        "systemd:a:b",
+        &too_long,
+    ] {
         let said = source(&format!("type = 'unix', path = '{path}'")).unwrap_err();
         let expected = "allowed: the absolute path of a socket, like \"/run/kinseal/shop.sock\", or a name without a \
-                        file, like \"@shop\", up to 107 bytes";
+                        file, like \"@shop\", up to 107 bytes; or \"systemd:NAME\"";
         assert!(said.contains(expected), "{said}");
     }
     let text = "source = [{ type = 'unix', path = '@a', stream = 's' }, { type = 'unix', path = '@a', stream = 't' }]\n\
@@ -345,8 +388,7 @@ fn a_sockets_file_may_have_a_mode_an_owner_and_a_group() {
     }
     let mode = "allowed: an octal mode in quotes, like \"0660\", up to \"0777\"";
     let without = "found without mode; allowed: together with it, like mode = \"0660\"";
-    let no_file =
-        "found for a name without a file, which everyone may use; allowed: for the path of a file";
+    let no_file = "found for a name without a file of the agent's; allowed: for the path of a file";
     let user = "allowed: a user's name or number, like \"kinseal\" or 1000";
     for (said, key, expected) in [
         (
@@ -484,7 +526,10 @@ fn what_cannot_be_read_again_waits_for_room_unless_it_is_told_to_drop() {
         (", when_full = 'block'", WhenFull::Block),
         (", when_full = 'drop_newest'", WhenFull::DropNewest),
     ] {
-        let stdin = SourceKind::Stdin(stdin::Settings { when_full });
+        let stdin = SourceKind::Stdin(stdin::Settings {
+            multiline: None,
+            when_full,
+        });
         assert_eq!(source(&format!("type = 'stdin'{said}")), Ok(stdin));
         let unix = SourceKind::Unix(unix::Settings {
             when_full,

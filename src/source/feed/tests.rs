@@ -11,8 +11,10 @@ use crate::delivery::MemoryBudget;
 use crate::metrics::Counters;
 use crate::record::{PartitionKey, RecordKey};
 use crate::source::Costs;
+use crate::source::join::{LinePattern, Multiline, Rule};
 use crate::source::keying::{Field, Form, JsonPointer, Keying, PartitionKeyRule};
-use crate::source::lines::MAX_LINES;
+use crate::source::making::Making;
+use crate::source::shape::{Envelope, Shape};
 
 #[tokio::test(start_paused = true)]
 async fn time_spent_waiting_for_room_is_not_time_spent_reading() {
@@ -20,7 +22,11 @@ async fn time_spent_waiting_for_room_is_not_time_spent_reading() {
     let costs = Costs::new(0, true);
     let budget = MemoryBudget::new(200 * MAX_LINES);
     let intake = Intake::new(to, budget, costs);
-    let mut feed = Feed::new(intake, Keying::RANDOM.of("stdin".as_ref()), None);
+    let mut feed = Feed::new(
+        intake,
+        Making::from(Keying::RANDOM).of("stdin".as_ref()),
+        None,
+    );
     let feeder = tokio::spawn(async move {
         let permit = feed.reserve(0).await;
         let bytes = vec![b'\n'; 3 * MAX_LINES];
@@ -48,7 +54,11 @@ async fn keys_are_paid_for_with_what_was_reserved_and_missing_ones_are_counted()
     let pointer = JsonPointer::new("/id").unwrap();
     let rule = PartitionKeyRule::Field(Field::JsonPointer(pointer), Form::Value);
     let keying = Keying::new(&rule).unwrap();
-    let mut feed = Feed::new(intake.clone(), keying.of("stdin".as_ref()), None);
+    let mut feed = Feed::new(
+        intake.clone(),
+        Making::from(keying).of("stdin".as_ref()),
+        None,
+    );
 
     let id = "x".repeat(200);
     let text = format!("{{\"id\":\"{id}\"}}\nnone\n").into_bytes();
@@ -71,6 +81,87 @@ async fn keys_are_paid_for_with_what_was_reserved_and_missing_ones_are_counted()
     assert_eq!(budget.in_use(), 0);
 }
 
+#[tokio::test]
+async fn keys_are_of_the_line_as_it_was_read_and_its_record_has_the_room_it_takes() {
+    let (to, mut chunks) = mpsc::channel(1);
+    let budget = MemoryBudget::new(1 << 20);
+    let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
+    let pointer = JsonPointer::new("/id").unwrap();
+    let rule = PartitionKeyRule::Field(Field::JsonPointer(pointer), Form::Value);
+    let envelope = Envelope {
+        fields: vec![],
+        labels: vec![("id".into(), "another".into())],
+        message_key: "log".into(),
+        nest_json: true,
+    };
+    let shape = Shape {
+        transforms: vec![],
+        envelope: Some(envelope),
+    };
+    let making = Making::new(&rule, &shape).unwrap();
+    let mut feed = Feed::new(intake.clone(), making.of("stdin".as_ref()), None);
+
+    let text = b"{\"id\":\"7\"}\n\"\"\"\"\"\"\n";
+    let permit = feed.reserve(text.len()).await;
+    let reserved = budget.in_use();
+    let framer = &mut feed.framer;
+    let ((), read) = Read::of(|| framer.fill(text.len(), |held| held.extend(text)));
+    feed.send_lines(permit, read).await.unwrap();
+    let chunk = chunks.recv().await.unwrap();
+    let keys: Vec<_> = chunk.records.iter().map(|r| r.key.clone()).collect();
+    let key = RecordKey::Keyed(PartitionKey::new("7").unwrap());
+    assert_eq!(keys, [key, RecordKey::Any]);
+    let records = text_of(&chunk);
+    let labels = r#"{"labels":{"id":"another"},"log":"#;
+    let expected = [
+        format!(r#"{labels}{{"id":"7"}}}}"#),
+        format!(r#"{labels}"\"\"\"\"\"\""}}"#),
+    ];
+    assert_eq!(records, expected);
+    let kept = budget.in_use();
+    assert!(kept < reserved, "{kept} {reserved}");
+    let bytes: usize = records.iter().map(String::len).sum();
+    let for_what_they_are = intake.reserve(2, bytes + "7".len()).await;
+    assert_eq!(for_what_they_are.bytes(), kept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_record_that_there_is_no_room_for_is_sent_in_parts_and_no_line_is_lost() {
+    let (to, mut chunks) = mpsc::channel(100);
+    let budget = MemoryBudget::new(1 << 20);
+    let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
+    let multiline = Arc::new(Multiline {
+        rule: Rule::Start(LinePattern::new("^S").unwrap()),
+        timeout: Multiline::TIMEOUT,
+        max_lines: None,
+        max_bytes: Multiline::MAX_BYTES,
+    });
+    // Of both together.
+    let joining = Joining::new(&multiline, 8, "s");
+    let feed = || {
+        let maker = Making::from(Keying::RANDOM).of("s".as_ref());
+        Feed::new(intake.clone(), maker, None).joining(Some(&joining))
+    };
+    let (mut one, mut other) = (feed(), feed());
+    for (feed, text) in [(&mut one, "S1\n a\n"), (&mut other, "S2\n b\n")] {
+        let permit = feed.reserve(text.len()).await;
+        let framer = &mut feed.framer;
+        let fill = |held: &mut Vec<u8>| held.extend(text.as_bytes());
+        let ((), read) = Read::of(|| framer.fill(text.len(), fill));
+        feed.send_lines(permit, read).await.unwrap();
+    }
+    assert_eq!(text_of(&chunks.recv().await.unwrap()), ["S2\n b"]);
+    let quiet = tokio::time::timeout(Multiline::TIMEOUT / 2, other.open_is_due()).await;
+    assert!(quiet.is_err(), "nothing of it is open");
+    one.open_is_due().await;
+    one.send_open().await.unwrap();
+    assert_eq!(text_of(&chunks.recv().await.unwrap()), ["S1\n a"]);
+    one.finish().await.unwrap();
+    other.finish().await.unwrap();
+    assert!(chunks.try_recv().is_err(), "and that was all");
+    assert_eq!(budget.in_use(), 0);
+}
+
 /// A feed that drops, and what it leads to.
 struct Rig {
     feed: Feed,
@@ -87,7 +178,11 @@ fn dropping(memory: usize) -> Rig {
     let counters: Arc<Counters> = Arc::default();
     let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
     let intake = intake.counting(Arc::clone(&counters));
-    let feed = Feed::new(intake, Keying::RANDOM.of("stdin".as_ref()), Some(&drops));
+    let feed = Feed::new(
+        intake,
+        Making::from(Keying::RANDOM).of("stdin".as_ref()),
+        Some(&drops),
+    );
     Rig {
         feed,
         drops,

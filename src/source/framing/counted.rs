@@ -88,10 +88,12 @@ impl Counted {
             Ok(Some(Header { len, record })) if self.buf.len() - len >= record => {
                 self.buf.advance(len);
                 let bytes = self.buf.split_to(record);
-                self.at += (len + record) as u64;
+                let at = self.at + len as u64;
+                self.at = at + record as u64;
                 self.shared = true;
                 Some(Line {
                     bytes,
+                    at,
                     oversized: false,
                 })
             }

@@ -30,17 +30,37 @@ struct Part {
     is_last: bool,
 }
 
+/// A line as the container wrote it.
+#[derive(Debug)]
+pub(super) struct Unwrapped {
+    pub(super) line: Line,
+    /// Where its last part begins.
+    pub(super) last: u64,
+    /// `None` if it is not of the format.
+    pub(super) stream: Option<usize>,
+}
+
 /// Lines whose parts have not all come.
 #[derive(Debug)]
 pub(super) struct Parts {
     format: Format,
     max_bytes: usize,
-    open: [Option<Text>; 2],
+    open: [Option<Open>; 2],
     /// Where the first line begins since which there was always one open: a reader that started later would meet
     /// another in its middle.
     since: Option<u64>,
     pub(super) cuts: u64,
     strange: u64,
+}
+
+/// A line whose last part has not come.
+#[derive(Debug)]
+struct Open {
+    /// Where its first part's line begins.
+    at: u64,
+    /// Where its last part's line begins.
+    last: u64,
+    text: Text,
 }
 
 impl Parts {
@@ -55,29 +75,46 @@ impl Parts {
         }
     }
 
-    pub(super) fn take(&mut self, line: Line, at: u64, out: &mut Vec<Line>) {
+    pub(super) fn take(&mut self, line: Line, out: &mut Vec<Line>) {
+        let mut unwrapped = Vec::new();
+        self.unwrap(line, &mut unwrapped);
+        out.extend(unwrapped.into_iter().map(|unwrapped| unwrapped.line));
+    }
+
+    /// The same, with what else is known of what is complete.
+    pub(super) fn unwrap(&mut self, line: Line, out: &mut Vec<Unwrapped>) {
         let Some(part) = self.format.part(&line.bytes) else {
             self.strange += 1;
-            out.push(line);
+            out.push(Unwrapped {
+                last: line.at,
+                line,
+                stream: None,
+            });
             return;
         };
         let open = &mut self.open[part.stream];
-        if let Some(text) = open.take_if(|text| text.len() + part.text.len() > self.max_bytes) {
+        let is_full = |open: &mut Open| open.text.len() + part.text.len() > self.max_bytes;
+        if let Some(cut) = open.take_if(is_full) {
             self.cuts += 1;
-            out.push(text.into_record());
+            out.push(cut.into_unwrapped(part.stream));
         }
-        let text = match open.take() {
-            None => Text::Line(part.text),
-            Some(mut text) => {
-                text.push(&part.text);
-                text
+        let grown = match open.take() {
+            None => Open {
+                at: line.at,
+                last: line.at,
+                text: Text::Line(part.text),
+            },
+            Some(mut grown) => {
+                grown.text.push(&part.text);
+                grown.last = line.at;
+                grown
             }
         };
         if part.is_last {
-            out.push(text.into_record());
+            out.push(grown.into_unwrapped(part.stream));
         } else {
-            *open = Some(text);
-            self.since.get_or_insert(at);
+            *open = Some(grown);
+            self.since.get_or_insert(line.at);
         }
         if self.open.iter().all(Option::is_none) {
             self.since = None;
@@ -85,13 +122,27 @@ impl Parts {
     }
 
     pub(super) fn flush(&mut self, out: &mut Vec<Line>) {
-        let open = self.open.iter_mut().filter_map(Option::take);
-        out.extend(open.map(Text::into_record));
+        let mut unwrapped = Vec::new();
+        self.flush_unwrapped(&mut unwrapped);
+        out.extend(unwrapped.into_iter().map(|unwrapped| unwrapped.line));
+    }
+
+    pub(super) fn flush_unwrapped(&mut self, out: &mut Vec<Unwrapped>) {
+        for (stream, open) in self.open.iter_mut().enumerate() {
+            out.extend(open.take().map(|open| open.into_unwrapped(stream)));
+        }
         self.since = None;
     }
 
+    /// Of this stream, a line's last part has not come.
+    pub(super) fn has_open(&self, stream: usize) -> bool {
+        self.open[stream].is_some()
+    }
+
     pub(super) fn detach(&mut self) {
-        self.open.iter_mut().flatten().for_each(Text::detach);
+        for open in self.open.iter_mut().flatten() {
+            open.text.detach();
+        }
     }
 
     pub(super) fn since(&self) -> Option<u64> {
@@ -99,7 +150,7 @@ impl Parts {
     }
 
     pub(super) fn held_bytes(&self) -> usize {
-        self.open.iter().flatten().map(Text::len).sum()
+        self.open.iter().flatten().map(|open| open.text.len()).sum()
     }
 
     pub(super) fn held_records(&self) -> usize {
@@ -110,6 +161,16 @@ impl Parts {
         Oddities {
             cuts: std::mem::take(&mut self.cuts),
             strange: std::mem::take(&mut self.strange),
+        }
+    }
+}
+
+impl Open {
+    fn into_unwrapped(self, stream: usize) -> Unwrapped {
+        Unwrapped {
+            line: self.text.into_record(self.at),
+            last: self.last,
+            stream: Some(stream),
         }
     }
 }

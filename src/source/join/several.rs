@@ -21,11 +21,13 @@ pub(super) struct Several {
 struct Open {
     /// Where its first line begins.
     at: u64,
+    /// Where its last line begins, or the last part of that.
+    last: u64,
     text: Text,
     lines: usize,
     state: State,
     /// Lines that belong to it only if a certain one follows.
-    doubtful: Vec<Bytes>,
+    doubtful: Vec<Line>,
 }
 
 impl Several {
@@ -37,47 +39,44 @@ impl Several {
         }
     }
 
-    /// Takes the line that begins at `at`.
-    pub(super) fn take(&mut self, bytes: Bytes, at: u64, out: &mut Vec<Line>) {
+    /// Takes a line whose last part begins at `last`.
+    pub(super) fn take(&mut self, line: Line, last: u64, out: &mut Vec<Line>) {
         let rule = &self.multiline.rule;
         let Some(open) = &mut self.open else {
-            let state = rule.begin(&bytes);
-            self.open = Some(Open::new(at, bytes, state));
+            let state = rule.begin(&line.bytes);
+            self.open = Some(Open::new(line, last, state));
             return;
         };
-        let next = rule.next(open.state, &bytes);
+        let next = rule.next(open.state, &line.bytes);
         let state = match next {
             Next::Begins => {
-                let state = rule.begin(&bytes);
+                let state = rule.begin(&line.bytes);
                 self.flush(out);
-                self.open = Some(Open::new(at, bytes, state));
+                self.open = Some(Open::new(line, last, state));
                 return;
             }
             Next::Continues(state) | Next::Doubtful(state) => state,
         };
-        let grown = open.bytes() + 1 + bytes.len();
+        let grown = open.bytes() + 1 + line.bytes.len();
         let is_full = (self.multiline.max_lines).is_some_and(|most| open.held_lines() >= most);
         if is_full || grown > self.multiline.max_bytes {
             self.cuts += 1;
             self.flush(out);
-            self.open = Some(Open::new(at, bytes, state));
+            self.open = Some(Open::new(line, last, state));
             return;
         }
-        open.state = state;
+        (open.state, open.last) = (state, last);
         if matches!(next, Next::Doubtful(_)) {
-            open.doubtful.push(bytes);
+            open.doubtful.push(line);
         } else {
-            open.join(&bytes);
+            open.join(&line.bytes);
         }
     }
 
     pub(super) fn flush(&mut self, out: &mut Vec<Line>) {
         if let Some(open) = self.open.take() {
-            out.push(open.text.into_record());
-            out.extend(open.doubtful.into_iter().map(|bytes| Line {
-                bytes,
-                oversized: false,
-            }));
+            out.push(open.text.into_record(open.at));
+            out.extend(open.doubtful);
         }
     }
 
@@ -86,13 +85,18 @@ impl Several {
             return;
         };
         open.text.detach();
-        for bytes in &mut open.doubtful {
-            *bytes = Bytes::copy_from_slice(bytes);
+        for line in &mut open.doubtful {
+            line.bytes = Bytes::copy_from_slice(&line.bytes);
         }
     }
 
     pub(super) fn since(&self) -> Option<u64> {
         self.open.as_ref().map(|open| open.at)
+    }
+
+    /// Where the first and the last line of what is open begin.
+    pub(super) fn span(&self) -> Option<(u64, u64)> {
+        self.open.as_ref().map(|open| (open.at, open.last))
     }
 
     pub(super) fn held_bytes(&self) -> usize {
@@ -105,10 +109,11 @@ impl Several {
 }
 
 impl Open {
-    fn new(at: u64, line: Bytes, state: State) -> Self {
+    fn new(line: Line, last: u64, state: State) -> Self {
         Self {
-            at,
-            text: Text::Line(line),
+            at: line.at,
+            last,
+            text: Text::Line(line.bytes),
             lines: 1,
             state,
             doubtful: Vec::new(),
@@ -117,7 +122,7 @@ impl Open {
 
     /// What it holds, with the newlines between.
     fn bytes(&self) -> usize {
-        let doubtful = self.doubtful.iter().map(|bytes| 1 + bytes.len());
+        let doubtful = self.doubtful.iter().map(|line| 1 + line.bytes.len());
         self.text.len() + doubtful.sum::<usize>()
     }
 
@@ -127,7 +132,12 @@ impl Open {
 
     /// The doubtful ones belong to it, and so does `line`.
     fn join(&mut self, line: &[u8]) {
-        for part in self.doubtful.iter().map(|bytes| &bytes[..]).chain([line]) {
+        for part in self
+            .doubtful
+            .iter()
+            .map(|line| &line.bytes[..])
+            .chain([line])
+        {
             self.text.push(b"\n");
             self.text.push(part);
             self.lines += 1;

@@ -38,11 +38,10 @@ fn records(multiline: &Multiline, text: &[u8], reads: &[usize]) -> (Vec<Vec<u8>>
         rest = later;
         framer.fill(read.len(), |held| held.extend_from_slice(read));
         loop {
-            let at = framer.at();
             let Some(line) = framer.next_line() else {
                 break;
             };
-            joiner.take(line, at, &mut out);
+            joiner.take(line, &mut out);
             let given: usize = out.iter().map(|record| record.bytes.len() + 1).sum();
             assert_eq!(
                 joiner.since(),
@@ -53,12 +52,17 @@ fn records(multiline: &Multiline, text: &[u8], reads: &[usize]) -> (Vec<Vec<u8>>
         }
         joiner.detach();
     }
-    let at = framer.at();
     if let Some(line) = framer.finish() {
-        joiner.take(line, at, &mut out);
+        joiner.take(line, &mut out);
     }
     joiner.flush(&mut out);
     assert_eq!((joiner.since(), joiner.held_records()), (None, 0));
+    for record in &out {
+        assert_eq!(
+            text[record.at as usize..][..record.bytes.len()],
+            record.bytes
+        );
+    }
     let records = out.iter().map(|record| record.bytes.to_vec()).collect();
     (records, joiner.take_oddities().cuts)
 }
@@ -128,16 +132,22 @@ fn what_exceeds_a_cap_is_a_record_of_its_own_and_counted() {
 #[test]
 fn pieces_of_an_oversized_line_are_joined_to_nothing() {
     let mut joiner = joiner(&multiline(start("^S")));
-    let line = |bytes: &'static [u8], oversized| Line {
+    let line = |bytes: &'static [u8], at, oversized| Line {
         bytes: Bytes::from_static(bytes),
+        at,
         oversized,
     };
     let mut out = Vec::new();
-    joiner.take(line(b"S", false), 0, &mut out);
-    joiner.take(line(b"x", true), 2, &mut out);
+    joiner.take(line(b"S", 0, false), &mut out);
+    joiner.take(line(b"x", 2, true), &mut out);
     assert_eq!(joiner.since(), None);
-    joiner.take(line(b"y", true), 3, &mut out);
-    assert_eq!(out, [line(b"S", false), line(b"x", true), line(b"y", true)]);
+    joiner.take(line(b"y", 3, true), &mut out);
+    let expected = [
+        line(b"S", 0, false),
+        line(b"x", 2, true),
+        line(b"y", 3, true),
+    ];
+    assert_eq!(out, expected);
 }
 
 #[test]
@@ -146,9 +156,10 @@ fn what_is_held_does_not_pin_its_read() {
     let read = Bytes::from(b"S and a lot more".to_vec());
     let line = Line {
         bytes: read.slice(..1),
+        at: 0,
         oversized: false,
     };
-    joiner.take(line, 0, &mut Vec::new());
+    joiner.take(line, &mut Vec::new());
     assert!(!read.is_unique());
     joiner.detach();
     assert!(read.is_unique());

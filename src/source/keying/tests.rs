@@ -22,6 +22,7 @@ fn value_of(field: Field) -> PartitionKeyRule {
 fn lines<T: AsRef<[u8]>>(lines: &[T]) -> Vec<Line> {
     let line = |bytes: &T| Line {
         bytes: Bytes::copy_from_slice(bytes.as_ref()),
+        at: 0,
         oversized: false,
     };
     lines.iter().map(line).collect()

@@ -39,7 +39,7 @@ pub use self::standing::{Standing, saved_at};
 use self::tailer::{Live, Tailer};
 use self::watch::Watch;
 use super::join::LineRules;
-use super::keying::Keying;
+use super::making::Making;
 use super::{Closed, Intake};
 use crate::checkpoint::Checkpoints;
 pub use crate::checkpoint::ledger::FileStatus;
@@ -93,14 +93,14 @@ pub enum TailError {
 }
 
 impl Tail {
-    /// Starts reading: into `intake`, which leads to `stream`, each record with its key by `keying`, until
+    /// Starts reading: into `intake`, which leads to `stream`, each record as `making` makes it, until
     /// `shutdown`. Needs a runtime.
     pub fn spawn(
         settings: &Settings,
         stream: &StreamName,
         checkpoints: &Checkpoints,
         intake: Intake,
-        keying: Keying,
+        making: Making,
         shutdown: Shutdown,
     ) -> Result<Self, TailError> {
         let globs = Globs::new(&settings.include, &settings.exclude)?;
@@ -110,7 +110,7 @@ impl Tail {
         let outlet = Outlet {
             runtime: runtime.clone(),
             intake,
-            keying,
+            making,
             rules: settings.rules.clone(),
             unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
@@ -163,7 +163,7 @@ mod tests {
     use crate::record::{PartitionKey, RecordKey};
     use crate::shutdown;
     use crate::source::Costs;
-    use crate::source::keying::PartitionKeyRule;
+    use crate::source::keying::{Keying, PartitionKeyRule};
     use std::fs::{self, OpenOptions};
     use std::io::Write as _;
     use tokio::sync::mpsc;
@@ -175,8 +175,8 @@ mod tests {
         shutdown: Shutdown,
     ) -> Tail {
         let stream = StreamName::new("logs").unwrap();
-        let keying = Keying::RANDOM;
-        Tail::spawn(settings, &stream, checkpoints, intake, keying, shutdown).unwrap()
+        let making = Making::from(Keying::RANDOM);
+        Tail::spawn(settings, &stream, checkpoints, intake, making, shutdown).unwrap()
     }
 
     async fn line(chunks: &mut mpsc::Receiver<super::super::Chunk>) -> String {
@@ -272,8 +272,8 @@ mod tests {
         let intake = Intake::new(to, MemoryBudget::new(1 << 26), Costs::new(0, true));
         let (stop, shutdown) = shutdown::channel();
         let stream = StreamName::new("logs").unwrap();
-        let keying = Keying::new(&PartitionKeyRule::File).unwrap();
-        let tail = Tail::spawn(&settings, &stream, &checkpoints, intake, keying, shutdown).unwrap();
+        let making = Keying::new(&PartitionKeyRule::File).unwrap().into();
+        let tail = Tail::spawn(&settings, &stream, &checkpoints, intake, making, shutdown).unwrap();
         let key = |name| {
             let path = at(name).display().to_string();
             RecordKey::Keyed(PartitionKey::new(path).unwrap())

@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 use crate::delivery::{MemoryBudget, MemoryPermit};
 use crate::shutdown::Shutdown;
 use crate::source::join::LineRules;
-use crate::source::keying::{Keyer, Keying};
+use crate::source::making::{Maker, Making};
 use crate::source::{Chunk, Intake};
 
 /// Where a source's chunks go, from a thread that may block.
@@ -13,7 +13,7 @@ use crate::source::{Chunk, Intake};
 pub(super) struct Outlet {
     pub(super) runtime: Handle,
     pub(super) intake: Intake,
-    pub(super) keying: Keying,
+    pub(super) making: Making,
     pub(super) rules: LineRules,
     /// For unfinished lines and open records between turns.
     pub(super) unfinished: MemoryBudget,
@@ -31,11 +31,11 @@ impl Outlet {
     /// Waits for room, or for the end.
     pub(super) fn reserve(
         &self,
-        keyer: &Keyer,
+        maker: &Maker,
         records: usize,
         bytes: usize,
     ) -> Result<MemoryPermit, Ended> {
-        let bytes = bytes + keyer.worst_bytes(records, bytes);
+        let bytes = maker.worst_bytes(records, bytes);
         self.runtime.block_on(async {
             tokio::select! {
                 biased;

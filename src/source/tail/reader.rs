@@ -33,8 +33,8 @@ use crate::checkpoint::{Claim, Fingerprint};
 use crate::delivery::MemoryPermit;
 use crate::source::frame::{Framer, MAX_LINE};
 use crate::source::join::Joiner;
-use crate::source::keying::Keyer;
 use crate::source::lines::{self, Read};
+use crate::source::making::Maker;
 
 /// Read per turn. Large enough that system calls do not show beside splitting (bench `frame`), small enough
 /// to stay in a core's cache and to let other files have their turn.
@@ -67,7 +67,7 @@ pub(super) struct Reader {
     claim: Claim,
     path: PathBuf,
     /// By the name it was found under: the rest of a file that is rotated belongs with its beginning.
-    keyer: Keyer,
+    maker: Maker,
     head: Head,
     /// Before `framer.at()`.
     tail: Tail,
@@ -111,7 +111,7 @@ impl Reader {
             joined: Joined::new(&outlet.rules, offset),
             file,
             claim,
-            keyer: outlet.keying.of(&path),
+            maker: outlet.making.of(&path),
             path,
             head,
             tail,
@@ -165,10 +165,11 @@ impl Reader {
         let held = self.framer.pending().len() + room;
         let (open, open_bytes) = self.open();
         let records = lines::worst_records(held) + open;
-        let permit = outlet.reserve(&self.keyer, records, held + open_bytes)?;
+        let permit = outlet.reserve(&self.maker, records, held + open_bytes)?;
         let (read, took) = Read::of(|| self.read(room));
         let read = read?;
         self.send_lines(outlet, permit, took)?;
+        self.send_stale(outlet, now)?;
         self.keep_or_let_go(outlet)?;
         self.ledger.seen(size, self.read_to());
         self.caught_up = read == 0;

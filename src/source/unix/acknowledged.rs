@@ -26,8 +26,8 @@ use crate::record::{PartitionKey, RecordKey, StreamName};
 use crate::shutdown::Shutdown;
 use crate::source::frame::Line;
 use crate::source::framing::counted::{Counted, Fault, Prefix};
-use crate::source::keying::{Keyer, Keys};
 use crate::source::lines::{MAX_LINES, Read};
+use crate::source::making::Maker;
 use crate::source::{Accepted, Chunk, Closed, Intake};
 
 /// Read at once from one client.
@@ -76,7 +76,7 @@ pub(super) struct Acknowledged {
     /// The socket's name.
     pub(super) socket: Arc<str>,
     pub(super) intake: Intake,
-    pub(super) keyer: Keyer,
+    pub(super) maker: Maker,
     pub(super) ack: Ack,
     pub(super) desk: Desk,
 }
@@ -100,7 +100,7 @@ impl Acknowledged {
         let mut reader = Reader {
             frames: Counted::new(Prefix::BigEndian, LONGEST),
             intake: self.intake,
-            keyer: self.keyer,
+            maker: self.maker,
             ack: self.ack,
             desk: self.desk,
             owed,
@@ -128,7 +128,7 @@ impl Acknowledged {
 struct Reader {
     frames: Counted,
     intake: Intake,
-    keyer: Keyer,
+    maker: Maker,
     ack: Ack,
     desk: Desk,
     owed: mpsc::UnboundedSender<Owed>,
@@ -207,7 +207,8 @@ impl Reader {
         let bytes = self.frames.pending().len() + more;
         // A record with its frame has 10 bytes at least.
         let records = (bytes / 10).clamp(1, MAX_LINES);
-        let reserving = self.intake.reserve(records, bytes + records * KEY);
+        let made = self.maker.worst_bytes(records, bytes) + records * KEY;
+        let reserving = self.intake.reserve(records, made);
         tokio::select! {
             room = reserving => Ok(room),
             () = self.owed.closed() => Err(Ended::Unanswerable),
@@ -261,8 +262,9 @@ impl Reader {
             let Some(frame) = self.frames.next_record() else {
                 break;
             };
+            let at = frame.at;
             match Request::decode(frame.bytes) {
-                Ok(Request::PutRecord { id, record }) => match self.check(record) {
+                Ok(Request::PutRecord { id, record }) => match self.check(record, at) {
                     Ok((line, key)) => asked.push(Asked {
                         id,
                         line,
@@ -284,6 +286,7 @@ impl Reader {
     fn check(
         &self,
         record: PutRecord,
+        at: u64,
     ) -> Result<(Line, Option<RecordKey>), (&'static str, String)> {
         let stream = &self.desk.stream;
         let named = record.stream_name.trim();
@@ -307,6 +310,7 @@ impl Reader {
             }
         };
         let line = Line {
+            at,
             bytes: record.data,
             oversized: false,
         };
@@ -324,16 +328,17 @@ impl Reader {
             return Ok(());
         }
         let born = Instant::now();
-        let mut records = Vec::with_capacity(asked.len());
-        let mut waiting = Vec::with_capacity(asked.len());
-        for Asked {
-            id,
-            line,
-            key,
-            slot,
-        } in asked
+        let (lines, askers): (Vec<_>, Vec<_>) = asked
+            .into_iter()
+            .map(|asked| (asked.line, (asked.id, asked.key, asked.slot)))
+            .unzip();
+        let (keys, lines) = self.maker.make_in_task(lines).await;
+        let mut records = Vec::with_capacity(lines.len());
+        let mut waiting = Vec::with_capacity(lines.len());
+        for ((line, by_rule), (id, given, slot)) in
+            lines.into_iter().zip(keys.into_each()).zip(askers)
         {
-            let key = key.unwrap_or_else(|| self.key_of(&line));
+            let key = given.unwrap_or(by_rule);
             let cost = self.intake.cost(1, line.bytes.len() + key.len());
             let memory = room.split(cost);
             let (ticket, receipt) = self.ticket(born, memory);
@@ -358,13 +363,6 @@ impl Reader {
             });
         }
         Ok(())
-    }
-
-    fn key_of(&self, line: &Line) -> RecordKey {
-        match self.keyer.keys(std::slice::from_ref(line)) {
-            Keys::Same(key) => key,
-            Keys::Each { mut keys, .. } => keys.pop().unwrap_or(RecordKey::Any),
-        }
     }
 
     fn ticket(&self, born: Instant, memory: MemoryPermit) -> (Ticket, Receipt) {

@@ -35,6 +35,11 @@ pub enum BindError {
          ListenDatagram for \"unix_datagram\""
     )]
     OtherKind(Address),
+    #[error(
+        "systemd hands over no socket {0}; its name is that of the .socket unit, or what FileDescriptorName= there says, \
+         and a socket is handed to one source only"
+    )]
+    NotHandedOver(Address),
     #[error("socket {address}: {source}")]
     Account {
         address: Address,
@@ -76,6 +81,9 @@ pub(super) fn bind(
             is_inherited: true,
             file: None,
         });
+    }
+    if let Address::HandedOver(_) = address {
+        return Err(BindError::NotHandedOver(address.clone()));
     }
     let failed = |source: Errno| BindError::io(address, source.into());
     let access = access.map(Access::resolve).transpose();

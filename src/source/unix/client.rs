@@ -70,6 +70,10 @@ async fn read_on(stream: UnixStream, feed: &mut Feed, shutdown: Shutdown) -> Res
             biased;
             () = shutdown.stopped() => return drain(stream, feed).await,
             readable = stream.readable() => readable?,
+            () = feed.open_is_due() => {
+                feed.send_open().await?;
+                continue;
+            }
         }
         if !read(&stream, feed).await? {
             return Ok(());

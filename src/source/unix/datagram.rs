@@ -26,8 +26,8 @@ use crate::shutdown::Shutdown;
 use crate::source::drops::{self, Drops};
 use crate::source::feed::Feed;
 use crate::source::frame::{Line, MAX_LINE};
-use crate::source::keying::Keying;
 use crate::source::lines::{MAX_LINES, Read};
+use crate::source::making::Making;
 use crate::source::{Closed, Intake, WhenFull};
 
 /// Read at once, if there is so much.
@@ -80,11 +80,11 @@ impl DatagramSocket {
 
     /// Reads until told to stop, and then what was sent before. The socket file is gone when this returns. An error
     /// is the socket's. Not cancel safe: use `shutdown`.
-    pub async fn run(self, intake: Intake, keying: &Keying, shutdown: Shutdown) -> io::Result<()> {
+    pub async fn run(self, intake: Intake, making: &Making, shutdown: Shutdown) -> io::Result<()> {
         let drops = Drops::of(self.when_full);
         let name = Arc::clone(&self.name);
-        let keyer = keying.of(Path::new(&*name));
-        let feed = Feed::new(intake, keyer, drops.as_ref());
+        let maker = making.of(Path::new(&*name));
+        let feed = Feed::new(intake, maker, drops.as_ref());
         drops::told_during(drops.as_deref(), &name, self.read_to_end(feed, shutdown)).await
     }
 
@@ -176,6 +176,7 @@ impl DatagramSocket {
         let (mut held, mut at) = (Bytes::from(held), 0);
         let records = ends.into_iter().map(|(end, oversized)| Line {
             bytes: held.split_to(end - std::mem::replace(&mut at, end)),
+            at: 0,
             oversized,
         });
         records.collect()

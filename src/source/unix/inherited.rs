@@ -1,6 +1,7 @@
 //! Sockets that systemd has made and handed over at the start (`sd_listen_fds(3)`).
 //!
-//! A source takes the one that has its path or its abstract name, instead of making one. systemd keeps such a
+//! A source takes the one that has its path or its abstract name, instead of making one; or the one that has the name that
+//! systemd gives it in `LISTEN_FDNAMES`. systemd keeps such a
 //! socket open: what clients send while no agent runs waits there, and its file stays when the agent ends.
 
 use std::env;
@@ -23,6 +24,8 @@ struct Inherited(Vec<Socket>);
 #[derive(Debug)]
 struct Socket {
     address: Address,
+    /// The unit's, or what it says in `FileDescriptorName=`; several may have the same.
+    name: Option<String>,
     kind: SocketType,
     socket: OwnedFd,
 }
@@ -36,10 +39,13 @@ pub fn take_over() {
     if env::var_os("LISTEN_PID").is_none() {
         return;
     }
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':').map(str::to_owned);
     let mut handed = ListenFd::from_env();
     for i in 0..handed.len() {
+        let name = names.next().filter(|name| !name.is_empty());
         match take(&mut handed, i) {
-            Ok(socket) => lock().0.push(socket),
+            Ok(socket) => lock().0.push(Socket { name, ..socket }),
             Err(error) => tracing::warn!(
                 number = i, %error,
                 "a socket that systemd hands over is of no use: allowed are ListenStream and ListenDatagram of \
@@ -52,7 +58,10 @@ pub fn take_over() {
 /// To be called when all sources have started: tells the log what none has taken.
 pub fn tell_untaken() {
     for socket in &lock().0 {
-        tracing::warn!(path = %socket.address, "systemd hands over a socket that no source has as its path");
+        tracing::warn!(
+            path = %socket.address, name = socket.name,
+            "systemd hands over a socket that no source has as its path; with path = \"systemd:NAME\" one takes it by name"
+        );
     }
 }
 
@@ -63,17 +72,26 @@ pub(super) fn claim(address: &Address, kind: SocketType) -> Result<Option<OwnedF
 
 impl Inherited {
     fn claim(&mut self, address: &Address, kind: SocketType) -> Result<Option<OwnedFd>, BindError> {
-        let Some(i) = self.0.iter().position(|it| it.address == *address) else {
-            return Ok(None);
-        };
-        if self.0[i].kind != kind {
-            return Err(BindError::OtherKind(address.clone()));
+        let is_of = |socket: &Socket| socket.is_at(address) && socket.kind == kind;
+        match self.0.iter().position(is_of) {
+            // The others of a name stay in the order of their unit.
+            Some(i) => Ok(Some(self.0.remove(i).socket)),
+            None if self.0.iter().any(|socket| socket.is_at(address)) => {
+                Err(BindError::OtherKind(address.clone()))
+            }
+            None => Ok(None),
         }
-        Ok(Some(self.0.swap_remove(i).socket))
     }
 }
 
 impl Socket {
+    fn is_at(&self, address: &Address) -> bool {
+        match address {
+            Address::HandedOver(name) => self.name.as_ref() == Some(name),
+            Address::File(_) | Address::Abstract(_) => self.address == *address,
+        }
+    }
+
     fn stream(listener: UnixListener) -> io::Result<Self> {
         if !sockopt::socket_acceptconn(&listener)? {
             return Err(io::Error::other("it does not listen"));
@@ -81,6 +99,7 @@ impl Socket {
         listener.set_nonblocking(true)?;
         Ok(Self {
             address: address_of(&listener.local_addr()?)?,
+            name: None,
             kind: SocketType::STREAM,
             socket: listener.into(),
         })
@@ -90,6 +109,7 @@ impl Socket {
         socket.set_nonblocking(true)?;
         Ok(Self {
             address: address_of(&socket.local_addr()?)?,
+            name: None,
             kind: SocketType::DGRAM,
             socket: socket.into(),
         })
@@ -147,6 +167,37 @@ mod tests {
         assert!(claim(&datagram, SocketType::DGRAM).unwrap().is_some());
         assert!(claim(&stream, SocketType::STREAM).unwrap().is_some());
         assert!(claim(&stream, SocketType::STREAM).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_source_takes_the_socket_of_a_name_that_is_of_its_kind_in_the_units_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let named = |name: &str, socket: Socket| Socket {
+            name: Some(name.to_owned()),
+            ..socket
+        };
+        let stream = |path: &str| Socket::stream(UnixListener::bind(at(path)).unwrap()).unwrap();
+        let datagram = Socket::datagram(UnixDatagram::bind(at("d")).unwrap()).unwrap();
+        let mut inherited = Inherited(vec![
+            named("shop", datagram),
+            named("shop", stream("1")),
+            named("other", stream("2")),
+            named("shop", stream("3")),
+        ]);
+        let shop = Address::HandedOver("shop".into());
+        let mut claim = |address: &Address, kind| inherited.claim(address, kind);
+        for path in ["1", "3"] {
+            let socket = claim(&shop, SocketType::STREAM).unwrap().unwrap();
+            let address = UnixListener::from(socket).local_addr().unwrap();
+            assert_eq!(address.as_pathname(), Some(&*at(path)));
+        }
+        let error = claim(&shop, SocketType::STREAM).unwrap_err();
+        assert!(matches!(error, BindError::OtherKind(_)));
+        assert!(claim(&shop, SocketType::DGRAM).unwrap().is_some());
+        assert!(claim(&shop, SocketType::DGRAM).unwrap().is_none());
+        let by_path = Address::File(at("2"));
+        assert!(claim(&by_path, SocketType::STREAM).unwrap().is_some());
     }
 
     #[test]

@@ -41,9 +41,11 @@ use self::client::Client;
 use self::peer::{AllowList, Peer};
 use self::seldom::Seldom;
 use super::drops::{self, Drops};
-use super::feed::Feed;
+use super::feed::{Feed, Joining};
 use super::framing::Framing;
-use super::keying::{Keyer, Keying};
+use super::join::Multiline;
+use super::making::{Maker, Making};
+use super::tail::UNFINISHED_KEPT;
 use super::{Intake, WhenFull};
 use crate::shutdown::Shutdown;
 
@@ -69,6 +71,8 @@ pub struct Settings {
     pub framing: Framing,
     /// The KPL's protocol in place of `framing`, and when clients have their answers.
     pub acknowledged: Option<Ack>,
+    /// Of lines, not of frames. `None`: each is a record.
+    pub multiline: Option<Arc<Multiline>>,
     pub when_full: WhenFull,
 }
 
@@ -86,12 +90,13 @@ pub struct Listener {
     framing: Framing,
     /// Who answers, and when.
     answering: Option<(Ack, Desk)>,
+    joining: Option<Joining>,
     when_full: WhenFull,
 }
 
 /// A client, by what it is told.
 enum Served {
-    Unanswered(Client),
+    Unanswered(Box<Client>),
     Acknowledged(Acknowledged),
 }
 
@@ -110,11 +115,11 @@ impl Served {
 pub async fn run(
     settings: &Settings,
     intake: Intake,
-    keying: &Keying,
+    making: &Making,
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let listener = Listener::bind(settings).map_err(io::Error::other)?;
-    listener.run(intake, keying, shutdown).await;
+    listener.run(intake, making, shutdown).await;
     Ok(())
 }
 
@@ -130,6 +135,9 @@ impl Listener {
             let listening = rustix::net::listen(&bound.socket, BACKLOG);
             listening.map_err(|error| failed(error.into()))?;
         }
+        let multiline = settings.multiline.as_ref();
+        let joining = multiline
+            .map(|multiline| Joining::new(multiline, UNFINISHED_KEPT, &address.to_string()));
         let listener = BlockingListener::from(bound.socket);
         Ok(Self {
             listener: UnixListener::from_std(listener).map_err(failed)?,
@@ -140,6 +148,7 @@ impl Listener {
             max_connections: settings.max_connections,
             framing: settings.framing,
             answering: None,
+            joining,
             when_full: settings.when_full,
         })
     }
@@ -153,25 +162,26 @@ impl Listener {
 
     /// Reads all clients until told to stop, and then what they had sent. The socket file is gone when this
     /// returns. Not cancel safe: use `shutdown`.
-    pub async fn run(self, intake: Intake, keying: &Keying, shutdown: Shutdown) {
+    pub async fn run(self, intake: Intake, making: &Making, shutdown: Shutdown) {
         let drops = Drops::of(self.when_full);
         let name = Arc::clone(&self.name);
-        let serving = self.serve_all(intake, keying, drops.clone(), shutdown);
+        let serving = self.serve_all(intake, making, drops.clone(), shutdown);
         drops::told_during(drops.as_deref(), &name, serving).await;
     }
 
     async fn serve_all(
         mut self,
         intake: Intake,
-        keying: &Keying,
+        making: &Making,
         drops: Option<Arc<Drops>>,
         shutdown: Shutdown,
     ) {
-        let keyer = keying.of(Path::new(&*self.name));
         let way = Way {
             intake,
-            keyer,
+            maker: making.of(Path::new(&*self.name)),
             drops,
+            framing: self.framing,
+            joining: self.joining.clone(),
         };
         let mut clients = JoinSet::new();
         let (mut refused, mut full) = (Seldom::default(), Seldom::default());
@@ -244,18 +254,18 @@ impl Listener {
         }
         let socket = Arc::clone(&self.name);
         Some(match &self.answering {
-            None => Served::Unanswered(Client {
+            None => Served::Unanswered(Box::new(Client {
                 stream,
                 peer,
                 socket,
-                feed: way.feed().framed(self.framing),
-            }),
+                feed: way.feed(peer),
+            })),
             Some((ack, desk)) => Served::Acknowledged(Acknowledged {
                 stream,
                 peer,
                 socket,
                 intake: way.intake.clone(),
-                keyer: way.keyer.clone(),
+                maker: peer.names(way.maker.clone()),
                 ack: *ack,
                 desk: desk.clone(),
             }),
@@ -283,16 +293,20 @@ impl Listener {
     }
 }
 
-/// Where the records of clients go.
+/// Where the records of clients go, and what is made of them.
 struct Way {
     intake: Intake,
-    keyer: Keyer,
+    maker: Maker,
     drops: Option<Arc<Drops>>,
+    framing: Framing,
+    joining: Option<Joining>,
 }
 
 impl Way {
-    fn feed(&self) -> Feed {
-        Feed::new(self.intake.clone(), self.keyer.clone(), self.drops.as_ref())
+    fn feed(&self, peer: Peer) -> Feed {
+        let maker = peer.names(self.maker.clone());
+        let feed = Feed::new(self.intake.clone(), maker, self.drops.as_ref());
+        feed.framed(self.framing).joining(self.joining.as_ref())
     }
 }
 

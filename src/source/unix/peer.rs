@@ -5,6 +5,7 @@ use std::{fmt, io};
 use tokio::net::UnixStream;
 
 use super::access::{Account, AccountError};
+use crate::source::making::Maker;
 
 /// `allow` of a stream socket: a client of one of these users, or whose first group is one of these, is let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +61,13 @@ impl Peer {
             uid: credentials.uid(),
             gid: credentials.gid(),
         })
+    }
+}
+
+impl Peer {
+    /// Records say that it has sent them, where their envelope has room for that.
+    pub(super) fn names(self, maker: Maker) -> Maker {
+        maker.sent_by(self.pid, self.uid, self.gid)
     }
 }
 

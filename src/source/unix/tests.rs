@@ -14,6 +14,8 @@ use super::*;
 use crate::delivery::MemoryBudget;
 use crate::metrics::Counters;
 use crate::shutdown::{self, Stop};
+use crate::source::join::{LinePattern, Rule};
+use crate::source::keying::Keying;
 use crate::source::{Chunk, Costs};
 
 struct Rig {
@@ -37,6 +39,7 @@ fn settings(dir: &Path) -> Settings {
         max_connections: MAX_CONNECTIONS,
         acknowledged: None,
         framing: Framing::Newline,
+        multiline: None,
         when_full: WhenFull::Block,
     }
 }
@@ -56,7 +59,8 @@ fn start_with(memory: usize, change: impl FnOnce(&mut Settings)) -> Rig {
     let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
     let intake = intake.counting(Arc::clone(&counters));
     let (stop, shutdown) = shutdown::channel();
-    let run = tokio::spawn(async move { listener.run(intake, &Keying::RANDOM, shutdown).await });
+    let run =
+        tokio::spawn(async move { listener.run(intake, &Keying::RANDOM.into(), shutdown).await });
     Rig {
         dir,
         chunks,
@@ -102,6 +106,51 @@ async fn lines_of_many_clients_come_whole_and_a_last_one_without_newline_too() {
     drop(clients);
     assert_eq!(rig.lines(20).await, vec!["tw"; 20]);
     assert_eq!(rig.budget.in_use(), 0, "silent clients hold nothing");
+}
+
+fn joining(timeout: Duration) -> Option<Arc<Multiline>> {
+    Some(Arc::new(Multiline {
+        rule: Rule::Start(LinePattern::new("^S").unwrap()),
+        timeout,
+        max_lines: None,
+        max_bytes: Multiline::MAX_BYTES,
+    }))
+}
+
+#[tokio::test]
+async fn lines_of_each_client_are_joined_apart_and_the_last_ones_when_it_hangs_up() {
+    let mut rig = start_with(1 << 26, |it| {
+        it.multiline = joining(Duration::from_secs(3600))
+    });
+    let mut clients = [rig.client().await, rig.client().await];
+    for part in ["S1\n a", "\n b\nS2\n c\n"] {
+        for client in &mut clients {
+            client.write_all(part.as_bytes()).await.unwrap();
+        }
+    }
+    assert_eq!(rig.lines(2).await, ["S1\n a\n b"; 2]);
+    assert_eq!(rig.budget.in_use(), 0, "what is open has room of its own");
+    for client in &mut clients {
+        client.write_all(b" d").await.unwrap();
+    }
+    drop(clients);
+    assert_eq!(rig.lines(2).await, ["S2\n c\n d"; 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_record_of_a_client_is_complete_after_its_timeout() {
+    let mut rig = start_with(1 << 26, |it| {
+        it.multiline = joining(Duration::from_secs(60))
+    });
+    let began = tokio::time::Instant::now();
+    let mut client = rig.client().await;
+    client.write_all(b"S1\n a\n").await.unwrap();
+    assert_eq!(rig.lines(1).await, ["S1\n a"]);
+    assert!(began.elapsed() >= Duration::from_secs(60));
+    client.write_all(b" b\n").await.unwrap();
+    assert_eq!(rig.lines(1).await, [" b"]);
+    rig.stop.stop();
+    rig.run.await.unwrap();
 }
 
 #[tokio::test]

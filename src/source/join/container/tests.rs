@@ -3,9 +3,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::source::join::{Join, Joiner, LineRules};
 
-fn record(text: &[u8]) -> Line {
+fn line(text: &[u8], at: u64) -> Line {
     Line {
         bytes: Bytes::copy_from_slice(text),
+        at,
         oversized: false,
     }
 }
@@ -19,7 +20,7 @@ fn records(format: Format, lines: &[&[u8]]) -> (Vec<Vec<u8>>, u64) {
     let mut joiner = Joiner::new(&rules, 0).unwrap();
     let (mut out, mut at) = (Vec::new(), 0);
     for line in lines {
-        joiner.take(record(line), at, &mut out);
+        joiner.take(self::line(line, at), &mut out);
         joiner.detach();
         assert_eq!(joiner.since().is_some(), joiner.held_records() > 0);
         at += line.len() as u64 + 1;
@@ -102,11 +103,11 @@ fn line_of_too_many_parts_is_cut_and_counted() {
     let mut out = Vec::new();
     for text in ["abc", "de", "fgh", "longer than all", "z"] {
         let line = format!("2016-10-06T00:17:09Z stdout P {text}");
-        parts.take(record(line.as_bytes()), 0, &mut out);
+        parts.take(self::line(line.as_bytes(), 0), &mut out);
     }
     parts.flush(&mut out);
     let expected = ["abcde", "fgh", "longer than all", "z"];
-    assert_eq!(out, expected.map(|text| record(text.as_bytes())));
+    assert_eq!(out, expected.map(|text| line(text.as_bytes(), 0)));
     assert_eq!(parts.take_oddities().cuts, 3);
 }
 

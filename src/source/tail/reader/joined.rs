@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{Ended, Outlet, Reader};
+use crate::checkpoint::ledger::Place;
 use crate::delivery::MemoryPermit;
 use crate::source::frame::Line;
 use crate::source::join::{Joiner, LineRules, Oddities};
@@ -16,6 +17,10 @@ pub(super) struct Joined {
     pub(super) joiner: Joiner,
     /// For what the joiner holds between turns.
     pub(super) kept: Option<MemoryPermit>,
+    /// Where the place may be later, though all of it is passed: the beginnings of what is held.
+    pub(super) marks: Vec<Place>,
+    /// When what is stale was last looked for.
+    looked_at: Option<Instant>,
     /// Of this content of the file.
     told: Oddities,
 }
@@ -25,6 +30,8 @@ impl Joined {
         Some(Self {
             joiner: Joiner::new(rules, offset)?,
             kept: None,
+            marks: Vec::new(),
+            looked_at: None,
             told: Oddities::default(),
         })
     }
@@ -89,12 +96,31 @@ impl Reader {
         let Some(joined) = self.joined.as_mut().filter(|_| open > 0) else {
             return Ok(());
         };
-        let permit = outlet.reserve(&self.keyer, open, bytes)?;
+        let permit = outlet.reserve(&self.maker, open, bytes)?;
         let mut records = Vec::new();
         let ((), mut read) = Read::of(|| how(&mut joined.joiner, &mut records));
-        joined.kept = None;
+        if records.is_empty() {
+            return Ok(());
+        }
+        if joined.joiner.held_records() == 0 {
+            joined.kept = None;
+        }
         self.pass(self.framer.at(), &Bytes::new());
         self.send(records, outlet, permit, &mut read)
+    }
+
+    /// A record that no line has come to for its timeout, while others do: once within two of them.
+    pub(super) fn send_stale(&mut self, outlet: &Outlet, now: Instant) -> Result<(), Ended> {
+        let timeout = outlet.rules.timeout();
+        let Some((joined, timeout)) = self.joined.as_mut().zip(timeout) else {
+            return Ok(());
+        };
+        let looked_at = *joined.looked_at.get_or_insert(now);
+        if now < looked_at + timeout {
+            return Ok(());
+        }
+        joined.looked_at = Some(now);
+        self.send_open(outlet, Joiner::flush_stale)
     }
 
     /// The first time, and whenever there are twice as many.

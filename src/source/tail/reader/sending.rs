@@ -38,7 +38,7 @@ impl Reader {
             if !records.is_empty() {
                 let permit = match permit.take() {
                     Some(permit) => permit,
-                    None => outlet.reserve(&self.keyer, records.len(), bytes)?,
+                    None => outlet.reserve(&self.maker, records.len(), bytes)?,
                 };
                 self.send(records, outlet, permit, &mut read)?;
             }
@@ -55,7 +55,7 @@ impl Reader {
             return Ok(());
         }
         let (open, open_bytes) = self.open();
-        let permit = outlet.reserve(&self.keyer, 1 + open, len + open_bytes)?;
+        let permit = outlet.reserve(&self.maker, 1 + open, len + open_bytes)?;
         if self.skimmed.is_some() {
             self.read(len)?;
             self.skimmed = None;
@@ -70,7 +70,7 @@ impl Reader {
         match &mut self.joined {
             Some(joined) => {
                 if !joined.joiner.skips(true) {
-                    joined.joiner.take(line, at, &mut records);
+                    joined.joiner.take(line, &mut records);
                 }
                 joined.joiner.flush(&mut records);
                 joined.kept = None;
@@ -97,7 +97,7 @@ impl Reader {
     ) -> Result<(), Ended> {
         let source = Arc::clone(&self.ledger) as Arc<dyn SpanSettled>;
         let span = (source, self.ledger.open(self.place));
-        let keys = read.keys(&self.keyer, &lines);
+        let (keys, lines) = read.make(&self.maker, lines);
         let intake = &outlet.intake;
         outlet.send(lines::chunk(lines, keys, intake, permit, span, read))
     }
@@ -111,18 +111,39 @@ impl Reader {
     /// The framer has moved on from `at`, where it held `held`.
     pub(super) fn pass(&mut self, at: u64, held: &Bytes) {
         let upto = |offset: u64| offset.saturating_sub(at) as usize;
-        let since = self.joined.as_ref().and_then(|j| j.joiner.since());
-        // Where an open record began before `at`, the place is there already.
+        let joiner = self.joined.as_ref().map(|joined| &joined.joiner);
+        let since = joiner.and_then(Joiner::since);
         let offset = since.unwrap_or(self.framer.boundary());
-        let (before, passed) = (upto(offset), upto(self.framer.at()));
-        if offset >= at && offset > self.place.offset {
-            self.tail.pass(&held[..before]);
-            self.place = Place {
-                offset,
+        let mut starts = joiner.map_or_else(Vec::new, Joiner::starts);
+        let mut marks = match &mut self.joined {
+            Some(joined) => std::mem::take(&mut joined.marks),
+            None => Vec::new(),
+        };
+        marks.retain(|mark| mark.offset == offset || starts.contains(&mark.offset));
+        // What is behind it, a restart reads again: an open record, or the pieces of a long line.
+        starts.push(offset);
+        starts.retain(|start| *start >= at);
+        starts.sort_unstable();
+        starts.dedup();
+        let mut passed = 0;
+        for start in starts {
+            self.tail.pass(&held[passed..upto(start)]);
+            passed = upto(start);
+            marks.push(Place {
+                offset: start,
                 tail: self.tail.hash(),
-            };
+            });
         }
-        // What a restart reads again, an open record or the pieces of a long line: the place stays before it.
-        self.tail.pass(&held[before..passed]);
+        self.tail.pass(&held[passed..upto(self.framer.at())]);
+        // Where an open record began before `at` and is not marked, the place is there already, or further back.
+        let there = marks.iter().position(|mark| mark.offset == offset);
+        if let Some(there) = there
+            && offset > self.place.offset
+        {
+            self.place = marks.swap_remove(there);
+        }
+        if let Some(joined) = &mut self.joined {
+            joined.marks = marks;
+        }
     }
 }

@@ -91,7 +91,7 @@ impl Rig {
         let outlet = Outlet {
             runtime: self.runtime.handle().clone(),
             intake: Intake::new(to, budget.clone(), costs),
-            keying: Keying::RANDOM,
+            making: Keying::RANDOM.into(),
             rules: settings.rules.clone(),
             unfinished: MemoryBudget::new(self.kept),
             shutdown,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::delivery::MemoryBudget;
 use crate::shutdown::{self, Stop};
+use crate::source::keying::Keying;
 use crate::source::{Chunk, Costs};
 use std::path::PathBuf;
 use tokio::sync::mpsc;
@@ -42,7 +43,8 @@ fn start(memory: usize) -> Rig {
     let budget = MemoryBudget::new(memory);
     let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
     let (stop, shutdown) = shutdown::channel();
-    let run = tokio::spawn(async move { socket.run(intake, &Keying::RANDOM, shutdown).await });
+    let run =
+        tokio::spawn(async move { socket.run(intake, &Keying::RANDOM.into(), shutdown).await });
     Rig {
         dir,
         chunks,

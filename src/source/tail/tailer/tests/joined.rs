@@ -286,3 +286,65 @@ proptest! {
         prop_assert_eq!(settled(&mut rig), text.len() as u64);
     }
 }
+
+/// As a container's runtime writes it.
+fn cri(stream: &str, text: &str) -> String {
+    format!("2016-10-06T00:17:09Z {stream} F {text}\n")
+}
+
+fn containers(timeout: Duration) -> Rig {
+    let multiline = Multiline {
+        rule: Rule::Start(LinePattern::new("^S").unwrap()),
+        timeout,
+        max_lines: None,
+        max_bytes: Multiline::MAX_BYTES,
+    };
+    joined_by(Join::PartsAndLines(Format::Cri, Arc::new(multiline)))
+}
+
+#[test]
+fn place_moves_while_both_streams_of_a_container_write_line_by_line() {
+    let mut rig = containers(Duration::from_secs(60));
+    let mut before = 0;
+    for turn in 0..20 {
+        let stream = ["stdout", "stderr"][turn % 2];
+        rig.append("a.log", &cri(stream, &format!("S{turn}")));
+        let expected: Vec<String> = turn
+            .checked_sub(2)
+            .map(|n| format!("S{n}"))
+            .into_iter()
+            .collect();
+        rig.now += Duration::from_secs(1);
+        assert_eq!(read_now(&mut rig), expected);
+        rig.settle();
+        let line = cri(stream, "S0").len() as u64;
+        if turn > 2 {
+            assert!(settled(&mut rig) > before, "turn {turn}");
+            assert!(settled(&mut rig) >= (turn as u64 - 1) * line);
+        }
+        before = settled(&mut rig);
+    }
+}
+
+#[test]
+fn trace_of_a_container_is_whole_across_a_crash_within_it() {
+    let mut rig = containers(Multiline::TIMEOUT);
+    let text = [
+        cri("stderr", "S trace"),
+        cri("stdout", "S line"),
+        cri("stderr", " at a"),
+        cri("stdout", "S next"),
+    ];
+    rig.append("a.log", &text.concat());
+    assert_eq!(rig.deliver(), ["S line"]);
+    assert_eq!(settled(&mut rig), 0, "the trace may go on");
+    rig.stop();
+    rig.start();
+    rig.append("a.log", &cri("stderr", " at b"));
+    rig.append("a.log", &cri("stderr", "S other"));
+    assert_eq!(rig.deliver(), ["S line", "S trace\n at a\n at b"]);
+    rig.now += Duration::from_secs(5);
+    let mut rest = rig.deliver();
+    rest.sort();
+    assert_eq!(rest, ["S next", "S other"]);
+}
