@@ -15,6 +15,7 @@ mod deadletter;
 mod delivery;
 mod interop;
 mod keys;
+mod kills;
 mod layering;
 mod limits;
 mod matrix;

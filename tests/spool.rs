@@ -66,6 +66,17 @@ fn what_was_read_from_a_socket_outlives_kill_9_and_an_outage_in_ciphertext() {
             assert!(!clear, "{} holds plaintext", file.display());
         }
 
+        let listed = kinseal()
+            .args(["spool", "list", "--config"])
+            .arg(home.config())
+            .output();
+        let listed = String::from_utf8(listed.expect("it runs").stdout).expect("UTF-8");
+        assert!(
+            listed.starts_with("shop-logs: 10,000 records wait, the oldest for "),
+            "{listed}"
+        );
+        assert!(!listed.contains("plaintext"), "{listed}");
+
         // Once more, and stopped in peace: nothing is abandoned.
         let mut agent = home.start_agent();
         send(&home, LINES / 2 + 1..=LINES);

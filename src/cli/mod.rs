@@ -26,6 +26,7 @@ mod limits;
 pub mod local;
 mod log;
 pub mod size;
+mod spool;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,7 @@ enum Command {
     Encrypt(encrypt::EncryptArgs),
     Decrypt(decrypt::DecryptArgs),
     Size(size::SizeArgs),
+    Spool(spool::SpoolArgs),
     Key(key::KeyArgs),
     #[cfg(feature = "fake")]
     Demo(demo::DemoArgs),
@@ -81,6 +83,7 @@ Examples:
   kinseal consume --stream shop-logs --kms-key alias/shop --until-empty
   kinseal checkpoint wait --config /etc/kinseal/agent.toml /var/log/shop/a.log.1
   kinseal deadletter list --config /etc/kinseal/agent.toml
+  kinseal spool list --config /etc/kinseal/agent.toml
   kinseal key new key.toml       and then --wrapping-key key.toml, where there is no KMS
   kinseal decrypt --wrapping-key key.toml message.bin
   kinseal config check /etc/kinseal/agent.toml";
@@ -105,6 +108,7 @@ impl Cli {
             Command::Encrypt(args) => encrypt::run(args, self.log.is_verbose()).await,
             Command::Decrypt(args) => decrypt::run(args, self.log.is_verbose()).await,
             Command::Size(args) => size::run(args),
+            Command::Spool(args) => spool::run(&args),
             Command::Key(args) => key::run(&args),
             #[cfg(feature = "fake")]
             Command::Demo(args) => demo::run(args).await,

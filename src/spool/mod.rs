@@ -30,6 +30,7 @@ mod frame;
 mod open;
 mod reader;
 mod shelf;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -43,6 +44,7 @@ pub use disk::{Append, Disk, RealDisk};
 pub use open::Spool;
 pub use reader::Reader;
 pub use shelf::{Keeper, Shelf};
+pub use standing::Standing;
 pub use writer::Writer;
 
 /// The `[spool]` table; for each stream.

@@ -116,7 +116,7 @@ pub(super) fn segment_path(dir: &Path, first: u64, again: u32) -> PathBuf {
 }
 
 /// Path and length of what lies there, the oldest first.
-fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+pub(super) fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
     let mut segments = Vec::new();
     for (name, len) in disk.list(dir)? {
         let stem = name

@@ -67,6 +67,17 @@ impl Arrived {
         );
     }
 
+    /// The first so many lines are there, whatever else is.
+    pub(crate) fn expect_first(&self, numbers: u64) {
+        let missing: Vec<u64> = (1..=numbers).filter(|n| self.count(*n) == 0).collect();
+        assert!(missing.is_empty(), "of {numbers} are missing: {missing:?}");
+        assert!(
+            self.strange.is_empty(),
+            "nobody wrote {:?}",
+            self.strange.first()
+        );
+    }
+
     /// No line that nobody wrote.
     pub(crate) fn expect_only(&self, numbers: RangeInclusive<u64>) {
         assert!(

@@ -17,7 +17,9 @@ use crate::record::{HashKey, PartitionKey, RecordKey, StreamName};
 use crate::seal::offload::{InOrder, SealedChunk};
 use crate::seal::{Route, SealedRecord};
 use crate::source::Costs;
-use crate::spool::{Keeper, Mode, Reader, Settings, Spool, SpoolError, Sync, Writer};
+use crate::spool::{
+    Disk, Keeper, Mode, Reader, RealDisk, Settings, Spool, SpoolError, Sync, Writer,
+};
 
 /// What a record's sender wants to hear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +85,18 @@ impl Rig {
     }
 
     pub(super) fn on(disk: TestDisk, settings: Settings) -> Self {
+        let on = Arc::new(disk.clone());
+        Self::with(disk, on, settings)
+    }
+
+    /// On the machine's own disk.
+    pub(super) fn really(settings: Settings) -> Self {
+        Self::with(TestDisk::default(), Arc::new(RealDisk), settings)
+    }
+
+    fn with(disk: TestDisk, on: Arc<dyn Disk>, settings: Settings) -> Self {
         let counters: Arc<Counters> = Arc::default();
         let stream = StreamName::new("s").unwrap();
-        let on = Arc::new(disk.clone());
         let spool = Spool::open_on(on, &settings, &stream, true, Arc::clone(&counters)).unwrap();
         let found = counters.snapshot().accepted;
         let (to_writer, chunks) = mpsc::channel(1000);
