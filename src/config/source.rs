@@ -3,6 +3,8 @@
 mod lines;
 mod socket;
 
+use std::time::Duration;
+
 use super::table::Table;
 use super::written::{Place, Written};
 use super::{PartitionKeyRule, Source, SourceKind, words};
@@ -86,6 +88,9 @@ fn read(t: &mut Table<'_>) -> Part {
                 "include",
                 "exclude",
                 "start_position",
+                "ignore_older",
+                "close_inactive",
+                "max_open_files",
                 "format",
                 "multiline",
             ]);
@@ -146,16 +151,25 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         ("end", StartPosition::End),
     ];
     let start_position = t.choice("start_position", &words);
+    let times = Duration::from_secs(1)..=Duration::from_secs(10 * 365 * 86_400);
+    let ignore_older = t.duration_or_none("ignore_older", times.clone());
+    let close_inactive = t.duration("close_inactive", times);
+    let max_open_files = t.integer("max_open_files", 1..=1_000_000);
     let rules = lines::read_rules(t);
     if let Some(place) = t.choice("when_full", &WHEN_FULL).place() {
         let text = "found for a file; allowed: with a socket or type = \"stdin\"; a file can wait, and \
                     nothing of it is dropped";
         t.file().mistake(place, text);
     }
+    let default = tail::Settings::default();
+    let most_open = max_open_files.map(|files| files as usize);
     Some(SourceKind::File(tail::Settings {
         include: include.given()?,
-        exclude: exclude.or_default(Vec::new())?,
-        start_position: start_position.or_default(StartPosition::End)?,
+        exclude: exclude.or_default(default.exclude)?,
+        start_position: start_position.or_default(default.start_position)?,
+        ignore_older: ignore_older.or_default(default.ignore_older)?,
+        close_inactive: close_inactive.or_default(default.close_inactive)?,
+        max_open_files: most_open.or_default(default.max_open_files)?,
         rules: rules?,
     }))
 }

@@ -42,9 +42,7 @@ fn defaults() -> Settings {
     let name = StreamName::new("shop-logs").unwrap();
     let kind = SourceKind::File(tail::Settings {
         include: vec!["/var/log/shop/*.log".into()],
-        exclude: Vec::new(),
-        start_position: StartPosition::End,
-        rules: LineRules::default(),
+        ..tail::Settings::default()
     });
     let encryption = seal::Settings {
         scope: Scope::Record(KeyChoice::Kms(vec!["alias/shop".into()])),

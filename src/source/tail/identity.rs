@@ -51,6 +51,11 @@ impl Head {
         ShortHash::of(&self.0)
     }
 
+    /// Whether `file` has these bytes still.
+    pub(super) fn still_begins(&self, file: &File) -> io::Result<bool> {
+        Ok(read_upto(file, 0, self.0.len())? == self.0)
+    }
+
     /// Takes up what was read at `offset`. True if the fingerprint is another now.
     pub(super) fn grow(&mut self, offset: u64, bytes: &[u8]) -> bool {
         let have = self.0.len();

@@ -3,7 +3,8 @@
 //! A turn reads one block and hands its lines over as chunks, each a span of the file's ledger. Memory is
 //! reserved before the block is read, so a file that is faster than the stream waits here.
 //!
-//! The reader holds its file open, so a rename or a deletion does not stop it. Content that is not the one it
+//! The reader holds its file open, so a rename or a deletion does not stop it, until it is told to close it: then its
+//! next turn opens it again by its name. Content that is not the one it
 //! was reading (a file shorter than what was read, or with other bytes before that place) is read from its
 //! beginning, with a ledger of its own: answers for the old content do not move it.
 //!
@@ -15,6 +16,7 @@
 //! it, it is complete as it is. The file's place stays before it until then, so that a restart reads it again from
 //! its first line.
 
+mod descriptor;
 mod joined;
 mod sending;
 
@@ -24,8 +26,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(super) use self::descriptor::Seen;
 use self::joined::Joined;
-use super::identity::{Head, Tail};
+use super::identity::{FileId, Head, Tail};
 use super::outlet::{Ended, Outlet};
 use super::skim::Skimmed;
 use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
@@ -56,6 +59,8 @@ pub(super) enum Turn {
     CaughtUp,
     /// A block was read; there may be more.
     Read,
+    /// The file was closed, and another has its name by now, or none: who looks through the directories finds it.
+    Away,
     /// Other content than before: it starts over.
     StartedOver,
 }
@@ -63,8 +68,14 @@ pub(super) enum Turn {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Reader {
-    file: File,
+    /// None while it is closed.
+    file: Option<File>,
+    /// What it was like when it was closed.
+    asleep: Option<Seen>,
+    /// It was closed, and another may have its inode by now.
+    reopened: bool,
     claim: Claim,
+    id: FileId,
     path: PathBuf,
     /// By the name it was found under: the rest of a file that is rotated belongs with its beginning.
     keyer: Keyer,
@@ -109,7 +120,10 @@ impl Reader {
             kept: None,
             skimmed: None,
             joined: Joined::new(&outlet.rules, offset),
-            file,
+            file: Some(file),
+            asleep: None,
+            reopened: false,
+            id: FileId::of(&meta),
             claim,
             keyer: outlet.keying.of(&path),
             path,
@@ -137,15 +151,19 @@ impl Reader {
 
     /// Reads and sends one block. Blocks the thread while there is no room.
     pub(super) fn turn(&mut self, outlet: &Outlet, now: Instant) -> Result<Turn, TurnError> {
-        let size = self.file.metadata()?.len();
+        let Some(size) = self.wake()? else {
+            return Ok(Turn::Away);
+        };
         let read_to = self.read_to();
         if size != read_to {
             self.quiet_since = None;
         }
-        if size < read_to || (self.caught_up && size > read_to && !self.is_as_it_was()?) {
+        let may_differ = self.reopened || (self.caught_up && size > read_to);
+        if size < read_to || (may_differ && !self.is_as_it_was()?) {
             self.start_over(outlet)?;
             return Ok(Turn::StartedOver);
         }
+        self.reopened = false;
         self.ledger.seen(size, read_to);
         if size == read_to {
             self.caught_up = true;
@@ -211,7 +229,8 @@ impl Reader {
             return Ok(Some(block));
         };
         let from = skimmed.to();
-        let (bytes, is_whole) = skimmed.look(&self.file, upto_block(from))?;
+        let file = self.file.as_ref().expect("open in a turn");
+        let (bytes, is_whole) = skimmed.look(file, upto_block(from))?;
         let line = (skimmed.to() - self.framer.at()) as usize;
         if self.head.grow(from, &bytes) {
             self.describe();
@@ -243,8 +262,9 @@ impl Reader {
 
     fn read(&mut self, room: usize) -> io::Result<usize> {
         let offset = self.framer.read_offset();
-        (&self.file).seek(SeekFrom::Start(offset))?;
-        let mut block = (&self.file).take(room as u64);
+        let mut file = self.file.as_ref().expect("open in a turn");
+        file.seek(SeekFrom::Start(offset))?;
+        let mut block = file.take(room as u64);
         let outcome = self.framer.fill(room, |held| block.read_to_end(held));
         // Also what was read before an error counts.
         let pending = self.framer.pending();
@@ -261,7 +281,9 @@ impl Reader {
     fn is_as_it_was(&self) -> io::Result<bool> {
         let (at, held) = (self.framer.at(), self.framer.pending());
         let pending = self.skimmed.as_ref().map_or(held, Skimmed::first);
-        self.tail.still_precedes(&self.file, at, pending)
+        let file = self.file.as_ref().expect("open in a turn");
+        Ok(self.tail.still_precedes(file, at, pending)?
+            && (!self.reopened || self.head.still_begins(file)?))
     }
 
     fn start_over(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
@@ -279,6 +301,9 @@ impl Reader {
                 );
                 self.send_open(outlet, Joiner::flush)?;
             }
+        }
+        if std::mem::take(&mut self.reopened) {
+            self.keyer = outlet.keying.of(&self.path);
         }
         self.head = Head::none();
         self.tail = Tail::default();

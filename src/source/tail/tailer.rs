@@ -3,6 +3,7 @@
 //! [`Tailer::poll_once`] looks for what has changed and gives every file that has data one turn; the source's
 //! thread calls it for ever. Time is passed in. Which files there are is [`scan`]'s part.
 
+mod closing;
 mod rotated;
 mod scan;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use self::closing::OpenFiles;
 use super::discover::Globs;
 use super::identity::FileId;
 use super::outlet::{Ended, Outlet};
@@ -34,6 +36,9 @@ pub(super) struct Tailer {
     globs: Globs,
     include: Vec<String>,
     start_position: StartPosition,
+    ignore_older: Option<Duration>,
+    close_inactive: Duration,
+    open_files: OpenFiles,
     /// Of `include`: an earlier run looked at them, so what is new for us appeared since.
     known_includes: Vec<String>,
     rotate_wait: Duration,
@@ -64,6 +69,8 @@ pub(super) struct Tailer {
 struct Tailed {
     reader: Reader,
     queued: bool,
+    /// Among the open files.
+    listed: bool,
     /// No events come for it.
     unwatched: bool,
     /// Its name has gone, or belongs to another file now. It is read to its end and then for a while.
@@ -88,6 +95,9 @@ impl Tailer {
             globs,
             include: settings.include.clone(),
             start_position: settings.start_position,
+            ignore_older: settings.ignore_older,
+            close_inactive: settings.close_inactive,
+            open_files: OpenFiles::new(settings.max_open_files),
             known_includes: settings.include.iter().filter(known).cloned().collect(),
             rotate_wait: super::ROTATE_WAIT,
             checkpoints,
@@ -180,10 +190,14 @@ impl Tailer {
     }
 
     fn insert(&mut self, id: FileId, tailed: Tailed) {
+        let is_open = tailed.reader.is_open();
         self.files.insert(id, tailed);
         self.has_unsaved = true;
         self.show(id);
-        enqueue(&mut self.files, &mut self.queue, id);
+        if is_open {
+            enqueue(&mut self.files, &mut self.queue, id);
+            self.hold_to_limit(id);
+        }
     }
 
     /// Looks at files that events may have missed, and at those with a record that has waited long enough.
@@ -195,10 +209,12 @@ impl Tailer {
         self.next_polling_sweep = now + SWEEP_POLLING;
         if all {
             self.next_sweep = now + SWEEP;
+            self.close_inactive(now);
         }
         for (id, tailed) in &mut self.files {
-            if (all || tailed.unwatched || tailed.reader.is_due(&self.outlet.rules, now))
-                && !tailed.queued
+            let all = all && tailed.reader.is_open();
+            let unwatched = tailed.unwatched && tailed.reader.is_open();
+            if (all || unwatched || tailed.reader.is_due(&self.outlet.rules, now)) && !tailed.queued
             {
                 tailed.queued = true;
                 self.queue.push_back(*id);
@@ -227,13 +243,15 @@ impl Tailer {
             match tailed.reader.turn(&self.outlet, now) {
                 Ok(turn) => {
                     tailed.paused_until = None;
-                    if turn != Turn::CaughtUp {
+                    if !matches!(turn, Turn::CaughtUp | Turn::Away) {
                         busy = true;
                         enqueue(&mut self.files, &mut self.queue, id);
                     }
                     if turn == Turn::StartedOver {
                         self.show(id);
                     }
+                    self.scan_wanted |= turn == Turn::Away;
+                    self.hold_to_limit(id);
                 }
                 Err(TurnError::Read(error)) => {
                     if tailed.paused_until.is_none() {
@@ -274,6 +292,7 @@ impl Tailer {
             // A last look: it may have been written to since the last turn.
             let closed = match tailed.reader.turn(&self.outlet, now) {
                 Ok(Turn::CaughtUp) => tailed.reader.close(&self.outlet).map(|()| true),
+                Ok(Turn::Away) => closing::give_up(&mut tailed.reader, &self.outlet).map(|()| true),
                 turn => turn.map(|_| false),
             };
             match closed {

@@ -46,15 +46,18 @@ impl Tailer {
         }
         let mut not_found = Vec::new();
         for (directory, mut wanted) in wanted {
-            let looked = look_in(&directory, &mut wanted, |saved, path, file| {
-                match self.open_rotated(&saved, path, file, now) {
+            let looked = look_in(
+                &directory,
+                &mut wanted,
+                id_of,
+                |saved, path, file| match self.open_rotated(&saved, path, file, now) {
                     Ok(true) => {
                         had_name.insert(PathBuf::from(&saved.path), id_of(&saved));
                     }
                     Ok(false) => not_found.push((saved, None)),
                     Err(error) => not_found.push((saved, Some(error))),
-                }
-            });
+                },
+            );
             let mut error = looked.err();
             not_found.extend(wanted.into_iter().map(|saved| (saved, error.take())));
         }
@@ -116,10 +119,11 @@ pub(super) fn warn_of(not_found: Vec<NotFound>) {
 }
 
 /// Takes those of `wanted` that are in `directory`, and hands them over, opened.
-fn look_in(
+pub(super) fn look_in<T>(
     directory: &Path,
-    wanted: &mut Vec<SavedFile>,
-    mut on: impl FnMut(SavedFile, &Path, io::Result<File>),
+    wanted: &mut Vec<T>,
+    id_of: impl Fn(&T) -> FileId,
+    mut on: impl FnMut(T, &Path, io::Result<File>),
 ) -> io::Result<()> {
     let began = Instant::now();
     loop {
@@ -132,7 +136,7 @@ fn look_in(
                 continue;
             };
             let id = FileId::of(&meta);
-            let index = wanted.iter().position(|saved| id_of(saved) == id);
+            let index = wanted.iter().position(|wanted| id_of(wanted) == id);
             // Opening a pipe would block.
             let Some(index) = index.filter(|_| meta.is_file()) else {
                 continue;

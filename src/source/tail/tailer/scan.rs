@@ -40,6 +40,7 @@ impl Tailer {
         self.scan_wanted = self.watch.watch(&directories);
 
         let new = self.recognise(found, &refused, now);
+        self.find_closed(now);
         let mut had_name = self.names_lost();
         if self.is_first_look {
             // Before what took their names. What is not found is looked for again below.
@@ -77,17 +78,24 @@ impl Tailer {
         refused: &HashMap<PathBuf, io::Error>,
         now: Instant,
     ) -> Vec<(PathBuf, Metadata)> {
-        let mut names: HashMap<FileId, Vec<&Path>> = HashMap::new();
+        let mut names: HashMap<FileId, (&Metadata, Vec<&Path>)> = HashMap::new();
         for (path, meta) in &found {
-            names.entry(FileId::of(meta)).or_default().push(path);
+            let (_, names) = names
+                .entry(FileId::of(meta))
+                .or_insert_with(|| (meta, Vec::new()));
+            names.push(path);
         }
         for (id, tailed) in &mut self.files {
             match names.get(id) {
-                Some(names) => {
+                Some((meta, names)) => {
                     tailed.gone_since = None;
                     if !names.contains(&tailed.reader.path()) {
                         tailed.reader.renamed(names[0].to_owned());
                         tailed.unwatched = is_unwatched(&self.watch, names[0]);
+                    }
+                    if tailed.reader.has_changed(meta) && !tailed.queued {
+                        tailed.queued = true;
+                        self.queue.push_back(*id);
                     }
                 }
                 // In a directory that cannot be read it may have its name still.
@@ -183,8 +191,16 @@ impl Tailer {
             self.scan_wanted = true;
             return Ok(());
         }
-        let offset = self.offset_to_start_at(&file, path, &claim, opened.len())?;
-        let reader = Reader::new(path.to_owned(), file, offset, claim, &self.outlet)?;
+        let is_ignored = claim.saved(path).is_none() && self.is_too_old(&opened);
+        let offset = if is_ignored {
+            identity::line_start(&file, opened.len())?
+        } else {
+            self.offset_to_start_at(&file, path, &claim, opened.len())?
+        };
+        let mut reader = Reader::new(path.to_owned(), file, offset, claim, &self.outlet)?;
+        if is_ignored {
+            reader.close_file(true)?;
+        }
         let mut tailed = self.tailed(reader);
         tailed.after = after.filter(|after| *after != id);
         self.insert(id, tailed);
@@ -233,6 +249,13 @@ impl Tailer {
         }
     }
 
+    fn is_too_old(&self, meta: &Metadata) -> bool {
+        let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
+        self.ignore_older
+            .zip(age)
+            .is_some_and(|(limit, age)| age > limit)
+    }
+
     fn remember_first_look(&mut self) {
         for glob in &self.include {
             self.checkpoints.looked_at(glob);
@@ -258,6 +281,7 @@ impl Tailer {
             unwatched: is_unwatched(&self.watch, reader.path()),
             reader,
             queued: false,
+            listed: false,
             gone_since: None,
             after: None,
             paused_until: None,
