@@ -9,6 +9,7 @@ use super::table::Table;
 use super::written::{Place, Written};
 use super::{PartitionKeyRule, Source, SourceKind, words};
 use crate::record::{PartitionKey, StreamName};
+use crate::source::frame::MAX_LINE;
 use crate::source::keying::{Field, Form, JsonPointer, KeyPattern};
 use crate::source::tail::StartPosition;
 use crate::source::{WhenFull, stdin, tail};
@@ -91,6 +92,7 @@ fn read(t: &mut Table<'_>) -> Part {
                 "ignore_older",
                 "close_inactive",
                 "max_open_files",
+                "max_line_bytes",
                 "format",
                 "multiline",
             ]);
@@ -155,6 +157,7 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
     let ignore_older = t.duration_or_none("ignore_older", times.clone());
     let close_inactive = t.duration("close_inactive", times);
     let max_open_files = t.integer("max_open_files", 1..=1_000_000);
+    let max_line_bytes = t.bytes("max_line_bytes", 1..=MAX_LINE as u64);
     let rules = lines::read_rules(t);
     if let Some(place) = t.choice("when_full", &WHEN_FULL).place() {
         let text = "found for a file; allowed: with a socket or type = \"stdin\"; a file can wait, and \
@@ -162,6 +165,7 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         t.file().mistake(place, text);
     }
     let default = tail::Settings::default();
+    let longest = max_line_bytes.map(|bytes| Some(bytes as usize));
     let most_open = max_open_files.map(|files| files as usize);
     Some(SourceKind::File(tail::Settings {
         include: include.given()?,
@@ -169,6 +173,7 @@ fn read_file(t: &mut Table<'_>) -> Option<SourceKind> {
         start_position: start_position.or_default(default.start_position)?,
         ignore_older: ignore_older.or_default(default.ignore_older)?,
         close_inactive: close_inactive.or_default(default.close_inactive)?,
+        max_line_bytes: longest.or_default(None)?,
         max_open_files: most_open.or_default(default.max_open_files)?,
         rules: rules?,
     }))

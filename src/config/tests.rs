@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::record::StreamName;
 use crate::seal::{CacheSettings, KeyChoice, Scope, message};
-use crate::source::join::LineRules;
-use crate::source::tail::{self, StartPosition};
+use crate::source::tail;
 use crate::{deadletter, seal, send};
 
 const AGENT: &str = include_str!("../../config/agent.toml");

@@ -206,6 +206,17 @@ impl MemoryPermit {
         }
     }
 
+    /// A permit of its own for `bytes` of these, or for all there are.
+    #[must_use]
+    pub fn split(&mut self, bytes: usize) -> Self {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Self {
+            budget: self.budget.clone(),
+            bytes,
+        }
+    }
+
     /// Takes in another of the same stream: what both hold is held already, and nothing is waited for.
     pub fn absorb(&mut self, mut other: Self) {
         let same = Arc::ptr_eq(&self.budget.pool, &other.budget.pool);

@@ -22,7 +22,7 @@ use super::drops::Drops;
 use super::frame::Line;
 use super::framing::{Framing, Splitter};
 use super::keying::Keyer;
-use super::lines::{Read, chunk, worst_records};
+use super::lines::{Read, Span, chunk, worst_records};
 use super::{Chunk, Closed, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled};
 
@@ -164,7 +164,11 @@ impl Feed {
             }
         };
         let (keys, lines) = read.keys_in_task(&self.keyer, lines).await;
-        let span = (Arc::new(Unrepeatable) as Arc<dyn SpanSettled>, 0);
+        let span = Span {
+            source: Arc::new(Unrepeatable),
+            id: 0,
+            doomed: None,
+        };
         let chunk = chunk(lines, keys, &self.intake, permit, span, read);
         match &self.outlet {
             Some(outlet) => {

@@ -74,6 +74,8 @@ pub struct Settings {
     pub close_inactive: Duration,
     /// Files of the source that are held open at once.
     pub max_open_files: usize,
+    /// Longer lines are dead-lettered; none: what the stream takes.
+    pub max_line_bytes: Option<usize>,
     pub rules: LineRules,
 }
 
@@ -89,6 +91,7 @@ impl Default for Settings {
             close_inactive: Duration::from_secs(5 * 60),
             // Half of the 1024 that a process may have open where nobody raised it.
             max_open_files: 512,
+            max_line_bytes: None,
             rules: LineRules::default(),
         }
     }
@@ -141,6 +144,7 @@ impl Tail {
             intake,
             keying,
             rules: settings.rules.clone(),
+            max_line: settings.max_line_bytes,
             unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
         };

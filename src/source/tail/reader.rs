@@ -18,6 +18,7 @@
 
 mod descriptor;
 mod joined;
+mod overlong;
 mod sending;
 
 use std::fs::File;
@@ -90,6 +91,8 @@ pub(super) struct Reader {
     joined: Option<Joined>,
     /// Where a restart would go on if all that was handed over were settled.
     place: Place,
+    /// The end of the last span.
+    sent: Place,
     ledger: Arc<FileLedger>,
     /// Another process had the time to change what was read before.
     caught_up: bool,
@@ -116,7 +119,7 @@ impl Reader {
         let tracked = tracked(&path, head.fingerprint(), meta.len());
         Ok(Self {
             ledger: claim.track(tracked, place),
-            framer: Framer::new(offset, MAX_LINE).within_line(tail.is_within_line()),
+            framer: framer(offset, outlet).within_line(tail.is_within_line()),
             kept: None,
             skimmed: None,
             joined: Joined::new(&outlet.rules, offset),
@@ -130,6 +133,7 @@ impl Reader {
             head,
             tail,
             place,
+            sent: place,
             caught_up: false,
             quiet_since: None,
         })
@@ -175,10 +179,17 @@ impl Reader {
             }
             return Ok(Turn::CaughtUp);
         }
-        let Some(room) = self.room(size)? else {
-            self.ledger.seen(size, self.read_to());
-            self.caught_up = self.read_to() == read_to;
-            return Ok(self.progress());
+        let room = match self.room(size, outlet)? {
+            Room::Bytes(room) => room,
+            Room::Overlong(line) => {
+                self.send_overlong(outlet, line, true)?;
+                return Ok(Turn::Read);
+            }
+            Room::Nothing => {
+                self.ledger.seen(size, self.read_to());
+                self.caught_up = self.read_to() == read_to;
+                return Ok(self.progress());
+            }
         };
         let held = self.framer.pending().len() + room;
         let (open, open_bytes) = self.open();
@@ -220,26 +231,24 @@ impl Reader {
         }
     }
 
-    /// How much to read from where the framer is, of a file of `size` bytes. None while it would only be more of
-    /// a line that is not whole.
-    fn room(&mut self, size: u64) -> io::Result<Option<usize>> {
+    /// How much to read from where the framer is, of a file of `size` bytes.
+    fn room(&mut self, size: u64, outlet: &Outlet) -> io::Result<Room> {
         let upto_block = |from: u64| (size - from).min(BLOCK as u64) as usize;
         let block = upto_block(self.framer.read_offset());
         let Some(skimmed) = &mut self.skimmed else {
-            return Ok(Some(block));
+            return Ok(Room::Bytes(block));
         };
         let from = skimmed.to();
         let file = self.file.as_ref().expect("open in a turn");
         let (bytes, is_whole) = skimmed.look(file, upto_block(from))?;
-        let line = (skimmed.to() - self.framer.at()) as usize;
+        let line = skimmed.to() - self.framer.at();
         if self.head.grow(from, &bytes) {
             self.describe();
         }
-        // A line too long for the framer to give out whole comes in pieces.
-        Ok(if is_whole {
-            Some(block.max(line + 1))
-        } else {
-            (line > 2 * MAX_LINE).then_some(line)
+        Ok(match is_whole {
+            false => Room::Nothing,
+            true if line > outlet.most_of_a_line() as u64 => Room::Overlong(line),
+            true => Room::Bytes(block.max(line as usize + 1)),
         })
     }
 
@@ -307,13 +316,14 @@ impl Reader {
         }
         self.head = Head::none();
         self.tail = Tail::default();
-        self.framer = Framer::new(0, MAX_LINE);
+        self.framer = framer(0, outlet);
         self.joined = Joined::new(&outlet.rules, 0);
         self.place = Place {
             offset: 0,
             tail: self.tail.hash(),
         };
         let tracked = tracked(&self.path, self.head.fingerprint(), 0);
+        self.sent = self.place;
         self.ledger = self.claim.track(tracked, self.place);
         self.caught_up = false;
         Ok(())
@@ -322,6 +332,19 @@ impl Reader {
     fn describe(&self) {
         self.ledger.describe(&self.path, self.head.fingerprint());
     }
+}
+
+/// What to read next.
+enum Room {
+    Bytes(usize),
+    /// A line of so many bytes, which is no record.
+    Overlong(u64),
+    /// It would only be more of a line that is not whole.
+    Nothing,
+}
+
+fn framer(offset: u64, outlet: &Outlet) -> Framer {
+    Framer::new(offset, MAX_LINE).marking(outlet.longest_line())
 }
 
 fn tracked(path: &Path, fingerprint: Fingerprint, size: u64) -> TrackedFile {

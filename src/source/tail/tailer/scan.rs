@@ -101,6 +101,12 @@ impl Tailer {
                 // In a directory that cannot be read it may have its name still.
                 None if is_under(tailed.reader.path(), refused) => {}
                 None => {
+                    // What took its name waits until this one has been looked at: the event of its last lines may
+                    // be yet to come.
+                    if tailed.gone_since.is_none() && tailed.reader.is_open() && !tailed.queued {
+                        tailed.queued = true;
+                        self.queue.push_back(*id);
+                    }
                     tailed.gone_since.get_or_insert(now);
                     tailed.unwatched = true;
                 }

@@ -2,6 +2,7 @@
 
 mod closing;
 mod joined;
+mod overlong;
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -92,6 +93,7 @@ impl Rig {
             intake: Intake::new(to, budget.clone(), costs),
             keying: Keying::RANDOM,
             rules: settings.rules.clone(),
+            max_line: settings.max_line_bytes,
             unfinished: MemoryBudget::new(self.kept),
             shutdown,
         };
@@ -359,6 +361,22 @@ fn file_rotated_twice_between_two_looks_is_caught_by_its_event() {
     assert_eq!(rig.deliver(), ["2", "3"]);
     assert_eq!(rig.deliver(), NOTHING);
     assert_eq!(rig.status(), [("a.log".to_owned(), 2, 2)]);
+}
+
+#[test]
+fn file_that_lost_its_name_goes_first_though_no_event_says_that_it_has_grown() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "");
+    assert_eq!(rig.deliver(), NOTHING);
+    rig.append("a.log", "1\n");
+    rig.rename("a.log", "a.log.1");
+    rig.append("a.log", "2\n");
+    // A look at the directory, and none at what is open.
+    let now = rig.now + SWEEP_POLLING / 2;
+    rig.run().tailer.scan_wanted = true;
+    rig.run().tailer.scan_allowed = now;
+    let (lines, _) = rig.run().read(now);
+    assert_eq!(lines, ["1", "2"]);
 }
 
 #[test]
@@ -661,20 +679,6 @@ fn file_truncated_within_a_line_not_kept_starts_over() {
         rig.deliver() == vec!["new"; 50_000],
         "and it is longer than before"
     );
-}
-
-#[test]
-fn oversized_line_comes_in_pieces_that_are_all_of_it() {
-    const LEN: usize = 2 * crate::source::frame::MAX_LINE + 3_000_000;
-    let mut rig = Rig::started(&["a"]);
-    rig.append("a", &"x".repeat(LEN));
-    let mut pieces = rig.deliver();
-    assert!(rig.kept() <= UNFINISHED_KEPT);
-    rig.append("a", "end\nshort\n");
-    pieces.extend(rig.deliver());
-    assert_eq!(pieces.pop().unwrap(), "short");
-    assert_eq!(pieces.concat().len(), LEN + 3);
-    assert!(pieces.concat().ends_with("xend"));
 }
 
 /// What may happen to a log, and to who reads it.
