@@ -18,15 +18,20 @@
 //! that it is read again once its newline has come. So what is not yet a line of a file that is truncated may be
 //! lost.
 //!
+//! What is compressed (gzip, zstd) is unpacked as it is read, one file at a time, and is known to have been read under
+//! its plain name by the checkpoint's hashes of that.
+//!
 //! A file that is read to its end and quiet for `close_inactive` is closed, and so are the ones that were quiet
 //! longest where more than `max_open_files` would be open. It is opened again when it grows, and known again by
 //! its device, inode, head and the bytes before its place. If it is renamed meanwhile, it is found by its inode in
 //! its directory. What is written to a closed file that is deleted before the next look is lost, as is what was
 //! not yet read of one that had to be closed because all others had something to read, too.
 
+mod content;
 mod discover;
 mod identity;
 mod outlet;
+mod packed;
 mod reader;
 mod skim;
 mod standing;

@@ -21,14 +21,15 @@ mod joined;
 mod overlong;
 mod sending;
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-pub(super) use self::descriptor::Seen;
+pub(super) use self::descriptor::{Done, Seen};
 use self::joined::Joined;
+use super::UNFINISHED_KEPT;
+use super::content::Content;
 use super::identity::{FileId, Head, Tail};
 use super::outlet::{Ended, Outlet};
 use super::skim::Skimmed;
@@ -60,6 +61,8 @@ pub(super) enum Turn {
     CaughtUp,
     /// A block was read; there may be more.
     Read,
+    /// All was read, and no more will come: a compressed file's end.
+    Ended,
     /// The file was closed, and another has its name by now, or none: who looks through the directories finds it.
     Away,
     /// Other content than before: it starts over.
@@ -70,7 +73,7 @@ pub(super) enum Turn {
 #[derive(Debug)]
 pub(super) struct Reader {
     /// None while it is closed.
-    file: Option<File>,
+    file: Option<Content>,
     /// What it was like when it was closed.
     asleep: Option<Seen>,
     /// It was closed, and another may have its inode by now.
@@ -104,7 +107,7 @@ impl Reader {
     /// Reads `file` from `offset`, the beginning of a line.
     pub(super) fn new(
         path: PathBuf,
-        file: File,
+        file: Content,
         offset: u64,
         claim: Claim,
         outlet: &Outlet,
@@ -168,7 +171,7 @@ impl Reader {
             return Ok(Turn::StartedOver);
         }
         self.reopened = false;
-        self.ledger.seen(size, read_to);
+        self.seen(size, read_to);
         if size == read_to {
             self.caught_up = true;
             self.quiet_since.get_or_insert(now);
@@ -177,7 +180,7 @@ impl Reader {
             } else if self.open_is_due(&outlet.rules, now) {
                 self.send_open(outlet, Joiner::flush)?;
             }
-            return Ok(Turn::CaughtUp);
+            return self.caught_up(outlet, now);
         }
         let room = match self.room(size, outlet)? {
             Room::Bytes(room) => room,
@@ -186,7 +189,7 @@ impl Reader {
                 return Ok(Turn::Read);
             }
             Room::Nothing => {
-                self.ledger.seen(size, self.read_to());
+                self.seen(size, self.read_to());
                 self.caught_up = self.read_to() == read_to;
                 return Ok(self.progress());
             }
@@ -199,9 +202,20 @@ impl Reader {
         let read = read?;
         self.send_lines(outlet, permit, took)?;
         self.keep_or_let_go(outlet)?;
-        self.ledger.seen(size, self.read_to());
+        self.seen(size, self.read_to());
         self.caught_up = read == 0;
         Ok(self.progress())
+    }
+
+    fn caught_up(&mut self, outlet: &Outlet, now: Instant) -> Result<Turn, TurnError> {
+        let file = self.file.as_ref().expect("open in a turn");
+        if !file.has_ended(&self.path, now) {
+            return Ok(Turn::CaughtUp);
+        }
+        let packed = file.metadata()?.len();
+        self.send_rest(outlet)?;
+        self.ledger.unpacked(packed);
+        Ok(Turn::Ended)
     }
 
     /// No newline will come: sends what is left as a line, and has the checkpoint forget the file once all of
@@ -259,7 +273,14 @@ impl Reader {
         if pending.is_empty() {
             return Ok(());
         }
-        if pending.len() <= LONGEST_KEPT {
+        // What is packed is not easily read again.
+        let is_packed = self.file.as_ref().is_some_and(Content::is_packed);
+        let longest = if is_packed {
+            UNFINISHED_KEPT
+        } else {
+            LONGEST_KEPT
+        };
+        if pending.len() <= longest {
             self.kept = outlet.unfinished.try_reserve(pending.len());
         }
         if self.kept.is_none() {
@@ -271,10 +292,9 @@ impl Reader {
 
     fn read(&mut self, room: usize) -> io::Result<usize> {
         let offset = self.framer.read_offset();
-        let mut file = self.file.as_ref().expect("open in a turn");
-        file.seek(SeekFrom::Start(offset))?;
-        let mut block = file.take(room as u64);
-        let outcome = self.framer.fill(room, |held| block.read_to_end(held));
+        let file = self.file.as_ref().expect("open in a turn");
+        let append = |held: &mut Vec<u8>| file.append_upto(held, offset, room);
+        let outcome = self.framer.fill(room, append);
         // Also what was read before an error counts.
         let pending = self.framer.pending();
         let read = (self.framer.read_offset() - offset) as usize;
@@ -327,6 +347,13 @@ impl Reader {
         self.ledger = self.claim.track(tracked, self.place);
         self.caught_up = false;
         Ok(())
+    }
+
+    /// How long a packed file is is seen at its end.
+    fn seen(&self, size: u64, read_to: u64) {
+        let is_packed = self.file.as_ref().is_some_and(Content::is_packed);
+        let size = if is_packed { read_to } else { size };
+        self.ledger.seen(size, read_to);
     }
 
     fn describe(&self) {

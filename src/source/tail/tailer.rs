@@ -4,6 +4,7 @@
 //! thread calls it for ever. Time is passed in. Which files there are is [`scan`]'s part.
 
 mod closing;
+mod packed;
 mod rotated;
 mod scan;
 
@@ -16,7 +17,7 @@ use self::closing::OpenFiles;
 use super::discover::Globs;
 use super::identity::FileId;
 use super::outlet::{Ended, Outlet};
-use super::reader::{Reader, Turn, TurnError};
+use super::reader::{Done, Reader, Turn, TurnError};
 use super::watch::{Changes, Watch};
 use super::{Settings, StartPosition};
 use crate::checkpoint::{FileLedger, SourceCheckpoints};
@@ -46,6 +47,10 @@ pub(super) struct Tailer {
     outlet: Outlet,
     watch: Watch,
     files: HashMap<FileId, Tailed>,
+    /// Compressed files that have been read.
+    done: HashMap<FileId, Done>,
+    /// Compressed files that wait for their turn.
+    packed_wait: bool,
     by_path: HashMap<PathBuf, FileId>,
     /// Files that may have data, each once (`Tailed::queued`).
     queue: VecDeque<FileId>,
@@ -104,6 +109,8 @@ impl Tailer {
             outlet,
             watch,
             files: HashMap::new(),
+            done: HashMap::new(),
+            packed_wait: false,
             by_path: HashMap::new(),
             queue: VecDeque::new(),
             refused: HashSet::new(),
@@ -243,7 +250,7 @@ impl Tailer {
             match tailed.reader.turn(&self.outlet, now) {
                 Ok(turn) => {
                     tailed.paused_until = None;
-                    if !matches!(turn, Turn::CaughtUp | Turn::Away) {
+                    if matches!(turn, Turn::Read | Turn::StartedOver) {
                         busy = true;
                         enqueue(&mut self.files, &mut self.queue, id);
                     }
@@ -252,6 +259,9 @@ impl Tailer {
                     }
                     self.scan_wanted |= turn == Turn::Away;
                     self.hold_to_limit(id);
+                    if turn == Turn::Ended {
+                        self.put_aside(id);
+                    }
                 }
                 Err(TurnError::Read(error)) => {
                     if tailed.paused_until.is_none() {
@@ -291,7 +301,9 @@ impl Tailer {
             };
             // A last look: it may have been written to since the last turn.
             let closed = match tailed.reader.turn(&self.outlet, now) {
-                Ok(Turn::CaughtUp) => tailed.reader.close(&self.outlet).map(|()| true),
+                Ok(Turn::CaughtUp | Turn::Ended) => {
+                    tailed.reader.close(&self.outlet).map(|()| true)
+                }
                 Ok(Turn::Away) => closing::give_up(&mut tailed.reader, &self.outlet).map(|()| true),
                 turn => turn.map(|_| false),
             };

@@ -1,12 +1,15 @@
 //! The reader's descriptor: given up while there is nothing to read, taken up again by the file's name.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Reader, TurnError};
-use crate::checkpoint::FileLedger;
+use super::{BLOCK, Reader, TurnError};
+use crate::checkpoint::{Claim, FileLedger};
+use crate::source::tail::content::Content;
 use crate::source::tail::identity::FileId;
 use crate::source::tail::outlet::Outlet;
 
@@ -26,9 +29,40 @@ impl Seen {
     }
 }
 
+/// A compressed file that there is nothing left to read of. It keeps its place in the checkpoint as long as it is there.
+#[derive(Debug)]
+pub(in crate::source::tail) struct Done {
+    pub(in crate::source::tail) _claim: Claim,
+    pub(in crate::source::tail) ledger: Arc<FileLedger>,
+    pub(in crate::source::tail) path: PathBuf,
+    /// Looked at again when it is something else; None: never.
+    pub(in crate::source::tail) seen: Option<Seen>,
+}
+
 impl Reader {
     pub(in crate::source::tail) fn is_open(&self) -> bool {
         self.file.is_some()
+    }
+
+    /// It is compressed, and not yet read to its end.
+    pub(in crate::source::tail) fn is_unpacking(&self) -> bool {
+        self.file.as_ref().is_some_and(Content::is_unpacking)
+    }
+
+    pub(in crate::source::tail) fn is_packed(&self) -> bool {
+        self.file.as_ref().is_some_and(Content::is_packed)
+    }
+
+    /// Ends the reading of a file that has ended; what it was when it did.
+    pub(in crate::source::tail) fn into_done(self) -> io::Result<Done> {
+        let file = self.file.as_ref().expect("it has just had its last turn");
+        let seen = Seen::of(&file.metadata()?);
+        Ok(Done {
+            _claim: self.claim,
+            ledger: self.ledger,
+            path: self.path,
+            seen: Some(seen),
+        })
     }
 
     /// Whether a look that sees `meta` tells something new of a file that is closed.
@@ -57,7 +91,7 @@ impl Reader {
     }
 
     /// It was found again, under whatever name.
-    pub(in crate::source::tail) fn reopen(&mut self, file: File) {
+    pub(in crate::source::tail) fn reopen(&mut self, file: Content) {
         self.file = Some(file);
         self.asleep = None;
         self.reopened = true;
@@ -66,9 +100,9 @@ impl Reader {
     /// The size of the file, which is open then; none where its name leads to another, or nowhere.
     pub(super) fn wake(&mut self) -> io::Result<Option<u64>> {
         if let Some(file) = &self.file {
-            return Ok(Some(file.metadata()?.len()));
+            return Ok(Some(file.size(self.read_to(), BLOCK as u64)?));
         }
-        let file = match File::open(&self.path) {
+        let file = match Content::open(&self.path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),
@@ -77,8 +111,9 @@ impl Reader {
         if FileId::of(&meta) != self.id {
             return Ok(None);
         }
+        let size = file.size(self.read_to(), BLOCK as u64)?;
         self.reopen(file);
-        Ok(Some(meta.len()))
+        Ok(Some(size))
     }
 
     /// Its file has gone while it was closed: sends what is held of it, and returns how many bytes were there, when it was

@@ -6,7 +6,7 @@ use super::{Outlet, Place, Reader, TurnError, framer};
 use crate::delivery::FailReason;
 use crate::source::frame::Line;
 use crate::source::lines::Read;
-use crate::source::tail::identity::{self, Tail};
+use crate::source::tail::identity::Tail;
 
 impl Reader {
     /// The line at the framer's place, which holds nothing of it, has `len` bytes; `ended` if a newline is behind it.
@@ -21,7 +21,7 @@ impl Reader {
         let permit = outlet.reserve(&self.keyer, 1 + open, most + open_bytes)?;
         let file = self.file.as_ref().expect("open in a turn");
         let at = self.framer.at();
-        let (bytes, mut read) = Read::of(|| identity::read_upto(file, at, most));
+        let (bytes, mut read) = Read::of(|| file.read_upto(at, most));
         let bytes = Bytes::from(bytes?);
         let end = at + len + u64::from(ended);
         let tail = Tail::read(file, end)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{Tailer, enqueue, rotated};
+use crate::source::tail::content::Content;
 use crate::source::tail::identity::FileId;
 use crate::source::tail::outlet::Outlet;
 use crate::source::tail::reader::{Reader, TurnError};
@@ -74,7 +75,9 @@ impl Tailer {
         let Some(tailed) = self.files.get_mut(&id) else {
             return true;
         };
-        if tailed.gone_since.is_some() || (tailed.queued && !forced) {
+        // What is packed would be unpacked again up to its place.
+        let stays = tailed.gone_since.is_some() || tailed.reader.is_packed();
+        if stays || (tailed.queued && !forced) {
             return false;
         }
         // That it cannot be looked at is found out at its next turn.
@@ -108,7 +111,7 @@ impl Tailer {
                         return;
                     };
                     if let Ok(file) = file {
-                        tailed.reader.reopen(file);
+                        tailed.reader.reopen(Content::Plain(file));
                         enqueue(&mut self.files, &mut self.queue, id);
                     }
                 },

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::Tailer;
 use crate::checkpoint::SavedFile;
+use crate::source::tail::content::Content;
 use crate::source::tail::identity::{self, FileId};
+use crate::source::tail::packed::Packing;
 use crate::source::tail::reader::Reader;
 
 /// A directory that does not hold still is looked at again for so long. A rotation takes milliseconds.
@@ -29,14 +31,18 @@ impl Tailer {
         now: Instant,
     ) -> Vec<NotFound> {
         let mut wanted: HashMap<PathBuf, Vec<SavedFile>> = HashMap::new();
+        let new: HashMap<FileId, &Path> = (new.iter())
+            .map(|(path, meta)| (FileId::of(meta), &**path))
+            .collect();
         for saved in self.checkpoints.unclaimed() {
             let (old_path, id) = (PathBuf::from(&saved.path), id_of(&saved));
             if !self.globs.matches(&old_path) || self.files.contains_key(&id) {
                 continue;
             }
-            if let Some((path, _)) = new.iter().find(|(_, meta)| FileId::of(meta) == id) {
+            let is_new = new.get(&id).filter(|path| !has_other_content(&saved, path));
+            if let Some(path) = is_new {
                 // Only the order is of interest.
-                if *path != old_path {
+                if **path != *old_path {
                     had_name.insert(old_path, id);
                 }
             } else if let Some(directory) = old_path.parent() {
@@ -44,7 +50,7 @@ impl Tailer {
                 there.push(saved);
             }
         }
-        let mut not_found = Vec::new();
+        let (mut not_found, mut replaced) = (Vec::new(), Vec::new());
         for (directory, mut wanted) in wanted {
             let looked = look_in(
                 &directory,
@@ -54,11 +60,13 @@ impl Tailer {
                     Ok(true) => {
                         had_name.insert(PathBuf::from(&saved.path), id_of(&saved));
                     }
-                    Ok(false) => not_found.push((saved, None)),
+                    Ok(false) => replaced.push(saved),
                     Err(error) => not_found.push((saved, Some(error))),
                 },
             );
             let mut error = looked.err();
+            wanted.append(&mut replaced);
+            self.find_packed_copies(&directory, &mut wanted, now);
             not_found.extend(wanted.into_iter().map(|saved| (saved, error.take())));
         }
         not_found
@@ -72,7 +80,7 @@ impl Tailer {
         file: io::Result<File>,
         now: Instant,
     ) -> io::Result<bool> {
-        let file = file?;
+        let file = Content::of(file?, now_at);
         let id = id_of(saved);
         if !identity::is_saved(saved, &file, file.metadata()?.len())? {
             return Ok(false);
@@ -96,6 +104,19 @@ impl Tailer {
         self.insert(id, tailed);
         Ok(true)
     }
+}
+
+/// The inode has gone to another file, or its content is gone. Of what is packed that would take long to see.
+fn has_other_content(saved: &SavedFile, path: &Path) -> bool {
+    if Packing::of(path).is_some() {
+        return false;
+    }
+    let looked = Content::open(path).and_then(|file| {
+        let size = file.metadata()?.len();
+        identity::is_saved(saved, &file, size)
+    });
+    // One that cannot be read is told of when it is opened.
+    !looked.unwrap_or(true)
 }
 
 /// Says what is lost.
@@ -170,7 +191,7 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn id_of(saved: &SavedFile) -> FileId {
+pub(super) fn id_of(saved: &SavedFile) -> FileId {
     FileId {
         device: saved.device,
         inode: saved.inode,

@@ -1,7 +1,7 @@
 //! Which files a tailer reads: found, known again, lost.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Tailed, Tailer, rotated};
 use crate::checkpoint::Claim;
 use crate::source::tail::StartPosition;
+use crate::source::tail::content::Content;
 use crate::source::tail::discover::Found;
 use crate::source::tail::identity::{self, FileId};
 use crate::source::tail::reader::Reader;
@@ -38,6 +39,7 @@ impl Tailer {
             }
         });
         self.scan_wanted = self.watch.watch(&directories);
+        self.packed_wait = false;
 
         let new = self.recognise(found, &refused, now);
         self.find_closed(now);
@@ -53,7 +55,11 @@ impl Tailer {
         }
         if std::mem::take(&mut self.is_first_look) {
             // Among them what was found above and rotated before it could be opened.
-            rotated::warn_of(self.find_rotated_away(&[], &mut had_name, now));
+            let not_found = self.find_rotated_away(&[], &mut had_name, now);
+            // The rest of it may be in one of those that are yet to be unpacked.
+            if !self.packed_wait {
+                rotated::warn_of(not_found);
+            }
             self.remember_first_look();
         }
         self.warn_of(refused);
@@ -78,6 +84,7 @@ impl Tailer {
         refused: &HashMap<PathBuf, io::Error>,
         now: Instant,
     ) -> Vec<(PathBuf, Metadata)> {
+        self.look_at_done(&found, refused);
         let mut names: HashMap<FileId, (&Metadata, Vec<&Path>)> = HashMap::new();
         for (path, meta) in &found {
             let (_, names) = names
@@ -115,7 +122,7 @@ impl Tailer {
         let mut new = HashSet::new();
         let is_new = |(_, meta): &(PathBuf, Metadata)| {
             let id = FileId::of(meta);
-            !self.files.contains_key(&id) && new.insert(id)
+            !self.files.contains_key(&id) && !self.done.contains_key(&id) && new.insert(id)
         };
         found.into_iter().filter(is_new).collect()
     }
@@ -170,7 +177,7 @@ impl Tailer {
         let Some(claim) = self.claim(id, is) else {
             return Ok(());
         };
-        let file = File::open(is)?;
+        let file = Content::open(is)?;
         let offset = self.offset_to_start_at(&file, was, &claim, meta.len())?;
         let reader = Reader::new(was.to_owned(), file, offset, claim, &self.outlet)?;
         let mut tailed = self.tailed(reader);
@@ -182,10 +189,13 @@ impl Tailer {
 
     fn open(&mut self, path: &Path, meta: &Metadata, after: Option<FileId>) -> io::Result<()> {
         let id = FileId::of(meta);
+        if self.must_wait_to_unpack(path) {
+            return Ok(());
+        }
         let Some(claim) = self.claim(id, path) else {
             return Ok(());
         };
-        let file = match File::open(path) {
+        let file = match Content::open(path) {
             Ok(file) => file,
             // Gone since.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -196,6 +206,9 @@ impl Tailer {
             // Rotated since: the next look has it.
             self.scan_wanted = true;
             return Ok(());
+        }
+        if file.is_packed() {
+            return self.open_packed(path, file, claim, &opened);
         }
         let is_ignored = claim.saved(path).is_none() && self.is_too_old(&opened);
         let offset = if is_ignored {
@@ -230,9 +243,9 @@ impl Tailer {
         }
     }
 
-    fn offset_to_start_at(
+    pub(super) fn offset_to_start_at(
         &self,
-        file: &File,
+        file: &Content,
         path: &Path,
         claim: &Claim,
         size: u64,
@@ -247,15 +260,20 @@ impl Tailer {
             );
             return Ok(0);
         }
-        let was_there_before =
-            self.is_first_look && !self.globs.matches_one_of(path, &self.known_includes);
-        match self.start_position {
-            StartPosition::End if was_there_before => identity::line_start(file, size),
-            _ => Ok(0),
+        if self.starts_at_end(path) {
+            identity::line_start(file, size)
+        } else {
+            Ok(0)
         }
     }
 
-    fn is_too_old(&self, meta: &Metadata) -> bool {
+    pub(super) fn starts_at_end(&self, path: &Path) -> bool {
+        let was_there_before =
+            self.is_first_look && !self.globs.matches_one_of(path, &self.known_includes);
+        self.start_position == StartPosition::End && was_there_before
+    }
+
+    pub(super) fn is_too_old(&self, meta: &Metadata) -> bool {
         let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
         self.ignore_older
             .zip(age)

@@ -3,6 +3,7 @@
 mod closing;
 mod joined;
 mod overlong;
+mod packed;
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
