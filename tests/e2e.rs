@@ -16,6 +16,7 @@ mod interop;
 mod keys;
 mod layering;
 mod limits;
+mod many;
 mod memory;
 mod outage;
 mod quota;
