@@ -51,6 +51,13 @@ pub enum FailReason {
          split it, or raise the stream's MaxRecordSizeInKiB, and batch.max_record_bytes where that is set"
     )]
     TooLarge { bytes: usize, limit: usize },
+    #[error("line of {bytes} bytes is over max_line_bytes, or what memory_limit leaves for one: {limit}; {}", kept(*cut))]
+    LineTooLong {
+        bytes: u64,
+        limit: usize,
+        /// Bytes of its end that are kept nowhere.
+        cut: u64,
+    },
     #[error("the service refuses this record: {code}: {message}")]
     Refused { code: String, message: String },
     #[error("not stored within delivery.record_ttl; last answer: {last}")]
@@ -70,12 +77,20 @@ impl FailReason {
     pub fn code(&self) -> &str {
         match self {
             Self::TooLarge { .. } => "TooLarge",
+            Self::LineTooLong { .. } => "LineTooLong",
             Self::Refused { code, .. } => code,
             Self::Expired { .. } => "Expired",
             Self::Unsealable(_) => "Unsealable",
             Self::Unsynced(_) => "Unsynced",
             Self::Abandoned => "Abandoned",
         }
+    }
+}
+
+fn kept(cut: u64) -> String {
+    match cut {
+        0 => "it is kept whole".to_owned(),
+        cut => format!("its last {cut} bytes are cut off"),
     }
 }
 
@@ -93,6 +108,8 @@ struct Group {
     reply: Reply,
     /// The rest is freed with the group, when the last ticket has gone.
     memory: Mutex<MemoryPermit>,
+    /// Not to be stored: for the dead letter, sealed.
+    doomed: Option<Box<FailReason>>,
     /// What the largest of the records takes of it; 0 where that is not known.
     each: usize,
     /// After so many answers what they took is given back.
@@ -175,6 +192,7 @@ impl Ticket {
                 born,
                 reply,
                 memory: Mutex::new(memory),
+                doomed: None,
                 each: 0,
                 step: (records / STEPS).max(1),
             }),
@@ -192,6 +210,23 @@ impl Ticket {
         let group = Arc::get_mut(&mut self.group).expect("no other ticket of the chunk yet");
         group.each = bytes;
         self
+    }
+
+    /// The records are not to be stored, for this reason: they go the way of the others as far as they are sealed.
+    ///
+    /// # Panics
+    ///
+    /// A ticket was taken off this one.
+    #[must_use]
+    pub fn doomed(mut self, reason: Option<FailReason>) -> Self {
+        let group = Arc::get_mut(&mut self.group).expect("no other ticket of the chunk yet");
+        group.doomed = reason.map(Box::new);
+        self
+    }
+
+    /// Why the records are not to be stored, if they are not.
+    pub fn doom(&self) -> Option<&FailReason> {
+        self.group.doomed.as_deref()
     }
 
     /// How many records this ticket stands for.
@@ -380,6 +415,11 @@ impl Tickets {
     pub fn born(&self) -> Instant {
         let born = self.0.iter().map(Ticket::born).min();
         born.expect("never empty")
+    }
+
+    /// Why they are not to be stored, if one of them is not.
+    pub fn doom(&self) -> Option<&FailReason> {
+        self.0.iter().find_map(Ticket::doom)
     }
 
     pub fn settle(self, delivery: &Delivery) {

@@ -18,6 +18,7 @@ mod keys;
 mod kills;
 mod layering;
 mod limits;
+mod many;
 mod matrix;
 mod memory;
 mod outage;

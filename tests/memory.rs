@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kinseal::fake::{Action, Fake, Faults, Rule};
 
-use crate::support::agent::{Home, STREAM};
+use crate::support::agent::{FinalReport, Home, STREAM};
 use crate::support::process::Running;
 use crate::support::servers::StandIn;
 use crate::support::until;
@@ -44,6 +44,47 @@ fn blocks_stay_within_the_limit() {
     for size in [20, 200, 100 << 10] {
         expect_bounded("block", size);
     }
+}
+
+#[test]
+fn a_line_far_longer_than_any_record_takes_no_more_than_the_limit() {
+    const LIMIT: u64 = 8 << 20;
+    const LINE: usize = 60_000_000;
+    let site = StandIn::built(Fake::builder());
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    home.set_memory_limit("8MiB");
+    let mut file = File::create(home.log()).expect("room for it");
+    let mut write = |bytes: &[u8]| file.write_all(bytes).expect("room for it");
+    write(b"before\n");
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    let before = of_proc(&agent, "status", "VmHWM:") << 10;
+    for _ in 0..LINE / 1_000_000 {
+        write(&vec![b'x'; 1_000_000]);
+    }
+    write(b"\nbehind\n");
+    home.until_settled(&mut agent, &home.log());
+    let peak = of_proc(&agent, "status", "VmHWM:") << 10;
+    let report = FinalReport::of(agent);
+    assert_eq!(report.account(), [3, 2, 1, 0, 0, 0, 0], "{}", report.said());
+    let letters = home.dead_letters();
+    let digits = letters[0]["data_base64"].as_str().expect("text");
+    let kept = digits.trim_end_matches('=').len() * 3 / 4;
+    let cut = format!("its last {} bytes are cut off", LINE - kept);
+    let reason = letters[0]["reason"].as_str().expect("text");
+    assert_eq!(letters[0]["kind"], "LineTooLong");
+    assert!(
+        kept > 1_000_000 && reason.contains(&cut),
+        "{kept}: {reason}"
+    );
+    assert!(
+        peak <= before + LIMIT,
+        "{} KiB, and {} KiB before: more than the limit of {} MiB",
+        peak >> 10,
+        before >> 10,
+        LIMIT >> 20,
+    );
 }
 
 fn expect_bounded(scope: &str, record: usize) {

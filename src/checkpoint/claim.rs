@@ -76,6 +76,16 @@ impl SourceCheckpoints {
         self.all.unclaimed(&self.stream)
     }
 
+    /// All that is known of what the files of this stream hold or held, and whether a source reads it now.
+    pub fn contents(&self) -> Vec<(SavedFile, bool)> {
+        self.all.contents(&self.stream)
+    }
+
+    /// The rest of `file`, which is gone, is read from another file.
+    pub fn finish(&self, file: &SavedFile) {
+        self.all.finish(file);
+    }
+
     /// Takes a file, unless another source of the stream has it. Once that one has let go of it and all it
     /// read is settled, whoever asks next goes on where it stopped.
     pub fn claim(&self, device: u64, inode: u64) -> Result<Claim, Taken> {

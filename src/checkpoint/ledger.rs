@@ -91,6 +91,7 @@ struct State {
     ledger: Ledger<Place>,
     read_to: u64,
     closed: bool,
+    packed: Option<u64>,
 }
 
 /// What is known of a file, but for its identity.
@@ -130,6 +131,7 @@ impl FileLedger {
                 ledger: Ledger::new(start),
                 read_to: start.offset,
                 closed: false,
+                packed: None,
             }),
             changes,
         }
@@ -158,9 +160,21 @@ impl FileLedger {
         self.changed();
     }
 
+    /// The file has another name.
+    pub fn renamed(&self, path: &Path) {
+        path.clone_into(&mut self.state().file.path);
+        self.changed();
+    }
+
     /// The reader will not come back: once it is settled, the file is finished.
     pub fn close(&self) {
         self.state().closed = true;
+        self.changed();
+    }
+
+    /// All of a compressed file was read that there is to read; it has `packed` bytes on disk.
+    pub fn unpacked(&self, packed: u64) {
+        self.state().packed = Some(packed);
         self.changed();
     }
 
@@ -195,6 +209,7 @@ impl FileLedger {
             size_seen: state.file.size_seen,
             updated,
             finished: state.closed && state.ledger.is_settled(),
+            packed_bytes: state.packed,
         }
     }
 

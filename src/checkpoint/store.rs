@@ -39,6 +39,9 @@ pub struct Saved {
     #[serde(default)]
     pub includes: Vec<SavedInclude>,
     pub files: Vec<SavedFile>,
+    /// What files held that hold something else now, the last ones: a compressed copy of it may turn up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<SavedFile>,
 }
 
 /// A glob, for the stream that its files go to.
@@ -69,6 +72,16 @@ pub struct SavedFile {
     /// asks what became of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub finished: bool,
+    /// Of a compressed file that there is nothing left to read of: its size on disk. Offsets are in what it unpacks to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed_bytes: Option<u64>,
+}
+
+impl SavedFile {
+    /// A compressed file that has `packed` bytes on disk has been read to its end.
+    pub fn is_all_of(&self, packed: u64) -> bool {
+        self.packed_bytes == Some(packed)
+    }
 }
 
 /// A hash of the first bytes of a file: up to 256, fewer while the file is shorter.

@@ -1,6 +1,6 @@
 //! The files being read, and when what is known of them is saved.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,8 +15,9 @@ use crate::shutdown::Shutdown;
 /// An entry that no source has claimed for so long is dropped: its file is gone, or no longer included. A
 /// guess: longer than a disk stays unmounted, short enough that a year of rotations does not pile up.
 const KEEP_UNCLAIMED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// One that is finished is kept for people and for `kinseal checkpoint wait`, which comes soon if at all.
-const KEEP_FINISHED: Duration = Duration::from_secs(24 * 60 * 60);
+/// One that is finished is kept for people, for `kinseal checkpoint wait`, and to know its compressed copy: a weekly
+/// rotation that compresses a week later is the slowest that is common.
+const KEEP_FINISHED: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 /// And no more than so many, the last ones: all are written with each change.
 const MOST_FINISHED: usize = 1000;
 
@@ -39,6 +40,8 @@ struct Inner {
 struct State {
     includes: BTreeSet<(StreamName, String)>,
     files: HashMap<Id, Entry>,
+    /// See [`Saved::past`].
+    past: VecDeque<SavedFile>,
     /// Sources by their names.
     claims: HashMap<Id, Arc<str>>,
     /// Refused to a source: not forgotten when its reader is done with it, for that one comes again.
@@ -95,6 +98,7 @@ impl Checkpoints {
                     .map(|include| (include.stream, include.glob))
                     .collect(),
                 files: files.collect(),
+                past: saved.past.into(),
                 claims: HashMap::new(),
                 wanted: HashSet::new(),
             }),
@@ -127,6 +131,30 @@ impl Checkpoints {
             .filter(|file| !file.finished)
             .cloned()
             .collect()
+    }
+
+    /// All that is known of what the files of a stream hold or held, and whether a source has it now.
+    pub(super) fn contents(&self, stream: &StreamName) -> Vec<(SavedFile, bool)> {
+        let state = self.state();
+        let files = (state.files.iter()).filter(|(id, _)| id.stream == *stream);
+        let files = files.map(|(id, entry)| match entry {
+            Entry::Unclaimed(file) => (file.clone(), false),
+            Entry::Tracked { ledger, .. } => (ledger.saved(id, 0), !ledger.is_finished()),
+        });
+        let past = state.past.iter().filter(|file| file.stream == *stream);
+        files
+            .chain(past.map(|file| (file.clone(), false)))
+            .collect()
+    }
+
+    /// The rest of `file`, which is gone, is read from another.
+    pub(super) fn finish(&self, file: &SavedFile) {
+        let mut state = self.state();
+        if let Some(Entry::Unclaimed(saved)) = state.files.get_mut(&id_of(file)) {
+            (saved.finished, saved.updated) = (true, seconds_since_1970());
+            drop(state);
+            self.0.changes.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// In one step, so that of two sources that meet a file at once one has it.
@@ -181,6 +209,7 @@ impl Checkpoints {
         let path = file.path.to_string_lossy().into_owned();
         let ledger = Arc::new(FileLedger::new(file, start, Arc::clone(&self.0.changes)));
         let mut state = self.state();
+        state.remember_past(id, start);
         // Its entry from before a reboot that numbered the devices anew.
         state.files.retain(|other, entry| {
             let is_same = other.stream == id.stream && other.inode == id.inode;
@@ -280,6 +309,7 @@ impl Checkpoints {
             glob: glob.clone(),
         };
         Saved {
+            past: state.past.iter().cloned().collect(),
             includes: state.includes.iter().map(include).collect(),
             files,
         }
@@ -287,6 +317,27 @@ impl Checkpoints {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().expect("no panic while held")
+    }
+}
+
+impl State {
+    /// The file behind `id` is read from `start` now. From its beginning: what it held is not forgotten, if any of it
+    /// was read.
+    fn remember_past(&mut self, id: &Id, start: Place) {
+        let was = match self.files.get(id) {
+            Some(Entry::Unclaimed(file)) => file.clone(),
+            Some(Entry::Tracked { ledger, .. }) => ledger.saved(id, seconds_since_1970()),
+            None => return,
+        };
+        if start.offset > 0 || was.offset == 0 {
+            return;
+        }
+        self.past.push_back(was);
+        let now = seconds_since_1970();
+        let is_old = |file: &SavedFile| file.updated + KEEP_FINISHED.as_secs() < now;
+        while self.past.len() > MOST_FINISHED || self.past.front().is_some_and(is_old) {
+            self.past.pop_front();
+        }
     }
 }
 
@@ -372,6 +423,7 @@ mod tests {
             size_seen: 10,
             updated: inode,
             finished,
+            packed_bytes: None,
         };
         let files = (0..1100).map(|inode| file(inode, inode >= 50));
         let mut files = files.map(|f| (id_of(&f), Entry::Unclaimed(f))).collect();

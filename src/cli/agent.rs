@@ -14,7 +14,7 @@ use crate::agent::{Agent, AgentError};
 use crate::config::{self, Environment, Settings, SourceKind, words};
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
-use crate::source::{join, stdin, tail, unix};
+use crate::source::{stdin, tail, unix};
 use crate::spool;
 
 /// Send records from files, sockets or standard input to Kinesis streams, until stopped
@@ -270,9 +270,8 @@ impl AgentArgs {
                 .iter()
                 .map(|path| glob(path))
                 .collect::<Result<_, _>>()?,
-            exclude: Vec::new(),
             start_position,
-            rules: join::LineRules::default(),
+            ..tail::Settings::default()
         }))
     }
 }

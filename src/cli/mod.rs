@@ -26,7 +26,7 @@ mod limits;
 pub mod local;
 mod log;
 pub mod size;
-mod spool;
+pub mod spool;
 mod state;
 #[cfg(test)]
 mod tests;

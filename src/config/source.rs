@@ -6,12 +6,14 @@ mod shape;
 mod socket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::lines::LineFormat;
 use super::table::Table;
 use super::written::{Place, Written};
 use super::{PartitionKeyRule, Source, SourceKind, words};
 use crate::record::{PartitionKey, StreamName};
+use crate::source::frame::MAX_LINE;
 use crate::source::keying::{Field as KeyField, Form, JsonPointer, KeyPattern};
 use crate::source::shape::Field;
 use crate::source::tail::StartPosition;
@@ -123,7 +125,16 @@ fn read(t: &mut Table<'_>) -> Part {
         Written::Given(Kind::Stdin, _) => read_stdin(t),
         Written::Absent | Written::Mistaken => {
             // Of no known type: any type's keys may be right.
-            t.allow(&["include", "exclude", "start_position", "multiline"]);
+            t.allow(&[
+                "include",
+                "exclude",
+                "start_position",
+                "ignore_older",
+                "close_inactive",
+                "max_open_files",
+                "max_line_bytes",
+                "multiline",
+            ]);
             t.allow(&["skip_header_lines", "partial_timeout"]);
             t.allow(&["when_full"]);
             t.allow(socket::KEYS);
@@ -189,16 +200,28 @@ fn read_file(t: &mut Table<'_>, format: &Written<LineFormat>) -> Option<SourceKi
         ("end", StartPosition::End),
     ];
     let start_position = t.choice("start_position", &words);
+    let times = Duration::from_secs(1)..=Duration::from_secs(10 * 365 * 86_400);
+    let ignore_older = t.duration_or_none("ignore_older", times.clone());
+    let close_inactive = t.duration("close_inactive", times);
+    let max_open_files = t.integer("max_open_files", 1..=1_000_000);
+    let max_line_bytes = t.bytes("max_line_bytes", 1..=MAX_LINE as u64);
     let rules = lines::read_rules(t, format);
     if let Some(place) = t.choice("when_full", &WHEN_FULL).place() {
         let text = "found for a file; allowed: with a socket or type = \"stdin\"; a file can wait, and \
                     nothing of it is dropped";
         t.file().mistake(place, text);
     }
+    let default = tail::Settings::default();
+    let longest = max_line_bytes.map(|bytes| Some(bytes as usize));
+    let most_open = max_open_files.map(|files| files as usize);
     Some(SourceKind::File(tail::Settings {
         include: include.given()?,
-        exclude: exclude.or_default(Vec::new())?,
-        start_position: start_position.or_default(StartPosition::End)?,
+        exclude: exclude.or_default(default.exclude)?,
+        start_position: start_position.or_default(default.start_position)?,
+        ignore_older: ignore_older.or_default(default.ignore_older)?,
+        close_inactive: close_inactive.or_default(default.close_inactive)?,
+        max_line_bytes: longest.or_default(None)?,
+        max_open_files: most_open.or_default(default.max_open_files)?,
         rules: rules?,
     }))
 }

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::record::StreamName;
 use crate::seal::{CacheSettings, KeyChoice, Scope, message};
-use crate::source::join::LineRules;
-use crate::source::tail::{self, StartPosition};
+use crate::source::tail;
 use crate::{deadletter, seal, send};
 
 const AGENT: &str = include_str!("../../config/agent.toml");
@@ -42,9 +41,7 @@ fn defaults() -> Settings {
     let name = StreamName::new("shop-logs").unwrap();
     let kind = SourceKind::File(tail::Settings {
         include: vec!["/var/log/shop/*.log".into()],
-        exclude: Vec::new(),
-        start_position: StartPosition::End,
-        rules: LineRules::default(),
+        ..tail::Settings::default()
     });
     let encryption = seal::Settings {
         scope: Scope::Record(KeyChoice::Kms(vec!["alias/shop".into()])),

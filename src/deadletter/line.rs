@@ -70,9 +70,11 @@ impl<'a> Line<'a> {
 
     /// As it stands in a file, newline and all.
     pub fn to_text(&self) -> String {
-        let mut text = serde_json::to_string(self).expect("strings and numbers only");
-        text.push('\n');
-        text
+        // Room for all of it at once: the text is beside the memory that the record itself holds.
+        let mut text = Vec::with_capacity(self.data_base64.len() + 1024);
+        serde_json::to_writer(&mut text, self).expect("strings and numbers only");
+        text.push(b'\n');
+        String::from_utf8(text).expect("JSON is UTF-8")
     }
 
     /// Bytes of the payload.

@@ -83,7 +83,11 @@ impl Writer {
                 if !group.records.is_empty() && group.text.len() + line.len() > most {
                     self.bury(std::mem::take(&mut group)).await;
                 }
-                group.text.push_str(&line);
+                if group.records.is_empty() {
+                    group.text = line;
+                } else {
+                    group.text.push_str(&line);
+                }
                 group.records.push(record);
             }
             self.bury(group).await;
@@ -92,7 +96,7 @@ impl Writer {
 
     /// On disk first, then settled.
     async fn bury(&mut self, group: Group) {
-        self.write_until_it_holds(group.text.into()).await;
+        self.write_until_it_holds(Arc::new(group.text)).await;
         self.buried.raise(&self.folder, &group.records);
         for dead in group.records {
             let DeadRecord {
@@ -106,7 +110,7 @@ impl Writer {
         }
     }
 
-    async fn write_until_it_holds(&mut self, text: Arc<str>) {
+    async fn write_until_it_holds(&mut self, text: Arc<String>) {
         loop {
             let why = match self.append(Arc::clone(&text)).await {
                 Ok(Appended::Written) => {
@@ -126,7 +130,7 @@ impl Writer {
         }
     }
 
-    async fn append(&mut self, text: Arc<str>) -> std::io::Result<Appended> {
+    async fn append(&mut self, text: Arc<String>) -> std::io::Result<Appended> {
         let (folder, settings) = (self.folder.clone(), self.settings.clone());
         let (mut known, mut dropped) = (self.known.take(), Vec::new());
         let appending = tokio::task::spawn_blocking(move || {

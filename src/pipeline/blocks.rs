@@ -113,7 +113,15 @@ impl Packer {
         let mut closed = Vec::new();
         for record in chunk.records {
             let deadline = record.ticket.born() + self.linger;
+            // A block of its own: all that is in it has one fate.
+            let is_doomed = record.ticket.doom().is_some();
+            if is_doomed {
+                reducer.flush(now, &mut closed);
+            }
             reducer.push(record, deadline, now, &mut closed);
+            if is_doomed {
+                reducer.flush(now, &mut closed);
+            }
         }
         self.hand_over(closed);
     }

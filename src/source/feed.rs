@@ -26,7 +26,7 @@ pub(super) use self::joined::Joining;
 use super::drops::Drops;
 use super::frame::Line;
 use super::framing::{Framing, Splitter};
-use super::lines::{MAX_LINES, Read, chunk, worst_records};
+use super::lines::{MAX_LINES, Read, Span, chunk, worst_records};
 use super::making::Maker;
 use super::{Chunk, Closed, Intake};
 use crate::delivery::{MemoryPermit, SpanSettled};
@@ -195,7 +195,11 @@ impl Feed {
             }
         };
         let (keys, lines) = read.make_in_task(&self.maker, lines).await;
-        let span = (Arc::new(Unrepeatable) as Arc<dyn SpanSettled>, 0);
+        let span = Span {
+            source: Arc::new(Unrepeatable),
+            id: 0,
+            doomed: None,
+        };
         let chunk = chunk(lines, keys, &self.intake, permit, span, read);
         match &self.outlet {
             Some(outlet) => {

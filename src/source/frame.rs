@@ -7,6 +7,7 @@
 //! - a line given out without its newline ([`Framer::finish`]) is not followed by an empty one when that comes;
 //! - every line is a record, also an empty one; an unfinished line is kept until its newline comes;
 //! - lines share the memory of the read they came with, and an unfinished line does not pin it;
+//! - a line longer than [`Framer::marking`] says is marked `oversized`, and comes whole as far as the next goes;
 //! - it holds at most twice [`MAX_LINE`] and one read. A longer line comes out in pieces, each marked
 //!   `oversized` and each longer than any record may be, so that none can pass for a record: they go to the
 //!   dead letter, whole, instead of being cut.
@@ -46,6 +47,8 @@ pub struct Framer {
     /// What is before `at` is not a newline: one that comes next ends no line.
     within_line: bool,
     max_line: usize,
+    /// Longer lines are marked, and come whole up to `max_line`.
+    longest: usize,
 }
 
 impl Framer {
@@ -59,6 +62,7 @@ impl Framer {
             shared: false,
             within_line: false,
             max_line,
+            longest: max_line,
         }
     }
 
@@ -66,6 +70,13 @@ impl Framer {
     #[must_use]
     pub fn within_line(mut self, is_within: bool) -> Self {
         self.within_line = is_within;
+        self
+    }
+
+    /// Lines longer than `longest` bytes are marked as oversized.
+    #[must_use]
+    pub fn marking(mut self, longest: usize) -> Self {
+        self.longest = longest.min(self.max_line);
         self
     }
 
@@ -155,7 +166,7 @@ impl Framer {
     }
 
     fn take(&mut self, len: usize) -> Line {
-        let oversized = len > self.max_line || self.at != self.boundary;
+        let oversized = len > self.longest || self.at != self.boundary;
         let at = self.at;
         let bytes = self.buf.split_to(len);
         self.at += len as u64;

@@ -10,7 +10,7 @@ use super::join::Joiner;
 use super::keying::Keys;
 use super::making::Maker;
 use super::{Accepted, Chunk, Intake};
-use crate::delivery::{MemoryPermit, SpanSettled, Ticket};
+use crate::delivery::{FailReason, MemoryPermit, SpanSettled, Ticket};
 use crate::metrics::Counters;
 
 /// Lines in a chunk at most: bounds what a read of nothing but newlines can cost.
@@ -103,13 +103,21 @@ pub(super) fn worst_records(bytes: usize) -> usize {
     bytes.clamp(1, MAX_LINES)
 }
 
-/// At least one line, with its keys, as a chunk whose span is `id` of `source`. What `permit` has too much is given back.
+/// What of a source a chunk's answer is for.
+pub(super) struct Span {
+    pub(super) source: Arc<dyn SpanSettled>,
+    pub(super) id: u64,
+    /// None of its lines is to be stored.
+    pub(super) doomed: Option<FailReason>,
+}
+
+/// At least one line, with its keys, as a chunk whose span is `span`. What `permit` has too much is given back.
 pub(super) fn chunk(
     lines: Vec<Line>,
     keys: Keys,
     intake: &Intake,
     mut permit: MemoryPermit,
-    (source, id): (Arc<dyn SpanSettled>, u64),
+    span: Span,
     read: &mut Read,
 ) -> Chunk {
     let bytes: usize = lines.iter().map(|line| line.bytes.len()).sum();
@@ -118,7 +126,10 @@ pub(super) fn chunk(
     let count = u32::try_from(lines.len()).expect("a chunk has hardly more than MAX_LINES lines");
     let largest = lines.iter().map(|line| line.bytes.len()).max();
     let each = intake.cost(1, largest.unwrap_or(0) + keys.bytes().min(MAX_KEY_BYTES));
-    let ticket = Ticket::for_span(count, read.born, permit, source, id).taking_each(each);
+    let Span { source, id, doomed } = span;
+    let ticket = Ticket::for_span(count, read.born, permit, source, id)
+        .taking_each(each)
+        .doomed(doomed);
     let mut rest = Some(ticket);
     let mut take_ticket = || match rest.as_mut() {
         Some(ticket) if ticket.records() > 1 => ticket.take_one(),

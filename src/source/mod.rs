@@ -88,6 +88,11 @@ impl Intake {
         self.budget.try_reserve(self.costs.of(records, bytes))
     }
 
+    /// The most that a record may be and still have room for all its copies.
+    fn largest_record(&self) -> usize {
+        self.budget.limit() / Costs::COPIES_OF_A_RECORD
+    }
+
     /// What `records` records of `bytes` bytes in all take.
     fn cost(&self, records: usize, bytes: usize) -> usize {
         self.costs.of(records, bytes)

@@ -23,7 +23,9 @@ fn saved(offset: u64) -> Saved {
             size_seen: 100,
             updated: 1_767_225_600,
             finished: false,
+            packed_bytes: None,
         }],
+        past: Vec::new(),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::seal::kms::KmsUnwrap;
 use crate::seal::open::{OpenSettings, Opener};
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
 use crate::shutdown::{self, Shutdown};
-use crate::source::{join, tail};
+use crate::source::tail;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
@@ -66,9 +66,8 @@ impl Way {
         let log = log.to_str().context("TMPDIR is not UTF-8")?;
         let follow = SourceKind::File(tail::Settings {
             include: vec![globset::escape(log)],
-            exclude: Vec::new(),
             start_position: tail::StartPosition::Beginning,
-            rules: join::LineRules::default(),
+            ..tail::Settings::default()
         });
         let encryption = seal::Settings {
             scope: self.scope(),

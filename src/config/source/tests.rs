@@ -30,6 +30,21 @@ fn pointer(text: &str) -> Field {
 }
 
 #[test]
+fn old_files_open_files_and_long_lines_are_as_the_source_says() {
+    let words =
+        "ignore_older = '7d'\nclose_inactive = '1m'\nmax_open_files = 7\nmax_line_bytes = '1KiB'";
+    let source = "[[source]]\ntype = 'file'\ninclude = ['/var/log/*.log']\nstream = 's'";
+    let text = format!("{source}\n{words}\n[encryption]\nscope = 'off'");
+    let settings = parse("f", &text, &Fixed(&[])).unwrap();
+    let SourceKind::File(file) = &settings.sources[0].kind else {
+        panic!("{:?}", settings.sources[0].kind);
+    };
+    assert_eq!(file.ignore_older, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(file.close_inactive, Duration::from_secs(60));
+    assert_eq!((file.max_open_files, file.max_line_bytes), (7, Some(1024)));
+}
+
+#[test]
 fn every_rule_can_be_said() {
     let constant = PartitionKey::new("k").unwrap();
     let user = KeyPattern::new(r"user=(?<key>\S+)").unwrap();

@@ -51,13 +51,17 @@ impl Owner {
         Counters::add(&self.counters.sealed_bytes, chunk.sealed_bytes);
     }
 
-    /// Into the aggregate that is open for it, unless it is larger than any record may be.
+    /// Into the aggregate that is open for it, unless it is not to be stored, or is larger than any record may be.
     fn gather(
         &mut self,
         record: SealedRecord,
         now: Instant,
         closed: &mut Vec<Closed<SealedRecord>>,
     ) {
+        if let Some(reason) = record.tickets().doom().cloned() {
+            self.give_up(record, reason, 0);
+            return;
+        }
         let bytes = record.data().len() + key_len(record.route());
         if bytes > self.limits.max_record_bytes {
             let limit = self.limits.max_record_bytes;

@@ -3,16 +3,17 @@
 //! A name is not enough: it is renamed away. An inode is not enough: it is used again. So a file is known by
 //! device and inode, by a hash of its first bytes, and, where reading has got to, by the bytes just before.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 
 use bytes::Bytes;
 
+use super::content::Content;
 use crate::checkpoint::{Fingerprint, SavedFile, ShortHash};
 
 /// Bytes hashed at the beginning of a file. Longer than the first line of most logs, which many files share.
-const HEAD: usize = 256;
+pub(super) const HEAD: usize = 256;
 /// Bytes hashed before an offset.
 pub(super) const TAIL: usize = 64;
 /// How far back the beginning of a line is looked for. A longer unfinished line is met in its middle.
@@ -39,8 +40,8 @@ impl FileId {
 pub(super) struct Head(Vec<u8>);
 
 impl Head {
-    pub(super) fn read(file: &File) -> io::Result<Self> {
-        Ok(Self(read_upto(file, 0, HEAD)?))
+    pub(super) fn read(file: &Content) -> io::Result<Self> {
+        Ok(Self(file.read_upto(0, HEAD)?))
     }
 
     pub(super) fn none() -> Self {
@@ -49,6 +50,11 @@ impl Head {
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
         ShortHash::of(&self.0)
+    }
+
+    /// Whether `file` has these bytes still.
+    pub(super) fn still_begins(&self, file: &Content) -> io::Result<bool> {
+        Ok(file.read_upto(0, self.0.len())? == self.0)
     }
 
     /// Takes up what was read at `offset`. True if the fingerprint is another now.
@@ -69,9 +75,9 @@ pub(super) struct Tail(Vec<u8>);
 
 impl Tail {
     /// Of what is before `offset` in `file`.
-    pub(super) fn read(file: &File, offset: u64) -> io::Result<Self> {
+    pub(super) fn read(file: &Content, offset: u64) -> io::Result<Self> {
         let start = offset.saturating_sub(TAIL as u64);
-        read_upto(file, start, (offset - start) as usize).map(Self)
+        file.read_upto(start, (offset - start) as usize).map(Self)
     }
 
     /// Moves on over `bytes`.
@@ -94,42 +100,43 @@ impl Tail {
     /// Whether `file` still has these bytes before `offset`, and `pending` after it.
     pub(super) fn still_precedes(
         &self,
-        file: &File,
+        file: &Content,
         offset: u64,
         pending: &Bytes,
     ) -> io::Result<bool> {
         let pending = &pending[..pending.len().min(TAIL)];
         let start = offset - self.0.len() as u64;
-        let found = read_upto(file, start, self.0.len() + pending.len())?;
+        let found = file.read_upto(start, self.0.len() + pending.len())?;
         Ok(found
             .strip_prefix(&self.0[..])
             .is_some_and(|rest| rest == pending))
     }
 }
 
-/// Whether `file`, now `size` long, is the saved one, grown.
-pub(super) fn is_saved(saved: &SavedFile, file: &File, size: u64) -> io::Result<bool> {
+/// Whether `file`, now `size` long, is the saved one, grown. The size of what is packed is not known before it is read.
+pub(super) fn is_saved(saved: &SavedFile, file: &Content, size: u64) -> io::Result<bool> {
     let (head, tail) = (saved.fingerprint, saved.tail_hash);
     let Some(tail_start) = saved.offset.checked_sub(u64::from(tail.len)) else {
         return Ok(false);
     };
     // The lengths come from a file: without a bound they would be how much is read into memory.
-    if size < saved.offset || head.len as usize > HEAD || tail.len as usize > TAIL {
+    let is_short = size < saved.offset && !file.is_packed();
+    if is_short || head.len as usize > HEAD || tail.len as usize > TAIL {
         return Ok(false);
     }
     Ok(
-        ShortHash::of(&read_upto(file, 0, head.len as usize)?) == head
-            && ShortHash::of(&read_upto(file, tail_start, tail.len as usize)?) == tail,
+        ShortHash::of(&file.read_upto(0, head.len as usize)?) == head
+            && ShortHash::of(&file.read_upto(tail_start, tail.len as usize)?) == tail,
     )
 }
 
 /// Where the line begins that `offset` is in.
-pub(super) fn line_start(file: &File, offset: u64) -> io::Result<u64> {
+pub(super) fn line_start(file: &Content, offset: u64) -> io::Result<u64> {
     let floor = offset.saturating_sub(LINE_SEARCH);
     let mut end = offset;
     while end > floor {
         let start = end.saturating_sub(8 * 1024).max(floor);
-        let bytes = read_upto(file, start, (end - start) as usize)?;
+        let bytes = file.read_upto(start, (end - start) as usize)?;
         if let Some(newline) = memchr::memrchr(b'\n', &bytes) {
             return Ok(start + newline as u64 + 1);
         }
@@ -138,31 +145,16 @@ pub(super) fn line_start(file: &File, offset: u64) -> io::Result<u64> {
     Ok(if floor == 0 { 0 } else { offset })
 }
 
-/// What is there of `len` bytes from `offset` on; less at the end of the file.
-pub(super) fn read_upto(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    let mut have = 0;
-    while have < len {
-        match file.read_at(&mut bytes[have..], offset + have as u64) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    bytes.truncate(have);
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::StreamName;
+    use std::os::unix::fs::FileExt;
 
-    fn file(content: &[u8]) -> File {
+    fn file(content: &[u8]) -> Content {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(content, 0).unwrap();
-        file
+        Content::Plain(file)
     }
 
     #[test]
@@ -200,7 +192,10 @@ mod tests {
         };
         assert!(precedes(b"") && precedes(b"thr"));
         assert!(!precedes(b"thx") && !precedes(b"three"));
-        file.write_all_at(b"X", 2).unwrap();
+        let Content::Plain(plain) = &file else {
+            panic!("{file:?}");
+        };
+        plain.write_all_at(b"X", 2).unwrap();
         assert!(!tail.still_precedes(&file, 8, &Bytes::new()).unwrap());
     }
 
@@ -218,6 +213,7 @@ mod tests {
             size_seen: 300,
             updated: 0,
             finished: false,
+            packed_bytes: None,
         };
         let is = |content: &[u8]| is_saved(&saved, &file(content), content.len() as u64).unwrap();
         assert!(is(&content));

@@ -16,11 +16,22 @@
 //! An unfinished last line waits for its newline; it becomes a record when its file has lost its name and is
 //! closed, or by `partial_timeout`, and so does a record of several lines that more might have been joined to. It is kept in memory only as far as [`UNFINISHED_KEPT`] goes, which is beside the memory budget; beyond
 //! that it is read again once its newline has come. So what is not yet a line of a file that is truncated may be
-//! lost. Each file that matches is held open: the limit of open files must allow for it.
+//! lost.
+//!
+//! What is compressed (gzip, zstd) is unpacked as it is read, one file at a time, and is known to have been read under
+//! its plain name by the checkpoint's hashes of that.
+//!
+//! A file that is read to its end and quiet for `close_inactive` is closed, and so are the ones that were quiet
+//! longest where more than `max_open_files` would be open. It is opened again when it grows, and known again by
+//! its device, inode, head and the bytes before its place. If it is renamed meanwhile, it is found by its inode in
+//! its directory. What is written to a closed file that is deleted before the next look is lost, as is what was
+//! not yet read of one that had to be closed because all others had something to read, too.
 
+mod content;
 mod discover;
 mod identity;
 mod outlet;
+mod packed;
 mod reader;
 mod skim;
 mod standing;
@@ -62,7 +73,33 @@ pub struct Settings {
     pub include: Vec<String>,
     pub exclude: Vec<String>,
     pub start_position: StartPosition,
+    /// A file that was not written to for so long when it is met, and that has no checkpoint, is taken up at its end.
+    pub ignore_older: Option<Duration>,
+    /// A file that has been read to its end, and not written to since, is closed after so long.
+    pub close_inactive: Duration,
+    /// Files of the source that are held open at once.
+    pub max_open_files: usize,
+    /// Longer lines are dead-lettered; none: what the stream takes.
+    pub max_line_bytes: Option<usize>,
     pub rules: LineRules,
+}
+
+impl Default for Settings {
+    /// Nothing is included yet.
+    fn default() -> Self {
+        Self {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            start_position: StartPosition::End,
+            ignore_older: None,
+            // As Filebeat's `close_inactive`.
+            close_inactive: Duration::from_secs(5 * 60),
+            // Half of the 1024 that a process may have open where nobody raised it.
+            max_open_files: 512,
+            max_line_bytes: None,
+            rules: LineRules::default(),
+        }
+    }
 }
 
 /// Where to start in a file that was there before the agent and has no checkpoint. A file that appears
@@ -112,6 +149,7 @@ impl Tail {
             intake,
             making,
             rules: settings.rules.clone(),
+            max_line: settings.max_line_bytes,
             unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
         };
@@ -191,9 +229,7 @@ mod tests {
         fs::create_dir(dir.path().join("log")).unwrap();
         let settings = Settings {
             include: vec![dir.path().join("log/*.log").display().to_string()],
-            exclude: Vec::new(),
-            start_position: StartPosition::End,
-            rules: LineRules::default(),
+            ..Settings::default()
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -233,9 +269,8 @@ mod tests {
         fs::write(at("a.log"), "1\n").unwrap();
         let settings = Settings {
             include: vec![at("a.log").display().to_string()],
-            exclude: Vec::new(),
             start_position: StartPosition::Beginning,
-            rules: LineRules::default(),
+            ..Settings::default()
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -263,9 +298,8 @@ mod tests {
         fs::write(at("a.log"), "one\n").unwrap();
         let settings = Settings {
             include: vec![at("*.log").display().to_string()],
-            exclude: Vec::new(),
             start_position: StartPosition::Beginning,
-            rules: LineRules::default(),
+            ..Settings::default()
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -298,9 +332,8 @@ mod tests {
         fs::write(dir.path().join("a"), "1\n".repeat(100_000)).unwrap();
         let settings = Settings {
             include: vec![dir.path().join("a").display().to_string()],
-            exclude: Vec::new(),
             start_position: StartPosition::Beginning,
-            rules: LineRules::default(),
+            ..Settings::default()
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, mut chunks) = mpsc::channel(4);
@@ -324,9 +357,8 @@ mod tests {
         fs::write(dir.path().join("a"), "1\n".repeat(100_000)).unwrap();
         let settings = Settings {
             include: vec![dir.path().join("a").display().to_string()],
-            exclude: Vec::new(),
             start_position: StartPosition::Beginning,
-            rules: LineRules::default(),
+            ..Settings::default()
         };
         let checkpoints = Checkpoints::open(&dir.path().join("state")).unwrap();
         let (to, chunks) = mpsc::channel(1);

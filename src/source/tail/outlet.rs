@@ -2,8 +2,10 @@
 
 use tokio::runtime::Handle;
 
+use super::reader::BLOCK;
 use crate::delivery::{MemoryBudget, MemoryPermit};
 use crate::shutdown::Shutdown;
+use crate::source::frame::MAX_LINE;
 use crate::source::join::LineRules;
 use crate::source::making::{Maker, Making};
 use crate::source::{Chunk, Intake};
@@ -15,6 +17,8 @@ pub(super) struct Outlet {
     pub(super) intake: Intake,
     pub(super) making: Making,
     pub(super) rules: LineRules,
+    /// `max_line_bytes`.
+    pub(super) max_line: Option<usize>,
     /// For unfinished lines and open records between turns.
     pub(super) unfinished: MemoryBudget,
     pub(super) shutdown: Shutdown,
@@ -28,6 +32,18 @@ pub(super) enum Ended {
 }
 
 impl Outlet {
+    /// So much is read of a line at most: more could be in no record. The shortest that there may be memory for is longer
+    /// than what a read may hold whole.
+    pub(super) fn most_of_a_line(&self) -> usize {
+        self.intake.largest_record().clamp(2 * BLOCK, MAX_LINE)
+    }
+
+    /// Longer lines are not sent.
+    pub(super) fn longest_line(&self) -> usize {
+        let most = self.most_of_a_line();
+        self.max_line.map_or(most, |longest| longest.min(most))
+    }
+
     /// Waits for room, or for the end.
     pub(super) fn reserve(
         &self,

@@ -3,7 +3,8 @@
 //! A turn reads one block and hands its lines over as chunks, each a span of the file's ledger. Memory is
 //! reserved before the block is read, so a file that is faster than the stream waits here.
 //!
-//! The reader holds its file open, so a rename or a deletion does not stop it. Content that is not the one it
+//! The reader holds its file open, so a rename or a deletion does not stop it, until it is told to close it: then its
+//! next turn opens it again by its name. Content that is not the one it
 //! was reading (a file shorter than what was read, or with other bytes before that place) is read from its
 //! beginning, with a ledger of its own: answers for the old content do not move it.
 //!
@@ -15,17 +16,21 @@
 //! it, it is complete as it is. The file's place stays before it until then, so that a restart reads it again from
 //! its first line.
 
+mod descriptor;
 mod joined;
+mod overlong;
 mod sending;
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(super) use self::descriptor::{Done, Seen};
 use self::joined::Joined;
-use super::identity::{Head, Tail};
+use super::UNFINISHED_KEPT;
+use super::content::Content;
+use super::identity::{FileId, Head, Tail};
 use super::outlet::{Ended, Outlet};
 use super::skim::Skimmed;
 use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
@@ -56,6 +61,10 @@ pub(super) enum Turn {
     CaughtUp,
     /// A block was read; there may be more.
     Read,
+    /// All was read, and no more will come: a compressed file's end.
+    Ended,
+    /// The file was closed, and another has its name by now, or none: who looks through the directories finds it.
+    Away,
     /// Other content than before: it starts over.
     StartedOver,
 }
@@ -63,8 +72,14 @@ pub(super) enum Turn {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Reader {
-    file: File,
+    /// None while it is closed.
+    file: Option<Content>,
+    /// What it was like when it was closed.
+    asleep: Option<Seen>,
+    /// It was closed, and another may have its inode by now.
+    reopened: bool,
     claim: Claim,
+    id: FileId,
     path: PathBuf,
     /// By the name it was found under: the rest of a file that is rotated belongs with its beginning.
     maker: Maker,
@@ -79,6 +94,8 @@ pub(super) struct Reader {
     joined: Option<Joined>,
     /// Where a restart would go on if all that was handed over were settled.
     place: Place,
+    /// The end of the last span.
+    sent: Place,
     ledger: Arc<FileLedger>,
     /// Another process had the time to change what was read before.
     caught_up: bool,
@@ -90,7 +107,7 @@ impl Reader {
     /// Reads `file` from `offset`, the beginning of a line.
     pub(super) fn new(
         path: PathBuf,
-        file: File,
+        file: Content,
         offset: u64,
         claim: Claim,
         outlet: &Outlet,
@@ -105,17 +122,21 @@ impl Reader {
         let tracked = tracked(&path, head.fingerprint(), meta.len());
         Ok(Self {
             ledger: claim.track(tracked, place),
-            framer: Framer::new(offset, MAX_LINE).within_line(tail.is_within_line()),
+            framer: framer(offset, outlet).within_line(tail.is_within_line()),
             kept: None,
             skimmed: None,
             joined: Joined::new(&outlet.rules, offset),
-            file,
+            file: Some(file),
+            asleep: None,
+            reopened: false,
+            id: FileId::of(&meta),
             claim,
             maker: outlet.making.of(&path),
             path,
             head,
             tail,
             place,
+            sent: place,
             caught_up: false,
             quiet_since: None,
         })
@@ -137,16 +158,20 @@ impl Reader {
 
     /// Reads and sends one block. Blocks the thread while there is no room.
     pub(super) fn turn(&mut self, outlet: &Outlet, now: Instant) -> Result<Turn, TurnError> {
-        let size = self.file.metadata()?.len();
+        let Some(size) = self.wake()? else {
+            return Ok(Turn::Away);
+        };
         let read_to = self.read_to();
         if size != read_to {
             self.quiet_since = None;
         }
-        if size < read_to || (self.caught_up && size > read_to && !self.is_as_it_was()?) {
+        let may_differ = self.reopened || (self.caught_up && size > read_to);
+        if size < read_to || (may_differ && !self.is_as_it_was()?) {
             self.start_over(outlet)?;
             return Ok(Turn::StartedOver);
         }
-        self.ledger.seen(size, read_to);
+        self.reopened = false;
+        self.seen(size, read_to);
         if size == read_to {
             self.caught_up = true;
             self.quiet_since.get_or_insert(now);
@@ -155,12 +180,19 @@ impl Reader {
             } else if self.open_is_due(&outlet.rules, now) {
                 self.send_open(outlet, Joiner::flush)?;
             }
-            return Ok(Turn::CaughtUp);
+            return self.caught_up(outlet, now);
         }
-        let Some(room) = self.room(size)? else {
-            self.ledger.seen(size, self.read_to());
-            self.caught_up = self.read_to() == read_to;
-            return Ok(self.progress());
+        let room = match self.room(size, outlet)? {
+            Room::Bytes(room) => room,
+            Room::Overlong(line) => {
+                self.send_overlong(outlet, line, true)?;
+                return Ok(Turn::Read);
+            }
+            Room::Nothing => {
+                self.seen(size, self.read_to());
+                self.caught_up = self.read_to() == read_to;
+                return Ok(self.progress());
+            }
         };
         let held = self.framer.pending().len() + room;
         let (open, open_bytes) = self.open();
@@ -171,9 +203,20 @@ impl Reader {
         self.send_lines(outlet, permit, took)?;
         self.send_stale(outlet, now)?;
         self.keep_or_let_go(outlet)?;
-        self.ledger.seen(size, self.read_to());
+        self.seen(size, self.read_to());
         self.caught_up = read == 0;
         Ok(self.progress())
+    }
+
+    fn caught_up(&mut self, outlet: &Outlet, now: Instant) -> Result<Turn, TurnError> {
+        let file = self.file.as_ref().expect("open in a turn");
+        if !file.has_ended(&self.path, now) {
+            return Ok(Turn::CaughtUp);
+        }
+        let packed = file.metadata()?.len();
+        self.send_rest(outlet)?;
+        self.ledger.unpacked(packed);
+        Ok(Turn::Ended)
     }
 
     /// No newline will come: sends what is left as a line, and has the checkpoint forget the file once all of
@@ -203,25 +246,24 @@ impl Reader {
         }
     }
 
-    /// How much to read from where the framer is, of a file of `size` bytes. None while it would only be more of
-    /// a line that is not whole.
-    fn room(&mut self, size: u64) -> io::Result<Option<usize>> {
+    /// How much to read from where the framer is, of a file of `size` bytes.
+    fn room(&mut self, size: u64, outlet: &Outlet) -> io::Result<Room> {
         let upto_block = |from: u64| (size - from).min(BLOCK as u64) as usize;
         let block = upto_block(self.framer.read_offset());
         let Some(skimmed) = &mut self.skimmed else {
-            return Ok(Some(block));
+            return Ok(Room::Bytes(block));
         };
         let from = skimmed.to();
-        let (bytes, is_whole) = skimmed.look(&self.file, upto_block(from))?;
-        let line = (skimmed.to() - self.framer.at()) as usize;
+        let file = self.file.as_ref().expect("open in a turn");
+        let (bytes, is_whole) = skimmed.look(file, upto_block(from))?;
+        let line = skimmed.to() - self.framer.at();
         if self.head.grow(from, &bytes) {
             self.describe();
         }
-        // A line too long for the framer to give out whole comes in pieces.
-        Ok(if is_whole {
-            Some(block.max(line + 1))
-        } else {
-            (line > 2 * MAX_LINE).then_some(line)
+        Ok(match is_whole {
+            false => Room::Nothing,
+            true if line > outlet.most_of_a_line() as u64 => Room::Overlong(line),
+            true => Room::Bytes(block.max(line as usize + 1)),
         })
     }
 
@@ -232,7 +274,14 @@ impl Reader {
         if pending.is_empty() {
             return Ok(());
         }
-        if pending.len() <= LONGEST_KEPT {
+        // What is packed is not easily read again.
+        let is_packed = self.file.as_ref().is_some_and(Content::is_packed);
+        let longest = if is_packed {
+            UNFINISHED_KEPT
+        } else {
+            LONGEST_KEPT
+        };
+        if pending.len() <= longest {
             self.kept = outlet.unfinished.try_reserve(pending.len());
         }
         if self.kept.is_none() {
@@ -244,9 +293,9 @@ impl Reader {
 
     fn read(&mut self, room: usize) -> io::Result<usize> {
         let offset = self.framer.read_offset();
-        (&self.file).seek(SeekFrom::Start(offset))?;
-        let mut block = (&self.file).take(room as u64);
-        let outcome = self.framer.fill(room, |held| block.read_to_end(held));
+        let file = self.file.as_ref().expect("open in a turn");
+        let append = |held: &mut Vec<u8>| file.append_upto(held, offset, room);
+        let outcome = self.framer.fill(room, append);
         // Also what was read before an error counts.
         let pending = self.framer.pending();
         let read = (self.framer.read_offset() - offset) as usize;
@@ -262,7 +311,9 @@ impl Reader {
     fn is_as_it_was(&self) -> io::Result<bool> {
         let (at, held) = (self.framer.at(), self.framer.pending());
         let pending = self.skimmed.as_ref().map_or(held, Skimmed::first);
-        self.tail.still_precedes(&self.file, at, pending)
+        let file = self.file.as_ref().expect("open in a turn");
+        Ok(self.tail.still_precedes(file, at, pending)?
+            && (!self.reopened || self.head.still_begins(file)?))
     }
 
     fn start_over(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
@@ -281,23 +332,47 @@ impl Reader {
                 self.send_open(outlet, Joiner::flush)?;
             }
         }
+        if std::mem::take(&mut self.reopened) {
+            self.maker = outlet.making.of(&self.path);
+        }
         self.head = Head::none();
         self.tail = Tail::default();
-        self.framer = Framer::new(0, MAX_LINE);
+        self.framer = framer(0, outlet);
         self.joined = Joined::new(&outlet.rules, 0);
         self.place = Place {
             offset: 0,
             tail: self.tail.hash(),
         };
         let tracked = tracked(&self.path, self.head.fingerprint(), 0);
+        self.sent = self.place;
         self.ledger = self.claim.track(tracked, self.place);
         self.caught_up = false;
         Ok(())
     }
 
+    /// How long a packed file is is seen at its end.
+    fn seen(&self, size: u64, read_to: u64) {
+        let is_packed = self.file.as_ref().is_some_and(Content::is_packed);
+        let size = if is_packed { read_to } else { size };
+        self.ledger.seen(size, read_to);
+    }
+
     fn describe(&self) {
         self.ledger.describe(&self.path, self.head.fingerprint());
     }
+}
+
+/// What to read next.
+enum Room {
+    Bytes(usize),
+    /// A line of so many bytes, which is no record.
+    Overlong(u64),
+    /// It would only be more of a line that is not whole.
+    Nothing,
+}
+
+fn framer(offset: u64, outlet: &Outlet) -> Framer {
+    Framer::new(offset, MAX_LINE).marking(outlet.longest_line())
 }
 
 fn tracked(path: &Path, fingerprint: Fingerprint, size: u64) -> TrackedFile {

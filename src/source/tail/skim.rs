@@ -1,11 +1,11 @@
 //! A line that has no newline yet and is not kept in memory: it can be read again.
 
-use std::fs::File;
 use std::io;
 
 use bytes::Bytes;
 
-use super::identity::{self, TAIL};
+use super::content::Content;
+use super::identity::TAIL;
 
 /// How far a line has been looked through, and what it began with.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ impl Skimmed {
     }
 
     /// Looks through the next `room` bytes; returns them. If the line ends there, `to` is its newline now.
-    pub(super) fn look(&mut self, file: &File, room: usize) -> io::Result<(Vec<u8>, bool)> {
-        let bytes = identity::read_upto(file, self.to, room)?;
+    pub(super) fn look(&mut self, file: &Content, room: usize) -> io::Result<(Vec<u8>, bool)> {
+        let bytes = file.read_upto(self.to, room)?;
         let newline = memchr::memchr(b'\n', &bytes);
         self.to += newline.unwrap_or(bytes.len()) as u64;
         Ok((bytes, newline.is_some()))

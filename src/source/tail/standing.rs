@@ -2,12 +2,13 @@
 //!
 //! For those who ask from outside, while an agent may be at work. Looks at the file and changes nothing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::content::Content;
 use super::identity::{FileId, Head, Tail, is_saved};
 use crate::checkpoint::SavedFile;
 use crate::record::StreamName;
@@ -37,9 +38,15 @@ impl Standing {
         let Some((path, file)) = find(saved)? else {
             return Ok(Self::Gone);
         };
-        let size = file.metadata()?.len();
+        let meta = file.metadata()?;
+        if saved.is_all_of(meta.len()) {
+            let size = saved.size_seen;
+            let behind = size.saturating_sub(saved.offset);
+            return Ok(Self::Present { path, size, behind });
+        }
+        let size = file.whole_size()?;
         Ok(if is_saved(saved, &file, size)? {
-            let behind = size - saved.offset;
+            let behind = size.saturating_sub(saved.offset);
             Self::Present { path, size, behind }
         } else {
             Self::Changed { path, size }
@@ -62,7 +69,7 @@ impl Standing {
 ///
 /// The file cannot be read.
 pub fn saved_at(stream: &StreamName, path: &Path, offset: u64) -> io::Result<SavedFile> {
-    let file = File::open(path)?;
+    let file = Content::open(path)?;
     let meta = file.metadata()?;
     let FileId { device, inode } = FileId::of(&meta);
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -74,14 +81,15 @@ pub fn saved_at(stream: &StreamName, path: &Path, offset: u64) -> io::Result<Sav
         fingerprint: Head::read(&file)?.fingerprint(),
         offset,
         tail_hash: Tail::read(&file, offset)?.hash(),
-        size_seen: meta.len(),
+        size_seen: file.whole_size()?,
         updated: since_1970.map_or(0, |since| since.as_secs()),
         finished: false,
+        packed_bytes: None,
     })
 }
 
 /// Where it was last seen, or renamed within that directory.
-fn find(saved: &SavedFile) -> io::Result<Option<(PathBuf, File)>> {
+fn find(saved: &SavedFile) -> io::Result<Option<(PathBuf, Content)>> {
     let path = Path::new(&saved.path);
     if is_at(saved, path)? {
         return opened(path.to_owned());
@@ -112,8 +120,8 @@ fn is_at(saved: &SavedFile, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn opened(path: PathBuf) -> io::Result<Option<(PathBuf, File)>> {
-    match File::open(&path) {
+fn opened(path: PathBuf) -> io::Result<Option<(PathBuf, Content)>> {
+    match Content::open(&path) {
         Ok(file) => Ok(Some((path, file))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),

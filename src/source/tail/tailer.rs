@@ -3,6 +3,8 @@
 //! [`Tailer::poll_once`] looks for what has changed and gives every file that has data one turn; the source's
 //! thread calls it for ever. Time is passed in. Which files there are is [`scan`]'s part.
 
+mod closing;
+mod packed;
 mod rotated;
 mod scan;
 
@@ -11,10 +13,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use self::closing::OpenFiles;
 use super::discover::Globs;
 use super::identity::FileId;
 use super::outlet::{Ended, Outlet};
-use super::reader::{Reader, Turn, TurnError};
+use super::reader::{Done, Reader, Turn, TurnError};
 use super::watch::{Changes, Watch};
 use super::{Settings, StartPosition};
 use crate::checkpoint::{FileLedger, SourceCheckpoints};
@@ -34,6 +37,9 @@ pub(super) struct Tailer {
     globs: Globs,
     include: Vec<String>,
     start_position: StartPosition,
+    ignore_older: Option<Duration>,
+    close_inactive: Duration,
+    open_files: OpenFiles,
     /// Of `include`: an earlier run looked at them, so what is new for us appeared since.
     known_includes: Vec<String>,
     rotate_wait: Duration,
@@ -41,6 +47,10 @@ pub(super) struct Tailer {
     outlet: Outlet,
     watch: Watch,
     files: HashMap<FileId, Tailed>,
+    /// Compressed files that have been read.
+    done: HashMap<FileId, Done>,
+    /// Compressed files that wait for their turn.
+    packed_wait: bool,
     by_path: HashMap<PathBuf, FileId>,
     /// Files that may have data, each once (`Tailed::queued`).
     queue: VecDeque<FileId>,
@@ -64,6 +74,8 @@ pub(super) struct Tailer {
 struct Tailed {
     reader: Reader,
     queued: bool,
+    /// Among the open files.
+    listed: bool,
     /// No events come for it.
     unwatched: bool,
     /// Its name has gone, or belongs to another file now. It is read to its end and then for a while.
@@ -88,12 +100,17 @@ impl Tailer {
             globs,
             include: settings.include.clone(),
             start_position: settings.start_position,
+            ignore_older: settings.ignore_older,
+            close_inactive: settings.close_inactive,
+            open_files: OpenFiles::new(settings.max_open_files),
             known_includes: settings.include.iter().filter(known).cloned().collect(),
             rotate_wait: super::ROTATE_WAIT,
             checkpoints,
             outlet,
             watch,
             files: HashMap::new(),
+            done: HashMap::new(),
+            packed_wait: false,
             by_path: HashMap::new(),
             queue: VecDeque::new(),
             refused: HashSet::new(),
@@ -180,10 +197,14 @@ impl Tailer {
     }
 
     fn insert(&mut self, id: FileId, tailed: Tailed) {
+        let is_open = tailed.reader.is_open();
         self.files.insert(id, tailed);
         self.has_unsaved = true;
         self.show(id);
-        enqueue(&mut self.files, &mut self.queue, id);
+        if is_open {
+            enqueue(&mut self.files, &mut self.queue, id);
+            self.hold_to_limit(id);
+        }
     }
 
     /// Looks at files that events may have missed, and at those with a record that has waited long enough.
@@ -195,10 +216,12 @@ impl Tailer {
         self.next_polling_sweep = now + SWEEP_POLLING;
         if all {
             self.next_sweep = now + SWEEP;
+            self.close_inactive(now);
         }
         for (id, tailed) in &mut self.files {
-            if (all || tailed.unwatched || tailed.reader.is_due(&self.outlet.rules, now))
-                && !tailed.queued
+            let all = all && tailed.reader.is_open();
+            let unwatched = tailed.unwatched && tailed.reader.is_open();
+            if (all || unwatched || tailed.reader.is_due(&self.outlet.rules, now)) && !tailed.queued
             {
                 tailed.queued = true;
                 self.queue.push_back(*id);
@@ -227,12 +250,17 @@ impl Tailer {
             match tailed.reader.turn(&self.outlet, now) {
                 Ok(turn) => {
                     tailed.paused_until = None;
-                    if turn != Turn::CaughtUp {
+                    if matches!(turn, Turn::Read | Turn::StartedOver) {
                         busy = true;
                         enqueue(&mut self.files, &mut self.queue, id);
                     }
                     if turn == Turn::StartedOver {
                         self.show(id);
+                    }
+                    self.scan_wanted |= turn == Turn::Away;
+                    self.hold_to_limit(id);
+                    if turn == Turn::Ended {
+                        self.put_aside(id);
                     }
                 }
                 Err(TurnError::Read(error)) => {
@@ -273,7 +301,10 @@ impl Tailer {
             };
             // A last look: it may have been written to since the last turn.
             let closed = match tailed.reader.turn(&self.outlet, now) {
-                Ok(Turn::CaughtUp) => tailed.reader.close(&self.outlet).map(|()| true),
+                Ok(Turn::CaughtUp | Turn::Ended) => {
+                    tailed.reader.close(&self.outlet).map(|()| true)
+                }
+                Ok(Turn::Away) => closing::give_up(&mut tailed.reader, &self.outlet).map(|()| true),
                 turn => turn.map(|_| false),
             };
             match closed {

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::{Ended, Outlet, Reader, TurnError};
 use crate::checkpoint::ledger::Place;
-use crate::delivery::{MemoryPermit, SpanSettled};
+use crate::delivery::{FailReason, MemoryPermit, SpanSettled};
 use crate::source::frame::Line;
 use crate::source::join::Joiner;
-use crate::source::lines::{self, MAX_LINES, Read};
+use crate::source::lines::{self, MAX_LINES, Read, Span};
 
 impl Reader {
     pub(super) fn send_lines(
@@ -49,7 +49,11 @@ impl Reader {
     }
 
     pub(super) fn send_rest(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
-        let len = (self.read_to() - self.framer.at()) as usize;
+        let len = self.read_to() - self.framer.at();
+        if len > outlet.most_of_a_line() as u64 {
+            return self.send_overlong(outlet, len, false);
+        }
+        let len = len as usize;
         if len == 0 {
             self.send_open(outlet, Joiner::flush)?;
             return Ok(());
@@ -88,22 +92,69 @@ impl Reader {
         Ok(())
     }
 
+    /// `permit` covers the lines. Those that are too long go by themselves: they have another fate.
     pub(super) fn send(
-        &self,
+        &mut self,
         lines: Vec<Line>,
+        outlet: &Outlet,
+        mut permit: MemoryPermit,
+        read: &mut Read,
+    ) -> Result<(), Ended> {
+        if !lines.iter().any(|line| line.oversized) {
+            return self.send_span(lines, self.place, None, outlet, permit, read);
+        }
+        // The place moves when all of them are settled.
+        let before = self.sent;
+        let mut lines = lines.into_iter().peekable();
+        while let Some(first) = lines.next() {
+            let mut part = vec![first];
+            if !part[0].oversized {
+                while let Some(line) = lines.next_if(|line| !line.oversized) {
+                    part.push(line);
+                }
+            }
+            let doomed = part[0].oversized.then(|| FailReason::LineTooLong {
+                bytes: part[0].bytes.len() as u64,
+                limit: outlet.longest_line(),
+                cut: 0,
+            });
+            let is_last = lines.peek().is_none();
+            let end = if is_last { self.place } else { before };
+            let permit = if is_last {
+                permit.split(usize::MAX)
+            } else {
+                let bytes: usize = part.iter().map(|line| line.bytes.len()).sum();
+                let made = self.maker.worst_bytes(part.len(), bytes);
+                permit.split(outlet.intake.cost(part.len(), made))
+            };
+            self.send_span(part, end, doomed, outlet, permit, read)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_span(
+        &mut self,
+        lines: Vec<Line>,
+        end: Place,
+        doomed: Option<FailReason>,
         outlet: &Outlet,
         permit: MemoryPermit,
         read: &mut Read,
     ) -> Result<(), Ended> {
-        let source = Arc::clone(&self.ledger) as Arc<dyn SpanSettled>;
-        let span = (source, self.ledger.open(self.place));
+        self.sent = end;
+        let span = Span {
+            source: Arc::clone(&self.ledger) as Arc<dyn SpanSettled>,
+            id: self.ledger.open(end),
+            doomed,
+        };
         let (keys, lines) = read.make(&self.maker, lines);
         let intake = &outlet.intake;
         outlet.send(lines::chunk(lines, keys, intake, permit, span, read))
     }
 
     /// What was passed is no record: there is no answer to wait for.
-    fn send_nothing(&self) {
+    pub(super) fn send_nothing(&mut self) {
+        self.sent = self.place;
         let id = self.ledger.open(self.place);
         self.ledger.settled(id);
     }

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::Tailer;
 use crate::checkpoint::SavedFile;
+use crate::source::tail::content::Content;
 use crate::source::tail::identity::{self, FileId};
+use crate::source::tail::packed::Packing;
 use crate::source::tail::reader::Reader;
 
 /// A directory that does not hold still is looked at again for so long. A rotation takes milliseconds.
@@ -29,14 +31,18 @@ impl Tailer {
         now: Instant,
     ) -> Vec<NotFound> {
         let mut wanted: HashMap<PathBuf, Vec<SavedFile>> = HashMap::new();
+        let new: HashMap<FileId, &Path> = (new.iter())
+            .map(|(path, meta)| (FileId::of(meta), &**path))
+            .collect();
         for saved in self.checkpoints.unclaimed() {
             let (old_path, id) = (PathBuf::from(&saved.path), id_of(&saved));
             if !self.globs.matches(&old_path) || self.files.contains_key(&id) {
                 continue;
             }
-            if let Some((path, _)) = new.iter().find(|(_, meta)| FileId::of(meta) == id) {
+            let is_new = new.get(&id).filter(|path| !has_other_content(&saved, path));
+            if let Some(path) = is_new {
                 // Only the order is of interest.
-                if *path != old_path {
+                if **path != *old_path {
                     had_name.insert(old_path, id);
                 }
             } else if let Some(directory) = old_path.parent() {
@@ -44,18 +50,23 @@ impl Tailer {
                 there.push(saved);
             }
         }
-        let mut not_found = Vec::new();
+        let (mut not_found, mut replaced) = (Vec::new(), Vec::new());
         for (directory, mut wanted) in wanted {
-            let looked = look_in(&directory, &mut wanted, |saved, path, file| {
-                match self.open_rotated(&saved, path, file, now) {
+            let looked = look_in(
+                &directory,
+                &mut wanted,
+                id_of,
+                |saved, path, file| match self.open_rotated(&saved, path, file, now) {
                     Ok(true) => {
                         had_name.insert(PathBuf::from(&saved.path), id_of(&saved));
                     }
-                    Ok(false) => not_found.push((saved, None)),
+                    Ok(false) => replaced.push(saved),
                     Err(error) => not_found.push((saved, Some(error))),
-                }
-            });
+                },
+            );
             let mut error = looked.err();
+            wanted.append(&mut replaced);
+            self.find_packed_copies(&directory, &mut wanted, now);
             not_found.extend(wanted.into_iter().map(|saved| (saved, error.take())));
         }
         not_found
@@ -69,7 +80,7 @@ impl Tailer {
         file: io::Result<File>,
         now: Instant,
     ) -> io::Result<bool> {
-        let file = file?;
+        let file = Content::of(file?, now_at);
         let id = id_of(saved);
         if !identity::is_saved(saved, &file, file.metadata()?.len())? {
             return Ok(false);
@@ -95,6 +106,19 @@ impl Tailer {
     }
 }
 
+/// The inode has gone to another file, or its content is gone. Of what is packed that would take long to see.
+fn has_other_content(saved: &SavedFile, path: &Path) -> bool {
+    if Packing::of(path).is_some() {
+        return false;
+    }
+    let looked = Content::open(path).and_then(|file| {
+        let size = file.metadata()?.len();
+        identity::is_saved(saved, &file, size)
+    });
+    // One that cannot be read is told of when it is opened.
+    !looked.unwrap_or(true)
+}
+
 /// Says what is lost.
 pub(super) fn warn_of(not_found: Vec<NotFound>) {
     for (saved, error) in not_found {
@@ -116,10 +140,11 @@ pub(super) fn warn_of(not_found: Vec<NotFound>) {
 }
 
 /// Takes those of `wanted` that are in `directory`, and hands them over, opened.
-fn look_in(
+pub(super) fn look_in<T>(
     directory: &Path,
-    wanted: &mut Vec<SavedFile>,
-    mut on: impl FnMut(SavedFile, &Path, io::Result<File>),
+    wanted: &mut Vec<T>,
+    id_of: impl Fn(&T) -> FileId,
+    mut on: impl FnMut(T, &Path, io::Result<File>),
 ) -> io::Result<()> {
     let began = Instant::now();
     loop {
@@ -132,7 +157,7 @@ fn look_in(
                 continue;
             };
             let id = FileId::of(&meta);
-            let index = wanted.iter().position(|saved| id_of(saved) == id);
+            let index = wanted.iter().position(|wanted| id_of(wanted) == id);
             // Opening a pipe would block.
             let Some(index) = index.filter(|_| meta.is_file()) else {
                 continue;
@@ -166,7 +191,7 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn id_of(saved: &SavedFile) -> FileId {
+pub(super) fn id_of(saved: &SavedFile) -> FileId {
     FileId {
         device: saved.device,
         inode: saved.inode,

@@ -1,7 +1,7 @@
 //! Which files a tailer reads: found, known again, lost.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Tailed, Tailer, rotated};
 use crate::checkpoint::Claim;
 use crate::source::tail::StartPosition;
+use crate::source::tail::content::Content;
 use crate::source::tail::discover::Found;
 use crate::source::tail::identity::{self, FileId};
 use crate::source::tail::reader::Reader;
@@ -38,8 +39,10 @@ impl Tailer {
             }
         });
         self.scan_wanted = self.watch.watch(&directories);
+        self.packed_wait = false;
 
         let new = self.recognise(found, &refused, now);
+        self.find_closed(now);
         let mut had_name = self.names_lost();
         if self.is_first_look {
             // Before what took their names. What is not found is looked for again below.
@@ -52,7 +55,11 @@ impl Tailer {
         }
         if std::mem::take(&mut self.is_first_look) {
             // Among them what was found above and rotated before it could be opened.
-            rotated::warn_of(self.find_rotated_away(&[], &mut had_name, now));
+            let not_found = self.find_rotated_away(&[], &mut had_name, now);
+            // The rest of it may be in one of those that are yet to be unpacked.
+            if !self.packed_wait {
+                rotated::warn_of(not_found);
+            }
             self.remember_first_look();
         }
         self.warn_of(refused);
@@ -77,22 +84,36 @@ impl Tailer {
         refused: &HashMap<PathBuf, io::Error>,
         now: Instant,
     ) -> Vec<(PathBuf, Metadata)> {
-        let mut names: HashMap<FileId, Vec<&Path>> = HashMap::new();
+        self.look_at_done(&found, refused);
+        let mut names: HashMap<FileId, (&Metadata, Vec<&Path>)> = HashMap::new();
         for (path, meta) in &found {
-            names.entry(FileId::of(meta)).or_default().push(path);
+            let (_, names) = names
+                .entry(FileId::of(meta))
+                .or_insert_with(|| (meta, Vec::new()));
+            names.push(path);
         }
         for (id, tailed) in &mut self.files {
             match names.get(id) {
-                Some(names) => {
+                Some((meta, names)) => {
                     tailed.gone_since = None;
                     if !names.contains(&tailed.reader.path()) {
                         tailed.reader.renamed(names[0].to_owned());
                         tailed.unwatched = is_unwatched(&self.watch, names[0]);
                     }
+                    if tailed.reader.has_changed(meta) && !tailed.queued {
+                        tailed.queued = true;
+                        self.queue.push_back(*id);
+                    }
                 }
                 // In a directory that cannot be read it may have its name still.
                 None if is_under(tailed.reader.path(), refused) => {}
                 None => {
+                    // What took its name waits until this one has been looked at: the event of its last lines may
+                    // be yet to come.
+                    if tailed.gone_since.is_none() && tailed.reader.is_open() && !tailed.queued {
+                        tailed.queued = true;
+                        self.queue.push_back(*id);
+                    }
                     tailed.gone_since.get_or_insert(now);
                     tailed.unwatched = true;
                 }
@@ -101,7 +122,7 @@ impl Tailer {
         let mut new = HashSet::new();
         let is_new = |(_, meta): &(PathBuf, Metadata)| {
             let id = FileId::of(meta);
-            !self.files.contains_key(&id) && new.insert(id)
+            !self.files.contains_key(&id) && !self.done.contains_key(&id) && new.insert(id)
         };
         found.into_iter().filter(is_new).collect()
     }
@@ -156,7 +177,7 @@ impl Tailer {
         let Some(claim) = self.claim(id, is) else {
             return Ok(());
         };
-        let file = File::open(is)?;
+        let file = Content::open(is)?;
         let offset = self.offset_to_start_at(&file, was, &claim, meta.len())?;
         let reader = Reader::new(was.to_owned(), file, offset, claim, &self.outlet)?;
         let mut tailed = self.tailed(reader);
@@ -168,10 +189,13 @@ impl Tailer {
 
     fn open(&mut self, path: &Path, meta: &Metadata, after: Option<FileId>) -> io::Result<()> {
         let id = FileId::of(meta);
+        if self.must_wait_to_unpack(path) {
+            return Ok(());
+        }
         let Some(claim) = self.claim(id, path) else {
             return Ok(());
         };
-        let file = match File::open(path) {
+        let file = match Content::open(path) {
             Ok(file) => file,
             // Gone since.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -183,8 +207,19 @@ impl Tailer {
             self.scan_wanted = true;
             return Ok(());
         }
-        let offset = self.offset_to_start_at(&file, path, &claim, opened.len())?;
-        let reader = Reader::new(path.to_owned(), file, offset, claim, &self.outlet)?;
+        if file.is_packed() {
+            return self.open_packed(path, file, claim, &opened);
+        }
+        let is_ignored = claim.saved(path).is_none() && self.is_too_old(&opened);
+        let offset = if is_ignored {
+            identity::line_start(&file, opened.len())?
+        } else {
+            self.offset_to_start_at(&file, path, &claim, opened.len())?
+        };
+        let mut reader = Reader::new(path.to_owned(), file, offset, claim, &self.outlet)?;
+        if is_ignored {
+            reader.close_file(true)?;
+        }
         let mut tailed = self.tailed(reader);
         tailed.after = after.filter(|after| *after != id);
         self.insert(id, tailed);
@@ -208,9 +243,9 @@ impl Tailer {
         }
     }
 
-    fn offset_to_start_at(
+    pub(super) fn offset_to_start_at(
         &self,
-        file: &File,
+        file: &Content,
         path: &Path,
         claim: &Claim,
         size: u64,
@@ -225,12 +260,24 @@ impl Tailer {
             );
             return Ok(0);
         }
+        if self.starts_at_end(path) {
+            identity::line_start(file, size)
+        } else {
+            Ok(0)
+        }
+    }
+
+    pub(super) fn starts_at_end(&self, path: &Path) -> bool {
         let was_there_before =
             self.is_first_look && !self.globs.matches_one_of(path, &self.known_includes);
-        match self.start_position {
-            StartPosition::End if was_there_before => identity::line_start(file, size),
-            _ => Ok(0),
-        }
+        self.start_position == StartPosition::End && was_there_before
+    }
+
+    pub(super) fn is_too_old(&self, meta: &Metadata) -> bool {
+        let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
+        self.ignore_older
+            .zip(age)
+            .is_some_and(|(limit, age)| age > limit)
     }
 
     fn remember_first_look(&mut self) {
@@ -258,6 +305,7 @@ impl Tailer {
             unwatched: is_unwatched(&self.watch, reader.path()),
             reader,
             queued: false,
+            listed: false,
             gone_since: None,
             after: None,
             paused_until: None,

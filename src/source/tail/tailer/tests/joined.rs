@@ -15,7 +15,7 @@ fn joining() -> Rig {
 
 fn joined_by(join: Join) -> Rig {
     let mut rig = Rig::new(&["*.log"]);
-    rig.rules.join = join;
+    rig.settings.rules.join = join;
     rig.start();
     rig
 }
@@ -147,7 +147,7 @@ fn many_files_with_open_records_keep_bounded_memory() {
 #[test]
 fn header_is_skipped_once_whatever_it_takes_to_come() {
     let mut rig = Rig::new(&["*.log"]);
-    rig.rules.skip_header_lines = 2;
+    rig.settings.rules.skip_header_lines = 2;
     rig.start();
     rig.append("a.log", "name,");
     assert_eq!(rig.deliver(), NOTHING);
@@ -177,7 +177,7 @@ fn header_is_skipped_once_whatever_it_takes_to_come() {
 #[test]
 fn last_line_without_its_newline_is_a_record_when_it_has_not_grown() {
     let mut rig = Rig::new(&["*.log"]);
-    rig.rules.partial_timeout = Some(Duration::from_secs(5));
+    rig.settings.rules.partial_timeout = Some(Duration::from_secs(5));
     rig.start();
     rig.append("a.log", "1\ntw");
     assert_eq!(rig.read(), ["1"]);

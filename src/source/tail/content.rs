@@ -1,0 +1,123 @@
+//! A file's bytes by their offset: as they lie there, or unpacked.
+
+use std::cell::RefCell;
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
+
+use super::packed::{Packing, Unpacker};
+
+/// An open file.
+#[derive(Debug)]
+pub(super) enum Content {
+    Plain(File),
+    Packed(RefCell<Unpacker>),
+}
+
+impl Content {
+    /// What `file` is by its name.
+    pub(super) fn of(file: File, path: &Path) -> Self {
+        match Packing::of(path) {
+            None => Self::Plain(file),
+            Some(packing) => Self::Packed(RefCell::new(Unpacker::new(file, packing))),
+        }
+    }
+
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(File::open(path)?, path))
+    }
+
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self, Self::Packed(_))
+    }
+
+    /// Of the file, packed or not.
+    pub(super) fn metadata(&self) -> io::Result<Metadata> {
+        match self {
+            Self::Plain(file) => file.metadata(),
+            Self::Packed(packed) => packed.borrow().metadata(),
+        }
+    }
+
+    /// Bytes that are there; of a packed file that has not been read to its end, `more` than `read_to`.
+    pub(super) fn size(&self, read_to: u64, more: u64) -> io::Result<u64> {
+        match self {
+            Self::Plain(file) => Ok(file.metadata()?.len()),
+            Self::Packed(packed) => packed.borrow_mut().size(read_to, more),
+        }
+    }
+
+    /// All that can be read of it; what is packed is unpacked for that.
+    pub(super) fn whole_size(&self) -> io::Result<u64> {
+        const STEP: usize = 1 << 20;
+        if let Self::Plain(file) = self {
+            return Ok(file.metadata()?.len());
+        }
+        let mut size = 0;
+        loop {
+            let read = self.read_upto(size, STEP)?.len();
+            size += read as u64;
+            if read < STEP {
+                return Ok(size);
+            }
+        }
+    }
+
+    /// There will be no more of it.
+    pub(super) fn has_ended(&self, path: &Path, now: Instant) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Packed(packed) => packed.borrow_mut().has_ended(path, now),
+        }
+    }
+
+    /// There is more to unpack of it now.
+    pub(super) fn is_unpacking(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Packed(packed) => packed.borrow().is_unpacking(),
+        }
+    }
+
+    /// What is there of `len` bytes from `offset` on; less at its end.
+    pub(super) fn read_upto(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Plain(file) => read_upto(file, offset, len),
+            Self::Packed(packed) => packed.borrow_mut().read_upto(offset, len),
+        }
+    }
+
+    /// Appends the same to `to`. What it appended counts also if it fails.
+    pub(super) fn append_upto(
+        &self,
+        to: &mut Vec<u8>,
+        offset: u64,
+        len: usize,
+    ) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => {
+                let mut file = file;
+                file.seek(SeekFrom::Start(offset))?;
+                file.take(len as u64).read_to_end(to)
+            }
+            Self::Packed(packed) => packed.borrow_mut().read_into(to, offset, len),
+        }
+    }
+}
+
+fn read_upto(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    let mut have = 0;
+    while have < len {
+        match file.read_at(&mut bytes[have..], offset + have as u64) {
+            Ok(0) => break,
+            Ok(n) => have += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    bytes.truncate(have);
+    Ok(bytes)
+}
