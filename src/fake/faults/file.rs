@@ -45,6 +45,7 @@ pub(super) fn read(text: &str) -> Result<Faults, FaultsFileError> {
     let mut reader = Reader {
         text,
         mistakes: Vec::new(),
+        rule: None,
     };
     let top = Keys::of(document.as_table());
     reader.refuse_others(&top, TOP_KEYS);
@@ -52,7 +53,10 @@ pub(super) fn read(text: &str) -> Result<Faults, FaultsFileError> {
     let rules = match document.get("rule") {
         None => Vec::new(),
         Some(Item::ArrayOfTables(rules)) => {
-            rules.iter().filter_map(|rule| reader.rule(rule)).collect()
+            let numbered = (1..).zip(rules.iter());
+            numbered
+                .filter_map(|(number, rule)| reader.numbered(number, rule))
+                .collect()
         }
         Some(other) => {
             reader.mistake(other.span(), "rule", "is written as [[rule]] tables");
@@ -71,6 +75,8 @@ pub(super) fn read(text: &str) -> Result<Faults, FaultsFileError> {
 struct Reader<'a> {
     text: &'a str,
     mistakes: Vec<String>,
+    /// The one that is being read, counted from 1.
+    rule: Option<usize>,
 }
 
 /// A table and where it stands.
@@ -93,6 +99,14 @@ impl<'a> Keys<'a> {
 }
 
 impl Reader<'_> {
+    fn numbered(&mut self, number: usize, table: &Table) -> Option<Rule> {
+        self.rule = Some(number);
+        let rule = self.rule(table);
+        self.rule = None;
+        rule
+    }
+
+    /// A rule that finds nothing to strike would look like a test that passed: it is refused.
     fn rule(&mut self, table: &Table) -> Option<Rule> {
         let keys = Keys::of(table);
         let before = self.mistakes.len();
@@ -110,16 +124,12 @@ impl Reader<'_> {
         let mut rule = Rule::new(action);
         rule.service = self.service(&keys);
         rule.operation = self.text(&keys, "operation");
-        self.refuse_without_entries(&keys, &rule);
-        rule.shard = self.text(&keys, "shard");
+        self.refuse_unanswered(&keys, &rule);
+        rule.shard = self.shard(&keys);
         rule.after = self.number(&keys, "after").unwrap_or(0);
-        rule.count = self.number(&keys, "count");
-        if let Some(every) = self.number(&keys, "every") {
-            if every == 0 {
-                self.mistake_at(&keys, "every", "counts from 1: every = 1 strikes each call");
-            }
-            rule.every = every;
-        }
+        rule.count = self.from_one(&keys, "count", "leave it out to strike without an end");
+        let every = self.from_one(&keys, "every", "every = 1 strikes each call");
+        rule.every = every.unwrap_or(1);
         if let Some(percent) = self.percent(&keys) {
             rule.percent = percent;
         }
@@ -151,7 +161,8 @@ impl Reader<'_> {
             "malformed" => (Action::Malformed, no_keys),
             "truncated" => (Action::Truncated, no_keys),
             "fewer_answers" => {
-                let by = self.number(keys, "by").unwrap_or(1);
+                let by = self.from_one(keys, "by", "so many answers are missing");
+                let by = by.unwrap_or(1);
                 (
                     Action::FewerAnswers(usize::try_from(by).unwrap_or(usize::MAX)),
                     &["by"],
@@ -169,7 +180,59 @@ impl Reader<'_> {
         })
     }
 
-    /// A rule that finds nothing to strike would look like a test that passed.
+    /// An operation that nobody answers is never called.
+    fn refuse_unanswered(&mut self, keys: &Keys<'_>, rule: &Rule) {
+        let Some(operation) = rule.operation.as_deref() else {
+            return self.refuse_without_entries(keys, rule);
+        };
+        let both = [Service::Kinesis, Service::Kms];
+        let services = rule
+            .service
+            .as_ref()
+            .map_or(&both[..], std::slice::from_ref);
+        let answers = |service: &Service| service.operations().contains(&operation);
+        if both.iter().any(answers) {
+            let before = self.mistakes.len();
+            self.refuse_without_entries(keys, rule);
+            if self.mistakes.len() > before || services.iter().any(answers) {
+                return;
+            }
+        }
+        let known: Vec<String> = (services.iter())
+            .map(|service| format!("of {service}: {}", service.operations().join(", ")))
+            .collect();
+        let known = known.join("; ");
+        self.mistake_at(
+            keys,
+            "operation",
+            &format!("is one {known}; found {operation:?}"),
+        );
+    }
+
+    /// Whether there is one of this name shows only when calls come: shards are made and split meanwhile.
+    fn shard(&mut self, keys: &Keys<'_>) -> Option<String> {
+        let shard = self.text(keys, "shard")?;
+        let number = shard.strip_prefix("shardId-");
+        if !number.is_some_and(|n| n.len() == 12 && n.bytes().all(|b| b.is_ascii_digit())) {
+            self.mistake_at(
+                keys,
+                "shard",
+                &format!(
+                    "is \"shardId-\" and twelve digits, such as \"shardId-000000000001\", found {shard:?}"
+                ),
+            );
+        }
+        Some(shard)
+    }
+
+    fn from_one(&mut self, keys: &Keys<'_>, key: &str, what: &str) -> Option<u64> {
+        let number = self.number(keys, key)?;
+        if number == 0 {
+            self.mistake_at(keys, key, &format!("counts from 1: {what}"));
+        }
+        Some(number)
+    }
+
     fn refuse_without_entries(&mut self, keys: &Keys<'_>, rule: &Rule) {
         let (of, instead) = match rule.action {
             Action::Throttle(_) => (WITH_ENTRIES, "ThrottlingException"),
@@ -221,13 +284,15 @@ impl Reader<'_> {
     fn entries(&mut self, keys: &Keys<'_>) -> Option<Entries> {
         let entries = match keys.value("entries") {
             None => Some(Entries::All),
-            Some(Value::Integer(n)) => usize::try_from(*n.value()).ok().map(Entries::Count),
+            Some(Value::Integer(n)) => (usize::try_from(*n.value()).ok())
+                .filter(|n| *n > 0)
+                .map(Entries::Count),
             Some(Value::String(s)) => match s.value().as_str() {
                 "all" => Some(Entries::All),
                 text => text
                     .strip_suffix('%')
                     .and_then(|percent| percent.trim().parse().ok())
-                    .filter(|percent| (0.0..=100.0).contains(percent))
+                    .filter(|percent| is_share(*percent))
                     .map(Entries::Percent),
             },
             Some(_) => None,
@@ -236,7 +301,7 @@ impl Reader<'_> {
             self.mistake_at(
                 keys,
                 "entries",
-                "is a number, a share such as \"10%\", or \"all\"",
+                "is a number from 1, a share above \"0%\" such as \"10%\", or \"all\"",
             );
         }
         entries
@@ -244,8 +309,13 @@ impl Reader<'_> {
 
     fn delay(&mut self, keys: &Keys<'_>) -> Option<Duration> {
         let delay = self.text(keys, "delay").as_deref().and_then(parse_delay);
+        let delay = delay.filter(|delay| !delay.is_zero());
         if delay.is_none() {
-            self.mistake_at(keys, "delay", "is a duration such as \"50ms\" or \"2s\"");
+            self.mistake_at(
+                keys,
+                "delay",
+                "is a duration above 0 such as \"50ms\" or \"2s\"",
+            );
         }
         delay
     }
@@ -274,9 +344,9 @@ impl Reader<'_> {
         let percent = value
             .as_float()
             .or_else(|| value.as_integer().map(|n| n as f64));
-        let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+        let percent = percent.filter(|percent| is_share(*percent));
         if percent.is_none() {
-            self.mistake_at(keys, "percent", "is a number from 0 to 100");
+            self.mistake_at(keys, "percent", "is a number above 0, up to 100");
         }
         percent
     }
@@ -322,8 +392,16 @@ impl Reader<'_> {
 
     fn mistake(&mut self, span: Option<Range<usize>>, key: &str, what: &str) {
         let line = line_of(self.text, span);
-        self.mistakes.push(format!("line {line}: `{key}` {what}"));
+        let rule = self.rule.map(|rule| format!(", rule {rule}"));
+        let rule = rule.unwrap_or_default();
+        self.mistakes
+            .push(format!("line {line}{rule}: `{key}` {what}"));
     }
+}
+
+/// Of what is struck: none would be no rule.
+fn is_share(percent: f64) -> bool {
+    percent > 0.0 && percent <= 100.0
 }
 
 fn line_of(text: &str, span: Option<Range<usize>>) -> usize {
