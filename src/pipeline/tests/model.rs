@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::any;
 use proptest::prelude::*;
 
+use super::blocks::sealing_blocks;
 use super::*;
 use crate::delivery::SpanSettled;
 
