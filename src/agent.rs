@@ -131,8 +131,7 @@ pub struct Agent {
     logged: Vec<Counts>,
     checkpoints: Checkpoints,
     pipelines: Vec<Pipeline>,
-    /// With the counters of the stream.
-    dead_letter_writers: Vec<(JoinHandle<()>, Arc<Counters>)>,
+    dead_letter_writers: Vec<JoinHandle<()>>,
     sources: JoinSet<Result<(), AgentError>>,
     stop_sources: Stop,
     saver: JoinHandle<()>,
@@ -208,7 +207,7 @@ impl Agent {
             let counting = Arc::clone(&counters);
             let started = shared.start(stream, budget, Some(dead_letters), counting);
             pipelines.push(started.await?);
-            dead_letter_writers.push((writer, counters));
+            dead_letter_writers.push(writer);
         }
 
         let (stop_sources, shutdown) = shutdown::channel();
@@ -317,14 +316,13 @@ impl Agent {
         });
         let closed = futures_util::future::join_all(closing).await;
         let left = until.saturating_duration_since(Instant::now());
-        for (mut writer, counters) in self.dead_letter_writers {
+        for mut writer in self.dead_letter_writers {
             // A disk that refuses, or is full, must not hold up the end: those records are not in the
             // checkpoint.
             let left = left.max(Duration::from_secs(1));
             if tokio::time::timeout(left, &mut writer).await.is_err() {
                 writer.abort();
                 let _ = writer.await;
-                Counters::add(&counters.abandoned, counters.snapshot().pending());
             }
         }
 

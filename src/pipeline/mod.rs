@@ -215,10 +215,10 @@ impl Pipeline {
             Ok(()) => rx.await.unwrap_or_default(),
             Err(_) => Histograms::default(),
         };
+        let before = counters.snapshot().abandoned;
         tasks.abandon().await;
-        let pending = counters.snapshot().pending();
-        Counters::add(&counters.abandoned, pending);
-        tracing::warn!(%stream, pending, "stopped before all was stored; the rest was not acknowledged");
+        let abandoned = counters.snapshot().abandoned - before;
+        tracing::warn!(%stream, abandoned, "stopped before all was stored; the rest was not acknowledged");
         meter.complete(histograms)
     }
 }

@@ -285,7 +285,7 @@ impl Owner {
             self.collect(entry, now);
         }
         self.send_what_is_due(now);
-        if !self.flushes.is_empty() && self.counters.snapshot().pending() == 0 {
+        if !self.flushes.is_empty() && self.counters.snapshot().pending == 0 {
             for done in self.flushes.drain(..) {
                 let _ = done.send(());
             }

@@ -98,7 +98,7 @@ async fn blocks_hold_every_record_once_each_block_on_one_shard() {
         assert_eq!(seen.len(), 1000);
         let counts = counters.snapshot();
         assert_eq!(
-            (counts.stored, counts.pending(), budget.in_use()),
+            (counts.stored, counts.pending, budget.in_use()),
             (1000, 0, 0)
         );
         assert_eq!(histograms.line_to_stored.count(), 1000);

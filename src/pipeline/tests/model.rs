@@ -329,7 +329,7 @@ async fn hold(world: World, change: impl FnOnce(&mut Parts), opener: Option<Open
     }
     let records = world.records as u64;
     assert_eq!((counts.accepted, counts.stored), (records, records));
-    assert_eq!((counts.pending(), budget.in_use()), (0, 0));
+    assert_eq!((counts.pending, budget.in_use()), (0, 0));
 }
 
 async fn opened(opener: &Opener, message: &Bytes) -> Vec<Bytes> {
