@@ -55,7 +55,7 @@ impl Owner {
         let bytes = record.data().len() + key_len(record.route());
         if bytes > self.limits.max_record_bytes {
             let limit = self.limits.max_record_bytes;
-            self.give_up(record, FailReason::TooLarge { bytes, limit }, 0);
+            self.give_up(record, FailReason::TooLarge { bytes, limit });
             return;
         }
         let deadline = record.tickets().born() + self.linger;

@@ -210,7 +210,7 @@ impl Owner {
     ) {
         Counters::add(&self.counters.entries_stored, 1);
         Counters::add(&self.counters.bytes_stored, entry.size() as u64);
-        let delivery = Delivery::Stored {
+        let mut delivery = Delivery::Stored {
             shard,
             sequence,
             attempts: entry.attempts,
@@ -220,6 +220,9 @@ impl Owner {
         // Neighbours mostly come from one chunk and share its clock: one histogram entry for each run.
         let mut run = (now, 0);
         for member in entry.into_members() {
+            if let Delivery::Stored { attempts, .. } = &mut delivery {
+                *attempts = member.attempts();
+            }
             for ticket in member.into_tickets() {
                 let (born, records) = (ticket.born(), u64::from(ticket.records()));
                 stored += records;

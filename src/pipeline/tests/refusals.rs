@@ -203,3 +203,30 @@ async fn a_record_past_its_time_to_live_is_given_up_with_the_last_answer() {
     assert!(attempts > 3);
     assert!((30..45).contains(&began.elapsed().as_secs()));
 }
+
+/// Whoever has to say why it failed says how often it was tried, whatever entries it was in: the count once began anew
+/// with each aggregate that was taken apart.
+#[tokio::test(start_paused = true)]
+async fn attempts_are_counted_on_where_an_aggregate_is_taken_apart_or_made_anew() {
+    for ordering in [send::Ordering::None, send::Ordering::PartitionKey] {
+        let mut calls = 0;
+        let service = Service::new(1, move |batch| {
+            calls += 1;
+            let is_bad = |entry: &crate::aggregate::AggregatedRecord| {
+                entry.data().windows(6).any(|text| text == b"poison")
+            };
+            match calls {
+                1 | 2 => Plan::Refuse("InternalFailure", 500),
+                _ if batch.entries().iter().any(is_bad) => Plan::Refuse("ValidationException", 400),
+                _ => Plan::Entries(Box::new(|_| None)),
+            }
+        });
+        let pipeline = start(&service, |p| p.delivery.ordering = ordering);
+        let good = put(&pipeline, "good", key("k")).await;
+        let bad = put(&pipeline, "poison", key("k")).await;
+        // Two faults and a refusal in the aggregate, and one more call alone.
+        assert!(matches!(good.await, Delivery::Stored { attempts: 4, .. }));
+        assert!(matches!(bad.await, Delivery::Failed { attempts: 4, .. }));
+        assert_eq!(service.user_records().len(), 1);
+    }
+}
