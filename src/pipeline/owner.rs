@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::alarm::{Outage, Throttled, Trouble};
+use self::alarm::{Outage, Pairs, Throttled, Trouble};
 use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
 use super::lanes::Lanes;
@@ -93,6 +93,8 @@ pub(super) struct Owner {
     outage: Option<Outage>,
     history: History,
     trouble: Option<Trouble>,
+    outages: Pairs,
+    troubles: Pairs,
     throttled: Throttled,
     flushes: Vec<oneshot::Sender<()>>,
     draining: bool,
@@ -191,6 +193,8 @@ impl Owner {
             outage: None,
             history: History::default(),
             trouble: None,
+            outages: Pairs::default(),
+            troubles: Pairs::default(),
             throttled: Throttled {
                 entries: 0,
                 said: Instant::now(),
