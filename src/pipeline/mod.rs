@@ -125,6 +125,8 @@ impl Pipeline {
             parts.stream.clone(),
             parts.batch.clone(),
             parts.budget.limit() / Costs::COPIES_OF_A_RECORD,
+            // Order is kept per shard: without shards there is none.
+            (parts.delivery.ordering == send::Ordering::None).then_some(routes::WAIT_FOR_LISTING),
         );
         let (mut helpers, packer) = sealing::stages(&parts, chunk_rx, sealed_tx, Self::CHUNKS);
         helpers.push(facts_task);

@@ -26,7 +26,7 @@ use self::alarm::{Outage, Pairs, Throttled, Trouble};
 use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
 use super::lanes::Lanes;
-use super::routes::{Facts, Refresh};
+use super::routes::{Facts, Refresh, WAIT_FOR_LISTING};
 use super::sealing::InOrder;
 use super::{Control, Parts};
 use crate::aggregate::reducer::{Reducer, Routes};
@@ -139,11 +139,6 @@ struct Misplaced {
     shard: ShardId,
     sequence: Arc<str>,
 }
-
-/// So long, what was stored elsewhere than predicted waits for a listing that explains it; then, until one comes, all
-/// that is found so does not wait any more. Twice the ten seconds that a stream's description may take to be asked for
-/// again: whether the service distributes records by itself is not to be guessed.
-const WAIT_FOR_LISTING: Duration = Duration::from_secs(20);
 
 impl Owner {
     pub(super) fn new(

@@ -10,6 +10,7 @@
 //!   is described anew before anything is judged by the map. The entries in question wait for that.
 
 use std::ops::RangeInclusive;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,11 @@ const AGE_MILLIS: RangeInclusive<u64> = 240_000..=360_000;
 /// account's 20 calls a second. A guess.
 const DOUBT_PAUSE: Duration = Duration::from_secs(10);
 
+/// So long, records wait for a listing: at the start, and where they were stored elsewhere than the latest one said.
+/// Then they go on as if there were none to come, until one does. Twice the ten seconds that a stream's description may
+/// take to be asked for again: whether the service distributes records by itself is not to be guessed.
+pub(super) const WAIT_FOR_LISTING: Duration = Duration::from_secs(20);
+
 /// What is known of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -62,13 +68,14 @@ pub(super) struct Facts {
     pub(super) limits: Limits,
 }
 
-/// The latest facts, `None` until the first listing. `affordable`: bytes of the largest record that memory has room
-/// for.
+/// The latest facts, `None` until the first listing, or `unlisted_after` so long without. `affordable`: bytes of the
+/// largest record that memory has room for.
 pub(super) fn watch(
     shards: Arc<dyn ListShards>,
     stream: StreamName,
     batch: batch::Settings,
     affordable: usize,
+    unlisted_after: Option<Duration>,
 ) -> (Refresh, value::Receiver<Option<Facts>>, JoinHandle<()>) {
     let (tx, rx) = value::channel(None);
     let refresh = Refresh(Arc::default());
@@ -78,6 +85,7 @@ pub(super) fn watch(
         stream,
         batch,
         affordable,
+        unlisted_after,
         described: None,
         described_at: Instant::now(),
         may_not_describe: false,
@@ -105,6 +113,7 @@ struct Upkeep {
     stream: StreamName,
     batch: batch::Settings,
     affordable: usize,
+    unlisted_after: Option<Duration>,
     /// `None` until the first answer.
     described: Option<Description>,
     described_at: Instant,
@@ -116,9 +125,13 @@ struct Upkeep {
 impl Upkeep {
     async fn run(mut self, requested: &Notify, latest: &value::Sender<Option<Facts>>) {
         self.describe_at_last().await;
+        let mut first = Some(self.first_routes(latest).await);
         let mut cause = Cause::Age;
         loop {
-            let mut routes = self.routes().await;
+            let mut routes = match first.take() {
+                Some(routes) => routes,
+                None => self.routes().await,
+            };
             if cause == Cause::Evidence
                 && matches!(routes, Routes::Known(_))
                 && latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes)
@@ -144,6 +157,25 @@ impl Upkeep {
                 self.describe_again().await;
             }
         }
+    }
+
+    /// The first there are. Meanwhile none are better than none for ever.
+    async fn first_routes(&mut self, latest: &value::Sender<Option<Facts>>) -> Routes {
+        let (stream, limits) = (self.stream.clone(), self.limits());
+        let Some(patience) = self.unlisted_after else {
+            return self.routes().await;
+        };
+        let mut listed = pin!(self.routes());
+        if let Ok(routes) = tokio::time::timeout(patience, &mut listed).await {
+            return routes;
+        }
+        tracing::warn!(
+            %stream,
+            "no listing of shards since the start: records go on without, and nothing is aggregated until one comes"
+        );
+        let routes = Routes::Unpredictable;
+        latest.send_replace(Some(Facts { routes, limits }));
+        listed.await
     }
 
     /// Waits for an answer: aggregates in a stream that distributes by itself are lost on its readers.
@@ -306,7 +338,7 @@ where
                     said = Instant::now();
                     tracing::warn!(
                         %stream, %error, attempts,
-                        "{operation} failed; trying until it succeeds. At the start, records wait for it"
+                        "{operation} failed; trying until it succeeds"
                     );
                 }
             }

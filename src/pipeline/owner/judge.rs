@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::lanes::LaneId;
-use super::{Answered, Misplaced, Owner, WAIT_FOR_LISTING};
+use super::super::routes::WAIT_FOR_LISTING;
+use super::{Answered, Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
 use crate::delivery::Delivery;

@@ -5,6 +5,9 @@ use super::*;
 /// Longer than what is known of a stream may be old.
 const LONG: Duration = Duration::from_secs(361);
 
+/// So long the first listing is waited for.
+pub(super) const UNLISTED: Duration = super::super::routes::WAIT_FOR_LISTING;
+
 fn entries(service: &Service) -> Vec<usize> {
     let stored = service.stored.lock().unwrap();
     (stored.iter())
@@ -56,6 +59,44 @@ async fn a_stream_switched_to_auto_is_no_longer_aggregated_and_one_switched_back
     *service.distribution.lock().unwrap() = Distribution::ByKey;
     tokio::time::sleep(LONG).await;
     assert!(matches!(put_both().await, (false, 1..)));
+}
+
+/// They once waited for the listing for ever, though the service took records all the time.
+#[tokio::test(start_paused = true)]
+async fn where_no_listing_comes_at_the_start_records_go_on_alone_until_one_does() {
+    let service = Service::well_behaved(4);
+    *service.listing.lock().unwrap() = Err("ServiceUnavailable");
+    let pipeline = start(&service, |_| {});
+    let began = Instant::now();
+    let receipts = put_many(&pipeline, 30).await;
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    assert!((20..22).contains(&began.elapsed().as_secs()));
+    assert_eq!(entries(&service), [1; 30]);
+    let receipt = put(&pipeline, "no longer held up", key("k")).await;
+    assert!(receipt.await.is_stored());
+    assert!((20..22).contains(&began.elapsed().as_secs()));
+
+    *service.listing.lock().unwrap() = Ok(());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    service.stored.lock().unwrap().clear();
+    let receipts = put_many(&pipeline, 30).await;
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    assert!(entries(&service).len() < 10, "aggregated again");
+}
+
+/// Without shards there is no order to keep.
+#[tokio::test(start_paused = true)]
+async fn in_ordered_mode_records_wait_for_the_first_listing_as_long_as_it_takes() {
+    let service = Service::well_behaved(4);
+    *service.listing.lock().unwrap() = Err("ServiceUnavailable");
+    let pipeline = start(&service, |p| {
+        p.delivery.ordering = send::Ordering::PartitionKey
+    });
+    let receipts = put_many(&pipeline, 30).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(service.calls.lock().unwrap().is_empty());
+    *service.listing.lock().unwrap() = Ok(());
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
 }
 
 /// Stored on shards of the service's choice, where readers drop them whole.
