@@ -19,7 +19,7 @@ use crate::delivery::MemoryBudget;
 use crate::metrics::report::{Account, Calls, Keys, Latencies, Unkeyed, Volume};
 use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
 use crate::pipeline::{Pipeline, StreamSettings};
-use crate::producer::{Shared, StartError};
+use crate::producer::{Shared, StartError, WhenMissing};
 use crate::record::StreamName;
 use crate::shutdown::{self, Shutdown, Stop};
 pub use crate::source::keying::PartitionKeyRule;
@@ -182,7 +182,8 @@ pub enum AgentError {
 }
 
 impl Agent {
-    /// Starts everything, once keys, streams, state directory and sockets have been seen to be usable.
+    /// Starts everything, once state directory and sockets have been seen to be usable. Keys and streams have been
+    /// looked at too: where one is missing, the log says so, and its records wait for it.
     pub async fn start(settings: &Settings) -> Result<Self, AgentError> {
         let keyings = settings
             .sources
@@ -204,8 +205,13 @@ impl Agent {
                 settings.dead_letter.clone(),
                 Arc::clone(&counters),
             );
-            let counting = Arc::clone(&counters);
-            let started = shared.start(stream, budget, Some(dead_letters), counting);
+            let started = shared.start(
+                stream,
+                budget,
+                Some(dead_letters),
+                counters,
+                WhenMissing::Wait,
+            );
             pipelines.push(started.await?);
             dead_letter_writers.push(writer);
         }
