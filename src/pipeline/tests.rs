@@ -1,6 +1,7 @@
 //! The pipeline against a model of the service, in memory and on a paused clock.
 
 mod blocks;
+mod dead_shard;
 mod kpl;
 mod model;
 mod quota;
