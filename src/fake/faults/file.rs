@@ -1,5 +1,7 @@
 //! The faults file: TOML → [`Faults`], every mistake named with its line and key.
 
+mod strikes;
+
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -12,9 +14,6 @@ use crate::fake::protocol::{ApiError, Service};
 const TOP_KEYS: &[&str] = &["seed", "rule"];
 const ACTIONS: &str = "throttle, internal_failure, error, expired_token, access_denied, malformed, truncated, \
                        fewer_answers, stall, stall_after, reset_before, reset_after or latency";
-
-/// The operations with entries; only the first answers for each.
-const WITH_ENTRIES: &[&str] = &["PutRecords", "PutRecord"];
 
 /// All mistakes of a faults file, one a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +105,6 @@ impl Reader<'_> {
         rule
     }
 
-    /// A rule that finds nothing to strike would look like a test that passed: it is refused.
     fn rule(&mut self, table: &Table) -> Option<Rule> {
         let keys = Keys::of(table);
         let before = self.mistakes.len();
@@ -127,8 +125,8 @@ impl Reader<'_> {
         self.refuse_unanswered(&keys, &rule);
         rule.shard = self.shard(&keys);
         rule.after = self.number(&keys, "after").unwrap_or(0);
-        rule.count = self.from_one(&keys, "count", "leave it out to strike without an end");
-        let every = self.from_one(&keys, "every", "every = 1 strikes each call");
+        rule.count = self.counted(&keys, "count", "leave it out to strike without an end");
+        let every = self.counted(&keys, "every", "every = 1 strikes each call");
         rule.every = every.unwrap_or(1);
         if let Some(percent) = self.percent(&keys) {
             rule.percent = percent;
@@ -161,7 +159,7 @@ impl Reader<'_> {
             "malformed" => (Action::Malformed, no_keys),
             "truncated" => (Action::Truncated, no_keys),
             "fewer_answers" => {
-                let by = self.from_one(keys, "by", "so many answers are missing");
+                let by = self.counted(keys, "by", "so many answers are missing");
                 let by = by.unwrap_or(1);
                 (
                     Action::FewerAnswers(usize::try_from(by).unwrap_or(usize::MAX)),
@@ -178,82 +176,6 @@ impl Reader<'_> {
                 return None;
             }
         })
-    }
-
-    /// An operation that nobody answers is never called.
-    fn refuse_unanswered(&mut self, keys: &Keys<'_>, rule: &Rule) {
-        let Some(operation) = rule.operation.as_deref() else {
-            return self.refuse_without_entries(keys, rule);
-        };
-        let both = [Service::Kinesis, Service::Kms];
-        let services = rule
-            .service
-            .as_ref()
-            .map_or(&both[..], std::slice::from_ref);
-        let answers = |service: &Service| service.operations().contains(&operation);
-        if both.iter().any(answers) {
-            let before = self.mistakes.len();
-            self.refuse_without_entries(keys, rule);
-            if self.mistakes.len() > before || services.iter().any(answers) {
-                return;
-            }
-        }
-        let known: Vec<String> = (services.iter())
-            .map(|service| format!("of {service}: {}", service.operations().join(", ")))
-            .collect();
-        let known = known.join("; ");
-        self.mistake_at(
-            keys,
-            "operation",
-            &format!("is one {known}; found {operation:?}"),
-        );
-    }
-
-    /// Whether there is one of this name shows only when calls come: shards are made and split meanwhile.
-    fn shard(&mut self, keys: &Keys<'_>) -> Option<String> {
-        let shard = self.text(keys, "shard")?;
-        let number = shard.strip_prefix("shardId-");
-        if !number.is_some_and(|n| n.len() == 12 && n.bytes().all(|b| b.is_ascii_digit())) {
-            self.mistake_at(
-                keys,
-                "shard",
-                &format!(
-                    "is \"shardId-\" and twelve digits, such as \"shardId-000000000001\", found {shard:?}"
-                ),
-            );
-        }
-        Some(shard)
-    }
-
-    fn from_one(&mut self, keys: &Keys<'_>, key: &str, what: &str) -> Option<u64> {
-        let number = self.number(keys, key)?;
-        if number == 0 {
-            self.mistake_at(keys, key, &format!("counts from 1: {what}"));
-        }
-        Some(number)
-    }
-
-    fn refuse_without_entries(&mut self, keys: &Keys<'_>, rule: &Rule) {
-        let (of, instead) = match rule.action {
-            Action::Throttle(_) => (WITH_ENTRIES, "ThrottlingException"),
-            Action::FailEntries(_) => (WITH_ENTRIES, "InternalFailure"),
-            Action::FewerAnswers(_) => (&WITH_ENTRIES[..1], "InternalFailure"),
-            _ => return,
-        };
-        let called = rule.operation.as_deref();
-        let called = called.filter(|operation| !of.contains(operation));
-        let Some(other) = called.or((rule.service == Some(Service::Kms)).then_some("kms")) else {
-            return;
-        };
-        self.mistake_at(
-            keys,
-            "do",
-            &format!(
-                "is about the entries of {}, and {other} has none: give do = \"error\" and \
-                 code = \"{instead}\", which refuse a whole call",
-                of.join(" and "),
-            ),
-        );
     }
 
     fn error(&mut self, keys: &Keys<'_>) -> Option<Action> {
