@@ -7,11 +7,12 @@
 //!   agent runs, and where a stream has one shard, or nothing is aggregated, no entry would tell. Nor would one tell
 //!   that larger records are taken.
 //! - *Doubt* is evidence that a new listing does not explain: then the stream may no longer distribute by key, and
-//!   is described anew before anything is judged by the map. The entries in question wait for that.
+//!   is described anew before anything is judged by the map. The entries in question wait for that. So it is while a
+//!   listing fails.
 
 use std::ops::RangeInclusive;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -30,14 +31,22 @@ use crate::source::Costs;
 /// The log hears of what lasts this often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// Asks for a new listing.
+/// Asks for a new listing, and tells how old the description is.
 #[derive(Debug, Clone)]
-pub(super) struct Refresh(Arc<Notify>);
+pub(super) struct Refresh {
+    requested: Arc<Notify>,
+    described: Arc<Mutex<Instant>>,
+}
 
 impl Refresh {
     /// Any number of times before the next listing makes one listing.
     pub(super) fn request(&self) {
-        self.0.notify_one();
+        self.requested.notify_one();
+    }
+
+    /// Whether it was asked since then who distributes the stream's records, and the latest facts are by that.
+    pub(super) fn is_described_since(&self, then: Instant) -> bool {
+        *self.described.lock().expect("no panic while held") > then
     }
 }
 
@@ -78,8 +87,11 @@ pub(super) fn watch(
     unlisted_after: Option<Duration>,
 ) -> (Refresh, value::Receiver<Option<Facts>>, JoinHandle<()>) {
     let (tx, rx) = value::channel(None);
-    let refresh = Refresh(Arc::default());
-    let requested = Arc::clone(&refresh.0);
+    let refresh = Refresh {
+        requested: Arc::default(),
+        described: Arc::new(Mutex::new(Instant::now())),
+    };
+    let requested = Arc::clone(&refresh.requested);
     let upkeep = Upkeep {
         shards,
         stream,
@@ -87,7 +99,7 @@ pub(super) fn watch(
         affordable,
         unlisted_after,
         described: None,
-        described_at: Instant::now(),
+        described_at: Arc::clone(&refresh.described),
         may_not_describe: false,
         may_not_list: false,
     };
@@ -116,7 +128,7 @@ struct Upkeep {
     unlisted_after: Option<Duration>,
     /// `None` until the first answer.
     described: Option<Description>,
-    described_at: Instant,
+    described_at: Arc<Mutex<Instant>>,
     /// Denied, and said so.
     may_not_describe: bool,
     may_not_list: bool,
@@ -136,7 +148,7 @@ impl Upkeep {
                 && matches!(routes, Routes::Known(_))
                 && latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes)
             {
-                tokio::time::sleep_until(self.described_at + DOUBT_PAUSE).await;
+                tokio::time::sleep_until(self.described_at() + DOUBT_PAUSE).await;
                 self.describe_at_last().await;
                 routes = self.routes().await;
             }
@@ -201,7 +213,7 @@ impl Upkeep {
 
     /// An answer: a description, or that there will be none.
     fn take(&mut self, answer: Result<Description, ListShardsError>) {
-        self.described_at = Instant::now();
+        *self.described_at.lock().expect("no panic while held") = Instant::now();
         let stream = &self.stream;
         match answer {
             Ok(description) => {
@@ -273,6 +285,10 @@ impl Upkeep {
         }
     }
 
+    fn described_at(&self) -> Instant {
+        *self.described_at.lock().expect("no panic while held")
+    }
+
     /// Without permission to ask, assumes what nearly all streams do.
     fn distributes_by_key(&self) -> bool {
         (self.described).is_none_or(|d| d.distribution == Distribution::ByKey)
@@ -293,7 +309,21 @@ impl Upkeep {
                 ),
             })
         });
-        match listed.await {
+        let mut listed = pin!(listed);
+        let listed = loop {
+            tokio::select! {
+                biased;
+                listed = &mut listed => break listed,
+                // That the service distributes records by itself now, no listing would tell that does not come.
+                () = tokio::time::sleep(DOUBT_PAUSE) => {
+                    self.describe_again().await;
+                    if !self.distributes_by_key() {
+                        return Routes::Auto;
+                    }
+                }
+            }
+        };
+        match listed {
             Ok(map) => {
                 tracing::debug!(%stream, shards = map.shards().len(), "shard map");
                 self.may_not_list = false;

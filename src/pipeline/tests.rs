@@ -7,6 +7,7 @@ mod model;
 mod quota;
 mod refusals;
 mod routes;
+mod unlisted;
 mod way;
 
 use std::collections::HashMap;

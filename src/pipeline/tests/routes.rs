@@ -8,7 +8,7 @@ const LONG: Duration = Duration::from_secs(361);
 /// So long the first listing is waited for.
 pub(super) const UNLISTED: Duration = super::super::routes::WAIT_FOR_LISTING;
 
-fn entries(service: &Service) -> Vec<usize> {
+pub(super) fn entries(service: &Service) -> Vec<usize> {
     let stored = service.stored.lock().unwrap();
     (stored.iter())
         .map(|(_, data)| deaggregate(data).map_or(1, |records| records.len()))
@@ -59,44 +59,6 @@ async fn a_stream_switched_to_auto_is_no_longer_aggregated_and_one_switched_back
     *service.distribution.lock().unwrap() = Distribution::ByKey;
     tokio::time::sleep(LONG).await;
     assert!(matches!(put_both().await, (false, 1..)));
-}
-
-/// They once waited for the listing for ever, though the service took records all the time.
-#[tokio::test(start_paused = true)]
-async fn where_no_listing_comes_at_the_start_records_go_on_alone_until_one_does() {
-    let service = Service::well_behaved(4);
-    *service.listing.lock().unwrap() = Err("ServiceUnavailable");
-    let pipeline = start(&service, |_| {});
-    let began = Instant::now();
-    let receipts = put_many(&pipeline, 30).await;
-    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
-    assert!((20..22).contains(&began.elapsed().as_secs()));
-    assert_eq!(entries(&service), [1; 30]);
-    let receipt = put(&pipeline, "no longer held up", key("k")).await;
-    assert!(receipt.await.is_stored());
-    assert!((20..22).contains(&began.elapsed().as_secs()));
-
-    *service.listing.lock().unwrap() = Ok(());
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    service.stored.lock().unwrap().clear();
-    let receipts = put_many(&pipeline, 30).await;
-    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
-    assert!(entries(&service).len() < 10, "aggregated again");
-}
-
-/// Without shards there is no order to keep.
-#[tokio::test(start_paused = true)]
-async fn in_ordered_mode_records_wait_for_the_first_listing_as_long_as_it_takes() {
-    let service = Service::well_behaved(4);
-    *service.listing.lock().unwrap() = Err("ServiceUnavailable");
-    let pipeline = start(&service, |p| {
-        p.delivery.ordering = send::Ordering::PartitionKey
-    });
-    let receipts = put_many(&pipeline, 30).await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
-    assert!(service.calls.lock().unwrap().is_empty());
-    *service.listing.lock().unwrap() = Ok(());
-    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
 }
 
 /// Stored on shards of the service's choice, where readers drop them whole.
@@ -234,7 +196,7 @@ async fn a_limit_that_falls_during_an_outage_loses_nothing_that_waits() {
 }
 
 /// The one shard becomes two, under new names.
-fn split(service: &Service) {
+pub(super) fn split(service: &Service) {
     let half = 1 << 127;
     let shard = |n: u128, start, end| Shard {
         id: ShardId::new(&format!("shardId-{n:012}")),
@@ -320,32 +282,6 @@ async fn records_of_one_key_stay_in_order_across_a_reshard_with_a_backlog() {
         }
         for (key, seen) in seen {
             assert_eq!(seen.len(), 500, "{key}: in order, each is there at the end");
-        }
-    }
-}
-
-/// Whoever may not list shards any more learns of a reshard from where records are stored.
-#[tokio::test(start_paused = true)]
-async fn records_are_stored_across_a_reshard_while_no_listing_comes() {
-    for ordering in [send::Ordering::None, send::Ordering::PartitionKey] {
-        let service = Service::well_behaved(1);
-        let pipeline = start(&service, |p| p.delivery.ordering = ordering);
-        let before = put_many(&pipeline, 30).await;
-        assert!(join_all(before).await.iter().all(Delivery::is_stored));
-        split(&service);
-        *service.listing.lock().unwrap() = Err("InternalFailure");
-        let mut receipts = Vec::new();
-        for n in 0..300 {
-            receipts.push(put(&pipeline, format!("any {n}"), any()).await);
-            receipts.push(put(&pipeline, format!("keyed {n}"), key(format!("{n}"))).await);
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let all = tokio::time::timeout(Duration::from_secs(60), join_all(receipts));
-        assert!(all.await.unwrap().iter().all(Delivery::is_stored));
-        for (record, times) in service.user_records() {
-            // What may go anywhere was right where it was stored.
-            let most = if record.starts_with(b"any") { 1 } else { 2 };
-            assert!(times <= most, "{record:?}: {times} times");
         }
     }
 }
