@@ -21,7 +21,7 @@ use crate::deadletter::DeadLetters;
 use crate::metrics::report::{Account, Calls, Keys, Latencies, Unkeyed, Volume};
 use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
 use crate::pipeline::{Pipeline, StreamSettings};
-use crate::producer::{Shared, StartError};
+use crate::producer::{Shared, StartError, WhenMissing};
 use crate::record::StreamName;
 use crate::shutdown::{self, Shutdown, Stop};
 use crate::source::keying::KeyingError;
@@ -149,8 +149,7 @@ pub struct Agent {
     logged: Vec<Counts>,
     checkpoints: Checkpoints,
     pipelines: Vec<Pipeline>,
-    /// With the counters of the stream.
-    dead_letter_writers: Vec<(JoinHandle<()>, Arc<Counters>)>,
+    dead_letter_writers: Vec<JoinHandle<()>>,
     sources: JoinSet<Result<(), AgentError>>,
     stop_sources: Stop,
     /// Ends when every client has its answers.
@@ -211,7 +210,8 @@ pub enum AgentError {
 }
 
 impl Agent {
-    /// Starts everything, once keys, streams, state directory and sockets have been seen to be usable.
+    /// Starts everything, once state directory and sockets have been seen to be usable. Keys and streams have been
+    /// looked at too: where one is missing, the log says so, and its records wait for it.
     pub async fn start(settings: &Settings) -> Result<Self, AgentError> {
         let makings = settings
             .sources
@@ -234,11 +234,16 @@ impl Agent {
                 settings.dead_letter.clone(),
                 Arc::clone(&counters),
             );
-            let counting = Arc::clone(&counters);
-            let started =
-                shared.start(stream, shares.pipeline, Some(dead_letters), spool, counting);
+            let started = shared.start(
+                stream,
+                shares.pipeline,
+                Some(dead_letters),
+                spool,
+                counters,
+                WhenMissing::Wait,
+            );
             pipelines.push(started.await?);
-            dead_letter_writers.push((writer, counters));
+            dead_letter_writers.push(writer);
         }
 
         let (stop_sources, shutdown) = shutdown::channel();
@@ -359,14 +364,13 @@ impl Agent {
         // Everything is known now, and only has to be told.
         let _ = tokio::time::timeout(LAST_ANSWERS, self.answered.recv()).await;
         let left = until.saturating_duration_since(Instant::now());
-        for (mut writer, counters) in self.dead_letter_writers {
+        for mut writer in self.dead_letter_writers {
             // A disk that refuses, or is full, must not hold up the end: those records are not in the
             // checkpoint.
             let left = left.max(Duration::from_secs(1));
             if tokio::time::timeout(left, &mut writer).await.is_err() {
                 writer.abort();
                 let _ = writer.await;
-                counters.abandon_the_rest();
             }
         }
 

@@ -11,13 +11,15 @@ mod budget;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 pub use budget::{MemoryBudget, MemoryPermit};
+
+use crate::metrics::Counters;
 
 /// The one answer a record gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +116,10 @@ struct Group {
     each: usize,
     /// After so many answers what they took is given back.
     step: u32,
+    /// Where the records are counted as pending, from when they were accepted.
+    counted: OnceLock<Arc<Counters>>,
+    /// The spool counts them now.
+    on_disk: AtomicBool,
 }
 
 /// Memory is given back in so many steps: it takes a lock.
@@ -195,9 +201,32 @@ impl Ticket {
                 doomed: None,
                 each: 0,
                 step: (records / STEPS).max(1),
+                counted: OnceLock::new(),
+                on_disk: AtomicBool::new(false),
             }),
             records,
         }
+    }
+
+    /// The records were accepted: from here on they are pending, until their tickets have gone.
+    ///
+    /// # Panics
+    ///
+    /// They were counted before, or a ticket of the chunk has gone.
+    pub fn count(&self, records: u32, counters: &Arc<Counters>) {
+        let open = self.group.open.load(Ordering::Acquire);
+        assert_eq!(
+            open, records,
+            "all of the chunk's tickets are counted at once"
+        );
+        Counters::add(&counters.pending, u64::from(records));
+        let counted = self.group.counted.set(Arc::clone(counters));
+        assert!(counted.is_ok(), "tickets are counted once");
+    }
+
+    /// Whether the other one is of the same chunk.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.group, &other.group)
     }
 
     /// Gives memory back as the records have their answers, of which each takes `bytes` at most.
@@ -255,8 +284,21 @@ impl Ticket {
         )
     }
 
-    /// Gives back what the chunk takes of memory, but for `bytes`.
-    pub fn keep_memory(&self, bytes: usize) {
+    /// The record is on disk now, which owes its answer and counts it. Whoever waits goes on waiting; of what it takes of
+    /// memory, all but `bytes` is given back.
+    ///
+    /// # Panics
+    ///
+    /// Nobody waits for it.
+    pub fn park(&self, bytes: usize) {
+        assert!(self.has_caller(), "only who waits for a record is parked");
+        if let Some(counters) = self.group.counted.get()
+            && !self.group.on_disk.swap(true, Ordering::AcqRel)
+        {
+            counters
+                .pending
+                .fetch_sub(u64::from(self.records), Ordering::Release);
+        }
         let mut memory = self.group.memory.lock().expect("no panic while held");
         memory.shrink_to(bytes);
     }
@@ -342,6 +384,15 @@ impl fmt::Debug for Ticket {
 
 impl Group {
     fn close(&self, records: u32, delivery: Option<&Delivery>) {
+        if let Some(counters) = self.counted.get()
+            && !self.on_disk.load(Ordering::Acquire)
+        {
+            let records = u64::from(records);
+            if delivery.is_none() {
+                Counters::add(&counters.abandoned, records);
+            }
+            counters.pending.fetch_sub(records, Ordering::Release);
+        }
         if delivery.is_none() {
             self.abandoned.store(true, Ordering::Release);
         }

@@ -294,7 +294,14 @@ impl Builder {
         let clients = aws::clients(&self.aws, time_outs).await?;
         let shared = Shared::new(clients)?;
         let budget = MemoryBudget::new(self.memory_limit);
-        let started = shared.start(&settings, budget, None, None, Arc::default());
+        let started = shared.start(
+            &settings,
+            budget,
+            None,
+            None,
+            Arc::default(),
+            WhenMissing::Fail,
+        );
         let pipeline = started.await?;
         Ok(Producer { pipeline })
     }
@@ -317,7 +324,8 @@ impl Shared {
     }
 
     /// Starts a stream's pipeline, once its key and the stream itself have been seen to be there. What may
-    /// heal by itself (no network, throttling) does not stop the start.
+    /// heal by itself (no network, throttling) does not stop the start; what somebody has to put right does, unless it
+    /// is to be [waited for](WhenMissing).
     pub async fn start(
         &self,
         settings: &StreamSettings,
@@ -325,10 +333,24 @@ impl Shared {
         dead_letters: Option<DeadLetters>,
         spool: Option<Spooled>,
         counters: Arc<Counters>,
+        when_missing: WhenMissing,
     ) -> Result<Pipeline, StartError> {
-        let sealer = self.sealer(&settings.encryption).await?;
+        let name = &settings.name;
+        let (keyring, sealer) = self.sealer(&settings.encryption)?;
+        if let Some(keyring) = keyring
+            && let Err(error) = keyring.lease(&[0]).await
+        {
+            match error {
+                error if error.is_outage() => {
+                    tracing::warn!(%error, "no data key yet; records wait until there is one");
+                }
+                error => when_missing.hear(name, error.into())?,
+            }
+        }
         let shards = KinesisShards::new(self.clients.kinesis.clone());
-        self.look_up(&shards, &settings.name).await?;
+        if let Err(error) = self.look_up(&shards, name).await {
+            when_missing.hear(name, error)?;
+        }
         Ok(Pipeline::start(Parts {
             stream: settings.name.clone(),
             aggregation: settings.aggregation.clone(),
@@ -345,7 +367,11 @@ impl Shared {
         }))
     }
 
-    async fn sealer(&self, encryption: &seal::Settings) -> Result<Sealer, StartError> {
+    /// With what it takes its data keys from.
+    fn sealer(
+        &self,
+        encryption: &seal::Settings,
+    ) -> Result<(Option<Arc<Keyring>>, Sealer), StartError> {
         let ours = |key: &&String| key.starts_with(block::CONTEXT_PREFIX);
         if let Some(key) = encryption.context.keys().find(ours) {
             return Err(StartError::ReservedContext { key: key.clone() });
@@ -354,7 +380,7 @@ impl Shared {
         let (key, block) = match &encryption.scope {
             Scope::Off => {
                 let allowed = encryption.plaintext_allowed();
-                return Ok(Sealer::Plain(allowed.expect("the scope is off")));
+                return Ok((None, Sealer::Plain(allowed.expect("the scope is off"))));
             }
             Scope::Record(key) => (key, None),
             Scope::Block(key, block) => (key, Some(block)),
@@ -376,17 +402,11 @@ impl Shared {
             message.frame_length = block.frame_length();
         }
         let keyring = Keyring::new(source, context, encryption.cache.clone(), message);
-        match keyring.lease(&[0]).await {
-            Ok(_) => {}
-            Err(error) if error.is_outage() => {
-                tracing::warn!(%error, "no data key yet; records wait until there is one");
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(match block {
-            Some(block) => Sealer::Blocks(keyring, block.clone()),
-            None => Sealer::Encrypt(keyring),
-        })
+        let sealer = match block {
+            Some(block) => Sealer::Blocks(Arc::clone(&keyring), block.clone()),
+            None => Sealer::Encrypt(Arc::clone(&keyring)),
+        };
+        Ok((Some(keyring), sealer))
     }
 
     async fn look_up(&self, shards: &KinesisShards, stream: &StreamName) -> Result<(), StartError> {
@@ -407,6 +427,25 @@ impl Shared {
             // Denied or out of reach: the shard map's own task says so, and goes on.
             _ => Ok(()),
         }
+    }
+}
+
+/// What a start does where the stream, the key or the credentials are not there, or not yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenMissing {
+    /// Fails: a caller can tell its user.
+    Fail,
+    /// Alarms, and goes on: records wait, as in an outage, until somebody has put it right.
+    Wait,
+}
+
+impl WhenMissing {
+    fn hear(self, stream: &StreamName, error: StartError) -> Result<(), StartError> {
+        if self == Self::Fail || !error.may_heal() {
+            return Err(error);
+        }
+        tracing::error!(%stream, %error, "the stream can not be sent to yet: nothing is lost, sources wait");
+        Ok(())
     }
 }
 
@@ -446,6 +485,24 @@ pub enum StartError {
     BadCredentials(ListShardsError),
     #[error("cannot start the sealing threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+}
+
+impl StartError {
+    /// Whether somebody may put it right outside of the configuration. What cannot be so remains a mistake.
+    fn may_heal(&self) -> bool {
+        match self {
+            Self::NoStream { .. } | Self::NoCredentials(_) | Self::BadCredentials(_) => true,
+            Self::Key(error) => matches!(
+                error,
+                KeyError::Denied { .. }
+                    | KeyError::NotFound { .. }
+                    | KeyError::Disabled { .. }
+                    | KeyError::InvalidState { .. }
+                    | KeyError::Credentials { .. }
+            ),
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

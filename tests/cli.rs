@@ -5,3 +5,4 @@ mod by_hand;
 mod disk;
 mod running;
 mod start;
+mod waiting;

@@ -90,7 +90,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
             failed: counts.failed,
             dropped: counts.dropped,
             abandoned: counts.abandoned,
-            pending: counts.pending(),
+            pending: counts.pending,
             bytes_stored: counts.bytes_stored,
             entries_stored: counts.entries_stored,
             entries_retried: counts.entries_retried,

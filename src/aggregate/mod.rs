@@ -74,7 +74,7 @@ pub struct AggregatedRecord {
     pub deadline: Instant,
     /// When it was closed, or is to be tried again.
     pub ready: Instant,
-    /// Calls made for it so far.
+    /// Calls made for it so far; for its members there may have been others before.
     pub attempts: u32,
     /// Why the last of them did not store it.
     pub last_refusal: Option<String>,
@@ -102,7 +102,13 @@ impl AggregatedRecord {
         &self.members
     }
 
-    pub fn into_members(self) -> Vec<SealedRecord> {
+    /// They take with them how often it was tried: what becomes of them next goes on from there.
+    pub fn into_members(mut self) -> Vec<SealedRecord> {
+        if self.attempts > 0 {
+            for member in &mut self.members {
+                member.tried(self.attempts);
+            }
+        }
         self.members
     }
 

@@ -10,8 +10,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connection::{self, ConnectionArgs};
 use super::hardening::CoreDumpArgs;
-use crate::agent::{Agent, AgentError};
+use crate::agent::{Agent, AgentError, Report};
 use crate::config::{self, Environment, Settings, SourceKind, words};
+use crate::metrics::report::Thousands;
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
 use crate::source::{stdin, tail, unix};
@@ -154,15 +155,52 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let _ = write!(std::io::stderr(), "{report}");
     ended.map_err(|e: AgentError| anyhow::Error::from(e))?;
 
-    let abandoned: u64 = report.streams.iter().map(|s| s.counts.abandoned).sum();
-    let readable_again = |s: &crate::agent::Source| s.kind.can_be_read_again();
-    if abandoned > 0 && !settings.sources.iter().all(readable_again) {
+    let Abandoned { again, never } = Abandoned::of(&report, &settings);
+    if again > 0 {
+        let (were, them) = if again == 1 {
+            ("record was", "it")
+        } else {
+            ("records were", "them")
+        };
+        let _ = writeln!(
+            std::io::stderr(),
+            "kinseal: {} {were} not stored within the grace period: the next agent with this state directory \
+             reads {them} again from the files, and what comes after {them} there",
+            Thousands(again)
+        );
+    }
+    if never > 0 {
         anyhow::bail!(
-            "{abandoned} records were not stored within the grace period, and a source that is no file \
-             cannot be read again; give a longer --grace"
+            "{} records were not stored within the grace period, and a source that is no file cannot be read \
+             again; give a longer --grace",
+            Thousands(never)
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Records that were not stored by the end, by whether their source has them still.
+struct Abandoned {
+    again: u64,
+    /// Of streams to which others than files went: which of the records were theirs is not known.
+    never: u64,
+}
+
+impl Abandoned {
+    fn of(report: &Report, settings: &Settings) -> Self {
+        let (mut again, mut never) = (0, 0);
+        for stream in &report.streams {
+            let mut sources = settings
+                .sources
+                .iter()
+                .filter(|s| s.stream == stream.stream);
+            match sources.all(|source| matches!(source.kind, SourceKind::File(_))) {
+                true => again += stream.counts.abandoned,
+                false => never += stream.counts.abandoned,
+            }
+        }
+        Self { again, never }
+    }
 }
 
 /// A disk that hangs, say: whoever waits for it without giving way can not be dropped.

@@ -130,7 +130,7 @@ impl Delivery {
         });
         let (retry_initial, retry_max) = retry.given().unwrap_or_default();
         Self {
-            rate_limit: t.integer("rate_limit", 1..=u64::from(u32::MAX)),
+            rate_limit: t.integer("rate_limit", 1..=send::Settings::MOST_RATE_LIMIT.into()),
             max_in_flight: t.integer("max_in_flight", 1..=1024),
             request_timeout: t.duration("request_timeout", least..=Duration::from_secs(600)),
             connect_timeout: t.duration("connect_timeout", least..=Duration::from_secs(300)),

@@ -26,6 +26,48 @@ impl Service {
             Self::Kms => "kms",
         }
     }
+
+    /// What it answers; any other is an unknown operation.
+    pub(crate) fn operations(self) -> &'static [&'static str] {
+        match self {
+            Self::Kinesis => &[
+                "PutRecords",
+                "PutRecord",
+                "GetShardIterator",
+                "GetRecords",
+                "ListShards",
+                "CreateStream",
+                "DeleteStream",
+                "ListStreams",
+                "DescribeStream",
+                "DescribeStreamSummary",
+                "SplitShard",
+                "MergeShards",
+                "UpdateShardCount",
+                "UpdateStreamMode",
+                "UpdateMaxRecordSize",
+                "UpdateStreamRecordDistributionStrategy",
+            ],
+            Self::Kms => &[
+                "GenerateDataKey",
+                "GenerateDataKeyWithoutPlaintext",
+                "Encrypt",
+                "Decrypt",
+                "CreateKey",
+                "DescribeKey",
+                "ReplicateKey",
+                "ListKeys",
+                "ListAliases",
+                "CreateAlias",
+                "UpdateAlias",
+                "DeleteAlias",
+                "EnableKey",
+                "DisableKey",
+                "ScheduleKeyDeletion",
+                "CancelKeyDeletion",
+            ],
+        }
+    }
 }
 
 impl fmt::Display for Service {

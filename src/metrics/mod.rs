@@ -117,11 +117,15 @@ impl Default for Latency {
     }
 }
 
-/// One stream's counters. `accepted = stored + dead_lettered + failed + dropped + abandoned + pending`, at any moment.
+/// One stream's counters. `accepted = stored + dead_lettered + failed + dropped + abandoned + pending`, at any moment;
+/// each of them is counted for itself, none is made of the others. They are read one after the other: while records
+/// move, a snapshot may be off by those that moved meanwhile.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Records that were given a ticket, or dropped.
     pub accepted: AtomicU64,
+    /// Records that are owed an answer: counted by their tickets, for as long as these live.
+    pub pending: AtomicU64,
     /// Of these, records in which their source's rule found no partition key.
     pub unkeyed: AtomicU64,
     pub stored: AtomicU64,
@@ -133,7 +137,7 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// Thrown away for want of room, since `when_full` of their source says so.
     pub dropped: AtomicU64,
-    /// Still owed when the pipeline was stopped; their source has them.
+    /// Their tickets went without an answer, as when a pipeline is stopped; their source has them.
     pub abandoned: AtomicU64,
     /// In the spool now, and without an answer: a part of what is pending.
     pub spooled: AtomicU64,
@@ -159,6 +163,8 @@ pub struct Counters {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub accepted: u64,
+    /// Records that still wait for their answer.
+    pub pending: u64,
     pub unkeyed: u64,
     pub stored: u64,
     pub dead_lettered: u64,
@@ -187,18 +193,21 @@ impl Counters {
         counter.fetch_add(n, Ordering::Release);
     }
 
-    /// Of what is pending, all that is not on disk is given up.
-    pub fn abandon_the_rest(&self) -> u64 {
-        let counts = self.snapshot();
-        let lost = counts.pending().saturating_sub(counts.spooled);
-        Self::add(&self.abandoned, lost);
-        lost
+    /// So many records are on disk, and owed an answer from there.
+    pub fn spool(&self, records: u64) {
+        Self::add(&self.pending, records);
+        Self::add(&self.spooled, records);
+    }
+
+    /// So many of them have theirs.
+    pub fn unspool(&self, records: u64) {
+        self.spooled.fetch_sub(records, Ordering::Release);
+        self.pending.fetch_sub(records, Ordering::Release);
     }
 
     pub fn snapshot(&self) -> Counts {
         let read = |c: &AtomicU64| c.load(Ordering::Acquire);
         Counts {
-            // The outcomes before `accepted`, so that a record in between counts as pending, not negative.
             stored: read(&self.stored),
             dead_lettered: read(&self.dead_lettered),
             dead_letters_dropped: read(&self.dead_letters_dropped),
@@ -206,6 +215,7 @@ impl Counters {
             dropped: read(&self.dropped),
             abandoned: read(&self.abandoned),
             spooled: read(&self.spooled),
+            pending: read(&self.pending),
             accepted: read(&self.accepted),
             unkeyed: read(&self.unkeyed),
             plain_bytes: read(&self.plain_bytes),
@@ -226,17 +236,17 @@ impl Counters {
 }
 
 impl Counts {
-    /// Records that still wait for their answer.
-    pub fn pending(&self) -> u64 {
+    /// Whether every record is accounted for, once.
+    pub fn balance(&self) -> bool {
         let told = self.stored + self.dead_lettered + self.failed;
-        let answered = told + self.dropped + self.abandoned;
-        self.accepted.saturating_sub(answered)
+        self.accepted == told + self.dropped + self.abandoned + self.pending
     }
 }
 
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.accepted += other.accepted;
+        self.pending += other.pending;
         self.unkeyed += other.unkeyed;
         self.stored += other.stored;
         self.dead_lettered += other.dead_lettered;

@@ -52,7 +52,7 @@ impl fmt::Display for Account<'_> {
             Thousands(counts.failed),
             Thousands(counts.dropped),
             Thousands(counts.abandoned),
-            Thousands(counts.pending()),
+            Thousands(counts.pending),
         )?;
         if counts.spooled > 0 {
             write!(f, ", of which {} in the spool", Thousands(counts.spooled))?;
@@ -267,6 +267,7 @@ mod tests {
             failed: 3,
             dropped: 4,
             abandoned: 5,
+            pending: 6,
             ..Counts::default()
         };
         assert_eq!(

@@ -148,6 +148,8 @@ impl Pipeline {
             parts.stream.clone(),
             parts.batch.clone(),
             largest / Costs::COPIES_OF_A_RECORD,
+            // Order is kept per shard: without shards there is none.
+            (parts.delivery.ordering == send::Ordering::None).then_some(routes::WAIT_FOR_LISTING),
         );
         let spooling = spooled.map(|spooled| {
             Spooling::start(spooled, &parts, costs, facts.clone(), sealed_tx.clone())
@@ -278,13 +280,14 @@ impl Pipeline {
             Ok(()) => rx.await.unwrap_or_default(),
             Err(_) => Histograms::default(),
         };
+        let before = counters.snapshot().abandoned;
         tasks.abandon().await;
         if let Some(spooling) = spooling {
             spooling.finish().await;
         }
-        let pending = counters.abandon_the_rest();
-        if pending > 0 {
-            tracing::warn!(%stream, pending, "stopped before all was stored; the rest was not acknowledged");
+        let abandoned = counters.snapshot().abandoned - before;
+        if abandoned > 0 {
+            tracing::warn!(%stream, abandoned, "stopped before all was stored; the rest was not acknowledged");
         }
         meter.complete(histograms)
     }

@@ -22,11 +22,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::alarm::{Outage, Throttled, Trouble};
+use self::alarm::{Outage, Pairs, Throttled, Trouble};
 use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
 use super::lanes::Lanes;
-use super::routes::{Facts, Refresh};
+use super::routes::{Facts, Refresh, WAIT_FOR_LISTING};
 use super::{Control, Parts};
 use crate::aggregate::reducer::{Reducer, Routes};
 use crate::aggregate::{self, AggregatedRecord};
@@ -43,6 +43,8 @@ use crate::shard::ShardId;
 
 /// What part of the linger a late entry or batch waits for company: 20 ms of 100 ms, as the KPL's collector does.
 const LATE_SHARE: u32 = 5;
+/// How often it is looked whether the stream has been described.
+const DESCRIPTION_LOOK: Duration = Duration::from_millis(200);
 /// How often a flush looks whether nothing is pending.
 const FLUSH_LOOK: Duration = Duration::from_millis(20);
 
@@ -90,6 +92,8 @@ pub(super) struct Owner {
     outage: Option<Outage>,
     history: History,
     trouble: Option<Trouble>,
+    outages: Pairs,
+    troubles: Pairs,
     throttled: Throttled,
     flushes: Vec<oneshot::Sender<()>>,
     draining: bool,
@@ -130,15 +134,12 @@ struct Waiting {
 
 #[derive(Debug)]
 struct Misplaced {
+    /// When that was heard.
+    at: Instant,
     entry: AggregatedRecord,
     shard: ShardId,
     sequence: Arc<str>,
 }
-
-/// So long, what was stored elsewhere than predicted waits for a listing that explains it; then, until one comes, all
-/// that is found so does not wait any more. Twice the ten seconds that a stream's description may take to be asked for
-/// again: whether the service distributes records by itself is not to be guessed.
-const WAIT_FOR_LISTING: Duration = Duration::from_secs(20);
 
 impl Owner {
     pub(super) fn new(
@@ -187,6 +188,8 @@ impl Owner {
             outage: None,
             history: History::default(),
             trouble: None,
+            outages: Pairs::default(),
+            troubles: Pairs::default(),
             throttled: Throttled {
                 entries: 0,
                 said: Instant::now(),
@@ -282,7 +285,7 @@ impl Owner {
             self.collect(entry, now);
         }
         self.send_what_is_due(now);
-        if !self.flushes.is_empty() && self.counters.snapshot().pending() == 0 {
+        if !self.flushes.is_empty() && self.counters.snapshot().pending == 0 {
             for done in self.flushes.drain(..) {
                 let _ = done.send(());
             }
@@ -348,7 +351,10 @@ impl Owner {
         let sweep = sweep.map(|_| self.next_sweep);
         let wake = self.lanes.next_wake();
         let misplaced = self.unlisted_since.filter(|_| !self.misplaced.is_empty());
-        let misplaced = misplaced.map(|since| since + WAIT_FOR_LISTING);
+        let misplaced = misplaced.map(|since| {
+            let look = Instant::now() + DESCRIPTION_LOOK;
+            (since + WAIT_FOR_LISTING).max(look)
+        });
         [retry, block, aggregate, send, flush, sweep, wake, misplaced]
             .into_iter()
             .flatten()

@@ -7,10 +7,12 @@
 //!   agent runs, and where a stream has one shard, or nothing is aggregated, no entry would tell. Nor would one tell
 //!   that larger records are taken.
 //! - *Doubt* is evidence that a new listing does not explain: then the stream may no longer distribute by key, and
-//!   is described anew before anything is judged by the map. The entries in question wait for that.
+//!   is described anew before anything is judged by the map. The entries in question wait for that. So it is while a
+//!   listing fails.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -29,14 +31,22 @@ use crate::source::Costs;
 /// The log hears of what lasts this often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// Asks for a new listing.
+/// Asks for a new listing, and tells how old the description is.
 #[derive(Debug, Clone)]
-pub(super) struct Refresh(Arc<Notify>);
+pub(super) struct Refresh {
+    requested: Arc<Notify>,
+    described: Arc<Mutex<Instant>>,
+}
 
 impl Refresh {
     /// Any number of times before the next listing makes one listing.
     pub(super) fn request(&self) {
-        self.0.notify_one();
+        self.requested.notify_one();
+    }
+
+    /// Whether it was asked since then who distributes the stream's records, and the latest facts are by that.
+    pub(super) fn is_described_since(&self, then: Instant) -> bool {
+        *self.described.lock().expect("no panic while held") > then
     }
 }
 
@@ -55,6 +65,11 @@ const AGE_MILLIS: RangeInclusive<u64> = 240_000..=360_000;
 /// account's 20 calls a second. A guess.
 const DOUBT_PAUSE: Duration = Duration::from_secs(10);
 
+/// So long, records wait for a listing: at the start, and where they were stored elsewhere than the latest one said.
+/// Then they go on as if there were none to come, until one does. Twice the ten seconds that a stream's description may
+/// take to be asked for again: whether the service distributes records by itself is not to be guessed.
+pub(super) const WAIT_FOR_LISTING: Duration = Duration::from_secs(20);
+
 /// What is known of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -62,24 +77,29 @@ pub(super) struct Facts {
     pub(super) limits: Limits,
 }
 
-/// The latest facts, `None` until the first listing. `affordable`: bytes of the largest record that memory has room
-/// for.
+/// The latest facts, `None` until the first listing, or `unlisted_after` so long without. `affordable`: bytes of the
+/// largest record that memory has room for.
 pub(super) fn watch(
     shards: Arc<dyn ListShards>,
     stream: StreamName,
     batch: batch::Settings,
     affordable: usize,
+    unlisted_after: Option<Duration>,
 ) -> (Refresh, value::Receiver<Option<Facts>>, JoinHandle<()>) {
     let (tx, rx) = value::channel(None);
-    let refresh = Refresh(Arc::default());
-    let requested = Arc::clone(&refresh.0);
+    let refresh = Refresh {
+        requested: Arc::default(),
+        described: Arc::new(Mutex::new(Instant::now())),
+    };
+    let requested = Arc::clone(&refresh.requested);
     let upkeep = Upkeep {
         shards,
         stream,
         batch,
         affordable,
+        unlisted_after,
         described: None,
-        described_at: Instant::now(),
+        described_at: Arc::clone(&refresh.described),
         may_not_describe: false,
         may_not_list: false,
     };
@@ -105,9 +125,10 @@ struct Upkeep {
     stream: StreamName,
     batch: batch::Settings,
     affordable: usize,
+    unlisted_after: Option<Duration>,
     /// `None` until the first answer.
     described: Option<Description>,
-    described_at: Instant,
+    described_at: Arc<Mutex<Instant>>,
     /// Denied, and said so.
     may_not_describe: bool,
     may_not_list: bool,
@@ -116,14 +137,18 @@ struct Upkeep {
 impl Upkeep {
     async fn run(mut self, requested: &Notify, latest: &value::Sender<Option<Facts>>) {
         self.describe_at_last().await;
+        let mut first = Some(self.first_routes(latest).await);
         let mut cause = Cause::Age;
         loop {
-            let mut routes = self.routes().await;
+            let mut routes = match first.take() {
+                Some(routes) => routes,
+                None => self.routes().await,
+            };
             if cause == Cause::Evidence
                 && matches!(routes, Routes::Known(_))
                 && latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes)
             {
-                tokio::time::sleep_until(self.described_at + DOUBT_PAUSE).await;
+                tokio::time::sleep_until(self.described_at() + DOUBT_PAUSE).await;
                 self.describe_at_last().await;
                 routes = self.routes().await;
             }
@@ -144,6 +169,25 @@ impl Upkeep {
                 self.describe_again().await;
             }
         }
+    }
+
+    /// The first there are. Meanwhile none are better than none for ever.
+    async fn first_routes(&mut self, latest: &value::Sender<Option<Facts>>) -> Routes {
+        let (stream, limits) = (self.stream.clone(), self.limits());
+        let Some(patience) = self.unlisted_after else {
+            return self.routes().await;
+        };
+        let mut listed = pin!(self.routes());
+        if let Ok(routes) = tokio::time::timeout(patience, &mut listed).await {
+            return routes;
+        }
+        tracing::warn!(
+            %stream,
+            "no listing of shards since the start: records go on without, and nothing is aggregated until one comes"
+        );
+        let routes = Routes::Unpredictable;
+        latest.send_replace(Some(Facts { routes, limits }));
+        listed.await
     }
 
     /// Waits for an answer: aggregates in a stream that distributes by itself are lost on its readers.
@@ -169,7 +213,7 @@ impl Upkeep {
 
     /// An answer: a description, or that there will be none.
     fn take(&mut self, answer: Result<Description, ListShardsError>) {
-        self.described_at = Instant::now();
+        *self.described_at.lock().expect("no panic while held") = Instant::now();
         let stream = &self.stream;
         match answer {
             Ok(description) => {
@@ -241,6 +285,10 @@ impl Upkeep {
         }
     }
 
+    fn described_at(&self) -> Instant {
+        *self.described_at.lock().expect("no panic while held")
+    }
+
     /// Without permission to ask, assumes what nearly all streams do.
     fn distributes_by_key(&self) -> bool {
         (self.described).is_none_or(|d| d.distribution == Distribution::ByKey)
@@ -261,7 +309,21 @@ impl Upkeep {
                 ),
             })
         });
-        match listed.await {
+        let mut listed = pin!(listed);
+        let listed = loop {
+            tokio::select! {
+                biased;
+                listed = &mut listed => break listed,
+                // That the service distributes records by itself now, no listing would tell that does not come.
+                () = tokio::time::sleep(DOUBT_PAUSE) => {
+                    self.describe_again().await;
+                    if !self.distributes_by_key() {
+                        return Routes::Auto;
+                    }
+                }
+            }
+        };
+        match listed {
             Ok(map) => {
                 tracing::debug!(%stream, shards = map.shards().len(), "shard map");
                 self.may_not_list = false;
@@ -306,7 +368,7 @@ where
                     said = Instant::now();
                     tracing::warn!(
                         %stream, %error, attempts,
-                        "{operation} failed; trying until it succeeds. At the start, records wait for it"
+                        "{operation} failed; trying until it succeeds"
                     );
                 }
             }

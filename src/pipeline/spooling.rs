@@ -128,7 +128,7 @@ pub(super) async fn stuck_with_all_on_disk(counters: &Counters) {
     loop {
         tokio::time::sleep(STILL).await;
         let now = counters.snapshot();
-        if now.spooled > 0 && now.pending() == now.spooled && now.spooled == before.spooled {
+        if now.spooled > 0 && now.pending == now.spooled && now.spooled == before.spooled {
             return;
         }
         before = now;

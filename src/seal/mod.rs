@@ -121,6 +121,7 @@ pub struct SealedRecord {
     data: Bytes,
     route: Route,
     tickets: Tickets,
+    attempts: u32,
 }
 
 /// Where a sealed record belongs.
@@ -189,6 +190,7 @@ impl SealedRecord {
             data,
             route,
             tickets,
+            attempts: 0,
         }
     }
 
@@ -226,6 +228,16 @@ impl SealedRecord {
         &self.route
     }
 
+    /// Calls made for it, in whatever entries it was.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// It was in an entry for which so many calls were made.
+    pub(crate) fn tried(&mut self, attempts: u32) {
+        self.attempts = self.attempts.saturating_add(attempts);
+    }
+
     /// One, or those of all records in a block.
     pub fn tickets(&self) -> &Tickets {
         &self.tickets
@@ -245,7 +257,10 @@ impl SealedRecord {
     /// The tickets whose callers are told of a failure, and the record with the others.
     pub fn part(self) -> (smallvec::SmallVec<[Ticket; 1]>, Option<Self>) {
         let (callers, rest) = self.tickets.part();
-        let rest = rest.map(|tickets| Self::new(self.data, self.route, tickets));
+        let rest = rest.map(|tickets| Self {
+            attempts: self.attempts,
+            ..Self::new(self.data, self.route, tickets)
+        });
         (callers, rest)
     }
 }

@@ -38,6 +38,11 @@ pub enum Ordering {
     PartitionKey,
 }
 
+impl Settings {
+    /// Ten times the quota: what is sent beyond that, as by mistake for a rate in bytes, can only be throttled.
+    pub const MOST_RATE_LIMIT: u32 = 1000;
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -204,7 +204,7 @@ impl Feed {
         match &self.outlet {
             Some(outlet) => {
                 // Before it waits: whatever happens to it then, it is accounted for.
-                self.intake.accept(chunk.records.len());
+                self.intake.accept(&chunk);
                 outlet.waiting.send(chunk).map_err(|_| Closed)
             }
             None => self.intake.send(chunk).await,

@@ -108,14 +108,19 @@ impl Intake {
     pub async fn send(&self, chunk: Chunk) -> Result<(), Closed> {
         let place = self.chunks.reserve().await.map_err(|_| Closed)?;
         // Counted before it is sent, so that no record is answered before it was accepted.
-        self.accept(chunk.records.len());
+        self.accept(&chunk);
         place.send(chunk);
         Ok(())
     }
 
-    /// Counts records that are sent later, by [`forward`](Self::forward).
-    fn accept(&self, records: usize) {
-        Counters::add(&self.counters.accepted, records as u64);
+    /// Counts records that are sent now, or later by [`forward`](Self::forward).
+    fn accept(&self, chunk: &Chunk) {
+        Counters::add(&self.counters.accepted, chunk.records.len() as u64);
+        let beside = |a: &Accepted, b: &Accepted| a.ticket.is_beside(&b.ticket);
+        for records in chunk.records.chunk_by(beside) {
+            let count = records.iter().map(|record| record.ticket.records()).sum();
+            records[0].ticket.count(count, &self.counters);
+        }
     }
 
     /// Hands over a chunk that was counted before; waits as `send` does. Not cancel safe.
@@ -126,7 +131,7 @@ impl Intake {
     /// Counts records that are thrown away unsent. Accepted first: at no moment has there been more of an answer
     /// than of a question.
     fn discard(&self, records: usize) {
-        self.accept(records);
+        Counters::add(&self.counters.accepted, records as u64);
         Counters::add(&self.counters.dropped, records as u64);
     }
 
@@ -134,7 +139,7 @@ impl Intake {
     pub fn try_send(&self, chunk: Chunk) -> Result<(), TrySend> {
         match self.chunks.try_reserve() {
             Ok(place) => {
-                self.accept(chunk.records.len());
+                self.accept(&chunk);
                 place.send(chunk);
                 Ok(())
             }

@@ -178,13 +178,18 @@ mod tests {
         reader.join().unwrap();
 
         // All that is held: it alone had room, since nothing else was there.
-        let first = chunks.recv().await.unwrap().records.len() as u64;
+        let held = chunks.recv().await.unwrap();
+        let first = held.records.len() as u64;
         assert!(chunks.recv().await.is_none());
         let counts = counters.snapshot();
         assert_eq!(
-            (counts.accepted, counts.dropped, counts.pending()),
+            (counts.accepted, counts.dropped, counts.pending),
             (50_001, 50_001 - first, first)
         );
+        drop(held);
+        let counts = counters.snapshot();
+        assert_eq!((counts.abandoned, counts.pending), (first, 0));
+        assert!(counts.balance(), "{counts:?}");
     }
 
     #[tokio::test]

@@ -81,7 +81,7 @@ impl Spool {
         }
         // Accepted anew: they are owed an answer by this process.
         Counters::add(&counters.accepted, found);
-        Counters::add(&counters.spooled, found);
+        counters.spool(found);
         let shelf = Shelf::new(dir.clone(), segments, (settled, next), counters);
         Ok(Self {
             shelf: Arc::new(shelf),

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -141,7 +140,7 @@ impl Shelf {
         (last.end, last.len) = (end, len);
         state.parked.extend(parked);
         drop(state);
-        Counters::add(&self.counters.spooled, records);
+        self.counters.spool(records);
         self.grown.notify_one();
     }
 
@@ -198,9 +197,7 @@ impl Shelf {
             segment.damaged = true;
         }
         drop(state);
-        self.counters
-            .spooled
-            .fetch_sub(end - from, Ordering::Release);
+        self.counters.unspool(end - from);
         self.settled(span);
     }
 
@@ -269,8 +266,7 @@ impl SpanSettled for Shelf {
     }
 
     fn answered(&self, records: u32) {
-        let records = u64::from(records);
-        self.counters.spooled.fetch_sub(records, Ordering::Release);
+        self.counters.unspool(u64::from(records));
     }
 }
 

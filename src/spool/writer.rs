@@ -204,13 +204,13 @@ impl Writer {
                 if !ticket.has_caller() {
                     spooled.push(ticket);
                 } else if !ticket.is_answered_when_spooled() {
-                    ticket.keep_memory(Self::PARKED);
+                    ticket.park(Self::PARKED);
                     match parked.last_mut() {
                         Some((last, waiters)) if *last == at => waiters.push(ticket),
                         _ => parked.push((at, smallvec![ticket])),
                     }
                 } else if self.syncs_later() {
-                    ticket.keep_memory(Self::PARKED);
+                    ticket.park(Self::PARKED);
                     self.unsynced.push(ticket);
                 } else {
                     spooled.push(ticket);

@@ -52,6 +52,36 @@ fn a_record_over_the_limit_becomes_a_dead_letter_and_the_others_arrive() {
     assert!(!data.contains("eHh4eHh4eHh4"), "it lies there in clear");
 }
 
+#[test]
+fn what_is_not_stored_within_the_grace_period_is_counted_and_read_again_at_the_next_start() {
+    let site = site();
+    let denied = Rule::new(Action::access_denied()).on("PutRecords");
+    site.fake.set_faults(Faults::seeded(1).rule(denied));
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    lines::append(&home.log(), 1..=50).wait().expect_success();
+    let mut command = kinseal();
+    command.args(["agent", "--grace", "1s", "--config"]);
+    let mut agent = Running::start("kinseal agent", command.arg(home.config()));
+    agent.until("nothing can be stored", |agent| {
+        let said = agent.stderr();
+        said.contains("the stream takes no records").then_some(())
+    });
+    let report = FinalReport::of(agent);
+    assert_eq!(report.account(), [50, 0, 0, 0, 0, 50, 0]);
+    let said = report.said();
+    for word in ["kinseal: 50 records were not stored", "reads them again"] {
+        assert!(said.contains(word), "{word:?} is not in {said}");
+    }
+
+    site.fake.set_faults(Faults::none());
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent).expect_stored(50);
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=50);
+    arrived.expect_no_doubles();
+}
+
 /// What that reader does: base64, a message of version 1, the pair; and ours reads it too.
 #[test]
 fn compatibility_is_base64_of_version_1_and_comes_back() {

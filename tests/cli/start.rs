@@ -101,45 +101,10 @@ fn a_signal_ends_a_start_that_blocks() {
 }
 
 #[test]
-fn a_stream_that_does_not_exist_is_named_with_its_place() {
-    let site = StandIn::start();
-    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
-    let said = refused(&home.spawn_agent().wait(), FAILED);
-    for word in [STREAM, &site.endpoints.kinesis, "create it"] {
-        assert!(said.contains(word), "{word:?} is not in {said}");
-    }
-}
-
-#[test]
-fn a_key_that_does_not_exist_is_named() {
-    let key = "arn:aws:kms:eu-west-1:000000000000:key/00000000-0000-0000-0000-000000000000";
-    let site = site();
-    let home = Home::new(&site.endpoints, &under_kms(key), "");
-    let said = refused(&home.spawn_agent().wait(), FAILED);
-    assert!(
-        said.contains(key) && said.contains("does not exist"),
-        "{said}"
-    );
-}
-
-#[test]
 fn a_malformed_key_arn_is_a_mistake_in_the_configuration() {
     let home = Home::new(&nowhere(), &under_kms("arn:aws:kms:eu-west-1:key/shop"), "");
     let said = refused(&home.spawn_agent().wait(), CONFIG);
     assert!(said.contains("encryption.kms_key"), "{said}");
-}
-
-#[test]
-fn a_kms_that_denies_is_told_with_the_missing_permission() {
-    let site = site();
-    let key = site.endpoints.create_key();
-    let denied = Rule::new(Action::access_denied()).on("GenerateDataKey");
-    site.fake.set_faults(Faults::seeded(1).rule(denied));
-    let home = Home::new(&site.endpoints, &under_kms(&key), "");
-    let said = refused(&home.spawn_agent().wait(), FAILED);
-    for word in [key.as_str(), "kms:GenerateDataKey"] {
-        assert!(said.contains(word), "{word:?} is not in {said}");
-    }
 }
 
 #[test]

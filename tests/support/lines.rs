@@ -93,6 +93,11 @@ impl Arrived {
         self.counts.get(&number).copied().unwrap_or(0)
     }
 
+    /// How many lines there are, doubles among them.
+    pub(crate) fn copies(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
     /// How many different lines there are.
     pub(crate) fn different(&self) -> u64 {
         self.counts.len() as u64

@@ -132,15 +132,27 @@ impl Endpoints {
 
     /// Makes a key; its ARN.
     pub(crate) fn create_key(&self) -> String {
+        let client = self.kms_client();
+        let made = client.create_key().send();
+        let key = runtime().block_on(made).expect("a new key").key_metadata;
+        key.and_then(|key| key.arn).expect("it has an ARN")
+    }
+
+    /// Gives a key another name.
+    pub(crate) fn create_alias(&self, alias: &str, key: &str) {
+        let client = self.kms_client();
+        let made = client.create_alias().alias_name(alias).target_key_id(key);
+        runtime().block_on(made.send()).expect("a new alias");
+    }
+
+    fn kms_client(&self) -> aws_sdk_kms::Client {
         let config = aws_sdk_kms::Config::builder()
             .behavior_version_latest()
             .region(aws_sdk_kms::config::Region::new(REGION))
             .credentials_provider(credentials())
             .endpoint_url(&self.kms)
             .build();
-        let made = aws_sdk_kms::Client::from_conf(config).create_key().send();
-        let key = runtime().block_on(made).expect("a new key").key_metadata;
-        key.and_then(|key| key.arn).expect("it has an ARN")
+        aws_sdk_kms::Client::from_conf(config)
     }
 
     fn kinesis_client(&self) -> aws_sdk_kinesis::Client {

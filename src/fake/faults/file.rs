@@ -1,5 +1,7 @@
 //! The faults file: TOML → [`Faults`], every mistake named with its line and key.
 
+mod strikes;
+
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -12,9 +14,6 @@ use crate::fake::protocol::{ApiError, Service};
 const TOP_KEYS: &[&str] = &["seed", "rule"];
 const ACTIONS: &str = "throttle, internal_failure, error, expired_token, access_denied, malformed, truncated, \
                        fewer_answers, stall, stall_after, reset_before, reset_after or latency";
-
-/// The operations with entries; only the first answers for each.
-const WITH_ENTRIES: &[&str] = &["PutRecords", "PutRecord"];
 
 /// All mistakes of a faults file, one a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +44,7 @@ pub(super) fn read(text: &str) -> Result<Faults, FaultsFileError> {
     let mut reader = Reader {
         text,
         mistakes: Vec::new(),
+        rule: None,
     };
     let top = Keys::of(document.as_table());
     reader.refuse_others(&top, TOP_KEYS);
@@ -52,7 +52,10 @@ pub(super) fn read(text: &str) -> Result<Faults, FaultsFileError> {
     let rules = match document.get("rule") {
         None => Vec::new(),
         Some(Item::ArrayOfTables(rules)) => {
-            rules.iter().filter_map(|rule| reader.rule(rule)).collect()
+            let numbered = (1..).zip(rules.iter());
+            numbered
+                .filter_map(|(number, rule)| reader.numbered(number, rule))
+                .collect()
         }
         Some(other) => {
             reader.mistake(other.span(), "rule", "is written as [[rule]] tables");
@@ -71,6 +74,8 @@ pub(super) fn read(text: &str) -> Result<Faults, FaultsFileError> {
 struct Reader<'a> {
     text: &'a str,
     mistakes: Vec<String>,
+    /// The one that is being read, counted from 1.
+    rule: Option<usize>,
 }
 
 /// A table and where it stands.
@@ -93,6 +98,13 @@ impl<'a> Keys<'a> {
 }
 
 impl Reader<'_> {
+    fn numbered(&mut self, number: usize, table: &Table) -> Option<Rule> {
+        self.rule = Some(number);
+        let rule = self.rule(table);
+        self.rule = None;
+        rule
+    }
+
     fn rule(&mut self, table: &Table) -> Option<Rule> {
         let keys = Keys::of(table);
         let before = self.mistakes.len();
@@ -110,16 +122,12 @@ impl Reader<'_> {
         let mut rule = Rule::new(action);
         rule.service = self.service(&keys);
         rule.operation = self.text(&keys, "operation");
-        self.refuse_without_entries(&keys, &rule);
-        rule.shard = self.text(&keys, "shard");
+        self.refuse_unanswered(&keys, &rule);
+        rule.shard = self.shard(&keys);
         rule.after = self.number(&keys, "after").unwrap_or(0);
-        rule.count = self.number(&keys, "count");
-        if let Some(every) = self.number(&keys, "every") {
-            if every == 0 {
-                self.mistake_at(&keys, "every", "counts from 1: every = 1 strikes each call");
-            }
-            rule.every = every;
-        }
+        rule.count = self.counted(&keys, "count", "leave it out to strike without an end");
+        let every = self.counted(&keys, "every", "every = 1 strikes each call");
+        rule.every = every.unwrap_or(1);
         if let Some(percent) = self.percent(&keys) {
             rule.percent = percent;
         }
@@ -151,7 +159,8 @@ impl Reader<'_> {
             "malformed" => (Action::Malformed, no_keys),
             "truncated" => (Action::Truncated, no_keys),
             "fewer_answers" => {
-                let by = self.number(keys, "by").unwrap_or(1);
+                let by = self.counted(keys, "by", "so many answers are missing");
+                let by = by.unwrap_or(1);
                 (
                     Action::FewerAnswers(usize::try_from(by).unwrap_or(usize::MAX)),
                     &["by"],
@@ -167,30 +176,6 @@ impl Reader<'_> {
                 return None;
             }
         })
-    }
-
-    /// A rule that finds nothing to strike would look like a test that passed.
-    fn refuse_without_entries(&mut self, keys: &Keys<'_>, rule: &Rule) {
-        let (of, instead) = match rule.action {
-            Action::Throttle(_) => (WITH_ENTRIES, "ThrottlingException"),
-            Action::FailEntries(_) => (WITH_ENTRIES, "InternalFailure"),
-            Action::FewerAnswers(_) => (&WITH_ENTRIES[..1], "InternalFailure"),
-            _ => return,
-        };
-        let called = rule.operation.as_deref();
-        let called = called.filter(|operation| !of.contains(operation));
-        let Some(other) = called.or((rule.service == Some(Service::Kms)).then_some("kms")) else {
-            return;
-        };
-        self.mistake_at(
-            keys,
-            "do",
-            &format!(
-                "is about the entries of {}, and {other} has none: give do = \"error\" and \
-                 code = \"{instead}\", which refuse a whole call",
-                of.join(" and "),
-            ),
-        );
     }
 
     fn error(&mut self, keys: &Keys<'_>) -> Option<Action> {
@@ -221,13 +206,15 @@ impl Reader<'_> {
     fn entries(&mut self, keys: &Keys<'_>) -> Option<Entries> {
         let entries = match keys.value("entries") {
             None => Some(Entries::All),
-            Some(Value::Integer(n)) => usize::try_from(*n.value()).ok().map(Entries::Count),
+            Some(Value::Integer(n)) => (usize::try_from(*n.value()).ok())
+                .filter(|n| *n > 0)
+                .map(Entries::Count),
             Some(Value::String(s)) => match s.value().as_str() {
                 "all" => Some(Entries::All),
                 text => text
                     .strip_suffix('%')
                     .and_then(|percent| percent.trim().parse().ok())
-                    .filter(|percent| (0.0..=100.0).contains(percent))
+                    .filter(|percent| is_share(*percent))
                     .map(Entries::Percent),
             },
             Some(_) => None,
@@ -236,7 +223,7 @@ impl Reader<'_> {
             self.mistake_at(
                 keys,
                 "entries",
-                "is a number, a share such as \"10%\", or \"all\"",
+                "is a number from 1, a share above \"0%\" such as \"10%\", or \"all\"",
             );
         }
         entries
@@ -244,8 +231,13 @@ impl Reader<'_> {
 
     fn delay(&mut self, keys: &Keys<'_>) -> Option<Duration> {
         let delay = self.text(keys, "delay").as_deref().and_then(parse_delay);
+        let delay = delay.filter(|delay| !delay.is_zero());
         if delay.is_none() {
-            self.mistake_at(keys, "delay", "is a duration such as \"50ms\" or \"2s\"");
+            self.mistake_at(
+                keys,
+                "delay",
+                "is a duration above 0 such as \"50ms\" or \"2s\"",
+            );
         }
         delay
     }
@@ -274,9 +266,9 @@ impl Reader<'_> {
         let percent = value
             .as_float()
             .or_else(|| value.as_integer().map(|n| n as f64));
-        let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+        let percent = percent.filter(|percent| is_share(*percent));
         if percent.is_none() {
-            self.mistake_at(keys, "percent", "is a number from 0 to 100");
+            self.mistake_at(keys, "percent", "is a number above 0, up to 100");
         }
         percent
     }
@@ -322,8 +314,16 @@ impl Reader<'_> {
 
     fn mistake(&mut self, span: Option<Range<usize>>, key: &str, what: &str) {
         let line = line_of(self.text, span);
-        self.mistakes.push(format!("line {line}: `{key}` {what}"));
+        let rule = self.rule.map(|rule| format!(", rule {rule}"));
+        let rule = rule.unwrap_or_default();
+        self.mistakes
+            .push(format!("line {line}{rule}: `{key}` {what}"));
     }
+}
+
+/// Of what is struck: none would be no rule.
+fn is_share(percent: f64) -> bool {
+    percent > 0.0 && percent <= 100.0
 }
 
 fn line_of(text: &str, span: Option<Range<usize>>) -> usize {

@@ -87,40 +87,44 @@ fn every_mistake_is_named_with_its_line_and_key() {
         "{lines:#?}"
     );
     assert!(
-        lines[1].starts_with("line 3: `do` is throttle, "),
+        lines[1].starts_with("line 3, rule 1: `do` is throttle, "),
         "{lines:#?}"
     );
     assert!(lines[1].ends_with("found \"throtle\""), "{lines:#?}");
     assert!(
         lines
             .iter()
-            .any(|l| l.starts_with("line 7: `shard` is not known here")),
+            .any(|l| l.starts_with("line 7, rule 2: `shard` is not known here")),
         "{lines:#?}"
     );
     assert!(
         lines
             .iter()
-            .any(|l| l.starts_with("line 5: `every` counts from 1")),
+            .any(|l| l.starts_with("line 5, rule 2: `every` counts from 1")),
         "{lines:#?}"
     );
     assert!(
         lines
             .iter()
-            .any(|l| l.starts_with("line 8: `code` is required")),
-        "{lines:#?}"
-    );
-    assert!(
-        lines.iter().any(|l| l.starts_with("line 12: `delay`")),
-        "{lines:#?}"
-    );
-    assert!(
-        lines.iter().any(|l| l.starts_with("line 14: `percent`")),
+            .any(|l| l.starts_with("line 8, rule 3: `code` is required")),
         "{lines:#?}"
     );
     assert!(
         lines
             .iter()
-            .any(|l| l.starts_with("line 16: `do` is missing")),
+            .any(|l| l.starts_with("line 12, rule 4: `delay`")),
+        "{lines:#?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("line 14, rule 5: `percent`")),
+        "{lines:#?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("line 16, rule 6: `do` is missing")),
         "{lines:#?}"
     );
 }
@@ -159,7 +163,7 @@ fn a_rule_about_entries_is_refused_where_there_are_none() {
             panic!("{rule}: {error}");
         };
         assert!(
-            line.starts_with("line 2: `do` is about the entries of PutRecords"),
+            line.starts_with("line 2, rule 1: `do` is about the entries of PutRecords"),
             "{line}"
         );
         let rest = format!("and {found} has none: give do = \"error\" and code = \"{instead}\"");
@@ -173,6 +177,81 @@ fn a_rule_about_entries_is_refused_where_there_are_none() {
             Faults::from_toml(&format!("[[rule]]\n{rule}")).is_ok(),
             "{rule}"
         );
+    }
+}
+
+#[test]
+fn a_rule_that_strikes_nothing_is_refused_and_told_what_would() {
+    for (rule, told) in [
+        (
+            "operation = 'PutRecrods'",
+            "`operation` is one of kinesis: PutRecords, PutRecord, GetShardIterator, ",
+        ),
+        (
+            "operation = 'PutRecrods'",
+            "; of kms: GenerateDataKey, GenerateDataKeyWithoutPlaintext, ",
+        ),
+        ("operation = 'PutRecrods'", "; found \"PutRecrods\""),
+        (
+            "service = 'kms'\noperation = 'PutRecords'",
+            "`operation` is one of kms: GenerateDataKey, ",
+        ),
+        (
+            "service = 'kinesis'\noperation = 'Decrypt'",
+            "`operation` is one of kinesis: PutRecords, ",
+        ),
+        ("count = 0", "`count` counts from 1: "),
+        ("every = 0", "`every` counts from 1: "),
+        ("percent = 0", "`percent` is a number above 0, up to 100"),
+    ] {
+        refused(&format!("do = 'stall'\n{rule}"), told);
+    }
+    for (entries, told) in [
+        ("entries = 0", "`entries` is a number from 1, "),
+        ("entries = '0%'", "`entries` is a number from 1, "),
+        (
+            "shard = 'shard-1'",
+            "`shard` is \"shardId-\" and twelve digits",
+        ),
+        ("shard = 'shardId-1'", "found \"shardId-1\""),
+        ("operation = 'PutRecrods'", "found \"PutRecrods\""),
+    ] {
+        refused(&format!("do = 'throttle'\n{entries}"), told);
+    }
+    refused("do = 'fewer_answers'\nby = 0", "`by` counts from 1: ");
+    refused(
+        "do = 'latency'\ndelay = '0s'",
+        "`delay` is a duration above 0",
+    );
+}
+
+/// As the second rule of a file, for this reason alone.
+fn refused(rule: &str, told: &str) {
+    let error = Faults::from_toml(&format!("[[rule]]\ndo = 'stall'\n[[rule]]\n{rule}"));
+    let error = error.expect_err(rule);
+    assert!(
+        error.mistakes().iter().all(|m| m.contains(", rule 2: `")),
+        "{error}"
+    );
+    assert!(
+        error.mistakes().iter().any(|m| m.contains(told)),
+        "{rule}: {error}"
+    );
+}
+
+/// A name that is missing there could be struck by no rule.
+#[test]
+fn operations_of_the_faults_file_are_those_that_are_answered() {
+    for (service, source) in [
+        (Service::Kinesis, include_str!("../kinesis/mod.rs")),
+        (Service::Kms, include_str!("../kms/mod.rs")),
+    ] {
+        let answered: Vec<&str> = (source.lines())
+            .filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => self."))
+            .map(|(operation, _)| operation)
+            .collect();
+        assert!(answered.len() > 10, "{answered:?}");
+        assert_eq!(answered, service.operations());
     }
 }
 

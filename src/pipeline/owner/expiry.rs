@@ -34,15 +34,16 @@ impl Owner {
 
     /// Members whose time is over are given up; the others are aggregated anew.
     pub(super) fn expire(&mut self, entry: AggregatedRecord, ttl: Duration, now: Instant) {
-        let attempts = entry.attempts;
         let last = entry.last_refusal.clone();
-        let last = last.unwrap_or_else(|| "none, it was never sent".to_owned());
         let members = entry.into_members().into_iter();
         let (over, kept): (Vec<_>, Vec<_>) =
             members.partition(|member| member.tickets().born() + ttl <= now);
         for member in over {
-            let last = last.clone();
-            self.give_up(member, FailReason::Expired { last }, attempts);
+            let last = last.clone().unwrap_or_else(|| match member.attempts() {
+                0 => "none, it was never sent".to_owned(),
+                _ => "none since it was aggregated anew".to_owned(),
+            });
+            self.give_up(member, FailReason::Expired { last });
         }
         self.put_back(kept, now, now);
     }

@@ -59,13 +59,13 @@ impl Owner {
         closed: &mut Vec<Closed<SealedRecord>>,
     ) {
         if let Some(reason) = record.tickets().doom().cloned() {
-            self.give_up(record, reason, 0);
+            self.give_up(record, reason);
             return;
         }
         let bytes = record.data().len() + key_len(record.route());
         if bytes > self.limits.max_record_bytes {
             let limit = self.limits.max_record_bytes;
-            self.give_up(record, FailReason::TooLarge { bytes, limit }, 0);
+            self.give_up(record, FailReason::TooLarge { bytes, limit });
             return;
         }
         let deadline = record.tickets().born() + self.linger;

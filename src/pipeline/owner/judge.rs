@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::super::lanes::LaneId;
-use super::{Answered, Misplaced, Owner, WAIT_FOR_LISTING};
+use super::super::routes::WAIT_FOR_LISTING;
+use super::{Answered, Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
 use crate::delivery::Delivery;
@@ -117,6 +118,7 @@ impl Owner {
             }
             if !is_alone {
                 let misplaced = Misplaced {
+                    at: now,
                     entry,
                     shard: ShardId::new(&shard),
                     sequence,
@@ -146,6 +148,7 @@ impl Owner {
             entry,
             shard,
             sequence,
+            ..
         } in misplaced
         {
             let range = match routes {
@@ -165,24 +168,34 @@ impl Owner {
     }
 
     /// No listing comes that tells where the shards are now. A shard that is not in the map came of a reshard: what may
-    /// go anywhere was led there by its own hash key, and is where it belongs. All else goes again, record by record:
-    /// alone it is right wherever it lands, and is not misplaced once more.
+    /// go anywhere was led there by its own hash key, and is where it belongs, unless the service distributes by itself
+    /// by now; so it waits until the stream has been described, but in ordered mode, where others wait for it. All else
+    /// goes again, record by record: alone it is right wherever it lands, and is not misplaced once more.
     pub(super) fn go_on_unlisted(&mut self, now: Instant) {
         if (self.unlisted_since).is_none_or(|since| now < since + WAIT_FOR_LISTING) {
             return;
         }
-        for Misplaced {
-            entry,
-            shard,
-            sequence,
-        } in std::mem::take(&mut self.misplaced)
-        {
+        for misplaced in std::mem::take(&mut self.misplaced) {
             let reducer = self.reducer.as_mut().expect("entries come from it");
             let is_new = match reducer.routes() {
-                Routes::Known(map) => map.find(shard.as_str()).is_none(),
+                Routes::Known(map) => map.find(misplaced.shard.as_str()).is_none(),
                 Routes::Unpredictable | Routes::Auto => false,
             };
-            if is_new && entry.is_for_any() {
+            let is_at_home = is_new && misplaced.entry.is_for_any();
+            let is_described = self.refresh.is_described_since(misplaced.at);
+            let may_wait =
+                self.delivery.ordering == Ordering::None && now < misplaced.at + WAIT_FOR_LISTING;
+            if is_at_home && !is_described && may_wait {
+                self.misplaced.push(misplaced);
+                continue;
+            }
+            let Misplaced {
+                entry,
+                shard,
+                sequence,
+                ..
+            } = misplaced;
+            if is_at_home && is_described {
                 self.settle_stored(entry, shard.to_shared(), sequence, now);
                 continue;
             }
@@ -210,7 +223,7 @@ impl Owner {
     ) {
         Counters::add(&self.counters.entries_stored, 1);
         Counters::add(&self.counters.bytes_stored, entry.size() as u64);
-        let delivery = Delivery::Stored {
+        let mut delivery = Delivery::Stored {
             shard,
             sequence,
             attempts: entry.attempts,
@@ -220,6 +233,9 @@ impl Owner {
         // Neighbours mostly come from one chunk and share its clock: one histogram entry for each run.
         let mut run = (now, 0);
         for member in entry.into_members() {
+            if let Delivery::Stored { attempts, .. } = &mut delivery {
+                *attempts = member.attempts();
+            }
             for ticket in member.into_tickets() {
                 let (born, records) = (ticket.born(), u64::from(ticket.records()));
                 stored += records;

@@ -140,7 +140,8 @@ impl Owner {
     }
 
     /// The last word on a record that will not be stored.
-    pub(super) fn give_up(&self, record: SealedRecord, reason: FailReason, attempts: u32) {
+    pub(super) fn give_up(&self, record: SealedRecord, reason: FailReason) {
+        let attempts = record.attempts();
         let (callers, rest) = record.part();
         for ticket in callers {
             Counters::add(&self.counters.failed, u64::from(ticket.records()));
@@ -162,10 +163,9 @@ impl Owner {
     }
 
     pub(super) fn give_up_entry(&mut self, entry: AggregatedRecord, reason: &FailReason) {
-        let attempts = entry.attempts;
         self.lanes.release(&entry.predicted().cloned());
         for member in entry.into_members() {
-            self.give_up(member, reason.clone(), attempts);
+            self.give_up(member, reason.clone());
         }
     }
 }

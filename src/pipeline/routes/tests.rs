@@ -41,6 +41,7 @@ impl Stream {
             StreamName::new("s").unwrap(),
             batch::Settings::default(),
             usize::MAX,
+            None,
         );
         (refresh, facts)
     }
@@ -275,7 +276,8 @@ async fn the_upkeep_ends_with_its_owner() {
     let stream = Stream::of(2);
     let shards: Arc<dyn ListShards> = Arc::<Stream>::clone(&stream);
     let name = StreamName::new("s").unwrap();
-    let (_refresh, mut routes, task) = watch(shards, name, batch::Settings::default(), usize::MAX);
+    let (_refresh, mut routes, task) =
+        watch(shards, name, batch::Settings::default(), usize::MAX, None);
     next(&mut routes).await;
     drop(routes);
     task.await.unwrap();

@@ -182,6 +182,7 @@ impl Rig {
                     ticket
                 }
             };
+            ticket.count(1, &self.counters);
             let mut data = number.to_le_bytes().to_vec();
             data.resize(8 + large, number as u8);
             SealedRecord::for_test(data.into(), Route::of(key(number)), ticket)
@@ -284,7 +285,8 @@ impl Rig {
             .unwrap()
             .unwrap();
         let counts = self.counters.snapshot();
-        assert_eq!(counts.pending(), counts.spooled, "{counts:?}");
+        assert_eq!(counts.pending, counts.spooled, "{counts:?}");
+        assert!(counts.balance(), "{counts:?}");
         (self.disk.clone(), counts.spooled)
     }
 

@@ -1,0 +1,107 @@
+//! Streams whose shards can not be listed.
+
+use super::routes::{entries, split};
+use super::*;
+
+/// They once waited for the listing for ever, though the service took records all the time.
+#[tokio::test(start_paused = true)]
+async fn where_no_listing_comes_at_the_start_records_go_on_alone_until_one_does() {
+    let service = Service::well_behaved(4);
+    *service.listing.lock().unwrap() = Err("ServiceUnavailable");
+    let pipeline = start(&service, |_| {});
+    let began = Instant::now();
+    let receipts = put_many(&pipeline, 30).await;
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    assert!((20..22).contains(&began.elapsed().as_secs()));
+    assert_eq!(entries(&service), [1; 30]);
+    let receipt = put(&pipeline, "no longer held up", key("k")).await;
+    assert!(receipt.await.is_stored());
+    assert!((20..22).contains(&began.elapsed().as_secs()));
+
+    *service.listing.lock().unwrap() = Ok(());
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    service.stored.lock().unwrap().clear();
+    let receipts = put_many(&pipeline, 30).await;
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    assert!(entries(&service).len() < 10, "aggregated again");
+}
+
+/// Without shards there is no order to keep.
+#[tokio::test(start_paused = true)]
+async fn in_ordered_mode_records_wait_for_the_first_listing_as_long_as_it_takes() {
+    let service = Service::well_behaved(4);
+    *service.listing.lock().unwrap() = Err("ServiceUnavailable");
+    let pipeline = start(&service, |p| {
+        p.delivery.ordering = send::Ordering::PartitionKey
+    });
+    let receipts = put_many(&pipeline, 30).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(service.calls.lock().unwrap().is_empty());
+    *service.listing.lock().unwrap() = Ok(());
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+}
+
+/// Records without a key were once taken for stored where the service had put them, though it had put them anywhere.
+#[tokio::test(start_paused = true)]
+async fn records_without_a_key_are_readable_after_a_reshard_and_a_switch_that_no_listing_tells() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |_| {});
+    put(&pipeline, "warm up", any()).await.await;
+    split(&service);
+    *service.distribution.lock().unwrap() = Distribution::Auto;
+    *service.listing.lock().unwrap() = Err("InternalFailure");
+    let mut receipts = Vec::new();
+    for n in 0..300 {
+        receipts.push(put(&pipeline, format!("any {n}"), any()).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    let map = service.map.lock().unwrap();
+    let mut readable = std::collections::HashSet::new();
+    for (shard, data) in &*service.stored.lock().unwrap() {
+        let range = map.find(shard);
+        match deaggregate(data) {
+            None => drop(readable.insert(data.clone())),
+            Some(records)
+                if records
+                    .iter()
+                    .all(|r| range.unwrap().contains(r.hash_key())) =>
+            {
+                readable.extend(records.into_iter().map(|r| r.data));
+            }
+            Some(_) => {}
+        }
+    }
+    assert_eq!(readable.len(), 301);
+}
+
+/// Whoever may not list shards any more learns of a reshard from where records are stored.
+#[tokio::test(start_paused = true)]
+async fn records_are_stored_across_a_reshard_while_no_listing_comes() {
+    for ordering in [send::Ordering::None, send::Ordering::PartitionKey] {
+        let service = Service::well_behaved(1);
+        let pipeline = start(&service, |p| p.delivery.ordering = ordering);
+        let before = put_many(&pipeline, 30).await;
+        assert!(join_all(before).await.iter().all(Delivery::is_stored));
+        split(&service);
+        *service.listing.lock().unwrap() = Err("InternalFailure");
+        let mut receipts = Vec::new();
+        for n in 0..300 {
+            receipts.push(put(&pipeline, format!("any {n}"), any()).await);
+            receipts.push(put(&pipeline, format!("keyed {n}"), key(format!("{n}"))).await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let all = tokio::time::timeout(Duration::from_secs(60), join_all(receipts));
+        assert!(all.await.unwrap().iter().all(Delivery::is_stored));
+        for (record, times) in service.user_records() {
+            // What may go anywhere was right where it was stored; in ordered mode that is not waited to be known.
+            let may_wait = ordering == send::Ordering::None;
+            let most = if may_wait && record.starts_with(b"any") {
+                1
+            } else {
+                2
+            };
+            assert!(times <= most, "{record:?}: {times} times");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is missing at the start, and may come: told at once with the way out, and waited for.
+
+use kinseal::fake::{Action, Faults, Rule, Service};
+
+use crate::support::agent::{FinalReport, Home, STREAM};
+use crate::support::lines::{self, Arrived};
+use crate::support::servers::StandIn;
+
+const LINES: u64 = 100;
+
+#[test]
+fn a_stream_that_does_not_exist_is_named_with_its_place_and_waited_for() {
+    let site = StandIn::start();
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    let words = [STREAM, &site.endpoints.kinesis, "create it, or correct"];
+    waits(&home, &words, || site.endpoints.create_stream(STREAM, 1));
+}
+
+#[test]
+fn credentials_that_are_refused_are_named_and_waited_for() {
+    let site = site();
+    let expired = Rule::new(Action::expired_token()).service(Service::Kinesis);
+    site.fake.set_faults(Faults::seeded(1).rule(expired));
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    let words = ["the AWS credentials are refused", "renew or correct them"];
+    waits(&home, &words, || site.fake.set_faults(Faults::none()));
+}
+
+#[test]
+fn a_kms_that_denies_is_told_with_the_missing_permission_and_waited_for() {
+    let site = site();
+    let key = site.endpoints.create_key();
+    let denied = Rule::new(Action::access_denied()).on("GenerateDataKey");
+    site.fake.set_faults(Faults::seeded(1).rule(denied));
+    let home = Home::new(&site.endpoints, &under_kms(&key), "");
+    let words = [key.as_str(), "kms:GenerateDataKey"];
+    waits(&home, &words, || site.fake.set_faults(Faults::none()));
+}
+
+#[test]
+fn a_key_that_does_not_exist_is_named_and_waited_for() {
+    let site = site();
+    let home = Home::new(&site.endpoints, &under_kms("alias/shop"), "");
+    let words = ["alias/shop", "does not exist"];
+    waits(&home, &words, || {
+        let key = site.endpoints.create_key();
+        site.endpoints.create_alias("alias/shop", &key);
+    });
+}
+
+/// Says these words as an error, ends as ever when it is asked to, and sends everything once all is there.
+fn waits(home: &Home, words: &[&str], mend: impl FnOnce()) {
+    let mut agent = home.start_agent();
+    let is_it =
+        |line: &&str| line.contains("ERROR") && words.iter().all(|word| line.contains(word));
+    agent.until("it says what is missing", |agent| {
+        agent.stderr().lines().find(is_it).map(drop)
+    });
+    agent.signal("TERM");
+    agent.wait().expect_success();
+
+    lines::append(&home.log(), 1..=LINES)
+        .wait()
+        .expect_success();
+    let mut agent = home.start_agent();
+    agent.until("it says so again", |agent| {
+        agent.stderr().lines().find(is_it).map(drop)
+    });
+    mend();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent).expect_stored(LINES);
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=LINES);
+    arrived.expect_no_doubles();
+}
+
+fn site() -> StandIn {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    site
+}
+
+fn under_kms(key: &str) -> String {
+    format!("scope = \"record\"\nkms_key = \"{key}\"")
+}
