@@ -97,7 +97,7 @@ pub struct Listener {
 /// A client, by what it is told.
 enum Served {
     Unanswered(Box<Client>),
-    Acknowledged(Acknowledged),
+    Acknowledged(Box<Acknowledged>),
 }
 
 impl Served {
@@ -260,7 +260,7 @@ impl Listener {
                 socket,
                 feed: way.feed(peer),
             })),
-            Some((ack, desk)) => Served::Acknowledged(Acknowledged {
+            Some((ack, desk)) => Served::Acknowledged(Box::new(Acknowledged {
                 stream,
                 peer,
                 socket,
@@ -268,7 +268,7 @@ impl Listener {
                 maker: peer.names(way.maker.clone()),
                 ack: *ack,
                 desk: desk.clone(),
-            }),
+            })),
         })
     }
 
