@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use kinseal::aggregate::format::{deaggregate, records_of};
+use kinseal::daemon::message::Request;
 use kinseal::seal::block;
 use kinseal::seal::key::UnwrapDataKey;
 use kinseal::seal::message::{EncryptionContext, Message, ReadLimits};
@@ -63,6 +64,14 @@ pub fn aggregate(bytes: &[u8]) {
         for record in &records {
             let _ = record.hash_key();
         }
+    }
+}
+
+/// What a client of the acknowledged socket sends, without the length in front.
+pub fn request(bytes: &[u8]) {
+    if let Ok(Request::PutRecord { record, .. }) = Request::decode(Bytes::copy_from_slice(bytes)) {
+        let key = record.partition_key.map_or(0, |key| key.len());
+        assert!(record.data.len() + record.stream_name.len() + key <= bytes.len());
     }
 }
 

@@ -70,6 +70,28 @@ fn any_aggregate_is_taken_apart_or_refused_in_memory_of_its_size() {
     }
 }
 
+#[test]
+fn any_message_of_a_client_is_read_or_refused_in_memory_of_its_size() {
+    // A record with all its fields, a flush, a request for metrics, credentials.
+    let corpus = [
+        &b"\x08\x07\x1a\x0d\x0a\x01s\x12\x01k\x1a\x01\x35\x22\x02hi"[..],
+        b"\x08\x01\x22\x00",
+        b"\x08\x02\x3a\x02\x10\x01",
+        b"\x08\x03\x4a\x08\x12\x06\x0a\x01a\x12\x01b",
+    ];
+    let corpus = corpus.map(<[u8]>::to_vec);
+    let mut mutants = Mutants::new(5, &corpus);
+    for _ in 0..MUTANTS {
+        let bytes = mutants.next();
+        let used = peak(|| parsers::request(&bytes));
+        assert!(
+            used <= 4 * bytes.len() + FIXED,
+            "{used} bytes for {}",
+            bytes.len()
+        );
+    }
+}
+
 /// A copy for each member would take 40 GiB.
 #[test]
 fn a_long_key_of_many_members_is_held_once() {

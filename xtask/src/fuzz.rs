@@ -10,10 +10,11 @@ use anyhow::{Context, ensure};
 use crate::step;
 
 /// A target, and seeds that lie in the repository.
-const TARGETS: [(&str, Option<&str>); 4] = [
+const TARGETS: [(&str, Option<&str>); 5] = [
     ("message", Some("tests/vectors/ciphertexts")),
     ("block", None),
     ("aggregate", None),
+    ("request", None),
     ("keyfile", Some("fuzz/seeds/keyfile")),
 ];
 
