@@ -462,6 +462,11 @@ impl Tickets {
         self.0.iter().map(|t| u64::from(t.records())).sum()
     }
 
+    /// Whether a caller waits for [`Delivery::Spooled`].
+    pub fn wait_for_the_spool(&self) -> bool {
+        self.0.iter().any(Ticket::is_answered_when_spooled)
+    }
+
     /// When the first of the records was read.
     pub fn born(&self) -> Instant {
         let born = self.0.iter().map(Ticket::born).min();

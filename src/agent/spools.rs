@@ -52,12 +52,13 @@ impl Settings {
     /// The right to the spool, for as long as it lives.
     pub(super) fn lock_spool(&self) -> Result<Option<Lock>, AgentError> {
         let Some(spool) = &self.spool else {
+            self.tell_unnamed(&spool::Settings::under(&self.state_dir).path, &[]);
             return Ok(None);
         };
         let path = spool.path.clone();
         match Lock::take(&path) {
             Ok(lock) => {
-                self.tell_unnamed(&path);
+                self.tell_unnamed(&path, &self.streams);
                 Ok(Some(lock))
             }
             Err(CheckpointError::InUse { holder, .. }) => {
@@ -71,7 +72,7 @@ impl Settings {
     }
 
     /// What waits there for a stream that no source names any more would wait for ever, unnoticed.
-    fn tell_unnamed(&self, path: &Path) {
+    fn tell_unnamed(&self, path: &Path, streams: &[StreamSettings]) {
         let folders = std::fs::read_dir(path).into_iter().flatten().flatten();
         for folder in folders.filter(|f| f.path().is_dir()) {
             let is_named = |stream: &StreamSettings| {
@@ -82,10 +83,11 @@ impl Settings {
                 .flatten()
                 .flatten();
             let holds_some = files.any(|f| f.path().extension().is_some_and(|e| e == "spool"));
-            if holds_some && !self.streams.iter().any(is_named) {
+            if holds_some && !streams.iter().any(is_named) {
                 tracing::warn!(
                     path = %folder.path().display(),
-                    "the spool holds records for a stream that no source names: they wait until one does"
+                    "the spool holds records for a stream that has none now: they wait until there is a table [spool] and a \
+                     source names that stream as it was named"
                 );
             }
         }

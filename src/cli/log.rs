@@ -30,6 +30,8 @@ impl LogArgs {
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)
+            // A full disk, or a reader that has gone: it would be said on the same standard error, with a panic.
+            .log_internal_errors(false)
             .with_ansi(std::io::stderr().is_terminal());
         // An embedder's own subscriber stays.
         let _ = subscriber.try_init();

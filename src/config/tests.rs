@@ -351,13 +351,13 @@ const AFTER_GOOD: &[(&str, &str)] = &[
     ),
     (
         "[delivery]\nrate_limit = 0",
-        "f:8: delivery.rate_limit: found 0; allowed: a whole number from 1 to 1000",
+        "f:8: delivery.rate_limit: found 0; allowed: a whole number from 1 to 1000000",
     ),
     (
-        "[delivery]\nrate_limit = 1001",
-        "f:8: delivery.rate_limit: found 1001; allowed: a whole number from 1 to 1000",
+        "[delivery]\nrate_limit = 1000001",
+        "f:8: delivery.rate_limit: found 1000001; allowed: a whole number from 1 to 1000000",
     ),
-    ("[delivery]\nrate_limit = 1000", ""),
+    ("[delivery]\nrate_limit = 1000000", ""),
     (
         "[delivery]\nordering = 'partition-key'",
         "f:8: delivery.ordering: found \"partition-key\"; allowed: \"none\" or \"partition_key\"; did you mean \"partition_key\"?",

@@ -16,6 +16,12 @@ struct Saved {
     version: u32,
     /// User records that are settled, of all that the spool has ever taken.
     settled: u64,
+    /// CRC-32 of it, 8 bytes, the highest first: a wrong one would pass over what was never sent.
+    crc32: u32,
+}
+
+fn checksum(settled: u64) -> u32 {
+    crc32fast::hash(&settled.to_be_bytes())
 }
 
 /// 0 where none was ever saved.
@@ -31,7 +37,11 @@ pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<u64, SpoolError> {
         Ok(Saved {
             version: VERSION,
             settled,
-        }) => Ok(settled),
+            crc32,
+        }) if crc32 == checksum(settled) => Ok(settled),
+        Ok(Saved {
+            version: VERSION, ..
+        }) => Err(damaged(path, "its checksum is wrong".to_owned())),
         Ok(Saved { version, .. }) => Err(damaged(path, format!("version {version}"))),
         Err(e) => Err(damaged(path, e.to_string())),
     }
@@ -42,6 +52,7 @@ pub(super) fn save(disk: &dyn Disk, dir: &Path, settled: u64) -> io::Result<()> 
     let saved = Saved {
         version: VERSION,
         settled,
+        crc32: checksum(settled),
     };
     let (path, unfinished) = (dir.join(NAME), dir.join(UNFINISHED));
     match disk.remove(&unfinished) {

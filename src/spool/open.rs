@@ -141,6 +141,8 @@ struct Look<'a> {
     settled: u64,
     /// Behind the last record that was found.
     next: u64,
+    /// The segment before had no header: what is missing was in it.
+    is_behind_damage: bool,
     /// Segments of which everything is settled, or is in an earlier one too.
     useless: Vec<PathBuf>,
     /// User records that are not encrypted, of those that are to be sent.
@@ -158,6 +160,7 @@ impl<'a> Look<'a> {
             segments: VecDeque::new(),
             settled,
             next: settled,
+            is_behind_damage: false,
             useless: Vec::new(),
             plain: 0,
         };
@@ -190,6 +193,7 @@ impl<'a> Look<'a> {
             Ok(header) => header,
             Err(NoHeader::Version(found)) => return Err(SpoolError::Version { path, found }),
             Err(NoHeader::Damaged) => {
+                self.is_behind_damage = true;
                 // A file that was begun when the power went has nothing in it; anything else is kept.
                 if len > HEADER_LEN as u64 {
                     tracing::error!(
@@ -202,9 +206,13 @@ impl<'a> Look<'a> {
                 return self.disk.remove(&path).map_err(unusable);
             }
         };
-        if self.segments.is_empty() && header.first > self.next {
-            // Segments before it were deleted since the cursor was saved: they were settled.
-            (self.settled, self.next) = (header.first, header.first);
+        let is_behind_damage = std::mem::take(&mut self.is_behind_damage);
+        if header.first > self.next && !is_behind_damage {
+            match self.segments.back_mut() {
+                // Segments before it were deleted since the cursor was saved: they were settled.
+                None => (self.settled, self.next) = (header.first, header.first),
+                Some(before) => before.damaged = true,
+            }
         }
         let before = self.next;
         let mut walk = Walk::new(header.id, HEADER_LEN as u64);
@@ -234,6 +242,7 @@ impl<'a> Look<'a> {
             ordinal: self.segments.len() as u64,
             path,
             id: header.id,
+            first: header.first,
             end: self.next,
             len: valid,
             open: false,

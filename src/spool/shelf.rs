@@ -52,7 +52,8 @@ pub(super) struct Segment {
     pub(super) ordinal: u64,
     pub(super) path: PathBuf,
     pub(super) id: u64,
-    /// The number behind its last record.
+    /// The number of the first record that was to come into it, and the number behind its last one.
+    pub(super) first: u64,
     pub(super) end: u64,
     /// Bytes of whole frames, header included.
     pub(super) len: u64,
@@ -124,6 +125,7 @@ impl Shelf {
             ordinal,
             path,
             id,
+            first,
             end: first,
             len,
             open: true,
@@ -193,7 +195,9 @@ impl Shelf {
         state
             .parked
             .retain(|number, _| !(from..end).contains(number));
-        if let Some(segment) = state.segments.iter_mut().find(|s| s.ordinal == ordinal) {
+        // What is missing before its first record was in another.
+        let here = |segment: &&mut Segment| segment.ordinal == ordinal && segment.first <= from;
+        if let Some(segment) = state.segments.iter_mut().find(here) {
             segment.damaged = true;
         }
         drop(state);

@@ -163,7 +163,9 @@ impl Writer {
             return Err(chunk);
         };
         let has_room = passing.budget.in_use() <= passing.budget.limit() / 2;
-        if !has_room || !self.shelf.is_caught_up() {
+        // Who waits for the disk is answered by it.
+        let waits = |record: &SealedRecord| record.tickets().wait_for_the_spool();
+        if !has_room || !self.shelf.is_caught_up() || chunk.records.iter().any(waits) {
             return Err(chunk);
         }
         let Ok(place) = passing.sealed.try_reserve() else {

@@ -21,7 +21,7 @@ fn an_unknown_key_is_named_with_its_line() {
     let home = Home::new(&nowhere(), "scope = \"off\"\ncolour = \"red\"", "");
     let said = refused(&home.spawn_agent().wait(), CONFIG);
     assert!(
-        said.contains("agent.toml:14: encryption.colour: unknown key"),
+        said.contains("agent.toml:15: encryption.colour: unknown key"),
         "{said}"
     );
 }

@@ -68,6 +68,14 @@ impl TestDisk {
             .sum()
     }
 
+    /// Changes what lies in the `n`th segment, from 0 on.
+    pub(super) fn damage_nth(&self, n: usize, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state();
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|e| e == "spool");
+        let mut segments = state.files.iter_mut().filter(|(path, _)| is_segment(path));
+        change(&mut segments.nth(n).expect("a segment").1.bytes);
+    }
+
     /// Changes what lies in the one segment there is.
     pub(super) fn damage(&self, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();

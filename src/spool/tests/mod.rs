@@ -217,6 +217,71 @@ async fn damage_is_read_over_counted_and_kept() {
     );
 }
 
+/// Three segments of ten records each.
+async fn three_segments() -> (super::Settings, TestDisk) {
+    let small = super::Settings {
+        max_bytes: 16 << 20,
+        ..settings()
+    };
+    let mut rig = Rig::new(small.clone());
+    rig.large = 110_000;
+    for n in 0..30 {
+        rig.append(n..n + 1, Ask::Nothing).await;
+        rig.receive(1).await;
+    }
+    let disk = rig.crash().await;
+    let segments = disk
+        .names()
+        .into_iter()
+        .filter(|name| name.ends_with(".spool"));
+    assert_eq!(segments.count(), 3);
+    (small, disk)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_that_is_damaged_is_the_one_that_is_kept() {
+    let (small, disk) = three_segments().await;
+    // A bit of its last frame, a whole one.
+    disk.damage_nth(1, |bytes| *bytes.last_mut().unwrap() ^= 1);
+    let mut rig = Rig::on(disk, small);
+    assert_eq!(rig.receive(29).await.len(), 29);
+    rig.settle(|_| true).await;
+    assert_eq!(rig.counters.snapshot().abandoned, 1);
+    let (disk, _) = rig.end().await;
+    let kept = disk
+        .names()
+        .into_iter()
+        .filter(|name| name.ends_with(".damaged"));
+    assert_eq!(kept.collect::<Vec<_>>(), ["00000000000000000010.damaged"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_segment_without_its_header_is_no_settled_one() {
+    for change in [
+        |bytes: &mut Vec<u8>| bytes.clear(),
+        |bytes: &mut Vec<u8>| bytes[20] ^= 1,
+    ] {
+        let (small, disk) = three_segments().await;
+        disk.damage_nth(0, change);
+        let mut rig = Rig::on(disk, small);
+        assert_eq!(rig.receive(20).await, (10..30).collect::<Vec<_>>());
+        rig.settle(|_| true).await;
+        assert_eq!(rig.counters.snapshot().abandoned, 10);
+        rig.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_comes_first_but_for_who_waits_for_the_disk() {
+    let mut rig = Rig::new(super::Settings {
+        mode: Mode::MemoryFirst,
+        ..settings()
+    });
+    rig.append(0..10, Ask::Spooled).await;
+    rig.receive(10).await;
+    assert_eq!(rig.answer(3), Some(Delivery::Spooled));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_torn_tail_is_cut_and_what_comes_after_it_is_numbered_on() {
     let mut rig = Rig::new(settings());
@@ -285,6 +350,14 @@ fn a_later_version_and_a_damaged_cursor_are_refused_with_their_way_out() {
         error.contains("cursor.json is damaged") && error.contains("remove it"),
         "{error}"
     );
+
+    // A digit more would pass over what was never sent.
+    let disk = TestDisk::default();
+    let path = dir.join("cursor.json");
+    let wrong = b"{\"version\":1,\"settled\":999,\"crc32\":1}";
+    disk.create(&path).unwrap().append(wrong).unwrap();
+    let error = Rig::open(&disk, &settings(), true).unwrap_err().to_string();
+    assert!(error.contains("its checksum is wrong"), "{error}");
 
     let disk = TestDisk::default();
     let mut header = [0u8; 32];
