@@ -55,6 +55,8 @@ pub(super) fn save(disk: &dyn Disk, dir: &Path, settled: u64) -> io::Result<()> 
         crc32: checksum(settled),
     };
     let (path, unfinished) = (dir.join(NAME), dir.join(UNFINISHED));
+    // Somebody may have removed it.
+    disk.create_dir(dir)?;
     match disk.remove(&unfinished) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Calls block.
@@ -30,6 +30,8 @@ pub trait Append: Send + fmt::Debug {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Makes what was appended survive a power cut.
     fn sync(&mut self) -> io::Result<()>;
+    /// Whether this is the file that has that name; it has none any more if somebody removed or moved it.
+    fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
 /// The machine's own. What it makes is for this user alone.
@@ -113,5 +115,14 @@ impl Append for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let own = self.metadata()?;
+        match std::fs::symlink_metadata(path) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 }

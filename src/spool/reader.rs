@@ -80,7 +80,7 @@ impl Reader {
         }
     }
 
-    /// The next frames of a segment, once its disk lets them be read; `None`: the rest of it is damaged.
+    /// The next frames of a segment, once its disk lets them be read; `None`: the rest of it is damaged, or gone.
     async fn read(&mut self, readable: &Readable) -> Option<Vec<Frame<Bytes>>> {
         let mut said: Option<Instant> = None;
         loop {
@@ -96,6 +96,13 @@ impl Reader {
                         tracing::warn!(path = %readable.path.display(), "the spool can be read again");
                     }
                     return frames;
+                }
+                // No try brings it back. The disk that is read is the one that was written a moment ago.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if let Some((_, walk)) = &mut self.place {
+                        walk.go_to(readable.len);
+                    }
+                    return None;
                 }
                 Err(error) => {
                     if said.is_none_or(|said| said.elapsed() >= Self::REMIND_EVERY) {
@@ -171,7 +178,8 @@ impl Reader {
         self.next = number;
         tracing::error!(
             path = %readable.path.display(), records,
-            "the spool is damaged: these records cannot be read and are not sent; the file is kept as .damaged"
+            "the spool is damaged: these records cannot be read and are not sent; the file, if it is there, is kept as \
+             .damaged"
         );
         Counters::add(&self.counters.abandoned, records);
         self.shelf.lost(from, self.next, readable.ordinal);

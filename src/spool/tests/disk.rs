@@ -87,6 +87,11 @@ impl TestDisk {
         assert!(segments.next().is_none());
     }
 
+    /// Somebody removes all of it.
+    pub(super) fn remove_all(&self) {
+        self.state().files.clear();
+    }
+
     /// What another process finds after this one was killed just now.
     pub(super) fn after_a_kill(&self) -> Self {
         let state = State {
@@ -219,11 +224,10 @@ impl Append for TestFile {
         if let Some(room) = &mut state.room {
             *room -= fits;
         }
-        let file = state
-            .files
-            .get_mut(&self.path)
-            .ok_or(io::ErrorKind::NotFound)?;
-        file.bytes.extend_from_slice(&bytes[..fits]);
+        // A file that was removed takes what is written to it.
+        if let Some(file) = state.files.get_mut(&self.path) {
+            file.bytes.extend_from_slice(&bytes[..fits]);
+        }
         if fits < bytes.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -236,11 +240,14 @@ impl Append for TestFile {
         if state.refuses_syncs {
             return Err(refused());
         }
-        let file = state
-            .files
-            .get_mut(&self.path)
-            .ok_or(io::ErrorKind::NotFound)?;
-        file.synced = file.bytes.len();
+        if let Some(file) = state.files.get_mut(&self.path) {
+            file.synced = file.bytes.len();
+        }
         Ok(())
+    }
+
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        assert_eq!(path, self.path);
+        Ok(self.disk.state().files.contains_key(path))
     }
 }

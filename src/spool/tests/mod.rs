@@ -2,6 +2,7 @@
 
 mod disk;
 mod model;
+mod removed;
 mod rig;
 
 use std::time::Duration;

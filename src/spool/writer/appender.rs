@@ -23,16 +23,35 @@ pub(super) struct Appender {
     /// The next record's number.
     next: u64,
     current: Option<Current>,
-    /// Given up after an error; what was written before that is not synced.
-    left: Vec<Box<dyn Append>>,
+    /// Given up after an error, or full; what was written before that is not synced.
+    left: Vec<Current>,
     buf: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Current {
     file: Box<dyn Append>,
+    path: PathBuf,
     id: u64,
     len: u64,
+}
+
+impl Current {
+    fn is_removed(&self) -> io::Result<bool> {
+        Ok(!self.file.is_at(&self.path)?)
+    }
+
+    /// A file without a name holds nothing for the next run.
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()?;
+        match self.is_removed()? {
+            true => Err(io::Error::other(format!(
+                "somebody removed {}",
+                self.path.display()
+            ))),
+            false => Ok(()),
+        }
+    }
 }
 
 /// What became of frames that were to be appended.
@@ -95,7 +114,7 @@ impl Appender {
         for mut file in std::mem::take(&mut self.left) {
             outcome = outcome.and(file.sync());
         }
-        let synced = self.current.as_mut().map_or(Ok(()), |c| c.file.sync());
+        let synced = self.current.as_mut().map_or(Ok(()), Current::sync);
         if synced.is_err() {
             self.current = None;
             self.shelf.close_last();
@@ -104,6 +123,14 @@ impl Appender {
     }
 
     fn write(&mut self, frames: &[Frame<Bytes>]) -> io::Result<(u64, u64)> {
+        if let Some(current) = self.current.take_if(|c| c.is_removed().unwrap_or(true)) {
+            tracing::error!(
+                path = %current.path.display(),
+                "somebody removed this file of the spool, and what was in it and not sent yet is lost; the spool goes on \
+                 in a new one. Stop the agent before its spool is removed"
+            );
+            self.shelf.close_last();
+        }
         let is_full = |current: &Current| current.len >= self.segment_bytes;
         if self.current.as_ref().is_none_or(is_full) {
             self.begin()?;
@@ -144,14 +171,21 @@ impl Appender {
             return Err(error);
         }
         let len = bytes.len() as u64;
-        self.shelf.begin(path, header.id, self.next, len);
+        self.shelf.begin(path.clone(), header.id, self.next, len);
         let id = header.id;
-        self.current = Some(Current { file, id, len });
+        self.current = Some(Current {
+            file,
+            path,
+            id,
+            len,
+        });
         Ok(())
     }
 
     /// One of the same number may be there, into which nothing could be written.
     fn create(&self) -> io::Result<(PathBuf, Box<dyn Append>)> {
+        // Its folder may have been removed.
+        self.disk.create_dir(&self.dir)?;
         let mut again = 0;
         loop {
             let path = segment_path(&self.dir, self.next, again);
@@ -167,7 +201,7 @@ impl Appender {
         if let Some(current) = self.current.take() {
             self.shelf.close_last();
             if self.sync != Sync::Never {
-                self.left.push(current.file);
+                self.left.push(current);
             }
         }
     }
