@@ -75,6 +75,7 @@ pub mod metrics;
 
 pub mod shutdown;
 
+mod durable;
 mod secretfile;
 
 #[cfg(feature = "fake")]

@@ -1,5 +1,5 @@
 //! kill -9 at random moments, with a file, an acknowledged socket and standard input side by side: so many as
-//! `KINSEAL_KILLS` says, 20 if nothing is said.
+//! `KINSEAL_KILLS` says, 20 if nothing is said. Every other one takes with it what was not synced, as a power cut does.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,6 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
 use crate::support::lines::{self, Arrived, line};
+use crate::support::power::Power;
 use crate::support::process::Running;
 use crate::support::servers::StandIn;
 
@@ -40,9 +41,11 @@ fn no_line_that_was_promised_is_missing_after_any_number_of_kills() {
         .set_faults(Faults::seeded(seed).rule(refused).rule(unanswered));
     let home = home(&site, &key);
 
+    let power = Power::of(home.path());
     let (mut written, mut told) = (0, BTreeSet::new());
     for run in 0..kills {
-        let mut agent = start(&home);
+        let is_power_cut = run % 2 == 1;
+        let mut agent = start(&home, is_power_cut.then_some(&power));
         let more = written + 1..=written + random.random_range(1..2000);
         written = *more.end();
         lines::append(&home.log(), more).wait().expect_success();
@@ -62,6 +65,9 @@ fn no_line_that_was_promised_is_missing_after_any_number_of_kills() {
             (site.fake.counters().records_stored >= enough).then_some(())
         });
         agent.kill();
+        if is_power_cut {
+            power.cut(&home.state());
+        }
         feeder.join().expect("it only writes");
         let answers = String::from_utf8(client.wait().stdout).expect("UTF-8");
         let ok = answers.lines().filter_map(|line| line.split_once(" ok "));
@@ -69,7 +75,7 @@ fn no_line_that_was_promised_is_missing_after_any_number_of_kills() {
     }
 
     site.fake.set_faults(Faults::seeded(seed));
-    let mut agent = start(&home);
+    let mut agent = start(&home, None);
     home.until_settled(&mut agent, &home.log());
     drop(agent.stdin());
     agent.until("all is stored", |agent| {
@@ -123,8 +129,11 @@ fn home(site: &StandIn, key: &str) -> Home {
     home
 }
 
-fn start(home: &Home) -> Running {
+fn start(home: &Home, power: Option<&Power>) -> Running {
     let mut command = kinseal();
+    if let Some(power) = power {
+        power.watch(&mut command);
+    }
     command
         .stdin(Stdio::piped())
         .args(["agent", "--config"])

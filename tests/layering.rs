@@ -31,6 +31,7 @@ const TIERS: &[Module] = &[
     module(0, "metrics", WORDS),
     module(0, "shutdown", WORDS),
     module(0, "secretfile", &[]),
+    module(0, "durable", &[]),
     // 1 codecs: words
     module(1, "seal::message", &[]),
     module(1, "aggregate::format", &[]),

@@ -9,8 +9,7 @@
 //! | part of a batch stored | some entries are stored, others refused |
 //! | in a checkpoint write | all is stored, and no new checkpoint or cursor has come to its place; a torn one lies beside it |
 //!
-//! A machine that loses its power is not here but in the tests of what writes: the store and the spool, on a disk that
-//! forgets what was not synced.
+//! It is killed, told to stop, or killed and everything gone that it had not synced, as when a machine loses its power.
 
 use std::fs;
 use std::io::{BufWriter, Write as _};
@@ -25,6 +24,7 @@ use serde_json::Value;
 
 use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
 use crate::support::lines::{self, Arrived, line};
+use crate::support::power::Power;
 use crate::support::process::Running;
 use crate::support::servers::StandIn;
 use crate::support::until;
@@ -52,6 +52,7 @@ enum Moment {
 enum End {
     Kill,
     Terminate,
+    PowerCut,
 }
 
 const MOMENTS: [Moment; 5] = [
@@ -73,6 +74,11 @@ fn a_file_over_sigterm() {
 }
 
 #[test]
+fn a_file_over_a_power_cut() {
+    row(Source::File, End::PowerCut);
+}
+
+#[test]
 fn a_socket_with_a_spool_over_kill_9() {
     row(Source::Socket, End::Kill);
 }
@@ -80,6 +86,16 @@ fn a_socket_with_a_spool_over_kill_9() {
 #[test]
 fn a_socket_with_a_spool_over_sigterm() {
     row(Source::Socket, End::Terminate);
+}
+
+#[test]
+fn a_socket_with_a_spool_over_a_power_cut() {
+    row(Source::Socket, End::PowerCut);
+}
+
+#[test]
+fn standard_input_with_a_spool_over_a_power_cut() {
+    row(Source::Stdin, End::PowerCut);
 }
 
 #[test]
@@ -105,7 +121,8 @@ fn cell(source: Source, moment: Moment, end: End) {
     let key = site.endpoints.create_key();
     let home = source.home(&site, &key, moment);
     site.fake.set_faults(moment.faults());
-    let mut agent = Sending::start(&home, source);
+    let power = (end == End::PowerCut).then(|| Power::of(home.path()));
+    let mut agent = Sending::start(&home, source, power.as_ref());
     // The start looks whether a checkpoint can be written.
     let in_the_way = (moment == Moment::InCheckpointWrite).then(|| InTheWay::of(source, &home));
     agent.send(1..=LINES);
@@ -113,15 +130,19 @@ fn cell(source: Source, moment: Moment, end: End) {
     if let (Some(it), End::Terminate) = (&in_the_way, end) {
         it.clear();
     }
-    let safe = agent.end(end);
-    if let (Some(it), End::Kill) = (&in_the_way, end) {
+    agent.end(end);
+    if let Some(power) = &power {
+        power.cut(&home.state());
+    }
+    let safe = source.settled(&home);
+    if let (Some(it), End::Kill | End::PowerCut) = (&in_the_way, end) {
         assert_eq!(safe, 0, "no new checkpoint was in its place");
         it.leave_torn();
     }
 
     site.fake.set_faults(Faults::seeded(1));
     home.forget("linger");
-    let mut agent = Sending::start(&home, source);
+    let mut agent = Sending::start(&home, source, None);
     agent.send(LINES + 1..=2 * LINES);
     agent.hang_up();
     agent.until_all_is_stored(2 * LINES);
@@ -165,12 +186,14 @@ impl InTheWay {
     }
 
     fn clear(&self) {
-        fs::remove_dir_all(&self.unfinished).expect("ours");
+        let _ = fs::remove_dir_all(&self.unfinished);
+        assert!(!self.unfinished.exists(), "ours");
     }
 
     /// As a crash leaves it.
     fn leave_torn(&self) {
         self.clear();
+        fs::create_dir_all(self.unfinished.parent().expect("a file")).expect("room for it");
         fs::write(&self.unfinished, "{\"version\":1,\"set").expect("room for it");
     }
 }
@@ -212,6 +235,20 @@ impl Source {
             }
         }
     }
+
+    /// The last line that the disk knows to be settled.
+    fn settled(self, home: &Home) -> u64 {
+        if self == Self::File {
+            let settled = home.settled(&home.log()).unwrap_or(0);
+            let is_settled = |n: &u64| lines::bytes(1..=*n) <= settled;
+            return (1..=LINES).take_while(is_settled).count() as u64;
+        }
+        let Ok(text) = fs::read(spool(home).join("cursor.json")) else {
+            return 0;
+        };
+        let saved: Value = serde_json::from_slice(&text).expect("whole at any moment");
+        saved["settled"].as_u64().expect("a number").min(LINES)
+    }
 }
 
 /// An agent, and what it is fed from.
@@ -223,8 +260,11 @@ struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    fn start(home: &'a Home, source: Source) -> Self {
+    fn start(home: &'a Home, source: Source, power: Option<&Power>) -> Self {
         let mut command = kinseal();
+        if let Some(power) = power {
+            power.watch(&mut command);
+        }
         command.stdin(match source {
             Source::Stdin => Stdio::piped(),
             _ => Stdio::null(),
@@ -295,31 +335,14 @@ impl<'a> Sending<'a> {
         });
     }
 
-    /// Returns the last line that the disk knows to be settled.
-    fn end(self, end: End) -> u64 {
-        let (home, source) = (self.home, self.source);
+    fn end(self, end: End) {
         match end {
-            End::Kill => {
+            End::Kill | End::PowerCut => {
                 self.agent.kill();
             }
             End::Terminate => {
                 self.agent.signal("TERM");
                 self.agent.wait().expect_success();
-            }
-        }
-        match source {
-            Source::File => {
-                let settled = home.settled(&home.log()).unwrap_or(0);
-                (1..=LINES)
-                    .take_while(|n| lines::bytes(1..=*n) <= settled)
-                    .count() as u64
-            }
-            _ => {
-                let Ok(text) = fs::read(spool(home).join("cursor.json")) else {
-                    return 0;
-                };
-                let saved: Value = serde_json::from_slice(&text).expect("whole at any moment");
-                saved["settled"].as_u64().expect("a number").min(LINES)
             }
         }
     }

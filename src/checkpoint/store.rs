@@ -25,6 +25,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::durable;
 use crate::record::StreamName;
 
 const VERSION: u32 = 1;
@@ -299,7 +300,8 @@ impl Lock {
             dir: dir.to_owned(),
             source,
         };
-        std::fs::create_dir_all(dir).map_err(unusable)?;
+        // Others may look at it, as far as the umask lets them.
+        durable::create_dir(dir, 0o777).map_err(unusable)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -1,12 +1,13 @@
 //! A stream's folder: which files there are, which one takes the next lines, and when there is no room.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::line::{Lines, now_ms};
 use super::{Settings, WhenFull};
+use crate::durable;
 use crate::record::StreamName;
 
 const PARENT: &str = "dead_letter";
@@ -169,7 +170,9 @@ fn drop_file(file: LetterFile) -> io::Result<Dropped> {
 fn write_durably(path: &Path, lines: &[u8]) -> io::Result<()> {
     // Payloads, in plain where encryption is off: for this user alone.
     let dir = path.parent().expect("a file in a folder");
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    if !dir.is_dir() {
+        durable::create_dir(dir, 0o700)?;
+    }
     let mut file = OpenOptions::new()
         .read(true)
         .append(true)

@@ -55,13 +55,18 @@ pub(super) fn save(disk: &dyn Disk, dir: &Path, settled: u64) -> io::Result<()> 
         crc32: checksum(settled),
     };
     let (path, unfinished) = (dir.join(NAME), dir.join(UNFINISHED));
-    // Somebody may have removed it.
-    disk.create_dir(dir)?;
     match disk.remove(&unfinished) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = disk.create(&unfinished)?;
+    let mut file = match disk.create(&unfinished) {
+        // Somebody removed the folder.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            disk.create_dir(dir)?;
+            disk.create(&unfinished)?
+        }
+        created => created?,
+    };
     file.append(&serde_json::to_vec(&saved).map_err(io::Error::other)?)?;
     file.sync()?;
     disk.rename(&unfinished, &path)?;

@@ -1,14 +1,16 @@
 //! What the spool asks of a file system; a test's forgets what was not synced, is full, or breaks.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use crate::durable;
 
 /// Calls block.
 pub trait Disk: Send + Sync + fmt::Debug {
-    /// Made, and its parents, if it is not there.
+    /// Made, and its parents, if it is not there; they survive a power cut.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Names and lengths of the files in it.
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
@@ -40,7 +42,7 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        durable::create_dir(dir, 0o700)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {

@@ -54,8 +54,6 @@ impl Spool {
             source,
         };
         disk.create_dir(&dir).map_err(unusable)?;
-        // That the folder itself is there after a power cut.
-        disk.sync_dir(&settings.path).map_err(unusable)?;
         let saved = cursor::load(&*disk, &dir)?;
         let look = Look::through_all(&*disk, &dir, saved)?;
         if !plain && look.plain > 0 {

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod lines;
 pub(crate) mod peers;
+pub(crate) mod power;
 pub(crate) mod process;
 pub(crate) mod servers;
 

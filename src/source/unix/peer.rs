@@ -1,13 +1,16 @@
 //! Who a client is, and whether it is let in.
 
+use std::ffi::CString;
 use std::{fmt, io};
 
+use nix::unistd::{Uid, User, getgrouplist};
 use tokio::net::UnixStream;
 
 use super::access::{Account, AccountError};
 use crate::source::making::Maker;
 
-/// `allow` of a stream socket: a client of one of these users, or whose first group is one of these, is let in.
+/// `allow` of a stream socket: a client of one of these users is let in, or whose group is one of these, or whose user
+/// is a member of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allow {
     pub uids: Vec<Account>,
@@ -48,9 +51,29 @@ impl Allow {
 }
 
 impl AllowList {
+    /// Blocks where a group decides: its members may be known on another host only.
     pub(super) fn lets_in(&self, peer: Peer) -> bool {
-        self.uids.contains(&peer.uid) || self.gids.contains(&peer.gid)
+        self.lets_in_by(peer, groups_of)
     }
+
+    fn lets_in_by(&self, peer: Peer, groups_of: impl FnOnce(u32) -> Vec<u32>) -> bool {
+        let lists = |gid: &u32| self.gids.contains(gid);
+        self.uids.contains(&peer.uid)
+            || lists(&peer.gid)
+            || (!self.gids.is_empty() && groups_of(peer.uid).iter().any(lists))
+    }
+}
+
+/// The groups that a login gives this user: what the process has of them, the kernel tells by its first one only.
+fn groups_of(uid: u32) -> Vec<u32> {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let groups = user.and_then(|user| {
+        let name = CString::new(user.name).ok()?;
+        getgrouplist(&name, user.gid).ok()
+    });
+    // Whoever has no name is a member of nothing.
+    let groups = groups.unwrap_or_default();
+    groups.into_iter().map(|gid| gid.as_raw()).collect()
 }
 
 impl Peer {
@@ -83,6 +106,8 @@ impl fmt::Display for Peer {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -98,8 +123,36 @@ mod tests {
             uid,
             gid,
         };
-        for (uid, gid, expected) in [(0, 1, true), (7, 1, true), (1, 9, true), (9, 7, false)] {
-            assert_eq!(list.lets_in(peer(uid, gid)), expected, "{uid} {gid}");
+        let member_of = |uid| if uid == 3 { vec![4, 9] } else { vec![4] };
+        for (uid, gid, expected) in [
+            (0, 1, true),
+            (7, 1, true),
+            (1, 9, true),
+            (3, 1, true),
+            (9, 7, false),
+        ] {
+            let is_let_in = list.lets_in_by(peer(uid, gid), member_of);
+            assert_eq!(is_let_in, expected, "{uid} {gid}");
         }
+    }
+
+    #[test]
+    fn a_users_groups_are_those_of_a_login() {
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+        for user in passwd.lines() {
+            let mut fields = user.split(':');
+            let (name, uid) = (fields.next().unwrap(), fields.nth(1).unwrap());
+            let id = Command::new("id").args(["-G", name]).output().unwrap();
+            let listed = String::from_utf8(id.stdout).unwrap();
+            let mut expected: Vec<u32> = listed
+                .split_whitespace()
+                .map(|gid| gid.parse().unwrap())
+                .collect();
+            let mut found = groups_of(uid.parse().unwrap());
+            expected.sort_unstable();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{name}");
+        }
+        assert_eq!(groups_of(u32::MAX - 7), []);
     }
 }
