@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::start::{FAILED, refused};
-use crate::support::agent::{FinalReport, Home, STREAM};
+use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
 use crate::support::lines::{self, Arrived};
+use crate::support::process::Running;
 use crate::support::servers::StandIn;
 use crate::support::skip;
 
@@ -75,6 +76,27 @@ fn a_disk_that_is_full_at_the_start_is_named_and_nothing_is_begun() {
     let mut agent = home.start_agent();
     home.until_settled(&mut agent, &home.log());
     FinalReport::of(agent).expect_stored(100);
+}
+
+#[test]
+fn a_log_that_nobody_can_write_stops_nothing() {
+    let site = site();
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    let mut command = Command::new("sh");
+    let kinseal = kinseal();
+    for (name, value) in kinseal.get_envs() {
+        command.envs(value.map(|value| (name, value)));
+    }
+    command
+        .args(["-c", "exec \"$0\" agent -v --config \"$1\" 2> /dev/full"])
+        .arg(kinseal.get_program())
+        .arg(home.config());
+    lines::append(&home.log(), 1..=100).wait().expect_success();
+    let mut agent = Running::start("kinseal agent 2> /dev/full", &mut command);
+    home.until_settled(&mut agent, &home.log());
+    agent.signal("TERM");
+    agent.wait().expect_success();
+    Arrived::of(home.consume(&[])).expect_no_doubles();
 }
 
 fn site() -> StandIn {
