@@ -23,6 +23,7 @@ mod matrix;
 mod memory;
 mod outage;
 mod quota;
+mod rotation;
 mod secrecy;
 mod shape;
 mod socket;

@@ -116,6 +116,19 @@ stream = "{STREAM}"
         fs::write(self.config(), lines.join("\n")).expect("room for it");
     }
 
+    /// What the next agent reads: globs of names in [`logs`](Self::logs).
+    pub(crate) fn set_include(&self, globs: &[&str]) {
+        let config = fs::read_to_string(self.config()).expect("written");
+        let logs = self.logs();
+        let globs: Vec<_> = globs.iter().map(|glob| logs.join(glob)).collect();
+        let line = format!("include = {globs:?}");
+        let is_include = |line: &str| line.starts_with("include = ");
+        let lines: Vec<_> = (config.lines())
+            .map(|old| if is_include(old) { &*line } else { old })
+            .collect();
+        fs::write(self.config(), lines.join("\n")).expect("room for it");
+    }
+
     /// Of the next agent that is started.
     pub(crate) fn set_memory_limit(&self, limit: &str) {
         let config = fs::read_to_string(self.config()).expect("written");
@@ -200,13 +213,28 @@ stream = "{STREAM}"
 
     /// How far `file` has been stored, as the checkpoint on disk says.
     pub(crate) fn settled(&self, file: &Path) -> Option<u64> {
-        let text = fs::read(self.state().join("checkpoint.json")).ok()?;
-        let saved: Value =
-            serde_json::from_slice(&text).expect("a checkpoint is whole at any moment");
         let path = file.to_str().expect("UTF-8");
-        let files = saved["files"].as_array().expect("files");
+        let files = self.saved_files();
         let entry = files.iter().find(|entry| entry["path"] == path)?;
         Some(entry["offset"].as_u64().expect("an offset"))
+    }
+
+    /// The files that the checkpoint on disk knows.
+    pub(crate) fn inodes_saved(&self) -> Vec<u64> {
+        let inode = |entry: &Value| entry["inode"].as_u64().expect("an inode");
+        self.saved_files().iter().map(inode).collect()
+    }
+
+    fn saved_files(&self) -> Vec<Value> {
+        let Ok(text) = fs::read(self.state().join("checkpoint.json")) else {
+            return Vec::new();
+        };
+        let mut saved: Value =
+            serde_json::from_slice(&text).expect("a checkpoint is whole at any moment");
+        match saved["files"].take() {
+            Value::Array(files) => files,
+            other => panic!("no files but {other}"),
+        }
     }
 
     /// Waits until all of `file` is stored.

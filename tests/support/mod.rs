@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod lines;
+pub(crate) mod logrotate;
 pub(crate) mod peers;
 pub(crate) mod power;
 pub(crate) mod process;

@@ -1,9 +1,10 @@
 //! `cargo xtask ci`: everything that has to hold before a change is taken, in one command.
 //!
-//! It needs Rust, Python 3.11 and a C compiler. What is slow to get (crates, Python packages) is kept in the
+//! It needs Rust, Python 3.11, a C compiler, and logrotate, which apt-get is asked for where it is missing. What is slow to get (crates, Python packages) is kept in the
 //! target directory.
 
 mod fuzz;
+mod logrotate;
 mod peers;
 mod report;
 mod step;

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use crate::logrotate;
 use crate::peers;
 use crate::report::Report;
 use crate::step::{self, Step};
 
 /// Where a test that cannot run here says so, a line each: `test: why`.
 const SKIPPED: &str = "KINSEAL_SKIPPED";
+/// The program.
+const LOGROTATE: &str = "KINSEAL_LOGROTATE";
 /// The interpreter of the peers' environment.
 const PEERS_PYTHON: &str = "KINSEAL_PEERS_PYTHON";
 
@@ -88,6 +91,7 @@ fn unit_tests() -> Step {
 
 fn run_end_to_end(report: &mut Report, filter: &[String]) -> anyhow::Result<()> {
     let python = report.run_with("python peers", peers::ensure);
+    let logrotate = report.run_with("logrotate", logrotate::ensure);
     let skipped = skipped_file()?;
     let mut args = vec!["--test", "e2e", "--"];
     args.extend(filter.iter().map(String::as_str));
@@ -95,6 +99,9 @@ fn run_end_to_end(report: &mut Report, filter: &[String]) -> anyhow::Result<()> 
     // Without them, each test that wants them fails, and says so.
     if let Some(python) = python {
         tests = tests.env(PEERS_PYTHON, python);
+    }
+    if let Some(logrotate) = logrotate {
+        tests = tests.env(LOGROTATE, logrotate);
     }
     report.run(tests);
     report.skipped(&fs::read_to_string(&skipped).context("reading what was skipped")?);

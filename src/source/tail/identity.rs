@@ -6,6 +6,7 @@
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -50,6 +51,10 @@ impl Head {
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
         ShortHash::of(&self.0)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether `file` has these bytes still.
@@ -128,6 +133,23 @@ pub(super) fn is_saved(saved: &SavedFile, file: &Content, size: u64) -> io::Resu
         ShortHash::of(&file.read_upto(0, head.len as usize)?) == head
             && ShortHash::of(&file.read_upto(tail_start, tail.len as usize)?) == tail,
     )
+}
+
+/// Where to go on in `file`, which may be the saved one: from its beginning, where it is not.
+pub(super) fn offset_of(
+    saved: &SavedFile,
+    file: &Content,
+    path: &Path,
+    size: u64,
+) -> io::Result<u64> {
+    if is_saved(saved, file, size)? {
+        return Ok(saved.offset);
+    }
+    tracing::info!(
+        path = %path.display(), offset = saved.offset,
+        "file has other content than the checkpoint knows; reading it from its beginning"
+    );
+    Ok(0)
 }
 
 /// Where the line begins that `offset` is in.

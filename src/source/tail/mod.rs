@@ -13,6 +13,8 @@
 //! - a file that shrinks, or has other bytes where reading has got to, is new content from its beginning;
 //! - a file that cannot be read stops no other.
 //!
+//! Where there is no room for what is read, the thread waits, and holds on to files that come up meanwhile.
+//!
 //! An unfinished last line waits for its newline; it becomes a record when its file has lost its name and is
 //! closed, or by `partial_timeout`, and so does a record of several lines that more might have been joined to. It is kept in memory only as far as [`UNFINISHED_KEPT`] goes, which is beside the memory budget; beyond
 //! that it is read again once its newline has come. So what is not yet a line of a file that is truncated may be
@@ -30,6 +32,7 @@
 mod content;
 mod discover;
 mod identity;
+mod newcomers;
 mod outlet;
 mod packed;
 mod reader;
@@ -38,6 +41,7 @@ mod standing;
 mod tailer;
 mod watch;
 
+use std::cell::RefCell;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,9 +49,10 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub use self::discover::{GlobError, Globs};
+use self::newcomers::Live;
 use self::outlet::{Ended, Outlet};
 pub use self::standing::{Standing, saved_at};
-use self::tailer::{Live, Tailer};
+use self::tailer::Tailer;
 use self::watch::Watch;
 use super::join::LineRules;
 use super::making::Making;
@@ -152,6 +157,7 @@ impl Tail {
             max_line: settings.max_line_bytes,
             unfinished: MemoryBudget::new(UNFINISHED_KEPT),
             shutdown: shutdown.clone(),
+            newcomers: RefCell::default(),
         };
         let checkpoints = checkpoints.of_source(stream, &settings.include.join(", "));
         let now = Instant::now();
@@ -179,7 +185,8 @@ impl Tail {
     /// How far each file is that is open now, in the order of their paths.
     pub fn status(&self) -> Vec<FileStatus> {
         let live = self.live.lock().expect("no panic while held");
-        let mut status: Vec<FileStatus> = live.values().map(|ledger| ledger.status()).collect();
+        let mut status: Vec<FileStatus> =
+            live.values().map(|known| known.ledger.status()).collect();
         status.sort_by(|a, b| a.path.cmp(&b.path));
         status
     }

@@ -1,7 +1,11 @@
 //! Where a file source's chunks go.
 
+use std::cell::RefCell;
+use std::pin::pin;
+
 use tokio::runtime::Handle;
 
+use super::newcomers::Newcomers;
 use super::reader::BLOCK;
 use crate::delivery::{MemoryBudget, MemoryPermit};
 use crate::shutdown::Shutdown;
@@ -22,6 +26,8 @@ pub(super) struct Outlet {
     /// For unfinished lines and open records between turns.
     pub(super) unfinished: MemoryBudget,
     pub(super) shutdown: Shutdown,
+    /// Looked for during a wait; set by the tailer that waits.
+    pub(super) newcomers: RefCell<Option<Newcomers>>,
 }
 
 /// No more chunks are wanted.
@@ -52,7 +58,7 @@ impl Outlet {
         bytes: usize,
     ) -> Result<MemoryPermit, Ended> {
         let bytes = maker.worst_bytes(records, bytes);
-        self.runtime.block_on(async {
+        self.wait_for(async {
             tokio::select! {
                 biased;
                 () = self.shutdown.stopped() => Err(Ended::Stopped),
@@ -63,12 +69,39 @@ impl Outlet {
 
     /// A chunk that is not taken before the end is dropped, and its span with it: it is read again.
     pub(super) fn send(&self, chunk: Chunk) -> Result<(), Ended> {
-        self.runtime.block_on(async {
+        self.wait_for(async {
             tokio::select! {
                 biased;
                 sent = self.intake.send(chunk) => sent.map_err(|_| Ended::PipelineClosed),
                 () = self.shutdown.stopped() => Err(Ended::Stopped),
             }
         })
+    }
+
+    /// Looks for files that come up meanwhile.
+    fn wait_for<T>(&self, wanted: impl Future<Output = T>) -> T {
+        self.runtime.block_on(async {
+            let mut wanted = pin!(wanted);
+            loop {
+                let next_look = self.newcomers.borrow().as_ref().map(Newcomers::next_look);
+                let is_time = async {
+                    match next_look {
+                        Some(at) => tokio::time::sleep_until(at.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    it = &mut wanted => return it,
+                    () = is_time => self.look(),
+                }
+            }
+        })
+    }
+
+    fn look(&self) {
+        if let Some(newcomers) = &mut *self.newcomers.borrow_mut() {
+            newcomers.look(self);
+        }
     }
 }

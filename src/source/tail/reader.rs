@@ -30,7 +30,7 @@ pub(super) use self::descriptor::{Done, Seen};
 use self::joined::Joined;
 use super::UNFINISHED_KEPT;
 use super::content::Content;
-use super::identity::{FileId, Head, Tail};
+use super::identity::{FileId, HEAD, Head, Tail};
 use super::outlet::{Ended, Outlet};
 use super::skim::Skimmed;
 use crate::checkpoint::ledger::{FileLedger, Place, TrackedFile};
@@ -142,6 +142,10 @@ impl Reader {
         })
     }
 
+    pub(super) fn id(&self) -> FileId {
+        self.id
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -154,6 +158,22 @@ impl Reader {
     pub(super) fn renamed(&mut self, path: PathBuf) {
         self.path = path;
         self.describe();
+    }
+
+    /// Takes up what has been written to its first bytes: a compressed copy is told by them, and may be there before the
+    /// next turn.
+    pub(super) fn look_at_head(&mut self) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        let have = self.head.len() as u64;
+        if have < HEAD as u64
+            && self.head.still_begins(file).unwrap_or(false)
+            && let Ok(more) = file.read_upto(have, HEAD)
+            && self.head.grow(have, &more)
+        {
+            self.describe();
+        }
     }
 
     /// Reads and sends one block. Blocks the thread while there is no room.

@@ -44,6 +44,11 @@ impl Reader {
         self.file.is_some()
     }
 
+    /// What it was when it was closed.
+    pub(in crate::source::tail) fn asleep(&self) -> Option<Seen> {
+        self.asleep
+    }
+
     /// It is compressed, and not yet read to its end.
     pub(in crate::source::tail) fn is_unpacking(&self) -> bool {
         self.file.as_ref().is_some_and(Content::is_unpacking)

@@ -28,7 +28,6 @@ impl OpenFiles {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.files.len()
     }
@@ -44,6 +43,7 @@ impl Tailer {
         if tailed.reader.is_open() && !tailed.listed {
             tailed.listed = true;
             self.open_files.files.push_back(id);
+            self.show(id);
         }
         let mut tries = TRIES;
         while self.open_files.files.len() > self.open_files.most && tries > 0 {
@@ -84,6 +84,7 @@ impl Tailer {
         let is_closed = tailed.reader.close_file(forced).unwrap_or(false);
         if is_closed {
             tailed.listed = false;
+            self.show(id);
         } else {
             enqueue(&mut self.files, &mut self.queue, id);
         }

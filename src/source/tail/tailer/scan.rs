@@ -13,6 +13,7 @@ use crate::source::tail::StartPosition;
 use crate::source::tail::content::Content;
 use crate::source::tail::discover::Found;
 use crate::source::tail::identity::{self, FileId};
+use crate::source::tail::newcomers;
 use crate::source::tail::reader::Reader;
 use crate::source::tail::watch::Watch;
 
@@ -110,9 +111,12 @@ impl Tailer {
                 None => {
                     // What took its name waits until this one has been looked at: the event of its last lines may
                     // be yet to come.
-                    if tailed.gone_since.is_none() && tailed.reader.is_open() && !tailed.queued {
-                        tailed.queued = true;
-                        self.queue.push_back(*id);
+                    if tailed.gone_since.is_none() && tailed.reader.is_open() {
+                        tailed.reader.look_at_head();
+                        if !tailed.queued {
+                            tailed.queued = true;
+                            self.queue.push_back(*id);
+                        }
                     }
                     tailed.gone_since.get_or_insert(now);
                     tailed.unwatched = true;
@@ -251,14 +255,7 @@ impl Tailer {
         size: u64,
     ) -> io::Result<u64> {
         if let Some(saved) = claim.saved(path) {
-            if identity::is_saved(&saved, file, size)? {
-                return Ok(saved.offset);
-            }
-            tracing::info!(
-                path = %path.display(), offset = saved.offset,
-                "file has other content than the checkpoint knows; reading it from its beginning"
-            );
-            return Ok(0);
+            return identity::offset_of(&saved, file, path, size);
         }
         if self.starts_at_end(path) {
             identity::line_start(file, size)
@@ -274,10 +271,7 @@ impl Tailer {
     }
 
     pub(super) fn is_too_old(&self, meta: &Metadata) -> bool {
-        let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
-        self.ignore_older
-            .zip(age)
-            .is_some_and(|(limit, age)| age > limit)
+        newcomers::is_too_old(self.ignore_older, meta)
     }
 
     fn remember_first_look(&mut self) {

@@ -4,7 +4,9 @@ mod closing;
 mod joined;
 mod overlong;
 mod packed;
+mod waiting;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -97,6 +99,7 @@ impl Rig {
             max_line: settings.max_line_bytes,
             unfinished: MemoryBudget::new(self.kept),
             shutdown,
+            newcomers: RefCell::default(),
         };
         let stream = StreamName::new(stream).unwrap();
         let ours = checkpoints.of_source(&stream, &settings.include.join(", "));
@@ -185,7 +188,7 @@ impl Rig {
         let live = self.run().tailer.live();
         let live = live.lock().unwrap();
         let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
-        let mut status: Vec<_> = (live.values().map(|ledger| ledger.status()))
+        let mut status: Vec<_> = (live.values().map(|known| known.ledger.status()))
             .map(|s| (name(s.path), s.read, s.settled))
             .collect();
         status.sort();
