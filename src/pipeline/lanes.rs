@@ -4,6 +4,8 @@
 //! A shard that must wait keeps only its own entries waiting: for tokens, or because it took nothing when it was
 //! last asked ([`Lanes::hold`]).
 
+mod kin;
+
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -120,6 +122,11 @@ impl Lanes {
     /// Before all that waits in its lane: it is older.
     pub(super) fn push_front(&mut self, entry: AggregatedRecord) {
         self.insert(entry, VecDeque::push_front);
+    }
+
+    /// Behind all that waits in its lane and need not wait for it: what may be of its key comes behind it.
+    pub(super) fn push_behind(&mut self, entry: AggregatedRecord) {
+        self.insert(entry, kin::push_behind);
     }
 
     fn insert(

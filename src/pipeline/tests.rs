@@ -53,6 +53,15 @@ enum Plan {
     Stall,
 }
 
+/// What the pipeline hears of an entry that was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    AsPredicted,
+    /// On another shard, or there was no prediction.
+    Elsewhere,
+    Nothing,
+}
+
 type Script = Box<dyn FnMut(&Batch) -> Plan + Send>;
 
 struct Service {
@@ -62,6 +71,8 @@ struct Service {
     script: Mutex<Script>,
     /// In the order in which they were stored, per shard.
     stored: Mutex<Vec<(String, Bytes)>>,
+    /// What the pipeline heard of each of these.
+    heard: Mutex<Vec<Heard>>,
     calls: Mutex<Vec<usize>>,
     listing: Mutex<Result<(), &'static str>>,
     listings: Mutex<usize>,
@@ -81,6 +92,7 @@ impl Service {
             max_record_bytes: Mutex::new(1 << 20),
             script: Mutex::new(Box::new(script)),
             stored: Mutex::default(),
+            heard: Mutex::default(),
             calls: Mutex::default(),
             listing: Mutex::new(Ok(())),
             listings: Mutex::default(),
@@ -91,7 +103,7 @@ impl Service {
         Self::new(shards, |_| Plan::Entries(Box::new(|_| None)))
     }
 
-    fn store(&self, entry: &crate::aggregate::AggregatedRecord) -> EntryOutcome {
+    fn store(&self, entry: &crate::aggregate::AggregatedRecord, is_heard: bool) -> EntryOutcome {
         let map = self.map.lock().unwrap();
         let mut stored = self.stored.lock().unwrap();
         let shard = match *self.distribution.lock().unwrap() {
@@ -99,6 +111,12 @@ impl Service {
             Distribution::Auto => map.shards()[stored.len() % map.shards().len()].id.clone(),
         };
         stored.push((shard.to_string(), entry.data().clone()));
+        let heard = match is_heard {
+            true if entry.predicted() == Some(&shard) => Heard::AsPredicted,
+            true => Heard::Elsewhere,
+            false => Heard::Nothing,
+        };
+        self.heard.lock().unwrap().push(heard);
         EntryOutcome::Stored {
             shard: shard.to_shared(),
             sequence: stored.len().to_string().into(),
@@ -136,7 +154,7 @@ impl PutRecords for Service {
                                 code: code.to_owned(),
                                 message: String::new(),
                             },
-                            None => self.store(entry),
+                            None => self.store(entry, true),
                         })
                         .collect(),
                 ),
@@ -147,7 +165,7 @@ impl PutRecords for Service {
                 }),
                 Plan::Lose => {
                     for entry in batch.entries() {
-                        self.store(entry);
+                        self.store(entry, false);
                     }
                     CallOutcome::Failed(CallError {
                         code: "ConnectionLost".to_owned(),
@@ -157,7 +175,7 @@ impl PutRecords for Service {
                 }
                 Plan::StoreAndStall => {
                     for entry in batch.entries() {
-                        self.store(entry);
+                        self.store(entry, false);
                     }
                     std::future::pending().await
                 }

@@ -54,7 +54,7 @@ pub(super) struct Outage {
     /// When it was last said, if it was.
     pub(super) said: Option<Instant>,
     /// Refused alone, as all others were: they probe when nothing else is there to, in turn, and have another
-    /// chance when it is over.
+    /// chance when it is over. In ordered mode they wait in their lanes instead.
     pub(super) suspects: VecDeque<Batch>,
 }
 

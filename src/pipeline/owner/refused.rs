@@ -79,11 +79,27 @@ impl Owner {
             }
             Verdict::Suspect => {
                 self.declare_outage(&error, now);
-                let outage = self.outage.as_mut().expect("declared just now");
-                outage.suspects.push_back(batch);
+                self.set_aside(batch, &error);
                 self.expire_ready(&error, now);
             }
         }
+    }
+
+    /// The call was refused for this record alone, as others before it were. Whether others pass is not known before
+    /// they are tried: so it makes room for them.
+    fn set_aside(&mut self, batch: Batch, error: &CallError) {
+        if self.delivery.ordering == Ordering::PartitionKey {
+            // In its lane, which it would hold up.
+            for mut entry in batch.into_entries() {
+                let lane = entry.predicted().cloned();
+                entry.last_refusal = Some(error.to_string());
+                self.lanes.push_behind(entry);
+                self.lanes.release(&lane);
+            }
+            return;
+        }
+        let outage = self.outage.as_mut().expect("declared with the refusal");
+        outage.suspects.push_back(batch);
     }
 
     /// The call was refused for this aggregate alone: no other entry can be at fault. Its members go on one by

@@ -135,31 +135,85 @@ async fn when_every_record_is_refused_it_is_an_outage_and_not_the_records() {
     }
 }
 
-/// Many in a row may be at fault all the same: they hold up no other, and as others pass they are given up.
+/// Many in a row may be at fault all the same: they hold up no other, and as others pass they are given up. In ordered
+/// mode they once held their shard for ever, and with all shards held nothing passed.
 #[tokio::test(start_paused = true)]
 async fn refused_records_in_a_row_are_given_up_as_others_pass() {
-    let service = Service::new(1, |batch| {
-        let bad = |entry: &crate::aggregate::AggregatedRecord| entry.data().starts_with(b"poison");
-        match batch.entries().iter().any(bad) {
+    for ordering in [send::Ordering::None, send::Ordering::PartitionKey] {
+        let service = Service::new(1, |batch| {
+            let bad =
+                |entry: &crate::aggregate::AggregatedRecord| entry.data().starts_with(b"poison");
+            match batch.entries().iter().any(bad) {
+                true => Plan::Refuse("ValidationException", 400),
+                false => Plan::Entries(Box::new(|_| None)),
+            }
+        });
+        let pipeline = start(&service, |p| {
+            p.aggregation.enabled = false;
+            p.delivery.ordering = ordering;
+        });
+        let (mut bad, mut behind) = (Vec::new(), Vec::new());
+        for n in 0..10 {
+            let key = key(format!("bad {n}"));
+            bad.push(put(&pipeline, format!("poison {n}"), key.clone()).await);
+            // Those before are given up at once.
+            if n + 1 >= LONE_REFUSALS {
+                behind.push(put(&pipeline, format!("good, behind {n}"), key).await);
+            }
+        }
+        for n in 0..20 {
+            let receipt = put(&pipeline, format!("good {n}"), key("good")).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert!(
+                receipt
+                    .now_or_never()
+                    .is_some_and(|answer| answer.is_stored())
+            );
+        }
+        for answer in join_all(bad).await {
+            let Delivery::Failed { reason, .. } = answer else {
+                panic!("the service stores no poison");
+            };
+            assert!(matches!(reason, FailReason::Refused { .. }), "{reason}");
+        }
+        assert!(join_all(behind).await.iter().all(Delivery::is_stored));
+    }
+}
+
+/// What is let past a record that is hardly at fault is never of its key.
+#[tokio::test(start_paused = true)]
+async fn records_of_a_key_arrive_in_order_after_a_time_when_every_record_was_refused() {
+    for aggregated in [false, true] {
+        let healed_at = Instant::now() + Duration::from_secs(600);
+        let service = Service::new(2, move |_| match Instant::now() < healed_at {
             true => Plan::Refuse("ValidationException", 400),
             false => Plan::Entries(Box::new(|_| None)),
+        });
+        let pipeline = start(&service, |p| {
+            p.aggregation.enabled = aggregated;
+            p.aggregation.max_size = 100;
+            p.delivery.ordering = send::Ordering::PartitionKey;
+        });
+        let mut receipts = Vec::new();
+        for n in 0..150 {
+            let record = format!("k{} {n:03}", n % 7);
+            receipts.push(put(&pipeline, record, key(format!("k{}", n % 7))).await);
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
-    });
-    let pipeline = start(&service, |p| p.aggregation.enabled = false);
-    let mut bad = Vec::new();
-    for n in 0..10 {
-        bad.push(put(&pipeline, format!("poison {n}"), any()).await);
-    }
-    for n in 0..20 {
-        let receipt = put(&pipeline, format!("good {n}"), any()).await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(receipt.await.is_stored());
-    }
-    for answer in join_all(bad).await {
-        let Delivery::Failed { reason, .. } = answer else {
-            panic!("the service stores no poison");
-        };
-        assert!(matches!(reason, FailReason::Refused { .. }), "{reason}");
+        pipeline.close(GRACE).await;
+        let answers = join_all(receipts).await;
+        let failed = answers.iter().filter(|answer| !answer.is_stored()).count();
+        assert!(failed < LONE_REFUSALS as usize, "{failed}");
+        let stored = service.stored.lock().unwrap();
+        let mut records: Vec<Bytes> = (stored.iter())
+            .flat_map(|(_, data)| match deaggregate(data) {
+                Some(members) => members.into_iter().map(|member| member.data).collect(),
+                None => vec![data.clone()],
+            })
+            .collect();
+        assert_eq!(records.len() + failed, 150);
+        records.sort_by_key(|record| record[..2].to_vec());
+        assert!(records.is_sorted(), "{records:?}");
     }
 }
 
