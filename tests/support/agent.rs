@@ -215,7 +215,12 @@ stream = "{STREAM}"
     pub(crate) fn settled(&self, file: &Path) -> Option<u64> {
         let path = file.to_str().expect("UTF-8");
         let files = self.saved_files();
-        let entry = files.iter().find(|entry| entry["path"] == path)?;
+        // Others had its name before it.
+        let inode = fs::metadata(file).ok().map(|about| about.ino());
+        let is_it = |entry: &&Value| {
+            entry["path"] == path && inode.is_none_or(|inode| entry["inode"] == inode)
+        };
+        let entry = files.iter().find(is_it)?;
         Some(entry["offset"].as_u64().expect("an offset"))
     }
 

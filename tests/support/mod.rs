@@ -1,10 +1,12 @@
 //! What the end-to-end tests stand on: servers, the program as a process, and the lines it carries.
 
 pub(crate) mod agent;
+pub(crate) mod clock;
 pub(crate) mod lines;
 pub(crate) mod logrotate;
 pub(crate) mod peers;
 pub(crate) mod power;
+pub(crate) mod preload;
 pub(crate) mod process;
 pub(crate) mod servers;
 

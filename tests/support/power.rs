@@ -9,33 +9,22 @@ use std::time::UNIX_EPOCH;
 
 use tempfile::TempDir;
 
-const SHIM: &str = include_str!("power.c");
+use super::preload::Shim;
 
 /// Watches one folder, which is there for certain; nothing in it is that was not synced.
 #[derive(Debug)]
 pub(crate) struct Power {
     under: PathBuf,
     kept: TempDir,
-    shim: PathBuf,
-    _built: TempDir,
+    shim: Shim,
 }
 
 impl Power {
     pub(crate) fn of(under: &Path) -> Self {
-        let built = tempfile::tempdir().expect("a temporary directory");
-        let (source, shim) = (built.path().join("power.c"), built.path().join("power.so"));
-        fs::write(&source, SHIM).expect("room for it");
-        let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-o"])
-            .args([&shim, &source])
-            .arg("-ldl")
-            .status();
-        assert!(compiled.expect("cc").success(), "power.c does not compile");
         Self {
             under: under.canonicalize().expect("it is there"),
             kept: tempfile::tempdir().expect("a temporary directory"),
-            shim,
-            _built: built,
+            shim: Shim::of(include_str!("power.c")),
         }
     }
 
@@ -44,8 +33,8 @@ impl Power {
         fs::remove_dir_all(self.kept.path()).expect("ours");
         fs::create_dir(self.kept.path()).expect("ours");
         self.keep(&self.under);
+        self.shim.load(command);
         command
-            .env("LD_PRELOAD", &self.shim)
             .env("POWER_UNDER", &self.under)
             .env("POWER_KEPT", self.kept.path());
     }

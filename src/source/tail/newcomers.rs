@@ -27,6 +27,8 @@ use crate::checkpoint::{FileLedger, SourceCheckpoints};
 const EVERY: Duration = Duration::from_millis(250);
 /// A look takes at most this share of the time: there may be 10,000 files.
 const SHARE: u32 = 20;
+/// But it is never further off than this: a look also takes long when the process, or its machine, is stopped meanwhile.
+const MOST: Duration = Duration::from_secs(30);
 /// This share of `max_open_files` may be held beyond it: those that are open cannot be closed during a wait.
 const BEYOND: usize = 8;
 
@@ -149,7 +151,7 @@ impl Newcomers {
             tracing::error!(%error, "the checkpoint stands still");
         }
         let now = Instant::now();
-        self.next_look = now + self.every.max((now - began) * SHARE);
+        self.next_look = now + pause(self.every, now - began);
     }
 
     /// It is not known, or it was closed and is not what it was then.
@@ -200,6 +202,11 @@ impl Newcomers {
     }
 }
 
+/// Until the next look, after one that took so long.
+fn pause(every: Duration, took: Duration) -> Duration {
+    every.max(took.saturating_mul(SHARE).min(MOST))
+}
+
 pub(super) fn is_too_old(limit: Option<Duration>, meta: &Metadata) -> bool {
     let age = meta.modified().ok().and_then(|at| at.elapsed().ok());
     limit.zip(age).is_some_and(|(limit, age)| age > limit)
@@ -208,4 +215,19 @@ pub(super) fn is_too_old(limit: Option<Duration>, meta: &Metadata) -> bool {
 /// Whether `path` is the name of file `id` now.
 pub(super) fn leads_to(path: &Path, id: FileId) -> bool {
     path.metadata().is_ok_and(|meta| FileId::of(&meta) == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_take_a_small_share_of_the_time_and_a_stopped_process_looks_again_soon() {
+        assert_eq!(pause(EVERY, Duration::from_millis(1)), EVERY);
+        assert_eq!(
+            pause(EVERY, Duration::from_millis(500)),
+            Duration::from_secs(10)
+        );
+        assert_eq!(pause(EVERY, Duration::from_secs(60)), MOST);
+    }
 }
