@@ -13,6 +13,7 @@ mod consume;
 mod crash;
 mod deadletter;
 mod delivery;
+mod eio;
 mod interop;
 mod keys;
 mod kills;

@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: servers, the program as a process, and the lines it carries.
 
 pub(crate) mod agent;
+pub(crate) mod failing;
 pub(crate) mod lines;
 pub(crate) mod logrotate;
 pub(crate) mod peers;
