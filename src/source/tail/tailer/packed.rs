@@ -137,7 +137,7 @@ impl Tailer {
         let Some(tailed) = self.files.remove(&id) else {
             return;
         };
-        self.scan_wanted = true;
+        (self.scan_wanted, self.names_moved) = (true, true);
         match tailed.reader.into_done() {
             Ok(done) => {
                 self.done.insert(id, done);
