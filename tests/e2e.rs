@@ -13,6 +13,7 @@ mod consume;
 mod crash;
 mod deadletter;
 mod delivery;
+mod eio;
 mod hour;
 mod interop;
 mod keys;

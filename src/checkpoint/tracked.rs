@@ -321,15 +321,16 @@ impl Checkpoints {
 }
 
 impl State {
-    /// The file behind `id` is read from `start` now. From its beginning: what it held is not forgotten, if any of it
-    /// was read.
+    /// The file behind `id` is read from `start` now. If that is not where it was, it is another file, or has other content:
+    /// what it held is not forgotten, if any of it was read.
     fn remember_past(&mut self, id: &Id, start: Place) {
         let was = match self.files.get(id) {
             Some(Entry::Unclaimed(file)) => file.clone(),
             Some(Entry::Tracked { ledger, .. }) => ledger.saved(id, seconds_since_1970()),
             None => return,
         };
-        if start.offset > 0 || was.offset == 0 {
+        let goes_on = (was.offset, was.tail_hash) == (start.offset, start.tail);
+        if goes_on || was.offset == 0 {
             return;
         }
         self.past.push_back(was);

@@ -87,7 +87,8 @@ impl Globs {
             on(Found::Directory(parent.to_owned()));
         }
         match path.metadata() {
-            Ok(meta) => self.look_at(path, meta, on),
+            Ok(meta) if self.matches(path) => look_at(path.to_owned(), meta, on),
+            Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => on(Found::Refused(path.to_owned(), e)),
         }
@@ -108,7 +109,7 @@ impl Globs {
                 Ok(entry) if self.matches(entry.path()) => {
                     // A file that has gone since is not there; that is all.
                     if let Ok(meta) = entry.path().metadata() {
-                        self.look_at(entry.path(), meta, on);
+                        look_at(entry.into_path(), meta, on);
                     }
                 }
                 Ok(_) => {}
@@ -116,12 +117,12 @@ impl Globs {
             }
         }
     }
+}
 
-    fn look_at(&self, path: &Path, meta: Metadata, on: &mut impl FnMut(Found)) {
-        // Opening a pipe or a device would block or eat what is another reader's.
-        if meta.is_file() && self.matches(path) {
-            on(Found::File(path.to_owned(), meta));
-        }
+fn look_at(path: PathBuf, meta: Metadata, on: &mut impl FnMut(Found)) {
+    // Opening a pipe or a device would block or eat what is another reader's.
+    if meta.is_file() {
+        on(Found::File(path, meta));
     }
 }
 

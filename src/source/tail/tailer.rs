@@ -54,6 +54,12 @@ pub(super) struct Tailer {
     /// Compressed files that wait for their turn.
     packed_wait: bool,
     by_path: HashMap<PathBuf, FileId>,
+    /// `by_path` and `gone` are to be made anew.
+    names_moved: bool,
+    /// Files that may have lost their names.
+    gone: Vec<FileId>,
+    /// Files with an unfinished line or an open record, which may come to be due; others too.
+    holding: HashSet<FileId>,
     /// Files that may have data, each once (`Tailed::queued`).
     queue: VecDeque<FileId>,
     /// What could not be read at the last look, so that it is said once.
@@ -123,6 +129,9 @@ impl Tailer {
             done: HashMap::new(),
             packed_wait: false,
             by_path: HashMap::new(),
+            names_moved: false,
+            gone: Vec::new(),
+            holding: HashSet::new(),
             queue: VecDeque::new(),
             refused: HashSet::new(),
             left_to: HashSet::new(),
@@ -211,8 +220,11 @@ impl Tailer {
 
     fn insert(&mut self, id: FileId, tailed: Tailed) {
         let is_open = tailed.reader.is_open();
+        if tailed.gone_since.is_some() {
+            self.gone.push(id);
+        }
         self.files.insert(id, tailed);
-        self.has_unsaved = true;
+        (self.has_unsaved, self.names_moved) = (true, true);
         self.show(id);
         if is_open {
             enqueue(&mut self.files, &mut self.queue, id);
@@ -231,15 +243,20 @@ impl Tailer {
             self.next_sweep = now + SWEEP;
             self.close_inactive(now);
         }
-        for (id, tailed) in &mut self.files {
-            let all = all && tailed.reader.is_open();
-            let unwatched = tailed.unwatched && tailed.reader.is_open();
-            if (all || unwatched || tailed.reader.is_due(&self.outlet.rules, now)) && !tailed.queued
-            {
-                tailed.queued = true;
-                self.queue.push_back(*id);
+        // Not through all that are known: of 10,000 few are open, and fewer hold something.
+        for id in self.open_files.iter() {
+            if all || self.files.get(id).is_some_and(|tailed| tailed.unwatched) {
+                enqueue(&mut self.files, &mut self.queue, *id);
             }
         }
+        let (files, queue, rules) = (&mut self.files, &mut self.queue, &self.outlet.rules);
+        self.holding.retain(|id| {
+            let tailed = files.get(id);
+            if tailed.is_some_and(|tailed| tailed.reader.is_due(rules, now)) {
+                enqueue(files, queue, *id);
+            }
+            files.contains_key(id)
+        });
     }
 
     fn give_turns(&mut self, now: Instant) -> Result<bool, Ended> {
@@ -266,6 +283,11 @@ impl Tailer {
             match tailed.reader.turn(&self.outlet, now) {
                 Ok(turn) => {
                     tailed.paused_until = None;
+                    if tailed.reader.holds_something() {
+                        self.holding.insert(id);
+                    } else {
+                        self.holding.remove(&id);
+                    }
                     if matches!(turn, Turn::Read | Turn::StartedOver) {
                         busy = true;
                         enqueue(&mut self.files, &mut self.queue, id);
@@ -306,11 +328,13 @@ impl Tailer {
     /// Lets go of files that have lost their name and have had their time.
     fn close_finished(&mut self, now: Instant) -> Result<(), Ended> {
         let rotate_wait = self.rotate_wait;
-        let is_finished = |(id, tailed): (&FileId, &Tailed)| {
-            let waited = (tailed.gone_since).is_some_and(|since| now >= since + rotate_wait);
-            (waited && !tailed.queued && tailed.paused_until.is_none()).then_some(*id)
+        let is_finished = |id: &FileId| {
+            self.files.get(id).is_some_and(|tailed| {
+                let waited = (tailed.gone_since).is_some_and(|since| now >= since + rotate_wait);
+                waited && !tailed.queued && tailed.paused_until.is_none()
+            })
         };
-        let finished: Vec<FileId> = self.files.iter().filter_map(is_finished).collect();
+        let finished: Vec<FileId> = self.gone.iter().copied().filter(is_finished).collect();
         for id in finished {
             let Some(tailed) = self.files.get_mut(&id) else {
                 continue;

@@ -43,6 +43,11 @@ impl Reader {
         self.open_is_due(rules, now) || self.rest_is_due(rules, now)
     }
 
+    /// An unfinished line, or a record that more lines may be joined to.
+    pub(in crate::source::tail) fn holds_something(&self) -> bool {
+        self.open().0 > 0 || self.read_to() > self.framer.at()
+    }
+
     /// The last line has been without its newline for long enough.
     pub(super) fn rest_is_due(&self, rules: &LineRules, now: Instant) -> bool {
         let is_in_header =

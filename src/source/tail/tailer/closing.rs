@@ -28,6 +28,10 @@ impl OpenFiles {
         }
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &FileId> {
+        self.files.iter()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.files.len()
     }

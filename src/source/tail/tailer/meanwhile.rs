@@ -76,6 +76,7 @@ impl Tailer {
 
     /// `path` was the name of `id`; returns whose name it was before, which is finished first.
     fn take_name(&mut self, path: PathBuf, id: FileId) -> Option<FileId> {
+        self.names_moved = true;
         let before = self.by_path.insert(path, id)?;
         // The event of its last lines may be yet to come.
         enqueue(&mut self.files, &mut self.queue, before);

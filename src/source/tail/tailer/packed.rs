@@ -13,7 +13,7 @@ use super::{Tailer, rotated};
 use crate::checkpoint::ledger::{Place, TrackedFile};
 use crate::checkpoint::{Claim, SavedFile, ShortHash};
 use crate::source::tail::content::Content;
-use crate::source::tail::identity::{FileId, HEAD, Head, Tail};
+use crate::source::tail::identity::{self, FileId, HEAD, Head, Tail};
 use crate::source::tail::packed::Packing;
 use crate::source::tail::reader::{Done, Reader, Seen};
 
@@ -45,15 +45,19 @@ impl Tailer {
         claim: Claim,
         meta: &Metadata,
     ) -> io::Result<()> {
-        let saved = claim.saved(path);
+        let saved = match claim.saved(path) {
+            Some(saved) if is_of(&saved, &file, meta)? => Some(saved),
+            // A file that is gone had the inode before.
+            _ => None,
+        };
         if let Some(saved) = &saved
-            && (is_left_out(saved) || is_settled(saved, meta))
+            && is_over(saved, meta)
         {
             self.leave(path, claim, saved, meta);
             return Ok(());
         }
         let offset = match saved {
-            Some(_) => self.offset_to_start_at(&file, path, &claim, meta.len())?,
+            Some(saved) => saved.offset,
             None => match self.known_of(path, &file)? {
                 Known::Upto(saved) => {
                     self.checkpoints.finish(&saved);
@@ -133,7 +137,7 @@ impl Tailer {
         let Some(tailed) = self.files.remove(&id) else {
             return;
         };
-        self.scan_wanted = true;
+        (self.scan_wanted, self.names_moved) = (true, true);
         match tailed.reader.into_done() {
             Ok(done) => {
                 self.done.insert(id, done);
@@ -266,6 +270,20 @@ impl Tailer {
         }
         Ok(known)
     }
+}
+
+/// Nothing of it is to be read any more.
+fn is_over(saved: &SavedFile, meta: &Metadata) -> bool {
+    is_left_out(saved) || is_settled(saved, meta)
+}
+
+/// Whether `file` is the saved one. Of one that is over only the beginning is unpacked for that.
+fn is_of(saved: &SavedFile, file: &Content, meta: &Metadata) -> io::Result<bool> {
+    if !is_over(saved, meta) {
+        return identity::is_saved(saved, file, meta.len());
+    }
+    let len = (saved.fingerprint.len as usize).min(HEAD);
+    Ok(ShortHash::of(&file.read_upto(0, len)?) == saved.fingerprint)
 }
 
 /// It was read to its end, and all that was read is stored.

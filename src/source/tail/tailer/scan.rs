@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::{Tailed, Tailer, rotated};
 use crate::checkpoint::Claim;
 use crate::source::tail::StartPosition;
@@ -43,8 +45,12 @@ impl Tailer {
         self.packed_wait = false;
 
         let new = self.recognise(found, &refused, now);
-        self.find_closed(now);
-        let mut had_name = self.names_lost();
+        let mut had_name = if self.names_moved {
+            self.find_closed(now);
+            self.names_lost()
+        } else {
+            HashMap::new()
+        };
         if self.is_first_look {
             // Before what took their names. What is not found is looked for again below.
             self.find_rotated_away(&new, &mut had_name, now);
@@ -64,10 +70,9 @@ impl Tailer {
             self.remember_first_look();
         }
         self.warn_of(refused);
-        self.by_path = (self.files.iter())
-            .filter(|(_, tailed)| tailed.gone_since.is_none())
-            .map(|(id, tailed)| (tailed.reader.path().to_owned(), *id))
-            .collect();
+        if std::mem::take(&mut self.names_moved) {
+            self.take_stock();
+        }
 
         let every = if self.watch.is_polling() {
             RESCAN_POLLING
@@ -78,6 +83,19 @@ impl Tailer {
         self.scan_allowed = now + began.elapsed() * SCAN_SHARE;
     }
 
+    /// Which names lead to which files, and which files have none.
+    fn take_stock(&mut self) {
+        self.by_path.clear();
+        self.gone.clear();
+        for (id, tailed) in &self.files {
+            if tailed.gone_since.is_some() {
+                self.gone.push(*id);
+            } else {
+                self.by_path.insert(tailed.reader.path().to_owned(), *id);
+            }
+        }
+    }
+
     /// Brings the names of known files up to date; returns what is not known.
     fn recognise(
         &mut self,
@@ -86,20 +104,23 @@ impl Tailer {
         now: Instant,
     ) -> Vec<(PathBuf, Metadata)> {
         self.look_at_done(&found, refused);
-        let mut names: HashMap<FileId, (&Metadata, Vec<&Path>)> = HashMap::new();
+        // Most have one name.
+        let mut names: HashMap<FileId, (&Metadata, SmallVec<[&Path; 1]>)> =
+            HashMap::with_capacity(found.len());
         for (path, meta) in &found {
             let (_, names) = names
                 .entry(FileId::of(meta))
-                .or_insert_with(|| (meta, Vec::new()));
+                .or_insert_with(|| (meta, SmallVec::new()));
             names.push(path);
         }
         for (id, tailed) in &mut self.files {
             match names.get(id) {
                 Some((meta, names)) => {
-                    tailed.gone_since = None;
+                    self.names_moved |= tailed.gone_since.take().is_some();
                     if !names.contains(&tailed.reader.path()) {
                         tailed.reader.renamed(names[0].to_owned());
                         tailed.unwatched = is_unwatched(&self.watch, names[0]);
+                        self.names_moved = true;
                     }
                     if tailed.reader.has_changed(meta) && !tailed.queued {
                         tailed.queued = true;
@@ -118,11 +139,13 @@ impl Tailer {
                             self.queue.push_back(*id);
                         }
                     }
+                    self.names_moved |= tailed.gone_since.is_none();
                     tailed.gone_since.get_or_insert(now);
                     tailed.unwatched = true;
                 }
             }
         }
+        drop(names);
         let mut new = HashSet::new();
         let is_new = |(_, meta): &(PathBuf, Metadata)| {
             let id = FileId::of(meta);

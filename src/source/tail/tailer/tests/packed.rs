@@ -93,6 +93,50 @@ fn file_that_is_read_and_then_compressed_is_not_sent_again() {
     }
 }
 
+/// A file system gives the number of one that is gone to the next.
+#[test]
+fn compressed_file_with_the_inode_of_another_is_known_by_what_it_holds() {
+    let mut rig = Rig::started(&["*.log*"]);
+    let [a, b, c] = [0..1000, 1000..2000, 2000..3000].map(numbers);
+    for (name, text) in [("a.log", &a), ("b.log", &b), ("c.log", &c)] {
+        rig.append(name, text);
+        assert_eq!(rig.deliver(), lines(text));
+    }
+    rig.stop();
+    // Over what is there, so that the inode stays: each other's content.
+    let over = |name: &str, text: &str, packed: &str| {
+        fs::write(rig.path(name), gz(text)).unwrap();
+        rig.rename(name, packed);
+    };
+    over("b.log", &a, "a.log.1.gz");
+    over("a.log", &b, "b.log.1.gz");
+    let d = numbers(3000..4000);
+    over("c.log", &d, "d.log.1.gz");
+    rig.start();
+    // One is unpacked at a time.
+    let came: Vec<String> = (0..4).flat_map(|_| rig.deliver()).collect();
+    assert!(came == lines(&d));
+    rig.expect_nothing();
+    // Nor is what was in the third forgotten.
+    fs::write(rig.path("c.log.1.gz"), gz(&c)).unwrap();
+    rig.expect_nothing();
+}
+
+#[test]
+fn new_compressed_file_with_the_inode_of_one_that_was_left_out_is_read() {
+    let mut rig = Rig::new(&["*"]);
+    rig.settings.start_position = StartPosition::End;
+    fs::write(rig.path("a.gz"), gz("long ago\n")).unwrap();
+    rig.start();
+    rig.expect_nothing();
+    rig.stop();
+    fs::write(rig.path("a.gz"), gz("new\n")).unwrap();
+    rig.rename("a.gz", "b.gz");
+    rig.start();
+    assert_eq!(rig.deliver(), ["new"]);
+    rig.expect_nothing();
+}
+
 #[test]
 fn file_that_was_half_read_is_finished_from_its_compressed_copy() {
     for (end, pack) in PACKINGS {
