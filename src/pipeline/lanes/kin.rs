@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::aggregate::AggregatedRecord;
 use crate::record::PartitionKey;
-use crate::seal::{Route, SealedRecord};
+use crate::seal::SealedRecord;
 
 /// The keys of entries that others are not to pass.
 #[derive(Debug, Default)]
@@ -56,13 +56,8 @@ impl<'a> Keys<'a> {
 
 /// No order is promised to a record without a key.
 fn keyed(entry: &AggregatedRecord) -> impl Iterator<Item = (&SealedRecord, &PartitionKey)> {
-    entry
-        .members()
-        .iter()
-        .filter_map(|member| match member.route() {
-            Route::Any => None,
-            Route::Hashed { partition_key, .. } => Some((member, partition_key)),
-        })
+    let members = entry.members().iter();
+    members.filter_map(|member| Some((member, member.route().partition_key()?)))
 }
 
 fn is_block(member: &SealedRecord) -> bool {
