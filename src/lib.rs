@@ -75,6 +75,7 @@ pub mod metrics;
 
 pub mod shutdown;
 
+mod readat;
 mod secretfile;
 
 #[cfg(feature = "fake")]
