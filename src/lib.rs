@@ -76,6 +76,7 @@ pub mod metrics;
 pub mod shutdown;
 
 mod readat;
+mod recurring;
 mod secretfile;
 
 #[cfg(feature = "fake")]
