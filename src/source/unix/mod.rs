@@ -109,20 +109,6 @@ impl Served {
     }
 }
 
-/// Listens and reads until told to stop.
-///
-/// Not cancel safe: use `shutdown`.
-pub async fn run(
-    settings: &Settings,
-    intake: Intake,
-    making: &Making,
-    shutdown: Shutdown,
-) -> io::Result<()> {
-    let listener = Listener::bind(settings).map_err(io::Error::other)?;
-    listener.run(intake, making, shutdown).await;
-    Ok(())
-}
-
 impl Listener {
     /// Takes the path. A socket file that nobody answers on is left over from a crash, and replaced.
     pub fn bind(settings: &Settings) -> Result<Self, BindError> {
