@@ -13,6 +13,7 @@ mod acknowledged;
 mod address;
 mod bind;
 mod client;
+mod connection;
 mod datagram;
 pub mod inherited;
 mod peer;
