@@ -90,7 +90,7 @@ pub(crate) fn entries(closed: Vec<Closed<SealedRecord>>) -> Vec<AggregatedRecord
     closed.into_iter().map(AggregatedRecord::from).collect()
 }
 
-pub(super) fn reducer(shards: u128) -> Reducer<SealedRecord> {
+pub(crate) fn reducer(shards: u128) -> Reducer<SealedRecord> {
     Reducer::new(MAX_SIZE, Routes::Known(Arc::new(even(shards))))
 }
 
