@@ -30,6 +30,8 @@ const TIERS: &[Module] = &[
     module(0, "retry", WORDS),
     module(0, "metrics", WORDS),
     module(0, "shutdown", WORDS),
+    module(0, "readat", &[]),
+    module(0, "recurring", &[]),
     module(0, "secretfile", &[]),
     module(0, "durable", &[]),
     // 1 codecs: words

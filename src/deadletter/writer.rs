@@ -13,6 +13,7 @@ use super::{DeadRecord, Settings};
 use crate::delivery::Delivery;
 use crate::metrics::Counters;
 use crate::record::StreamName;
+use crate::recurring::{Recurring, Unsaid};
 
 pub(super) struct Writer {
     folder: Folder,
@@ -22,7 +23,7 @@ pub(super) struct Writer {
     /// The file whose name is on disk for good.
     known: Option<PathBuf>,
     buried: Alarm,
-    blocked: Blocked,
+    blocked: Recurring,
 }
 
 /// Records that share an fsync.
@@ -39,13 +40,7 @@ struct Alarm {
     since: u64,
 }
 
-/// Why records wait, as it was last said.
-#[derive(Debug, Default)]
-struct Blocked {
-    last: Option<(Instant, String)>,
-}
-
-/// The log hears of what goes on this often.
+/// The log hears of what was buried this often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 impl Writer {
@@ -69,7 +64,7 @@ impl Writer {
             counters,
             known: None,
             buried: Alarm::default(),
-            blocked: Blocked::default(),
+            blocked: Recurring::default(),
         }
     }
 
@@ -114,7 +109,11 @@ impl Writer {
         loop {
             let why = match self.append(Arc::clone(&text)).await {
                 Ok(Appended::Written) => {
-                    self.blocked.end(&self.folder);
+                    if let Some(down_for) = self.blocked.end(Instant::now()) {
+                        tracing::warn!(
+                            path = %self.folder.path().display(), ?down_for, "dead letters can be written again"
+                        );
+                    }
                     return;
                 }
                 Ok(Appended::Full { bytes }) => format!(
@@ -125,7 +124,12 @@ impl Writer {
                 ),
                 Err(error) => format!("{error}: free space or fix permissions"),
             };
-            self.blocked.say(&self.folder, why);
+            if let Some(Unsaid(others)) = self.blocked.goes_on(Instant::now()) {
+                tracing::error!(
+                    path = %self.folder.path().display(), others_unsaid = others,
+                    "no dead letter can be written; records wait in memory, and sources once it is used up: {why}"
+                );
+            }
             tokio::time::sleep(Self::PAUSE).await;
         }
     }
@@ -171,26 +175,5 @@ impl Alarm {
         );
         self.last = Some(Instant::now());
         self.since = 0;
-    }
-}
-
-impl Blocked {
-    /// At once where it is news, and each minute.
-    fn say(&mut self, folder: &Folder, why: String) {
-        let is_old = |(at, said): &(Instant, String)| at.elapsed() < REMIND_EVERY && *said == why;
-        if self.last.as_ref().is_some_and(is_old) {
-            return;
-        }
-        tracing::error!(
-            path = %folder.path().display(),
-            "no dead letter can be written; records wait in memory, and sources once it is used up: {why}"
-        );
-        self.last = Some((Instant::now(), why));
-    }
-
-    fn end(&mut self, folder: &Folder) {
-        if self.last.take().is_some() {
-            tracing::warn!(path = %folder.path().display(), "dead letters can be written again");
-        }
     }
 }

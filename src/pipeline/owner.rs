@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::alarm::{Outage, Pairs, Throttled, Trouble};
+use self::alarm::{Outage, Throttled};
 use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
 use super::lanes::Lanes;
@@ -34,6 +34,7 @@ use crate::batch::{Batch, Limits};
 use crate::deadletter::DeadLetters;
 use crate::metrics::{Counters, Histograms};
 use crate::record::StreamName;
+use crate::recurring::Recurring;
 use crate::retry::{Backoff, History};
 use crate::seal::SealedRecord;
 use crate::seal::offload::{InOrder, SealedChunk};
@@ -91,9 +92,10 @@ pub(super) struct Owner {
     unlisted_since: Option<Instant>,
     outage: Option<Outage>,
     history: History,
-    trouble: Option<Trouble>,
-    outages: Pairs,
-    troubles: Pairs,
+    outages: Recurring,
+    /// Calls fail that may succeed when tried again: so many since one succeeded.
+    troubles: Recurring,
+    failed_calls: u64,
     throttled: Throttled,
     flushes: Vec<oneshot::Sender<()>>,
     draining: bool,
@@ -187,9 +189,9 @@ impl Owner {
             unlisted_since: None,
             outage: None,
             history: History::default(),
-            trouble: None,
-            outages: Pairs::default(),
-            troubles: Pairs::default(),
+            outages: Recurring::default(),
+            troubles: Recurring::default(),
+            failed_calls: 0,
             throttled: Throttled {
                 entries: 0,
                 said: Instant::now(),

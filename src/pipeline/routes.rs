@@ -24,12 +24,10 @@ use tokio::time::Instant;
 use crate::aggregate::reducer::Routes;
 use crate::batch::{self, Limits, RecordLimit};
 use crate::record::StreamName;
+use crate::recurring::{Recurring, Unsaid};
 use crate::retry::{self, Backoff};
 use crate::shard::{Description, Distribution, ListShards, ListShardsError, ShardMap};
 use crate::source::Costs;
-
-/// The log hears of what lasts this often.
-const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// Asks for a new listing, and tells how old the description is.
 #[derive(Debug, Clone)]
@@ -102,6 +100,8 @@ pub(super) fn watch(
         described_at: Arc::clone(&refresh.described),
         may_not_describe: false,
         may_not_list: false,
+        undescribed: Recurring::default(),
+        unlisted: Recurring::default(),
     };
     let task = tokio::spawn(async move {
         tokio::select! {
@@ -132,6 +132,8 @@ struct Upkeep {
     /// Denied, and said so.
     may_not_describe: bool,
     may_not_list: bool,
+    undescribed: Recurring,
+    unlisted: Recurring,
 }
 
 impl Upkeep {
@@ -193,7 +195,8 @@ impl Upkeep {
     /// Waits for an answer: aggregates in a stream that distributes by itself are lost on its readers.
     async fn describe_at_last(&mut self) {
         let (shards, stream) = (Arc::clone(&self.shards), self.stream.clone());
-        let answer = until_answered(&stream, "DescribeStreamSummary", || {
+        let failing = &mut self.undescribed;
+        let answer = until_answered(&stream, "DescribeStreamSummary", failing, || {
             shards.describe(&stream)
         });
         let answer = answer.await;
@@ -294,12 +297,31 @@ impl Upkeep {
         (self.described).is_none_or(|d| d.distribution == Distribution::ByKey)
     }
 
+    /// That the service distributes records by itself now, no listing would tell that does not come: `None` then.
+    async fn unless_auto<T>(&mut self, listed: impl Future<Output = T>) -> Option<T> {
+        let mut listed = pin!(listed);
+        loop {
+            tokio::select! {
+                biased;
+                listed = &mut listed => return Some(listed),
+                () = tokio::time::sleep(DOUBT_PAUSE) => {
+                    self.describe_again().await;
+                    if !self.distributes_by_key() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     async fn routes(&mut self) -> Routes {
         if !self.distributes_by_key() {
             return Routes::Auto;
         }
         let (shards, stream) = (Arc::clone(&self.shards), self.stream.clone());
-        let listed = until_answered(&stream, "ListShards", || async {
+        // Aside, since the stream may have to be described meanwhile.
+        let mut failing = std::mem::take(&mut self.unlisted);
+        let listed = until_answered(&stream, "ListShards", &mut failing, || async {
             let listed = shards.list_shards(&stream).await?;
             let count = listed.len();
             ShardMap::new(listed).ok_or_else(|| ListShardsError {
@@ -309,27 +331,16 @@ impl Upkeep {
                 ),
             })
         });
-        let mut listed = pin!(listed);
-        let listed = loop {
-            tokio::select! {
-                biased;
-                listed = &mut listed => break listed,
-                // That the service distributes records by itself now, no listing would tell that does not come.
-                () = tokio::time::sleep(DOUBT_PAUSE) => {
-                    self.describe_again().await;
-                    if !self.distributes_by_key() {
-                        return Routes::Auto;
-                    }
-                }
-            }
-        };
+        let listed = self.unless_auto(listed).await;
+        self.unlisted = failing;
         match listed {
-            Ok(map) => {
+            None => Routes::Auto,
+            Some(Ok(map)) => {
                 tracing::debug!(%stream, shards = map.shards().len(), "shard map");
                 self.may_not_list = false;
                 Routes::Known(Arc::new(map))
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 if !std::mem::replace(&mut self.may_not_list, true) {
                     tracing::warn!(
                         %stream, %error,
@@ -343,10 +354,11 @@ impl Upkeep {
     }
 }
 
-/// Tries until there is an answer or it is denied; alarms at the first failure.
+/// Tries until there is an answer or it is denied.
 async fn until_answered<T, F>(
     stream: &StreamName,
     operation: &str,
+    failing: &mut Recurring,
     call: impl Fn() -> F,
 ) -> Result<T, ListShardsError>
 where
@@ -357,20 +369,22 @@ where
         StdRng::from_rng(&mut rand::rng()),
     );
     let mut attempts = 0;
-    let mut said = Instant::now();
     loop {
         match call().await {
-            Ok(answer) => return Ok(answer),
-            Err(error) if error.is_denied() => return Err(error),
-            Err(error) => {
+            Err(error) if !error.is_denied() => {
                 attempts += 1;
-                if attempts == 1 || said.elapsed() >= REMIND_EVERY {
-                    said = Instant::now();
+                if let Some(Unsaid(others)) = failing.goes_on(Instant::now()) {
                     tracing::warn!(
-                        %stream, %error, attempts,
+                        %stream, %error, attempts, others_unsaid = others,
                         "{operation} failed; trying until it succeeds"
                     );
                 }
+            }
+            answer => {
+                if let Some(down_for) = failing.end(Instant::now()) {
+                    tracing::info!(%stream, ?down_for, "{operation} is answered again");
+                }
+                return answer;
             }
         }
         tokio::time::sleep(backoff.delay(attempts)).await;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::blocks::{self, BlockSealing, Packer};
 use super::{Parts, Sealer};
+use crate::recurring::Recurring;
 use crate::seal::keyring::{Keyring, Lease};
 use crate::seal::offload::{self, SealPool, SealedChunk, seal_chunk};
 use crate::source::Chunk;
@@ -18,8 +19,6 @@ use crate::source::Chunk;
 const KEY_PAUSE: Duration = Duration::from_secs(1);
 /// Chunks sealed as one at most.
 const MOST_TOGETHER: usize = 64;
-/// The log hears of a lasting outage this often.
-const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 /// Starts the tasks between a stream's intake and its owner. In block scope the owner packs in between, and
 /// has a [`Packer`] for that.
@@ -134,26 +133,21 @@ pub(super) async fn next_chunk(
 
 /// Waits out an outage of the key service: records wait, and with them their sources.
 pub(super) async fn lease_at_last(keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
-    let mut since: Option<Instant> = None;
-    let mut reminded = Instant::now();
+    let mut outage = Recurring::default();
     loop {
         match keyring.lease(sizes).await {
             Ok(lease) => {
-                if let Some(since) = since {
-                    tracing::warn!(
-                        key = keyring.key_name(), down_for = ?since.elapsed(), "data keys are back"
-                    );
+                if let Some(down_for) = outage.end(Instant::now()) {
+                    tracing::warn!(key = keyring.key_name(), ?down_for, "data keys are back");
                 }
                 return lease;
             }
             Err(error) => {
-                if since.is_none() || reminded.elapsed() >= REMIND_EVERY {
-                    reminded = Instant::now();
+                if outage.goes_on(Instant::now()).is_some() {
                     tracing::error!(
                         %error, "no data key: nothing is sent, nothing is lost, sources wait"
                     );
                 }
-                since.get_or_insert_with(Instant::now);
             }
         }
         tokio::time::sleep(KEY_PAUSE).await;

@@ -171,6 +171,14 @@ impl Route {
         }
     }
 
+    /// `None`: it has none of its own.
+    pub fn partition_key(&self) -> Option<&PartitionKey> {
+        match self {
+            Self::Any => None,
+            Self::Hashed { partition_key, .. } => Some(partition_key),
+        }
+    }
+
     /// Whether the caller gave a hash key.
     pub fn is_explicit(&self) -> bool {
         matches!(

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::durable;
+use crate::readat::read_upto;
 
 /// Calls block.
 pub trait Disk: Send + Sync + fmt::Debug {
@@ -78,19 +79,7 @@ impl Disk for RealDisk {
     }
 
     fn read(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let file = File::open(path)?;
-        let mut bytes = vec![0; len];
-        let mut filled = 0;
-        while filled < len {
-            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(bytes)
+        read_upto(&File::open(path)?, offset, len)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -15,6 +15,7 @@ use super::walk::Walk;
 use super::{Disk, Spool};
 use crate::delivery::{MemoryBudget, SpanSettled, Ticket, Tickets};
 use crate::metrics::Counters;
+use crate::recurring::{Recurring, Unsaid};
 use crate::seal::offload::SealedChunk;
 use crate::seal::{Route, SealedRecord};
 use crate::source::Costs;
@@ -33,6 +34,7 @@ pub struct Reader {
     next: u64,
     /// In which segment, by its ordinal.
     place: Option<(u64, Walk)>,
+    unreadable: Recurring,
 }
 
 /// The owner is gone.
@@ -41,7 +43,6 @@ struct Gone;
 impl Reader {
     /// Between tries while the disk refuses.
     const PAUSE: Duration = Duration::from_secs(2);
-    const REMIND_EVERY: Duration = Duration::from_secs(60);
 
     /// What it hands to `sealed` has its room in `budget`.
     pub fn new(
@@ -60,6 +61,7 @@ impl Reader {
             sealed,
             next: spool.settled,
             place: None,
+            unreadable: Recurring::default(),
         }
     }
 
@@ -82,7 +84,6 @@ impl Reader {
 
     /// The next frames of a segment, once its disk lets them be read; `None`: the rest of it is damaged, or gone.
     async fn read(&mut self, readable: &Readable) -> Option<Vec<Frame<Bytes>>> {
-        let mut said: Option<Instant> = None;
         loop {
             let walk = match self.place.take() {
                 Some((ordinal, walk)) if ordinal == readable.ordinal => walk,
@@ -92,8 +93,10 @@ impl Reader {
             self.place = Some((readable.ordinal, walk));
             match read {
                 Ok(frames) => {
-                    if said.is_some() {
-                        tracing::warn!(path = %readable.path.display(), "the spool can be read again");
+                    if let Some(down_for) = self.unreadable.end(Instant::now()) {
+                        tracing::warn!(
+                            path = %readable.path.display(), ?down_for, "the spool can be read again"
+                        );
                     }
                     return frames;
                 }
@@ -105,10 +108,9 @@ impl Reader {
                     return None;
                 }
                 Err(error) => {
-                    if said.is_none_or(|said| said.elapsed() >= Self::REMIND_EVERY) {
-                        said = Some(Instant::now());
+                    if let Some(Unsaid(others)) = self.unreadable.goes_on(Instant::now()) {
                         tracing::error!(
-                            path = %readable.path.display(), %error,
+                            path = %readable.path.display(), %error, others_unsaid = others,
                             "the spool cannot be read: what lies there waits"
                         );
                     }

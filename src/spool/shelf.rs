@@ -15,6 +15,7 @@ use super::{Disk, cursor};
 use crate::checkpoint::ledger::Ledger;
 use crate::delivery::{SpanSettled, Ticket};
 use crate::metrics::Counters;
+use crate::recurring::{Recurring, Unsaid};
 
 /// Shared by the three; locked for a few assignments only.
 pub struct Shelf {
@@ -292,13 +293,11 @@ pub struct Keeper {
 impl Keeper {
     /// The cursor is saved this often, if it has moved: so much is sent again after a crash.
     const EVERY: Duration = Duration::from_secs(1);
-    /// The log hears of what goes on this often.
-    const REMIND_EVERY: Duration = Duration::from_secs(60);
 
     /// Goes on until aborted; somebody calls [`finish`](Self::finish) then. Cancel safe.
     pub async fn run(self) {
         let mut save_at = Instant::now();
-        let mut trouble: Option<Instant> = None;
+        let mut trouble = Recurring::default();
         loop {
             self.shelf.moved.notified().await;
             // Room is given back at once; the cursor is for after a crash.
@@ -307,17 +306,20 @@ impl Keeper {
             save_at = Instant::now() + Self::EVERY;
             let saved = self.aside(Self::save).await;
             match dropped.and(saved) {
-                Ok(()) if trouble.take().is_some() => tracing::warn!(
-                    path = %self.shelf.dir().display(), "what is stored of the spool can be noted again"
-                ),
-                Ok(()) => {}
+                Ok(()) => {
+                    if let Some(down_for) = trouble.end(Instant::now()) {
+                        tracing::warn!(
+                            path = %self.shelf.dir().display(), ?down_for,
+                            "what is stored of the spool can be noted again"
+                        );
+                    }
+                }
                 Err(error) => {
                     // Not to wait for the next answer.
                     self.shelf.moved.notify_one();
-                    if trouble.is_none_or(|said| said.elapsed() >= Self::REMIND_EVERY) {
-                        trouble = Some(Instant::now());
+                    if let Some(Unsaid(others)) = trouble.goes_on(Instant::now()) {
                         tracing::error!(
-                            path = %self.shelf.dir().display(), %error,
+                            path = %self.shelf.dir().display(), %error, others_unsaid = others,
                             "what is stored of the spool cannot be noted, and a restart sends it again; sending goes \
                              on: free space on its disk, and let this user write there"
                         );

@@ -19,6 +19,7 @@ use super::shelf::{Parked, Shelf};
 use super::{Mode, Spool, Sync};
 use crate::delivery::{Delivery, FailReason, MemoryBudget, Ticket};
 use crate::metrics::{Counters, Histograms};
+use crate::recurring::{Recurring, Unsaid};
 use crate::seal::SealedRecord;
 use crate::seal::offload::{InOrder, SealedChunk};
 
@@ -36,7 +37,7 @@ pub struct Writer {
     /// Answers that wait for the next sync, and when that is due.
     unsynced: Vec<Ticket>,
     sync_at: Option<Instant>,
-    blocked: Blocked,
+    blocked: Recurring,
 }
 
 /// The way that leaves out the disk.
@@ -45,10 +46,6 @@ struct Passing {
     budget: MemoryBudget,
     sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
 }
-
-/// Why records wait, as it was last said.
-#[derive(Debug, Default)]
-struct Blocked(Option<(Instant, String)>);
 
 enum Event {
     Chunk(Option<SealedChunk>),
@@ -85,7 +82,7 @@ impl Writer {
             histograms,
             unsynced: Vec::new(),
             sync_at: None,
-            blocked: Blocked::default(),
+            blocked: Recurring::default(),
         }
     }
 
@@ -260,7 +257,11 @@ impl Writer {
             let group = Arc::clone(&frames);
             let why = match self.aside(move |appender| appender.append(&group)).await {
                 Ok(Appended::Written { end, len }) => {
-                    self.blocked.end(&self.shelf);
+                    if let Some(down_for) = self.blocked.end(Instant::now()) {
+                        tracing::warn!(
+                            path = %self.shelf.dir().display(), ?down_for, "the spool takes records again"
+                        );
+                    }
                     if let Sync::Interval(interval) = self.sync {
                         self.sync_at
                             .get_or_insert_with(|| Instant::now() + interval);
@@ -275,7 +276,7 @@ impl Writer {
                     format!("{error}: free space on its disk, or let this user write there")
                 }
             };
-            self.blocked.say(&self.shelf, why);
+            self.say_blocked(&why);
             let freed = self.shelf.freed.notified();
             // A disk may heal without a word.
             let _ = tokio::time::timeout(Self::PAUSE, freed).await;
@@ -289,7 +290,7 @@ impl Writer {
             Ok(()) => Delivery::Spooled,
             Err(error) => {
                 let why = format!("{error}: what was written last may not survive a power cut");
-                self.blocked.say(&self.shelf, why);
+                self.say_blocked(&why);
                 let reason = FailReason::Unsynced(error.to_string());
                 Delivery::Failed {
                     reason,
@@ -299,6 +300,14 @@ impl Writer {
         };
         for ticket in self.unsynced.drain(..) {
             ticket.settle(&answer);
+        }
+    }
+
+    fn say_blocked(&mut self, why: &str) {
+        if let Some(Unsaid(others)) = self.blocked.goes_on(Instant::now()) {
+            tracing::error!(
+                path = %self.shelf.dir().display(), others_unsaid = others, "the spool takes nothing: {why}"
+            );
         }
     }
 
@@ -315,26 +324,5 @@ impl Writer {
         let (appender, outcome) = working.await.expect("writing does not panic");
         self.appender = Some(appender);
         outcome
-    }
-}
-
-impl Blocked {
-    /// The log hears of what goes on this often.
-    const REMIND_EVERY: Duration = Duration::from_secs(60);
-
-    /// At once where it is news, and each minute.
-    fn say(&mut self, shelf: &Shelf, why: String) {
-        let is_old = |(at, _): &(Instant, String)| at.elapsed() < Self::REMIND_EVERY;
-        if self.0.as_ref().is_some_and(is_old) {
-            return;
-        }
-        tracing::error!(path = %shelf.dir().display(), "the spool takes nothing: {why}");
-        self.0 = Some((Instant::now(), why));
-    }
-
-    fn end(&mut self, shelf: &Shelf) {
-        if let Some((_, why)) = self.0.take() {
-            tracing::warn!(path = %shelf.dir().display(), was = why, "the spool takes records again");
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::agent::kinseal;
+use super::preload::Shim;
 
 pub(crate) const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
@@ -19,36 +20,26 @@ pub(crate) enum Call {
     Sync,
 }
 
-/// Built in a folder of its test's.
+/// Its rules lie in a folder of its test's.
 #[derive(Debug)]
 pub(crate) struct FailingDisk {
-    library: PathBuf,
+    shim: Shim,
     rules: PathBuf,
 }
 
 impl FailingDisk {
     /// It works, until it is told to fail.
     pub(crate) fn build(dir: &Path) -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/failing.c");
-        let library = dir.join("failing.so");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
-            .args([&library, &source])
-            .arg("-ldl")
-            .output();
-        let built = built.unwrap_or_else(|e| panic!("cc: {e}; install a C compiler"));
-        let said = String::from_utf8_lossy(&built.stderr);
-        assert!(built.status.success(), "cc: {said}");
+        let shim = Shim::of(include_str!("failing.c"));
         let rules = dir.join("failing.rules");
-        Self { library, rules }
+        Self { shim, rules }
     }
 
     /// `kinseal` on this disk.
     pub(crate) fn kinseal(&self) -> Command {
         let mut command = kinseal();
-        command
-            .env("LD_PRELOAD", &self.library)
-            .env("KINSEAL_FAILING", &self.rules);
+        self.shim.load(&mut command);
+        command.env("KINSEAL_FAILING", &self.rules);
         command
     }
 

@@ -1,7 +1,7 @@
 //! Libraries in C that are loaded into the program under test, to stand between it and the machine.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -20,11 +20,11 @@ impl Shim {
         let file = shim.built.path().join("shim.c");
         fs::write(&file, source).expect("room for it");
         let compiled = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-Wall", "-o"])
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
             .args([&shim.library(), &file])
             .arg("-ldl")
             .output();
-        let compiled = compiled.expect("cc");
+        let compiled = compiled.unwrap_or_else(|e| panic!("cc: {e}; install a C compiler"));
         let said = String::from_utf8_lossy(&compiled.stderr);
         assert!(compiled.status.success(), "{said}");
         shim

@@ -90,7 +90,7 @@ pub(crate) fn entries(closed: Vec<Closed<SealedRecord>>) -> Vec<AggregatedRecord
     closed.into_iter().map(AggregatedRecord::from).collect()
 }
 
-pub(super) fn reducer(shards: u128) -> Reducer<SealedRecord> {
+pub(crate) fn reducer(shards: u128) -> Reducer<SealedRecord> {
     Reducer::new(MAX_SIZE, Routes::Known(Arc::new(even(shards))))
 }
 
@@ -125,6 +125,57 @@ fn a_container_closes_at_its_count_in_the_order_in_which_its_members_came() {
             .collect();
         assert_eq!(order, "0123456789");
     }
+}
+
+#[test]
+fn records_for_one_shard_share_a_container_and_no_other_shards_are_among_them() {
+    let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+    let (mut reducer, mut closed) = (reducer(4), Vec::new());
+    for n in 0..100 {
+        let key = PartitionKey::new(format!("k{n}")).unwrap();
+        let within = HashKey((n as u128 % 4) << 126 | 1 << 125);
+        let key = RecordKey::Explicit(key, within);
+        reducer.push(sealed(format!("{n}"), key), due, now, &mut closed);
+    }
+    reducer.flush(now, &mut closed);
+    let map = even(4);
+    let mut seen: Vec<(usize, Vec<usize>)> = (entries(closed).iter())
+        .map(|entry| {
+            let is_it = |shard: &crate::shard::Shard| Some(&shard.id) == entry.predicted();
+            let members = entry.members().iter();
+            let numbers = members.map(|m| str::from_utf8(m.data()).unwrap().parse().unwrap());
+            (
+                map.shards().iter().position(is_it).unwrap(),
+                numbers.collect(),
+            )
+        })
+        .collect();
+    seen.sort_unstable();
+    let expected = (0..4).map(|shard| (shard, (shard..100).step_by(4).collect()));
+    assert_eq!(seen, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_container_closes_for_its_size_only_where_the_next_does_not_fit_and_keeps_the_order() {
+    const SIZE: usize = 500;
+    let (now, due) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+    let mut reducer = Reducer::new(Some(SIZE), Routes::Known(Arc::new(even(1))));
+    let mut closed = Vec::new();
+    let data = |n: usize| format!("{n:03}{}", "x".repeat(n * 37 % 120));
+    for n in 0..100 {
+        reducer.push(sealed(data(n), keyed("k")), due, now, &mut closed);
+    }
+    reducer.flush(now, &mut closed);
+    let key = PartitionKey::new("k").unwrap();
+    for both in closed.windows(2) {
+        let (layout, next) = (&both[0].layout, both[1].members[0].data().len());
+        assert!(layout.wire_len() <= SIZE);
+        let is_full = layout.wire_len() == SIZE;
+        assert!(is_full || layout.wire_len_with(&key, None, next) > SIZE);
+    }
+    let members = closed.iter().flat_map(|container| &container.members);
+    let members: Vec<_> = members.map(|member| member.data().clone()).collect();
+    assert_eq!(members, (0..100).map(data).collect::<Vec<_>>());
 }
 
 #[test]

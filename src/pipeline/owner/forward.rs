@@ -11,8 +11,9 @@ use crate::batch::{Batch, Full, Refused, TooLarge};
 use crate::delivery::FailReason;
 use crate::metrics::Counters;
 use crate::pipeline::blocks::RoutedChunk;
+use crate::record::PartitionKey;
+use crate::seal::SealedRecord;
 use crate::seal::offload::SealedChunk;
-use crate::seal::{Route, SealedRecord};
 use crate::send::{CallError, CallOutcome};
 use crate::shard::ShardMap;
 
@@ -62,7 +63,10 @@ impl Owner {
             self.give_up(record, reason);
             return;
         }
-        let bytes = record.data().len() + key_len(record.route());
+        // Its own or, in an entry of its own, one that is drawn.
+        let key_len =
+            (record.route().partition_key()).map_or(ShardMap::SPREAD_KEY_LEN, PartitionKey::len);
+        let bytes = record.data().len() + key_len;
         if bytes > self.limits.max_record_bytes {
             let limit = self.limits.max_record_bytes;
             self.give_up(record, FailReason::TooLarge { bytes, limit });
@@ -222,13 +226,5 @@ impl Owner {
                 beside,
             }
         });
-    }
-}
-
-/// What the record's key will cost in an entry of its own.
-fn key_len(route: &Route) -> usize {
-    match route {
-        Route::Any => ShardMap::SPREAD_KEY_LEN,
-        Route::Hashed { partition_key, .. } => partition_key.len(),
     }
 }

@@ -12,22 +12,22 @@
 //! | ExplicitHashKey | `under_the_kpls_keys_entries_are_the_kpls_own` | |
 //! | PutRecordResultFail, PutRecordResultSuccess | `every_record_is_stored_once_and_told_where`, `a_record_past_its_time_to_live_is_given_up_with_the_last_answer` | attempts are counted and not timed one by one |
 //! | `Reducer`: CountLimit | `a_container_closes_at_its_count_in_the_order_in_which_its_members_came` | |
-//! | SizeLimit | `every_record_comes_out_once_within_size_on_its_shard` | |
+//! | SizeLimit | `every_record_comes_out_once_within_size_on_its_shard`, `a_container_closes_for_its_size_only_where_the_next_does_not_fit_and_keeps_the_order` | |
 //! | Deadline | `deadline_of_an_aggregate_is_its_earliest_members` | members keep their order: the most urgent does not come first |
 //! | ResetTimeout | `a_full_container_takes_its_deadline_with_it` | |
 //! | GiantRecord | `a_record_over_the_size_goes_alone_and_takes_nobody_with_it` | |
 //! | NonEmpty | `flushing_nothing_closes_nothing` | |
-//! | Concurrency | `nothing_is_lost_nothing_invented_under_random_faults` | one owner, no locks |
-//! | `Aggregator`: Basic | `every_record_comes_out_once_within_size_on_its_shard` | |
+//! | Concurrency | `what_many_threads_put_at_once_is_stored_once_and_told` | one owner, no locks |
+//! | `Aggregator`: Basic | `records_for_one_shard_share_a_container_and_no_other_shards_are_among_them` | |
 //! | ShardMapDown | `without_a_map_each_record_goes_alone_at_once`, `before_the_first_map_records_wait_and_are_aggregated_then` | a map that is still coming is waited for; only one that is denied is done without |
 //! | AggregationDisabled | `with_aggregation_off_each_record_goes_alone_at_once_to_its_predicted_shard`, `late_entries_travel_together` | the limit of a shard holds for them too |
-//! | Concurrency | `nothing_is_lost_nothing_invented_under_random_faults` | |
+//! | Concurrency | `what_many_threads_put_at_once_is_stored_once_and_told` | |
 //! | `Limiter`: Ordering | `a_shard_without_tokens_gives_its_entries_in_the_order_they_came`, `what_comes_back_goes_before_what_waits` | first come, first served, and not by deadline |
-//! | Expiration | `what_expires_while_it_waits_for_tokens_is_given_up_unsent` | |
+//! | Expiration | `what_expires_while_it_waits_for_tokens_is_given_up_unsent`, `what_is_over_when_it_comes_is_given_up_unsent` | |
 //! | `TokenBucket`: Basic, Multiple | `rate_settles_at_the_share_of_the_quota_whichever_binds` | |
 //! | `Retrier`: Success | `every_record_is_stored_once_and_told_where` | |
 //! | RequestFailure | `a_call_that_fails_is_tried_again_whole`, `verdicts_are_those_of_the_table` | codes have classes: not all are tried again |
-//! | Partial | `only_refused_entries_are_sent_again` | |
+//! | Partial | `each_entry_of_an_answer_goes_its_own_way` | |
 //! | FailIfThrottled | `only_refused_entries_are_sent_again` | there is no such setting: what is throttled is tried again |
 //! | WrongShard | `an_aggregate_on_a_shard_where_a_member_does_not_belong_is_sent_again_apart` | all members again, since the KCL drops them all |
 //! | InvalidateForFirstUserRecordOnly | `evidence_brings_a_listing_one_a_second_and_no_description` | |
@@ -43,6 +43,7 @@
 //! | ClosedParentShardsAreRemovedAfterSomeTime | `an_aggregate_on_a_shard_where_a_member_does_not_belong_is_sent_again_apart` | ranges of closed shards are not kept: an aggregate on one of them that was not predicted is sent again |
 //! | ListShards_WithStreamId, ListShards_WithoutStreamId | `a_stream_is_listed_and_described_by_name_and_by_arn` | by name or ARN: the service reserves StreamId for later |
 //! | `PutRecordsRequest`: SizePrediction | `record_limit_counts_the_partition_key`, `limits_hold_whatever_is_pushed` | |
+//! | `IpcManager`: DataIntegrity | `records_of_each_length_up_to_the_longest_pass_and_none_beyond`, `any_split_into_reads_gives_the_same_records_and_no_byte_is_lost` | |
 //! | `PipelineAuto`, `PutRecordsContext` | `a_stream_switched_to_auto_is_no_longer_aggregated_and_one_switched_back_is_again`, `under_the_kpls_keys_every_entry_says_its_hash_key_but_under_auto_none_does` | |
 //! | `StrategyPipelineIntegration` | `what_waits_when_the_stream_is_switched_is_made_anew`, `aggregates_that_a_switched_stream_has_put_anywhere_are_sent_again_one_by_one` | nothing is frozen: what waits is made anew |
 
@@ -163,6 +164,89 @@ async fn what_expires_while_it_waits_for_tokens_is_given_up_unsent() {
         assert!(matches!(reason, FailReason::Expired { .. }), "{reason}");
         assert_eq!(attempts, 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_when_it_comes_is_given_up_unsent() {
+    for aggregated in [false, true] {
+        let service = Service::well_behaved(1);
+        let pipeline = start(&service, |p| {
+            p.aggregation.enabled = aggregated;
+            p.delivery.record_ttl = Some(Duration::from_secs(5));
+        });
+        put(&pipeline, "warm up", any()).await.await;
+        let intake = pipeline.intake();
+        let memory = intake.reserve(1, 1).await;
+        let (ticket, receipt) = Ticket::for_caller(Instant::now(), memory);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        let record = Accepted {
+            data: "late".into(),
+            key: any(),
+            ticket,
+        };
+        let chunk = Chunk {
+            records: vec![record],
+            read_took: Duration::ZERO,
+        };
+        intake.send(chunk).await.unwrap();
+        let answer = receipt.await;
+        let Delivery::Failed { reason, attempts } = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(matches!(reason, FailReason::Expired { .. }), "{reason}");
+        assert_eq!((attempts, service.stored.lock().unwrap().len()), (0, 1));
+    }
+}
+
+/// Stored, throttled and failed in one answer.
+#[tokio::test(start_paused = true)]
+async fn each_entry_of_an_answer_goes_its_own_way() {
+    let mut calls = 0;
+    let service = Service::new(1, move |_| {
+        calls += 1;
+        let is_first = calls == 1;
+        Plan::Entries(Box::new(move |n| match n % 3 {
+            1 if is_first => Some("ProvisionedThroughputExceededException"),
+            2 if is_first => Some("InternalFailure"),
+            _ => None,
+        }))
+    });
+    let pipeline = start(&service, |p| p.aggregation.enabled = false);
+    let receipts = put_many(&pipeline, 30).await;
+    let counters = Arc::clone(pipeline.counters());
+    for (n, answer) in join_all(receipts).await.into_iter().enumerate() {
+        let Delivery::Stored { attempts, .. } = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(attempts, if n % 3 == 0 { 1 } else { 2 }, "{n}");
+    }
+    assert_eq!(service.calls.lock().unwrap()[0], 30);
+    assert!(service.user_records().values().all(|n| *n == 1));
+    let counts = counters.snapshot();
+    assert_eq!((counts.entries_throttled, counts.entries_retried), (10, 20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_threads_put_at_once_is_stored_once_and_told() {
+    let service = Service::well_behaved(4);
+    let pipeline = Arc::new(start(&service, |p| p.aggregation.max_size = 1000));
+    let putting = (0..8).map(|thread| {
+        let pipeline = Arc::clone(&pipeline);
+        tokio::spawn(async move {
+            let mut receipts = Vec::new();
+            for n in 0..500 {
+                let key = key(format!("k{}", n % 17));
+                receipts.push(put(&pipeline, format!("{thread} {n}"), key).await);
+            }
+            join_all(receipts).await
+        })
+    });
+    for told in join_all(putting).await {
+        assert!(told.unwrap().iter().all(Delivery::is_stored));
+    }
+    let seen = service.user_records();
+    assert_eq!(seen.len(), 8 * 500);
+    assert!(seen.values().all(|n| *n == 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -233,6 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn records_of_each_length_up_to_the_longest_pass_and_none_beyond() {
+        for prefix in PREFIXES {
+            // A count in digits does not begin with 0.
+            let least = usize::from(matches!(prefix, Prefix::Decimal));
+            for len in least..=LONGEST + 8 {
+                let record: Vec<u8> = (0..len).map(|n| n as u8).collect();
+                let mut frames = Counted::new(prefix, LONGEST);
+                push(&mut frames, &framed(prefix, &record));
+                if len <= LONGEST {
+                    assert_eq!(records(&mut frames), [record]);
+                    assert_eq!((frames.pending().len(), frames.fault()), (0, None));
+                } else {
+                    assert_eq!(frames.next_record(), None);
+                    assert!(
+                        matches!(frames.fault(), Some(Fault::TooLong { .. })),
+                        "{len}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn an_announced_frame_takes_no_memory_ahead_of_its_bytes() {
         for (prefix, announced) in [
             (Prefix::BigEndian, &b"\0\xa0\0\0"[..]),

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Instant;
 
 use super::packed::{Packing, Unpacker};
+use crate::readat::read_upto;
 
 /// An open file.
 #[derive(Debug)]
@@ -105,19 +105,4 @@ impl Content {
             Self::Packed(packed) => packed.borrow_mut().read_into(to, offset, len),
         }
     }
-}
-
-fn read_upto(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    let mut have = 0;
-    while have < len {
-        match file.read_at(&mut bytes[have..], offset + have as u64) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    bytes.truncate(have);
-    Ok(bytes)
 }

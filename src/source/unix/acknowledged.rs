@@ -7,33 +7,25 @@
 
 mod answers;
 
-use std::io;
 use std::sync::Arc;
 
-use bytes::BufMut;
-use bytes::buf::Limit;
-use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use self::answers::{Answers, Owed};
+use super::connection::{BLOCK, Ended, Taker, read_on};
 use super::peer::Peer;
 use crate::daemon::message::{LONGEST, PutRecord, Request};
 use crate::delivery::{MemoryPermit, Receipt, Ticket};
 use crate::record::{PartitionKey, RecordKey, StreamName};
 use crate::shutdown::Shutdown;
 use crate::source::frame::Line;
-use crate::source::framing::counted::{Counted, Fault, Prefix};
+use crate::source::framing::counted::{Counted, Prefix};
 use crate::source::lines::{MAX_LINES, Read};
 use crate::source::making::Maker;
-use crate::source::{Accepted, Chunk, Closed, Intake};
+use crate::source::{Accepted, Chunk, Intake};
 
-/// Read at once from one client.
-const BLOCK: usize = 64 * 1024;
-/// After a stop, so much is still read of what a client had sent, as of other clients.
-const LAST_READ: usize = 1024 * 1024;
 /// Records of one client without an answer: 160,000 records/s at a latency of 100 ms.
 const MOST_UNANSWERED: usize = 16_384;
 /// A key's worst, with its structure.
@@ -81,15 +73,6 @@ pub(super) struct Acknowledged {
     pub(super) desk: Desk,
 }
 
-/// Why a client is not read on.
-enum Ended {
-    Socket(io::Error),
-    Malformed(Fault),
-    /// It does not read its answers, or has gone.
-    Unanswerable,
-    PipelineClosed,
-}
-
 impl Acknowledged {
     /// Reads until the client hangs up or the stop, and then what it had sent. Answers go on from then: they have a task
     /// of their own.
@@ -108,7 +91,7 @@ impl Acknowledged {
             has_told_nonsense: false,
         };
         let (path, peer) = (&self.socket, self.peer);
-        match reader.read_on(reading, shutdown).await {
+        match read_on(reading.as_ref(), &mut reader, shutdown).await {
             Ok(()) if !reader.frames.pending().is_empty() => tracing::error!(
                 %path, %peer, bytes = reader.frames.pending().len(),
                 "a client's connection ended within a frame: its beginning is no record, and thrown away"
@@ -146,73 +129,15 @@ struct Asked {
     slot: OwnedSemaphorePermit,
 }
 
-impl Reader {
-    async fn read_on(&mut self, stream: OwnedReadHalf, shutdown: Shutdown) -> Result<(), Ended> {
-        loop {
-            // Before room is reserved: a client that is silent holds none.
-            let owed = self.owed.clone();
-            tokio::select! {
-                biased;
-                () = shutdown.stopped() => return self.drain(&stream).await,
-                () = owed.closed() => return Err(Ended::Unanswerable),
-                readable = stream.readable() => readable?,
-            }
-            let room = self.reserve(BLOCK).await?;
-            let (outcome, read) = self.read_block(|held| stream.try_read_buf(held));
-            match outcome {
-                Ok(0) => return Ok(()),
-                Ok(_) => self.take(room, read).await?,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+impl Taker for Reader {
+    type Room = MemoryPermit;
+
+    async fn reserve(&self) -> Result<MemoryPermit, Ended> {
+        self.room(BLOCK).await
     }
 
-    /// Takes what the client had sent by now.
-    async fn drain(&mut self, stream: &OwnedReadHalf) -> Result<(), Ended> {
-        let mut left = LAST_READ;
-        while left > 0 {
-            let room = self.reserve(BLOCK).await?;
-            // Asked directly: the runtime does not yet know what has come since it last looked.
-            let (outcome, read) = self.read_block(|held| {
-                let mut block = [0; BLOCK];
-                let stream: &UnixStream = stream.as_ref();
-                let (n, _) = recv(stream, &mut block[..], RecvFlags::DONTWAIT)?;
-                held.put_slice(&block[..n]);
-                Ok(n)
-            });
-            match outcome {
-                Ok(0) => break,
-                Ok(n) => {
-                    left = left.saturating_sub(n);
-                    self.take(room, read).await?;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(())
-    }
-
-    fn read_block(
-        &mut self,
-        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> io::Result<usize>,
-    ) -> (io::Result<usize>, Read) {
-        let frames = &mut self.frames;
-        Read::of(|| frames.fill(BLOCK, |held| read(&mut held.limit(BLOCK))))
-    }
-
-    /// Room for what is held and `more` bytes, as records with keys.
-    async fn reserve(&self, more: usize) -> Result<MemoryPermit, Ended> {
-        let bytes = self.frames.pending().len() + more;
-        // A record with its frame has 10 bytes at least.
-        let records = (bytes / 10).clamp(1, MAX_LINES);
-        let made = self.maker.worst_bytes(records, bytes) + records * KEY;
-        let reserving = self.intake.reserve(records, made);
-        tokio::select! {
-            room = reserving => Ok(room),
-            () = self.owed.closed() => Err(Ended::Unanswerable),
-        }
+    fn fill<T>(&mut self, read: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        self.frames.fill(BLOCK, read)
     }
 
     /// All whole frames of what was read.
@@ -229,7 +154,7 @@ impl Reader {
             };
             let mut here = match room.take() {
                 Some(room) => room,
-                None => self.reserve(0).await?,
+                None => self.room(0).await?,
             };
             let asked = self.next_asked(slot);
             let is_last = asked.len() < MAX_LINES;
@@ -241,6 +166,30 @@ impl Reader {
         match self.frames.fault() {
             Some(fault) => Err(Ended::Malformed(fault)),
             None => Ok(()),
+        }
+    }
+
+    async fn is_due(&self) {
+        self.owed.closed().await;
+    }
+
+    async fn do_due(&mut self) -> Result<(), Ended> {
+        Err(Ended::Unanswerable)
+    }
+}
+
+impl Reader {
+    /// Room for what is held and `more` bytes, as records with keys.
+    async fn room(&self, more: usize) -> Result<MemoryPermit, Ended> {
+        let bytes = self.frames.pending().len() + more;
+        // A record with its frame has 10 bytes at least.
+        let records = (bytes / 10).clamp(1, MAX_LINES);
+        let made = self.maker.worst_bytes(records, bytes) + records * KEY;
+        let reserving = self.intake.reserve(records, made);
+        tokio::select! {
+            biased;
+            () = self.owed.closed() => Err(Ended::Unanswerable),
+            room = reserving => Ok(room),
         }
     }
 
@@ -385,17 +334,5 @@ impl Reader {
                 "a client sent what is no message; such frames are skipped, and have no answer"
             );
         }
-    }
-}
-
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Self::Socket(error)
-    }
-}
-
-impl From<Closed> for Ended {
-    fn from(_: Closed) -> Self {
-        Self::PipelineClosed
     }
 }

@@ -20,6 +20,7 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
 use super::bind::{Bound, SocketFile, bind};
+use super::connection::{BLOCK, Ended};
 use super::seldom::Seldom;
 use super::{Access, Address, BindError};
 use crate::shutdown::Shutdown;
@@ -30,8 +31,6 @@ use crate::source::lines::{MAX_LINES, Read};
 use crate::source::making::Making;
 use crate::source::{Closed, Intake, WhenFull};
 
-/// Read at once, if there is so much.
-const BLOCK: usize = 64 * 1024;
 /// After a stop, so much is still read of what was sent. A guess: ten datagrams wait by default, of 208 KiB at most.
 const LAST_READ: usize = 4 * 1024 * 1024;
 
@@ -95,9 +94,10 @@ impl DatagramSocket {
             cut.tell(&self.name, times);
         }
         let outcome = match outcome {
-            Err(Ended::PipelineClosed) => return Ok(()),
-            Err(Ended::Socket(error)) => Err(error),
             Ok(()) => Ok(()),
+            Err(Ended::Socket(error)) => Err(error),
+            // Of the others there is only that the pipeline is gone.
+            Err(_) => return Ok(()),
         };
         // A pipeline that is gone has said so elsewhere.
         let _ = feed.finish().await;
@@ -199,24 +199,6 @@ impl Cut {
             bytes,
             "datagrams longer than any record may be: what was too much is lost, the rest is for the dead letter"
         );
-    }
-}
-
-/// Why nothing is read on.
-enum Ended {
-    Socket(io::Error),
-    PipelineClosed,
-}
-
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Self::Socket(error)
-    }
-}
-
-impl From<Closed> for Ended {
-    fn from(_: Closed) -> Self {
-        Self::PipelineClosed
     }
 }
 

@@ -13,6 +13,7 @@ mod acknowledged;
 mod address;
 mod bind;
 mod client;
+mod connection;
 mod datagram;
 pub mod inherited;
 mod peer;
@@ -107,20 +108,6 @@ impl Served {
             Self::Acknowledged(client) => client.serve(shutdown).await,
         }
     }
-}
-
-/// Listens and reads until told to stop.
-///
-/// Not cancel safe: use `shutdown`.
-pub async fn run(
-    settings: &Settings,
-    intake: Intake,
-    making: &Making,
-    shutdown: Shutdown,
-) -> io::Result<()> {
-    let listener = Listener::bind(settings).map_err(io::Error::other)?;
-    listener.run(intake, making, shutdown).await;
-    Ok(())
 }
 
 impl Listener {

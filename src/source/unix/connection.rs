@@ -1,0 +1,121 @@
+//! What a client sends over its connection, block by block, to its end.
+
+use std::io;
+
+use bytes::BufMut;
+use rustix::net::{RecvFlags, recv};
+use tokio::net::UnixStream;
+
+use crate::shutdown::Shutdown;
+use crate::source::Closed;
+use crate::source::framing::counted::Fault;
+use crate::source::lines::Read;
+
+/// Read at once from one client.
+pub(super) const BLOCK: usize = 64 * 1024;
+/// After a stop, so much is still read of what a client had sent. More than a socket holds by default on
+/// Linux (`net.core.wmem_default`, 208 KiB), so that a client that has finished loses nothing.
+const LAST_READ: usize = 1024 * 1024;
+
+/// Why nothing is read on.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Socket(io::Error),
+    Malformed(Fault),
+    /// The client does not read its answers, or has gone.
+    Unanswerable,
+    PipelineClosed,
+}
+
+/// Where blocks go.
+pub(super) trait Taker: Send {
+    /// For one more block.
+    type Room: Send;
+
+    fn reserve(&self) -> impl Future<Output = Result<Self::Room, Ended>> + Send;
+
+    /// Has a block appended to what is held.
+    fn fill<T>(&mut self, read: impl FnOnce(&mut Vec<u8>) -> T) -> T;
+
+    /// All whole records of it.
+    fn take(
+        &mut self,
+        room: Self::Room,
+        read: Read,
+    ) -> impl Future<Output = Result<(), Ended>> + Send;
+
+    /// Resolves when there is something else to do. Cancel safe.
+    fn is_due(&self) -> impl Future<Output = ()> + Send;
+
+    /// Does it.
+    fn do_due(&mut self) -> impl Future<Output = Result<(), Ended>> + Send;
+}
+
+/// Reads until the client hangs up or the stop, and then what it had sent.
+pub(super) async fn read_on(
+    stream: &UnixStream,
+    taker: &mut impl Taker,
+    shutdown: Shutdown,
+) -> Result<(), Ended> {
+    loop {
+        // Before room is reserved: a client that is silent holds none.
+        tokio::select! {
+            biased;
+            () = shutdown.stopped() => break,
+            readable = stream.readable() => readable?,
+            () = taker.is_due() => {
+                taker.do_due().await?;
+                continue;
+            }
+        }
+        let read = |held: &mut Vec<u8>| stream.try_read_buf(&mut held.limit(BLOCK));
+        if read_block(taker, read).await? == Some(0) {
+            return Ok(());
+        }
+    }
+    let mut left = LAST_READ;
+    while left > 0
+        && let Some(read @ 1..) = read_block(taker, |held| read_now(stream, held)).await?
+    {
+        left = left.saturating_sub(read);
+    }
+    Ok(())
+}
+
+/// How many bytes there were, 0 at the end; `None`: nothing yet.
+async fn read_block(
+    taker: &mut impl Taker,
+    read: impl FnOnce(&mut Vec<u8>) -> io::Result<usize> + Send,
+) -> Result<Option<usize>, Ended> {
+    let room = taker.reserve().await?;
+    let (outcome, read) = Read::of(|| taker.fill(read));
+    match outcome {
+        Ok(0) => Ok(Some(0)),
+        Ok(bytes) => {
+            taker.take(room, read).await?;
+            Ok(Some(bytes))
+        }
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Asked directly: the runtime does not yet know what has come since it last looked.
+fn read_now(stream: &UnixStream, held: &mut Vec<u8>) -> io::Result<usize> {
+    let mut block = [0; BLOCK];
+    let (bytes, _) = recv(stream, &mut block[..], RecvFlags::DONTWAIT)?;
+    held.put_slice(&block[..bytes]);
+    Ok(bytes)
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Socket(error)
+    }
+}
+
+impl From<Closed> for Ended {
+    fn from(_: Closed) -> Self {
+        Self::PipelineClosed
+    }
+}
