@@ -189,7 +189,7 @@ fn what_is_wrong_is_told_by_its_name_and_holds_up_nothing() {
     let report = FinalReport::of(agent);
     assert_eq!(report.account(), [3, 2, 0, 1, 0, 0, 0], "{}", report.said());
     assert!(
-        report.said().contains("a client sent what is no message"),
+        report.said().contains("a client's frame is no message"),
         "{}",
         report.said()
     );

@@ -4,8 +4,12 @@
 //! First the sink answers for a while, so that all that a busy agent leaves behind is there too; then it stalls, and
 //! the agent fills up to its limit. What the process is made of before it has read anything counts as well.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use kinseal::fake::{Action, Fake, Faults, Rule};
@@ -85,6 +89,50 @@ fn a_line_far_longer_than_any_record_takes_no_more_than_the_limit() {
         before >> 10,
         LIMIT >> 20,
     );
+}
+
+#[test]
+fn long_lines_that_many_clients_have_begun_take_no_more_than_one_client_may() {
+    const CLIENTS: usize = 100;
+    const LINE: usize = 600_000;
+    let site = StandIn::built(Fake::builder());
+    site.endpoints.create_stream(STREAM, 1);
+    let unlimited = "[delivery]\nrate_limit = 10000";
+    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", unlimited);
+    home.set_memory_limit("16MiB");
+    let agent = home.start_agent();
+    let before = of_proc(&agent, "status", "VmRSS:") << 10;
+    let (begun, go_on) = (AtomicUsize::new(0), RwLock::new(()));
+    let stopped = go_on.write().expect("nobody panicked");
+    std::thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (begun, go_on, socket) = (&begun, &go_on, home.socket());
+            scope.spawn(move || {
+                let mut socket = UnixStream::connect(socket).expect("it listens");
+                let mut line = format!("{client} ").into_bytes();
+                line.resize(LINE, b'x');
+                // What the socket and the agent hold of it without being asked; then as much as is read.
+                socket.write_all(&line[..200_000]).expect("it is read");
+                begun.fetch_add(1, Ordering::Relaxed);
+                socket.write_all(&line[200_000..]).expect("it is read");
+                drop(go_on.read());
+                socket.write_all(b"\n").expect("it is read");
+            });
+        }
+        until("all have begun", || {
+            (begun.load(Ordering::Relaxed) == CLIENTS).then_some(())
+        });
+        std::thread::sleep(QUIET);
+        let held = of_proc(&agent, "status", "VmRSS:") << 10;
+        // Two blocks of each, and one long line.
+        let most = before + (CLIENTS * (128 << 10)) as u64 + (4 << 20);
+        assert!(held <= most, "{} of {} KiB", held >> 10, most >> 10);
+        drop(stopped);
+    });
+    FinalReport::of(agent).expect_stored(CLIENTS as u64);
+    let clients: BTreeSet<Vec<u8>> = home.consume(&[]).into_iter().collect();
+    assert_eq!(clients.len(), CLIENTS);
+    assert!(clients.iter().all(|line| line.len() == LINE));
 }
 
 fn expect_bounded(scope: &str, record: usize) {

@@ -14,8 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use self::answers::{Answers, Owed};
+use super::complaints::{Complaint, Complaints};
 use super::connection::{BLOCK, Ended, Taker, read_on};
 use super::peer::Peer;
+use super::turns::Turns;
 use crate::daemon::message::{LONGEST, PutRecord, Request};
 use crate::delivery::{MemoryPermit, Receipt, Ticket};
 use crate::record::{PartitionKey, RecordKey, StreamName};
@@ -65,12 +67,12 @@ impl std::fmt::Debug for Desk {
 pub(super) struct Acknowledged {
     pub(super) stream: UnixStream,
     pub(super) peer: Peer,
-    /// The socket's name.
-    pub(super) socket: Arc<str>,
     pub(super) intake: Intake,
     pub(super) maker: Maker,
     pub(super) ack: Ack,
     pub(super) desk: Desk,
+    pub(super) turns: Turns,
+    pub(super) complaints: Complaints,
 }
 
 impl Acknowledged {
@@ -78,7 +80,7 @@ impl Acknowledged {
     /// of their own.
     pub(super) async fn serve(self, shutdown: Shutdown) {
         let (reading, writing) = self.stream.into_split();
-        let (owed, answers) = Answers::new(writing, Arc::clone(&self.socket), self.peer);
+        let (owed, answers) = Answers::new(writing, self.complaints.clone(), self.peer);
         tokio::spawn(answers.run(self.desk.answering.clone()));
         let mut reader = Reader {
             frames: Counted::new(Prefix::BigEndian, LONGEST),
@@ -88,23 +90,12 @@ impl Acknowledged {
             desk: self.desk,
             owed,
             slots: Arc::new(Semaphore::new(MOST_UNANSWERED)),
-            has_told_nonsense: false,
+            peer: self.peer,
+            complaints: self.complaints.clone(),
         };
-        let (path, peer) = (&self.socket, self.peer);
-        match read_on(reading.as_ref(), &mut reader, shutdown).await {
-            Ok(()) if !reader.frames.pending().is_empty() => tracing::error!(
-                %path, %peer, bytes = reader.frames.pending().len(),
-                "a client's connection ended within a frame: its beginning is no record, and thrown away"
-            ),
-            Ok(()) | Err(Ended::PipelineClosed | Ended::Unanswerable) => {}
-            Err(Ended::Socket(error)) => {
-                tracing::info!(%path, %peer, %error, "a client's connection broke");
-            }
-            Err(Ended::Malformed(fault)) => tracing::error!(
-                %path, %peer, %fault,
-                "a client's frames cannot be read on: its connection is closed once its answers are given"
-            ),
-        }
+        let ended = read_on(reading.as_ref(), &mut reader, &self.turns, shutdown).await;
+        let unfinished = reader.frames.pending().len();
+        self.complaints.about_end(self.peer, &ended, unfinished);
     }
 }
 
@@ -117,7 +108,8 @@ struct Reader {
     owed: mpsc::UnboundedSender<Owed>,
     /// One for each record that has no answer yet.
     slots: Arc<Semaphore>,
-    has_told_nonsense: bool,
+    peer: Peer,
+    complaints: Complaints,
 }
 
 /// A record that may be one, by its message's id.
@@ -167,6 +159,10 @@ impl Taker for Reader {
             Some(fault) => Err(Ended::Malformed(fault)),
             None => Ok(()),
         }
+    }
+
+    fn unfinished(&self) -> usize {
+        self.frames.pending().len()
     }
 
     async fn is_due(&self) {
@@ -225,7 +221,10 @@ impl Reader {
                 Ok(Request::Metrics { id }) => self.owe(Owed::NoMetrics { id, slot: free }),
                 Ok(Request::Flush) => (self.desk.flush)(),
                 Ok(Request::Other) => {}
-                Err(error) => self.tell_nonsense(&error),
+                // Its frame is known all the same, and so is where the next one begins.
+                Err(error) => self
+                    .complaints
+                    .about(self.peer, &Complaint::Nonsense(&error)),
             }
         }
         asked
@@ -324,15 +323,5 @@ impl Reader {
     fn owe(&self, owed: Owed) {
         // Who is gone needs no answer.
         let _ = self.owed.send(owed);
-    }
-
-    /// Its frame is known all the same, and so is where the next one begins.
-    fn tell_nonsense(&mut self, error: &dyn std::fmt::Display) {
-        if !std::mem::replace(&mut self.has_told_nonsense, true) {
-            tracing::error!(
-                stream = %self.desk.stream, %error,
-                "a client sent what is no message; such frames are skipped, and have no answer"
-            );
-        }
     }
 }

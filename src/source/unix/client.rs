@@ -1,11 +1,11 @@
 //! One client of a stream socket, to its end.
 
-use std::sync::Arc;
-
 use tokio::net::UnixStream;
 
+use super::complaints::Complaints;
 use super::connection::{BLOCK, Ended, Taker, read_on};
 use super::peer::Peer;
+use super::turns::Turns;
 use crate::delivery::MemoryPermit;
 use crate::shutdown::Shutdown;
 use crate::source::feed::Feed;
@@ -16,9 +16,9 @@ use crate::source::lines::Read;
 pub(super) struct Client {
     pub(super) stream: UnixStream,
     pub(super) peer: Peer,
-    /// The socket's name.
-    pub(super) socket: Arc<str>,
     pub(super) feed: Feed,
+    pub(super) turns: Turns,
+    pub(super) complaints: Complaints,
 }
 
 impl Client {
@@ -27,28 +27,17 @@ impl Client {
         let Self {
             stream,
             peer,
-            socket,
             mut feed,
+            turns,
+            complaints,
         } = self;
-        let ended = read_on(&stream, &mut feed, shutdown).await;
+        let ended = read_on(&stream, &mut feed, &turns, shutdown).await;
         drop(stream);
-        match ended {
-            Err(Ended::PipelineClosed | Ended::Unanswerable) => return,
-            // A client that has gone in mid-line; what it did send counts.
-            Err(Ended::Socket(error)) => tracing::info!(
-                path = %socket, %peer, %error,
-                "a client's connection broke"
-            ),
-            Err(Ended::Malformed(fault)) => tracing::error!(
-                path = %socket, %peer, %fault,
-                "a client's frames cannot be read on: its connection is closed, and what it sent before is kept"
-            ),
-            Ok(()) if feed.framer.unfinished() > 0 => tracing::error!(
-                path = %socket, %peer, bytes = feed.framer.unfinished(),
-                "a client's connection ended within a frame: its beginning is no record, and thrown away"
-            ),
-            Ok(()) => {}
+        if let Err(Ended::PipelineClosed) = ended {
+            return;
         }
+        // Of a client that has gone in mid-line, what it did send counts.
+        complaints.about_end(peer, &ended, feed.framer.unfinished());
         // A pipeline that is gone has said so elsewhere.
         let _ = feed.finish().await;
     }
@@ -71,6 +60,10 @@ impl Taker for Feed {
         self.send_lines(room, read).await?;
         let fault = self.framer.fault();
         fault.map_or(Ok(()), |fault| Err(Ended::Malformed(fault)))
+    }
+
+    fn unfinished(&self) -> usize {
+        self.framer.pending().len()
     }
 
     async fn is_due(&self) {

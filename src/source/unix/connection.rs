@@ -5,7 +5,9 @@ use std::io;
 use bytes::BufMut;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
+use super::turns::{SHORT, Turn, Turns};
 use crate::shutdown::Shutdown;
 use crate::source::Closed;
 use crate::source::framing::counted::Fault;
@@ -24,6 +26,8 @@ pub(super) enum Ended {
     Malformed(Fault),
     /// The client does not read its answers, or has gone.
     Unanswerable,
+    /// It kept others waiting within a long record, of which so many bytes had come.
+    Stalled(usize),
     PipelineClosed,
 }
 
@@ -44,6 +48,9 @@ pub(super) trait Taker: Send {
         read: Read,
     ) -> impl Future<Output = Result<(), Ended>> + Send;
 
+    /// What is held of a record that has not come whole.
+    fn unfinished(&self) -> usize;
+
     /// Resolves when there is something else to do. Cancel safe.
     fn is_due(&self) -> impl Future<Output = ()> + Send;
 
@@ -55,18 +62,34 @@ pub(super) trait Taker: Send {
 pub(super) async fn read_on(
     stream: &UnixStream,
     taker: &mut impl Taker,
+    turns: &Turns,
     shutdown: Shutdown,
 ) -> Result<(), Ended> {
+    let mut turn: Option<Turn> = None;
     loop {
+        let is_long = taker.unfinished() > SHORT;
+        if !is_long {
+            turn = None;
+        }
+        let waits_for_its_turn = is_long && turn.is_none();
+        let since = Instant::now();
         // Before room is reserved: a client that is silent holds none.
         tokio::select! {
             biased;
             () = shutdown.stopped() => break,
-            readable = stream.readable() => readable?,
+            next = turns.next(), if waits_for_its_turn => {
+                turn = Some(next);
+                continue;
+            }
+            readable = stream.readable(), if !waits_for_its_turn => readable?,
+            () = is_over(turn.as_ref(), since) => return Err(Ended::Stalled(taker.unfinished())),
             () = taker.is_due() => {
                 taker.do_due().await?;
                 continue;
             }
+        }
+        if let Some(turn) = &mut turn {
+            turn.spend(since.elapsed());
         }
         let read = |held: &mut Vec<u8>| stream.try_read_buf(&mut held.limit(BLOCK));
         if read_block(taker, read).await? == Some(0) {
@@ -80,6 +103,13 @@ pub(super) async fn read_on(
         left = left.saturating_sub(read);
     }
     Ok(())
+}
+
+async fn is_over(turn: Option<&Turn>, since: Instant) {
+    match turn {
+        Some(turn) => turn.is_over(since).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// How many bytes there were, 0 at the end; `None`: nothing yet.

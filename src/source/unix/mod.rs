@@ -13,11 +13,13 @@ mod acknowledged;
 mod address;
 mod bind;
 mod client;
+mod complaints;
 mod connection;
 mod datagram;
 pub mod inherited;
 mod peer;
 mod seldom;
+mod turns;
 
 pub use access::{Access, Account, AccountError};
 pub use acknowledged::{Ack, Desk};
@@ -39,8 +41,10 @@ use tokio::task::JoinSet;
 use self::acknowledged::Acknowledged;
 use self::bind::{SocketFile, bind};
 use self::client::Client;
+use self::complaints::Complaints;
 use self::peer::{AllowList, Peer};
 use self::seldom::Seldom;
+use self::turns::Turns;
 use super::drops::{self, Drops};
 use super::feed::{Feed, Joining};
 use super::framing::Framing;
@@ -169,6 +173,8 @@ impl Listener {
             drops,
             framing: self.framing,
             joining: self.joining.clone(),
+            turns: Turns::new(),
+            complaints: Complaints::of(Arc::clone(&self.name)),
         };
         let mut clients = JoinSet::new();
         let (mut refused, mut full) = (Seldom::default(), Seldom::default());
@@ -239,22 +245,23 @@ impl Listener {
             }
             return None;
         }
-        let socket = Arc::clone(&self.name);
         Some(match &self.answering {
             None => Served::Unanswered(Box::new(Client {
                 stream,
                 peer,
-                socket,
                 feed: way.feed(peer),
+                turns: way.turns.clone(),
+                complaints: way.complaints.clone(),
             })),
             Some((ack, desk)) => Served::Acknowledged(Box::new(Acknowledged {
                 stream,
                 peer,
-                socket,
                 intake: way.intake.clone(),
                 maker: peer.names(way.maker.clone()),
                 ack: *ack,
                 desk: desk.clone(),
+                turns: way.turns.clone(),
+                complaints: way.complaints.clone(),
             })),
         })
     }
@@ -287,6 +294,8 @@ struct Way {
     drops: Option<Arc<Drops>>,
     framing: Framing,
     joining: Option<Joining>,
+    turns: Turns,
+    complaints: Complaints,
 }
 
 impl Way {

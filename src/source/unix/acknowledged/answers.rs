@@ -1,6 +1,5 @@
 //! What a client is told, as soon as it is known.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::daemon::message::{Attempt, PutRecordResult, encode_no_metrics};
 use crate::delivery::{Delivery, FailReason, Receipt};
+use crate::source::unix::complaints::{Complaint, Complaints};
 use crate::source::unix::peer::Peer;
 
 /// An answer that a client waits for, and its place among those.
@@ -51,7 +51,7 @@ pub(super) struct Answers {
     /// Frames that are not written yet, and the slots that they free.
     frames: Vec<u8>,
     slots: Vec<OwnedSemaphorePermit>,
-    socket: Arc<str>,
+    complaints: Complaints,
     peer: Peer,
 }
 
@@ -70,7 +70,7 @@ impl Answers {
 
     pub(super) fn new(
         to: OwnedWriteHalf,
-        socket: Arc<str>,
+        complaints: Complaints,
         peer: Peer,
     ) -> (mpsc::UnboundedSender<Owed>, Self) {
         let (sender, owed) = mpsc::unbounded_channel();
@@ -80,7 +80,7 @@ impl Answers {
             waiting: FuturesUnordered::new(),
             frames: Vec::new(),
             slots: Vec::new(),
-            socket,
+            complaints,
             peer,
         };
         (sender, answers)
@@ -101,10 +101,8 @@ impl Answers {
             }
             self.answer_ready();
             if let Err(why) = self.write().await {
-                tracing::info!(
-                    path = %self.socket, peer = %self.peer, why,
-                    "a client cannot be answered any more: its connection is closed; its records are sent all the same"
-                );
+                let complaint = Complaint::Unanswerable(&why);
+                self.complaints.about(self.peer, &complaint);
                 return;
             }
         }
