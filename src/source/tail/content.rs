@@ -81,6 +81,14 @@ impl Content {
         }
     }
 
+    /// Its end was met, and is missing.
+    pub(super) fn is_cut_off(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Packed(packed) => packed.borrow().is_cut_off(),
+        }
+    }
+
     /// What is there of `len` bytes from `offset` on; less at its end.
     pub(super) fn read_upto(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         match self {

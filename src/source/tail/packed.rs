@@ -110,6 +110,11 @@ impl Unpacker {
         self.state == State::Reading
     }
 
+    /// The last read met an end that is not that of what was packed.
+    pub(super) fn is_cut_off(&self) -> bool {
+        matches!(self.state, State::CutOff(_))
+    }
+
     /// There will be no more of it: all was read, or it cannot be, which is said once.
     pub(super) fn has_ended(&mut self, path: &Path, now: Instant) -> bool {
         let why = match &mut self.state {
@@ -180,6 +185,8 @@ impl Unpacker {
     }
 
     fn unpack(&mut self, to: &mut Vec<u8>, len: usize) -> io::Result<usize> {
+        // Before it is read: what comes while its end is met has not been seen.
+        let packed = self.file.metadata()?.len();
         let stream = self.stream.as_mut().expect("begun");
         let before = to.len();
         let outcome = stream.take(len as u64).read_to_end(to);
@@ -193,7 +200,7 @@ impl Unpacker {
         }
         // Whatever comes behind is read from the beginning again.
         self.stream = None;
-        self.packed = self.file.metadata()?.len();
+        self.packed = packed;
         if self.packed == 0 {
             self.state = State::CutOff(None);
         }

@@ -14,7 +14,7 @@ use crate::checkpoint::ledger::{Place, TrackedFile};
 use crate::checkpoint::{Claim, SavedFile, ShortHash};
 use crate::source::tail::content::Content;
 use crate::source::tail::identity::{self, FileId, HEAD, Head, Tail};
-use crate::source::tail::packed::Packing;
+use crate::source::tail::packed::{PATIENCE, Packing};
 use crate::source::tail::reader::{Done, Reader, Seen};
 
 /// Looked through at once for the place where reading has got to.
@@ -27,6 +27,8 @@ enum Known {
     Upto(Box<SavedFile>),
     /// Another file with this content is being read.
     IsRead,
+    /// It is being written, and there is too little of it to tell.
+    NotYet,
 }
 
 impl Tailer {
@@ -63,7 +65,7 @@ impl Tailer {
                     self.checkpoints.finish(&saved);
                     saved.offset
                 }
-                Known::IsRead => {
+                Known::IsRead | Known::NotYet => {
                     self.packed_wait = true;
                     return Ok(());
                 }
@@ -248,6 +250,13 @@ impl Tailer {
     /// Which content this is, as far as any was read. Unpacks up to there.
     fn known_of(&self, path: &Path, file: &Content) -> io::Result<Known> {
         let head = file.read_upto(0, HEAD)?;
+        let is_written = || -> io::Result<bool> {
+            let age = file.metadata()?.modified()?.elapsed();
+            Ok(file.is_cut_off() && age.is_ok_and(|age| age < PATIENCE))
+        };
+        if head.len() < HEAD && is_written()? {
+            return Ok(Known::NotYet);
+        }
         let mut alike: Vec<(SavedFile, bool)> = self.checkpoints.contents();
         alike.retain(|(saved, is_read)| begins_as(saved, &head, path, *is_read));
         alike.sort_by_key(|(saved, _)| saved.offset);
@@ -256,7 +265,8 @@ impl Tailer {
             while at < saved.offset {
                 let bytes = file.read_upto(at, (saved.offset - at).min(STEP as u64) as usize)?;
                 if bytes.is_empty() {
-                    return Ok(known);
+                    let goes_on = is_written()?;
+                    return Ok(if goes_on { Known::NotYet } else { known });
                 }
                 tail.pass(&bytes);
                 at += bytes.len() as u64;

@@ -117,7 +117,9 @@ impl Tailer {
             match names.get(id) {
                 Some((meta, names)) => {
                     self.names_moved |= tailed.gone_since.take().is_some();
-                    if !names.contains(&tailed.reader.path()) {
+                    // As bytes: paths are compared part by part, which is most of a scan.
+                    let path = tailed.reader.path().as_os_str();
+                    if !names.iter().any(|name| name.as_os_str() == path) {
                         tailed.reader.renamed(names[0].to_owned());
                         tailed.unwatched = is_unwatched(&self.watch, names[0]);
                         self.names_moved = true;

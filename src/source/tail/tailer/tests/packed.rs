@@ -287,3 +287,23 @@ fn compressed_files_that_were_there_before_are_left_out_if_it_starts_at_the_end(
     rig.start();
     rig.expect_nothing();
 }
+
+#[test]
+fn file_that_is_read_is_known_in_its_copy_however_little_of_that_is_written_at_first() {
+    for (end, pack) in PACKINGS {
+        for text in [numbers(0..10), numbers(0..5000)] {
+            let mut rig = Rig::started(&["a.log*"]);
+            rig.append("a.log", &text);
+            assert_eq!(rig.deliver(), lines(&text));
+            rig.rename("a.log", "a.log.1");
+            let name = format!("a.log.1.{end}");
+            let packed = pack(&text);
+            for part in [0, 1, packed.len() / 2, packed.len() - 1, packed.len()] {
+                fs::write(rig.path(&name), &packed[..part]).unwrap();
+                rig.expect_nothing();
+            }
+            fs::remove_file(rig.path("a.log.1")).unwrap();
+            rig.expect_nothing();
+        }
+    }
+}
