@@ -23,6 +23,10 @@ use crate::source::tail::watch::Watch;
 const RESCAN: Duration = Duration::from_secs(5);
 /// The same where there are no events.
 const RESCAN_POLLING: Duration = Duration::from_secs(1);
+/// But as a routine it takes at most this share of the time: there may be 10,000 files, and nothing to do. Never further
+/// off than [`RESCAN_AT_LAST`]: a look also takes long when the process is stopped meanwhile.
+const RESCAN_SHARE: u32 = 200;
+const RESCAN_AT_LAST: Duration = Duration::from_secs(30);
 /// A look through the directories takes at most this share of the time, however many events ask for one.
 const SCAN_SHARE: u32 = 10;
 
@@ -74,13 +78,14 @@ impl Tailer {
             self.take_stock();
         }
 
+        let took = began.elapsed();
         let every = if self.watch.is_polling() {
             RESCAN_POLLING
         } else {
-            RESCAN
+            routine(took)
         };
         self.next_scan = now + every;
-        self.scan_allowed = now + began.elapsed() * SCAN_SHARE;
+        self.scan_allowed = now + took * SCAN_SHARE;
     }
 
     /// Which names lead to which files, and which files have none.
@@ -340,4 +345,23 @@ fn is_under(path: &Path, refused: &HashMap<PathBuf, io::Error>) -> bool {
 fn is_unwatched(watch: &Watch, path: &Path) -> bool {
     let is_link = path.symlink_metadata().is_ok_and(|meta| meta.is_symlink());
     is_link || !path.parent().is_some_and(|parent| watch.covers(parent))
+}
+
+/// How long after a look that took so long the next one comes without being asked for.
+fn routine(took: Duration) -> Duration {
+    let in_its_share = took.saturating_mul(RESCAN_SHARE);
+    in_its_share.clamp(RESCAN, RESCAN_AT_LAST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routine_looks_take_half_a_percent_of_the_time_and_are_never_further_off_than_half_a_minute()
+    {
+        assert_eq!(routine(Duration::from_millis(1)), RESCAN);
+        assert_eq!(routine(Duration::from_millis(40)), Duration::from_secs(8));
+        assert_eq!(routine(Duration::from_secs(60)), RESCAN_AT_LAST);
+    }
 }
