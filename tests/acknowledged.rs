@@ -32,7 +32,9 @@ fn send(home: &Home, numbers: RangeInclusive<u64>) -> Running {
     fs::write(file.path(), input).expect("room for it");
     let input = fs::File::open(file.path()).expect("written");
     let mut command = Command::new("python3");
+    // Unbuffered: what it prints is seen at once.
     command
+        .arg("-u")
         .arg(client())
         .arg(home.socket())
         .arg(STREAM)
@@ -233,14 +235,20 @@ fn over_kills_at_random_no_record_is_missing_of_which_its_sender_was_told() {
         site.fake.set_faults(Faults::seeded(seed).rule(tenth));
         let home = Home::with_socket_and(&site.endpoints, ack, &encryption, more);
         let (mut told, mut last) = (BTreeSet::new(), 0);
-        for _ in 0..4 {
+        for round in 0..4 {
             let mut agent = home.start_agent();
             let numbers = last + 1..=last + 5000;
-            let client = send(&home, numbers.clone());
+            let mut client = send(&home, numbers.clone());
             let enough = site.fake.counters().records_stored + random.random_range(0..30);
             agent.until("some is stored", |_| {
                 (site.fake.counters().records_stored >= enough).then_some(())
             });
+            if round % 2 == 0 {
+                // An answer is written some time after what it tells of was stored.
+                client.until("some was answered", |client| {
+                    (answers(&client.stdout()).len() >= 200).then_some(())
+                });
+            }
             agent.kill();
             // Some of its records have no answer, and it says so.
             let ended = client.wait();

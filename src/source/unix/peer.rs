@@ -106,7 +106,7 @@ impl fmt::Display for Peer {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::collections::BTreeSet;
 
     use super::*;
 
@@ -138,19 +138,23 @@ mod tests {
 
     #[test]
     fn a_users_groups_are_those_of_a_login() {
-        let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+        let [passwd, group] =
+            ["/etc/passwd", "/etc/group"].map(|path| std::fs::read_to_string(path).unwrap());
         for user in passwd.lines() {
             let mut fields = user.split(':');
-            let (name, uid) = (fields.next().unwrap(), fields.nth(1).unwrap());
-            let id = Command::new("id").args(["-G", name]).output().unwrap();
-            let listed = String::from_utf8(id.stdout).unwrap();
-            let mut expected: Vec<u32> = listed
-                .split_whitespace()
-                .map(|gid| gid.parse().unwrap())
-                .collect();
-            let mut found = groups_of(uid.parse().unwrap());
-            expected.sort_unstable();
-            found.sort_unstable();
+            let (name, uid, own) = (
+                fields.next().unwrap(),
+                fields.nth(1).unwrap(),
+                fields.next().unwrap(),
+            );
+            let is_in = |group: &&str| {
+                let members = group.rsplit(':').next().unwrap();
+                members.split(',').any(|member| member == name)
+            };
+            let id = |group: &str| group.split(':').nth(2).unwrap().parse().unwrap();
+            let mut expected: BTreeSet<u32> = group.lines().filter(is_in).map(id).collect();
+            expected.insert(own.parse().unwrap());
+            let found: BTreeSet<u32> = groups_of(uid.parse().unwrap()).into_iter().collect();
             assert_eq!(found, expected, "{name}");
         }
         assert_eq!(groups_of(u32::MAX - 7), [0; 0]);
