@@ -24,7 +24,7 @@ mod sending;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 pub(super) use self::descriptor::{Done, Seen};
 use self::joined::Joined;
@@ -99,6 +99,8 @@ pub(super) struct Reader {
     ledger: Arc<FileLedger>,
     /// Another process had the time to change what was read before.
     caught_up: bool,
+    /// When it was last written to, as far as what was read is known to be there still.
+    unchanged_at: Option<SystemTime>,
     /// Since then all was read that was there. Not since it was read: that turn may have waited for room.
     quiet_since: Option<Instant>,
 }
@@ -138,6 +140,7 @@ impl Reader {
             place,
             sent: place,
             caught_up: false,
+            unchanged_at: None,
             quiet_since: None,
         })
     }
@@ -185,8 +188,9 @@ impl Reader {
         if size != read_to {
             self.quiet_since = None;
         }
-        let may_differ = self.reopened || (self.caught_up && size > read_to);
-        if size < read_to || (may_differ && !self.is_as_it_was()?) {
+        let is_touched = self.caught_up && size == read_to && self.is_touched()?;
+        let may_differ = self.reopened || is_touched || (self.caught_up && size > read_to);
+        if size < read_to || (may_differ && !self.is_as_it_was(is_touched)?) {
             self.start_over(outlet)?;
             return Ok(Turn::StartedOver);
         }
@@ -328,12 +332,13 @@ impl Reader {
         outcome.map(|_| read)
     }
 
-    fn is_as_it_was(&self) -> io::Result<bool> {
+    /// `from_its_head`: its first bytes too.
+    fn is_as_it_was(&self, from_its_head: bool) -> io::Result<bool> {
         let (at, held) = (self.framer.at(), self.framer.pending());
         let pending = self.skimmed.as_ref().map_or(held, Skimmed::first);
         let file = self.file.as_ref().expect("open in a turn");
         Ok(self.tail.still_precedes(file, at, pending)?
-            && (!self.reopened || self.head.still_begins(file)?))
+            && (!(self.reopened || from_its_head) || self.head.still_begins(file)?))
     }
 
     fn start_over(&mut self, outlet: &Outlet) -> Result<(), TurnError> {

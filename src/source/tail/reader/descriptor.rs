@@ -13,6 +13,9 @@ use crate::source::tail::content::Content;
 use crate::source::tail::identity::FileId;
 use crate::source::tail::outlet::Outlet;
 
+/// Longer than a tick of any file system's clock: 10 ms with `CONFIG_HZ=100`, a second and more on old ones.
+const SAME_TIME: Duration = Duration::from_secs(2);
+
 /// By what a look at a file's name sees that it was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::source::tail) struct Seen {
@@ -119,6 +122,20 @@ impl Reader {
         let size = file.size(self.read_to(), BLOCK as u64)?;
         self.reopen(file);
         Ok(Some(size))
+    }
+
+    /// Whether it was written to since this was last asked: with nothing behind what was read, that was over it, as by a
+    /// refill to the same size.
+    pub(super) fn is_touched(&mut self) -> io::Result<bool> {
+        let Some(file @ Content::Plain(_)) = &self.file else {
+            return Ok(false);
+        };
+        let modified = file.metadata()?.modified()?;
+        let is_touched = self.unchanged_at != Some(modified);
+        // What is written within the same tick of the file system's clock has the same time: it is asked again.
+        let is_over = modified.elapsed().is_ok_and(|ago| ago > SAME_TIME);
+        self.unchanged_at = is_over.then_some(modified);
+        Ok(is_touched)
     }
 
     /// Its file has gone while it was closed: sends what is held of it, and returns how many bytes were there, when it was

@@ -482,6 +482,42 @@ fn file_refilled_beyond_its_old_size_starts_over() {
 }
 
 #[test]
+fn file_refilled_to_its_old_size_starts_over_also_when_it_loses_its_name_then() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "old 1\nold 2\n");
+    rig.deliver();
+    assert_eq!(rig.deliver(), NOTHING);
+    fs::write(rig.path("a.log"), "new 1\nnew 2\n").unwrap();
+    assert_eq!(rig.deliver(), ["new 1", "new 2"]);
+    // Its last bytes alone do not tell.
+    let like = |first: &str| format!("{first}\n{}", "same\n".repeat(30));
+    fs::write(rig.path("a.log"), like("one")).unwrap();
+    assert_eq!(rig.deliver().len(), 31);
+    assert_eq!(rig.deliver(), NOTHING);
+    fs::write(rig.path("a.log"), like("two")).unwrap();
+    fs::rename(rig.path("a.log"), rig.path("a.log.1")).unwrap();
+    rig.append("a.log", "three\n");
+    let found = rig.deliver();
+    assert_eq!((&*found[0], &*found[31]), ("two", "three"));
+}
+
+#[test]
+fn file_that_is_touched_and_has_its_content_still_is_not_read_again() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "1\nhalf");
+    assert_eq!(rig.deliver(), ["1"]);
+    for _ in 0..3 {
+        let file = fs::File::options().write(true).open(rig.path("a.log"));
+        file.unwrap()
+            .set_modified(std::time::SystemTime::now())
+            .unwrap();
+        assert_eq!(rig.deliver(), NOTHING);
+    }
+    rig.append("a.log", " 2\n");
+    assert_eq!(rig.deliver(), ["half 2"]);
+}
+
+#[test]
 fn file_and_directory_that_appear_later_are_found_by_a_glob_with_two_stars() {
     let mut rig = Rig::started(&["**/*.log"]);
     assert_eq!(rig.deliver(), NOTHING);
