@@ -201,6 +201,11 @@ impl<'a> Look<'a> {
                     let aside = path.with_extension("damaged");
                     return self.disk.rename(&path, &aside).map_err(unusable);
                 }
+                tracing::warn!(
+                    path = %path.display(), bytes = len,
+                    "a spool segment has no record and no whole header, as when the machine goes down while it is begun: \
+                     it is removed"
+                );
                 return self.disk.remove(&path).map_err(unusable);
             }
         };

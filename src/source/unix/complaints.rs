@@ -98,7 +98,7 @@ impl fmt::Display for Complaint<'_> {
             Self::Stalled(bytes) => write!(
                 f,
                 "connection is closed: it stopped within a record of which {bytes} bytes had come, and others waited \
-                 to send long ones"
+                 to send long ones; of a line these are sent as they are, of a frame they are thrown away"
             ),
             Self::Nonsense(error) => write!(
                 f,

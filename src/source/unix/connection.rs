@@ -89,7 +89,7 @@ pub(super) async fn read_on(
             }
         }
         if let Some(turn) = &mut turn {
-            turn.spend(since.elapsed());
+            turn.spend(since);
         }
         let read = |held: &mut Vec<u8>| stream.try_read_buf(&mut held.limit(BLOCK));
         if read_block(taker, read).await? == Some(0) {

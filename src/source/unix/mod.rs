@@ -177,7 +177,7 @@ impl Listener {
             complaints: Complaints::of(Arc::clone(&self.name)),
         };
         let mut clients = JoinSet::new();
-        let (mut refused, mut full) = (Seldom::default(), Seldom::default());
+        let [mut refused, mut full, mut failed] = [(); 3].map(|()| Seldom::default());
         loop {
             tokio::select! {
                 biased;
@@ -195,10 +195,12 @@ impl Listener {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(
-                            path = %self.name, %error,
-                            "cannot take a client; raise the limit of open files if it says so"
-                        );
+                        if let Some(times) = failed.add(1) {
+                            tracing::warn!(
+                                path = %self.name, times, %error,
+                                "cannot take a client; raise the limit of open files if it says so"
+                            );
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },

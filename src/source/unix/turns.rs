@@ -5,8 +5,7 @@
 //! read on beyond [`SHORT`]; the others wait for their turn with what they have sent so far, and lose nothing. Whoever
 //! has its turn and keeps the others waiting for long is not read any more.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,15 +21,22 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Turns {
     /// The first who asks is the first who gets it.
     turn: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    line: Arc<Mutex<Line>>,
+}
+
+/// Those who wait, and since when there is anyone.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: usize,
+    since: Option<Instant>,
 }
 
 /// While it lives, nobody else has one.
 #[derive(Debug)]
 pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
-    waiting: Arc<AtomicUsize>,
-    /// Its client was waited for so long.
+    line: Arc<Mutex<Line>>,
+    /// Its client was waited for so long while others waited.
     spent: Duration,
 }
 
@@ -38,49 +44,69 @@ impl Turns {
     pub(super) fn new() -> Self {
         Self {
             turn: Arc::new(Semaphore::new(1)),
-            waiting: Arc::default(),
+            line: Arc::default(),
         }
     }
 
     /// Cancel safe: the place in the line is lost.
     pub(super) async fn next(&self) -> Turn {
-        let _waiting = Waiting::one_more(&self.waiting);
+        let _waiting = Waiting::one_more(&self.line);
         let permit = Arc::clone(&self.turn).acquire_owned().await;
         Turn {
             _permit: permit.expect("never closed"),
-            waiting: Arc::clone(&self.waiting),
+            line: Arc::clone(&self.line),
             spent: Duration::ZERO,
         }
     }
 }
 
 impl Turn {
+    /// How often it is looked whether others wait.
+    const LOOK: Duration = Duration::from_secs(1);
+
     /// Resolves when its client, waited for since `since`, has kept others waiting for too long. Cancel safe.
     pub(super) async fn is_over(&self, since: Instant) {
-        tokio::time::sleep_until(since + PATIENCE.saturating_sub(self.spent)).await;
-        while self.waiting.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        let left = PATIENCE.saturating_sub(self.spent);
+        loop {
+            let kept_waiting = self.kept_waiting(since);
+            if kept_waiting.is_some_and(|so_long| so_long >= left) {
+                return;
+            }
+            let wait = kept_waiting.map_or(Self::LOOK, |so_long| left - so_long);
+            tokio::time::sleep(wait.min(Self::LOOK)).await;
         }
     }
 
-    /// It came after so long.
-    pub(super) fn spend(&mut self, waited: Duration) {
-        self.spent += waited;
+    /// Its client was waited for since `since`.
+    pub(super) fn spend(&mut self, since: Instant) {
+        self.spent += self.kept_waiting(since).unwrap_or_default();
+    }
+
+    /// For how long others wait now, of the time since `since`.
+    fn kept_waiting(&self, since: Instant) -> Option<Duration> {
+        let others = self.line.lock().expect("no panic while held").since?;
+        Some(since.max(others).elapsed())
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+struct Waiting<'a>(&'a Mutex<Line>);
 
 impl<'a> Waiting<'a> {
-    fn one_more(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
+    fn one_more(line: &'a Mutex<Line>) -> Self {
+        let mut locked = line.lock().expect("no panic while held");
+        locked.waiting += 1;
+        locked.since.get_or_insert_with(Instant::now);
+        Self(line)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut line = self.0.lock().expect("no panic while held");
+        line.waiting -= 1;
+        if line.waiting == 0 {
+            line.since = None;
+        }
     }
 }
 
@@ -100,21 +126,27 @@ mod tests {
         second.await;
     }
 
+    /// Polls it for so long, as a client's task does.
+    async fn is_over_within(turn: &Turn, time: Duration) -> bool {
+        let over = turn.is_over(Instant::now());
+        tokio::time::timeout(time, over).await.is_ok()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_turn_ends_when_others_wait_and_the_client_was_waited_for_too_long_in_all() {
+    async fn a_turn_is_over_when_others_have_waited_for_its_client_too_long_in_all() {
         let turns = Turns::new();
         let mut turn = turns.next().await;
-        let began = Instant::now();
-        let alone = tokio::time::timeout(100 * PATIENCE, turn.is_over(began));
-        alone.await.expect_err("nobody waits");
+        let alone = Instant::now();
+        assert!(!is_over_within(&turn, 100 * PATIENCE).await, "nobody waits");
+        turn.spend(alone);
 
-        let turns_too = turns.clone();
-        let other = tokio::spawn(async move { turns_too.next().await });
+        let others = turns.clone();
+        let other = tokio::spawn(async move { others.next().await });
         tokio::task::yield_now().await;
-        turn.spend(PATIENCE / 2);
-        let (spent, began) = (PATIENCE / 2, Instant::now());
-        turn.is_over(began).await;
-        assert!(began.elapsed() + spent <= PATIENCE + Duration::from_secs(1));
+        let contested = Instant::now();
+        assert!(!is_over_within(&turn, PATIENCE * 2 / 3).await);
+        turn.spend(contested);
+        assert!(is_over_within(&turn, PATIENCE / 2).await);
         drop(turn);
         other.await.unwrap();
     }
