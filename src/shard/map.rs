@@ -296,7 +296,7 @@ pub(crate) mod tests {
     fn spread_key_lands_on_its_shard_also_on_one_of_a_single_hash_key() {
         let map = even(7);
         let mut seen = std::collections::HashSet::new();
-        for n in 0..700 {
+        for n in 0..7000 {
             let key = map.spread_key(n);
             assert_eq!(key.explicit, None);
             assert_eq!(key.partition_key.len(), ShardMap::SPREAD_KEY_LEN);
