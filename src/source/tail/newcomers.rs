@@ -104,8 +104,9 @@ impl Newcomers {
         self.held.is_empty()
     }
 
-    /// So many files are open beside what is held.
-    pub(super) fn open_beside(&mut self, open: usize) {
+    /// The tailer has just looked itself, and so many files are open beside what is held.
+    pub(super) fn begin(&mut self, open: usize) {
+        self.next_look = self.next_look.max(Instant::now() + self.every);
         let left = self.max_open_files.saturating_sub(open);
         self.room = left.max(self.max_open_files.div_ceil(BEYOND));
     }

@@ -175,7 +175,7 @@ impl Tailer {
         }
         self.save_new();
         self.sweep(now);
-        self.tell_open();
+        self.begin_waits();
         let busy = self.give_turns(now)?;
         self.close_finished(now)?;
         Ok(busy || self.has_newcomers())

@@ -16,10 +16,10 @@ impl Tailer {
         newcomers.as_ref().is_some_and(|held| !held.is_empty())
     }
 
-    /// Files that are open leave less room for those that come up.
-    pub(super) fn tell_open(&self) {
+    /// From now on waits look for what comes up. Files that are open leave less room for it.
+    pub(super) fn begin_waits(&self) {
         if let Some(newcomers) = &mut *self.outlet.newcomers.borrow_mut() {
-            newcomers.open_beside(self.open_files.len());
+            newcomers.begin(self.open_files.len());
         }
     }
 
