@@ -46,6 +46,10 @@ pub struct Reducer<M> {
     max_count: usize,
     container_key: ContainerKey,
     routes: Routes,
+    /// The latest there was.
+    last_map: Option<Arc<ShardMap>>,
+    /// Once shards of other ranges had the same names, as where the stream was deleted and made anew.
+    is_renumbered: bool,
     for_any_shard: bool,
     /// By the shard's place in the map.
     keyed: Vec<Option<Open<M>>>,
@@ -120,6 +124,8 @@ impl<M: Member> Reducer<M> {
             max_count: MAX_MEMBERS,
             container_key: ContainerKey::Spread,
             routes: Routes::Unpredictable,
+            last_map: None,
+            is_renumbered: false,
             for_any_shard: false,
             keyed: Vec::new(),
             any: None,
@@ -138,6 +144,8 @@ impl<M: Member> Reducer<M> {
         assert!(self.deadlines.is_empty(), "flush before new routes");
         if let Routes::Known(map) = &routes {
             self.keyed.resize_with(map.shards().len(), || None);
+            let before = self.last_map.replace(Arc::clone(map));
+            self.is_renumbered |= before.is_some_and(|before| !before.agrees_with(map));
         }
         self.routes = routes;
     }
@@ -403,6 +411,17 @@ impl Container {
 }
 
 impl Reducer<SealedRecord> {
+    /// False where members of an entry belong on other shards than the one it goes to, although that has the name that
+    /// was predicted.
+    pub fn is_for_its_own_shards(&self, entry: &AggregatedRecord) -> bool {
+        match &self.routes {
+            Routes::Known(map) if self.is_renumbered => {
+                entry.belongs_on(map.predict(entry.hash_key()))
+            }
+            Routes::Known(_) | Routes::Unpredictable | Routes::Auto => true,
+        }
+    }
+
     /// Whether an entry may go as it is, or is to be made anew because it was made for other routes.
     pub fn suits(&self, entry: &AggregatedRecord) -> bool {
         let explicit = entry.explicit_hash_key().is_some();
@@ -411,6 +430,9 @@ impl Reducer<SealedRecord> {
             (Routes::Auto, members) => members.len() == 1 && !explicit,
             // After a reshard its members may belong on several shards.
             (Routes::Known(map), [_, _, ..]) if !is_predicted(entry, map) => false,
+            (Routes::Known(_), [_, _, ..]) if !self.is_for_its_own_shards(entry) => false,
+            // The map it was made by does not count any more.
+            (Routes::Unpredictable, [_, _, ..]) if entry.predicted().is_some() => false,
             (Routes::Known(_) | Routes::Unpredictable, [first, ..]) => {
                 let due = self.container_key == ContainerKey::Kpl || first.route().is_explicit();
                 explicit || !due

@@ -4,6 +4,7 @@
 //! state is here and nothing is locked; calls to the service run aside and come back as an action. The price:
 //! one stream's aggregation and accounting are bound to one core.
 
+mod absent;
 mod alarm;
 mod expiry;
 mod forward;
@@ -88,6 +89,8 @@ pub(super) struct Owner {
     next_sweep: Instant,
     /// Stored where a member may not belong; judged when the next shard map is there.
     misplaced: Vec<Misplaced>,
+    /// It was not found, and has not been listed since.
+    absent_since: Option<Instant>,
     /// When the first was found for which no listing has come since.
     unlisted_since: Option<Instant>,
     outage: Option<Outage>,
@@ -186,6 +189,7 @@ impl Owner {
             retry_number: 0,
             next_sweep: Instant::now(),
             misplaced: Vec::new(),
+            absent_since: None,
             unlisted_since: None,
             outage: None,
             history: History::default(),
@@ -280,6 +284,8 @@ impl Owner {
             }
         }
         self.expire_waiting(now);
+        self.notice_that_it_is_there();
+        self.go_on_without_shards(now);
         self.go_on_unlisted(now);
         self.close_blocks(now);
         self.close_aggregates(now);
@@ -324,6 +330,7 @@ impl Owner {
             self.lanes.retain(map);
         }
         self.unlisted_since = None;
+        self.notice_that_it_is_there();
         let misplaced = std::mem::take(&mut self.misplaced);
         self.settle_misplaced(misplaced, &routes, now);
     }
@@ -332,7 +339,11 @@ impl Owner {
     fn next_deadline(&self) -> Option<Instant> {
         let retry = self.retries.peek().map(|r| r.0.until);
         let aggregate = self.reducer.as_ref().and_then(Reducer::next_deadline);
+        let look = self.next_look(Instant::now());
         let send = match &self.outage {
+            _ if look.is_some() => {
+                look.filter(|_| !self.ready.is_empty() || !self.collecting.is_empty())
+            }
             Some(outage) if self.in_flight.is_empty() => {
                 // A probe that is due waits for something to send: else this would wake again and again.
                 let waiting = !self.ready.is_empty() || !outage.suspects.is_empty();

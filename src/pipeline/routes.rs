@@ -34,6 +34,7 @@ use crate::source::Costs;
 pub(super) struct Refresh {
     requested: Arc<Notify>,
     described: Arc<Mutex<Instant>>,
+    listed: Arc<Mutex<Instant>>,
 }
 
 impl Refresh {
@@ -45,6 +46,11 @@ impl Refresh {
     /// Whether it was asked since then who distributes the stream's records, and the latest facts are by that.
     pub(super) fn is_described_since(&self, then: Instant) -> bool {
         *self.described.lock().expect("no panic while held") > then
+    }
+
+    /// Whether a listing that was asked for since then came, and the latest facts are by that.
+    pub(super) fn is_listed_since(&self, then: Instant) -> bool {
+        *self.listed.lock().expect("no panic while held") >= then
     }
 }
 
@@ -88,6 +94,7 @@ pub(super) fn watch(
     let refresh = Refresh {
         requested: Arc::default(),
         described: Arc::new(Mutex::new(Instant::now())),
+        listed: Arc::new(Mutex::new(Instant::now())),
     };
     let requested = Arc::clone(&refresh.requested);
     let upkeep = Upkeep {
@@ -98,6 +105,8 @@ pub(super) fn watch(
         unlisted_after,
         described: None,
         described_at: Arc::clone(&refresh.described),
+        listed_at: Arc::clone(&refresh.listed),
+        asked_at: Instant::now(),
         may_not_describe: false,
         may_not_list: false,
         undescribed: Recurring::default(),
@@ -129,6 +138,9 @@ struct Upkeep {
     /// `None` until the first answer.
     described: Option<Description>,
     described_at: Arc<Mutex<Instant>>,
+    /// When the latest listing was asked for that the facts are by, and the latest one of all.
+    listed_at: Arc<Mutex<Instant>>,
+    asked_at: Instant,
     /// Denied, and said so.
     may_not_describe: bool,
     may_not_list: bool,
@@ -150,6 +162,7 @@ impl Upkeep {
                 && matches!(routes, Routes::Known(_))
                 && latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes)
             {
+                self.is_published();
                 tokio::time::sleep_until(self.described_at() + DOUBT_PAUSE).await;
                 self.describe_at_last().await;
                 routes = self.routes().await;
@@ -160,6 +173,7 @@ impl Upkeep {
                 Some(old) if old.routes == routes => old.limits = limits,
                 _ => *latest = Some(Facts { routes, limits }),
             });
+            self.is_published();
             let age = Duration::from_millis(rand::random_range(AGE_MILLIS));
             let aged = Instant::now() + age;
             tokio::time::sleep(PAUSE).await;
@@ -288,6 +302,11 @@ impl Upkeep {
         }
     }
 
+    /// The facts are what the latest listing says.
+    fn is_published(&self) {
+        *self.listed_at.lock().expect("no panic while held") = self.asked_at;
+    }
+
     fn described_at(&self) -> Instant {
         *self.described_at.lock().expect("no panic while held")
     }
@@ -315,6 +334,7 @@ impl Upkeep {
     }
 
     async fn routes(&mut self) -> Routes {
+        self.asked_at = Instant::now();
         if !self.distributes_by_key() {
             return Routes::Auto;
         }
@@ -322,20 +342,23 @@ impl Upkeep {
         // Aside, since the stream may have to be described meanwhile.
         let mut failing = std::mem::take(&mut self.unlisted);
         let listed = until_answered(&stream, "ListShards", &mut failing, || async {
+            let asked = Instant::now();
             let listed = shards.list_shards(&stream).await?;
             let count = listed.len();
-            ShardMap::new(listed).ok_or_else(|| ListShardsError {
+            let map = ShardMap::new(listed).ok_or_else(|| ListShardsError {
                 code: "IncompleteListing".to_owned(),
                 message: format!(
                     "the {count} open shards listed do not cover the hash key range once"
                 ),
-            })
+            })?;
+            Ok((asked, map))
         });
         let listed = self.unless_auto(listed).await;
         self.unlisted = failing;
         match listed {
             None => Routes::Auto,
-            Some(Ok(map)) => {
+            Some(Ok((asked, map))) => {
+                self.asked_at = asked;
                 tracing::debug!(%stream, shards = map.shards().len(), "shard map");
                 self.may_not_list = false;
                 Routes::Known(Arc::new(map))

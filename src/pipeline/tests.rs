@@ -76,7 +76,11 @@ struct Service {
     calls: Mutex<Vec<usize>>,
     listing: Mutex<Result<(), &'static str>>,
     listings: Mutex<usize>,
+    /// The stream is not there: so many calls have heard so.
+    absent: Mutex<Option<usize>>,
 }
+
+const NOT_FOUND: &str = "ResourceNotFoundException";
 
 impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -96,6 +100,7 @@ impl Service {
             calls: Mutex::default(),
             listing: Mutex::new(Ok(())),
             listings: Mutex::default(),
+            absent: Mutex::default(),
         })
     }
 
@@ -146,6 +151,14 @@ impl PutRecords for Service {
             self.calls.lock().unwrap().push(batch.len());
             let plan = (self.script.lock().unwrap())(batch);
             tokio::time::sleep(Duration::from_millis(20)).await;
+            if let Some(heard) = &mut *self.absent.lock().unwrap() {
+                *heard += 1;
+                return CallOutcome::Failed(CallError {
+                    code: NOT_FOUND.to_owned(),
+                    message: String::new(),
+                    status: Some(400),
+                });
+            }
             match plan {
                 Plan::Entries(mut refuse) => CallOutcome::Answered(
                     (batch.entries().iter().enumerate())
@@ -193,7 +206,11 @@ impl ListShards for Service {
     ) -> BoxFuture<'a, Result<Vec<Shard>, ListShardsError>> {
         *self.listings.lock().unwrap() += 1;
         let shards = self.map.lock().unwrap().shards().to_vec();
-        let listed = self.listing.lock().unwrap().map(|()| shards);
+        let listing = match *self.absent.lock().unwrap() {
+            Some(_) => Err(NOT_FOUND),
+            None => *self.listing.lock().unwrap(),
+        };
+        let listed = listing.map(|()| shards);
         let listed = listed.map_err(|code| ListShardsError {
             code: code.to_owned(),
             message: "as scripted".to_owned(),

@@ -4,6 +4,7 @@
 //! service routes: by the MD5 of the partition key or the explicit hash key,
 //! <https://docs.aws.amazon.com/streams/latest/dev/key-concepts.html#partition-key>.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -156,6 +157,17 @@ impl ShardMap {
             return guess;
         }
         self.ends.partition_point(|end| *end < upper)
+    }
+
+    /// Whether shards of the same name have the same range.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let ranges: HashMap<_, _> = (self.shards.iter())
+            .map(|shard| (&shard.id, (shard.start, shard.end)))
+            .collect();
+        (other.shards.iter()).all(|shard| {
+            let before = ranges.get(&shard.id);
+            before.is_none_or(|range| *range == (shard.start, shard.end))
+        })
     }
 
     pub fn find(&self, id: &str) -> Option<&Shard> {

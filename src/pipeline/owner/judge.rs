@@ -107,9 +107,12 @@ impl Owner {
         now: Instant,
     ) {
         let as_predicted = entry.predicted().is_none_or(|p| p.as_str() == &*shard);
-        if !as_predicted {
+        if !as_predicted || self.may_be_misplaced_as_predicted(&entry) {
             // A map that was read since may predict just this; then it is not the one that is wrong.
-            let explained_by = self.routes_that_predict(entry.hash_key(), &shard);
+            let explained_by = match self.absent_since {
+                None => self.routes_that_predict(entry.hash_key(), &shard),
+                Some(_) => None,
+            };
             let is_alone = entry.members().len() == 1;
             // Nor is one that waits to be adopted.
             let is_outdated = is_alone && self.facts.has_changed().unwrap_or(false);

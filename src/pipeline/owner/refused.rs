@@ -48,7 +48,7 @@ impl Owner {
             }
             Verdict::Outage => {
                 if error.code == "ResourceNotFoundException" {
-                    self.refresh.request();
+                    self.not_found(now);
                 }
                 self.declare_outage(&error, now);
                 self.ready.push_front(batch);

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use self::readers::{Excuses, Readers};
-use self::world::{Ranges, World, script, world};
+use self::world::{Fault, Ranges, World, script, world};
 use super::blocks::sealing_blocks;
 use super::*;
 use crate::aggregate::AggregatedRecord;
@@ -72,9 +72,10 @@ fn buried(folder: &Folder) -> Vec<(Bytes, String)> {
 /// against what was put.
 async fn hold(world: World, change: impl FnOnce(&mut Parts), opener: Option<Opener>) {
     let service = Service::new(world.shards, script(world.faults.clone()));
-    let mut ever: Ranges = (service.map.lock().unwrap().shards().iter())
+    let ever: Ranges = (service.map.lock().unwrap().shards().iter())
         .map(|shard| (shard.id.to_string(), shard.clone()))
         .collect();
+    let ever = Mutex::new(ever);
     // A cold start finds it so.
     if let Some(first) = world.unlisted.first().filter(|first| first.after == 0) {
         *service.listing.lock().unwrap() = Err(first.code);
@@ -140,7 +141,7 @@ async fn hold(world: World, change: impl FnOnce(&mut Parts), opener: Option<Open
     let resharding = async {
         for (after, reshard) in &world.reshards {
             tokio::time::sleep(Duration::from_millis(*after)).await;
-            reshard.apply(&service, &mut ever);
+            reshard.apply(&service, &mut ever.lock().unwrap());
         }
     };
     let listing = async {
@@ -151,13 +152,18 @@ async fn hold(world: World, change: impl FnOnce(&mut Parts), opener: Option<Open
             *service.listing.lock().unwrap() = Ok(());
         }
     };
+    let made_anew = async {
+        if let Some(anew) = &world.anew {
+            anew.happen(&service, &ever).await;
+        }
+    };
     let jumping = async {
         for (after, seconds) in &world.jumps {
             tokio::time::sleep(Duration::from_millis(*after)).await;
             tokio::time::advance(Duration::from_secs(*seconds)).await;
         }
     };
-    tokio::join!(reading, resharding, listing, jumping);
+    tokio::join!(reading, resharding, listing, made_anew, jumping);
     // What is refused alone in a row is not given up until others pass: so some others come.
     let mut records = world.records;
     while world.poison.is_some() && counters.snapshot().pending > 0 {
@@ -199,7 +205,9 @@ async fn hold(world: World, change: impl FnOnce(&mut Parts), opener: Option<Open
         .map(|(n, (record, _))| (record.clone(), n + 1))
         .collect();
     assert_eq!(dead.len(), letters.len(), "buried once");
-    let readers = Readers { ever };
+    let readers = Readers {
+        ever: ever.into_inner().unwrap(),
+    };
 
     // As the KCL reads: after how many entries it has seen each record.
     let mut seen = HashMap::new();
@@ -226,6 +234,8 @@ async fn hold(world: World, change: impl FnOnce(&mut Parts), opener: Option<Open
         open: (service.map.lock().unwrap().shards().iter())
             .map(|shard| shard.id.to_string())
             .collect(),
+        was_absent: world.anew.is_some()
+            || (world.faults.iter()).any(|fault| matches!(fault, Fault::Call(NOT_FOUND, _))),
         unknowable: !world.unlisted.is_empty()
             || world.distribution == Distribution::Auto
             || world.reshards.iter().any(switched)

@@ -36,6 +36,8 @@ pub(super) struct Excuses<'a> {
     pub(super) readers: &'a Readers,
     /// Shards that are open at the end.
     pub(super) open: HashSet<String>,
+    /// Calls heard that the stream is not there: it might have been made anew, with other shards under the same names.
+    pub(super) was_absent: bool,
     /// There was a time when nobody could tell where an aggregate belongs.
     pub(super) unknowable: bool,
 }
@@ -46,10 +48,15 @@ impl Excuses<'_> {
     pub(super) fn excuse(&self, shard: &str, data: &Bytes, heard: Heard) -> bool {
         match heard {
             Heard::Nothing => true,
-            Heard::AsPredicted => false,
+            Heard::AsPredicted if !self.was_absent => false,
+            Heard::AsPredicted => {
+                let is_aggregate = Readers::plain(data).len() > 1;
+                is_aggregate && (self.unknowable || self.readers.strays(shard, data))
+            }
             Heard::Elsewhere => {
                 let is_aggregate = Readers::plain(data).len() > 1;
-                let is_unknown = self.unknowable || !self.open.contains(shard);
+                // While it is not there, it is not listed either.
+                let is_unknown = self.unknowable || self.was_absent || !self.open.contains(shard);
                 is_aggregate && (is_unknown || self.readers.strays(shard, data))
             }
         }

@@ -39,6 +39,14 @@ pub(super) struct Unlisted {
     pub(super) lasts: u64,
 }
 
+/// The stream is deleted, and made anew with so many shards some time after that was noticed.
+#[derive(Debug, Clone)]
+pub(super) struct Anew {
+    pub(super) after: u64,
+    pub(super) shards: u128,
+    pub(super) absent: u64,
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct World {
     pub(super) shards: u128,
@@ -49,6 +57,7 @@ pub(super) struct World {
     /// Each so many milliseconds after the one before.
     pub(super) reshards: Vec<(u64, Reshard)>,
     pub(super) unlisted: Vec<Unlisted>,
+    pub(super) anew: Option<Anew>,
     /// Seconds by which the clock jumps, each so many milliseconds after the jump before.
     pub(super) jumps: Vec<(u64, u64)>,
     pub(super) ordered: bool,
@@ -65,6 +74,7 @@ impl World {
     pub(super) fn sealed_and_in_real_time(self) -> Self {
         Self {
             unlisted: Vec::new(),
+            anew: None,
             jumps: Vec::new(),
             poison: None,
             record_ttl: None,
@@ -100,7 +110,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::Call("InternalFailure", 500)),
         1 => Just(Fault::Call("", 504)),
         1 => Just(Fault::Call("ExpiredTokenException", 403)),
-        1 => Just(Fault::Call("ResourceNotFoundException", 400)),
+        1 => Just(Fault::Call(NOT_FOUND, 400)),
         1 => Just(Fault::Call("ProvisionedThroughputExceededException", 400)),
         1 => Just(Fault::Reset),
         1 => Just(Fault::TimeOutThatStored),
@@ -141,6 +151,15 @@ fn unlisted() -> impl Strategy<Value = Unlisted> {
         .prop_map(|(after, code, lasts)| Unlisted { after, code, lasts })
 }
 
+fn anew() -> impl Strategy<Value = Anew> {
+    let absent = prop_oneof![1u64..2_000, 1u64..60_000];
+    (0u64..600, 1u128..12, absent).prop_map(|(after, shards, absent)| Anew {
+        after,
+        shards,
+        absent,
+    })
+}
+
 pub(super) fn world() -> impl Strategy<Value = World> {
     let poison = prop_oneof![2 => Just(None), 1 => (2usize..60).prop_map(Some)];
     let ttl =
@@ -152,7 +171,10 @@ pub(super) fn world() -> impl Strategy<Value = World> {
         prop_oneof![4 => Just(Distribution::ByKey), 1 => Just(Distribution::Auto)],
         vec(fault(), 0..60),
         vec((0u64..400, reshard()), 0..8).prop_map(switched_once),
-        prop_oneof![1 => Just(Vec::new()), 1 => vec(unlisted(), 1..4)],
+        (
+            prop_oneof![1 => Just(Vec::new()), 1 => vec(unlisted(), 1..4)],
+            prop_oneof![2 => Just(None), 1 => anew().prop_map(Some)],
+        ),
         vec((0u64..400, 1u64..10_000), 0..3),
         (any::<bool>(), any::<bool>()),
         (poison, ttl, memory),
@@ -163,7 +185,7 @@ pub(super) fn world() -> impl Strategy<Value = World> {
                 distribution,
                 faults,
                 reshards,
-                unlisted,
+                (unlisted, anew),
                 jumps,
                 (ordered, aggregated),
                 (poison, record_ttl, memory),
@@ -174,6 +196,7 @@ pub(super) fn world() -> impl Strategy<Value = World> {
                 faults,
                 reshards,
                 unlisted,
+                anew,
                 jumps,
                 ordered,
                 aggregated,
@@ -184,8 +207,49 @@ pub(super) fn world() -> impl Strategy<Value = World> {
         )
 }
 
-/// Every shard there ever was.
+/// Every shard there ever was. Those of a stream that was deleted have [`OLD`] before their names.
 pub(super) type Ranges = HashMap<String, Shard>;
+
+const OLD: &str = "old ";
+
+impl Anew {
+    /// In place of the one that was deleted: what lies there has been stored, and may have been read by then.
+    fn make(&self, service: &Service, ever: &mut Ranges) {
+        for (shard, _) in &mut *service.stored.lock().unwrap() {
+            shard.insert_str(0, OLD);
+        }
+        let old = ever
+            .drain()
+            .map(|(id, shard)| (format!("{OLD}{id}"), shard));
+        *ever = old.collect();
+        let map = even(self.shards);
+        ever.extend((map.shards().iter()).map(|shard| (shard.id.to_string(), shard.clone())));
+        *service.map.lock().unwrap() = map;
+    }
+
+    pub(super) async fn happen(&self, service: &Service, ever: &Mutex<Ranges>) {
+        tokio::time::sleep(Duration::from_millis(self.after)).await;
+        *service.absent.lock().unwrap() = Some(0);
+        // Nothing may come any more that would notice it.
+        let mut is_noticed = false;
+        for _ in 0..600 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            is_noticed = service
+                .absent
+                .lock()
+                .unwrap()
+                .is_some_and(|heard| heard > 0);
+            if is_noticed {
+                break;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(self.absent)).await;
+        if is_noticed {
+            self.make(service, &mut ever.lock().unwrap());
+        }
+        *service.absent.lock().unwrap() = None;
+    }
+}
 
 impl Reshard {
     /// Shards never come back under a name that was used.
@@ -201,7 +265,8 @@ impl Reshard {
         let mut map = service.map.lock().unwrap();
         let mut shards = map.shards().to_vec();
         let mut add = |start, end| {
-            let id = format!("shardId-{:012}", ever.len());
+            let present = ever.keys().filter(|id| !id.starts_with(OLD));
+            let id = format!("shardId-{:012}", present.count());
             let shard = Shard {
                 id: ShardId::new(&id),
                 start,
