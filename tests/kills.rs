@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufWriter, Write as _};
 use std::process::{Command, Stdio};
 
-use kinseal::fake::{Action, Entries, Faults, Rule};
+use kinseal::fake::{Action, Entries, Fake, Faults, Limits, Rule};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -31,7 +31,12 @@ fn no_line_that_was_promised_is_missing_after_any_number_of_kills() {
         .map_or_else(|_| rand::random(), |n| n.parse().expect("a number"));
     println!("{kills} kills, KINSEAL_SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
-    let site = StandIn::start();
+    // Two hundred kills are more than it keeps otherwise.
+    let limits = Limits {
+        ring_bytes: 2 << 30,
+        ..Limits::default()
+    };
+    let site = StandIn::built(Fake::builder().limits(limits));
     site.endpoints.create_stream(STREAM, 4);
     let key = site.endpoints.create_key();
     // A tenth of all entries is refused, some calls are done and not answered.
@@ -87,6 +92,8 @@ fn no_line_that_was_promised_is_missing_after_any_number_of_kills() {
         account.contains("pending 0 ").then_some(())
     });
     FinalReport::of(agent);
+    let forgotten = site.fake.counters().records_trimmed;
+    assert_eq!(forgotten, 0, "the stand-in's memory is too small to tell");
     let arrived = Arrived::of(home.consume(&[]));
     arrived.expect_first(written);
     let missing: Vec<_> = told.iter().filter(|n| arrived.count(**n) == 0).collect();

@@ -51,7 +51,8 @@ impl Excuses<'_> {
             Heard::AsPredicted if !self.was_absent => false,
             Heard::AsPredicted => {
                 let is_aggregate = Readers::plain(data).len() > 1;
-                is_aggregate && (self.unknowable || self.readers.strays(shard, data))
+                let is_unknown = self.unknowable || !self.open.contains(shard);
+                is_aggregate && (is_unknown || self.readers.strays(shard, data))
             }
             Heard::Elsewhere => {
                 let is_aggregate = Readers::plain(data).len() > 1;
