@@ -175,7 +175,10 @@ impl Owner {
     /// by now; so it waits until the stream has been described, but in ordered mode, where others wait for it. All else
     /// goes again, record by record: alone it is right wherever it lands, and is not misplaced once more.
     pub(super) fn go_on_unlisted(&mut self, now: Instant) {
-        if (self.unlisted_since).is_none_or(|since| now < since + WAIT_FOR_LISTING) {
+        let is_waiting = |since: Instant| now < since + WAIT_FOR_LISTING;
+        // What there is by now is adopted first.
+        let is_told = self.facts.has_changed().unwrap_or(false);
+        if is_told || self.unlisted_since.is_none_or(is_waiting) {
             return;
         }
         for misplaced in std::mem::take(&mut self.misplaced) {

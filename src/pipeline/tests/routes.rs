@@ -79,7 +79,10 @@ async fn aggregates_that_a_switched_stream_has_put_anywhere_are_sent_again_one_b
 }
 
 /// What the KCL reads: no aggregate with a member that belongs elsewhere.
-fn readable(stored: &[(String, Bytes)], map: &ShardMap) -> std::collections::HashSet<Bytes> {
+pub(super) fn readable(
+    stored: &[(String, Bytes)],
+    map: &ShardMap,
+) -> std::collections::HashSet<Bytes> {
     let mut readable = std::collections::HashSet::new();
     for (shard, data) in stored {
         let records = deaggregate(data);
