@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::absent::Absent;
 use self::alarm::{Outage, Throttled};
 use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
@@ -90,7 +91,7 @@ pub(super) struct Owner {
     /// Stored where a member may not belong; judged when the next shard map is there.
     misplaced: Vec<Misplaced>,
     /// It was not found, and has not been listed since.
-    absent_since: Option<Instant>,
+    absent: Option<Absent>,
     /// When the first was found for which no listing has come since.
     unlisted_since: Option<Instant>,
     outage: Option<Outage>,
@@ -189,7 +190,7 @@ impl Owner {
             retry_number: 0,
             next_sweep: Instant::now(),
             misplaced: Vec::new(),
-            absent_since: None,
+            absent: None,
             unlisted_since: None,
             outage: None,
             history: History::default(),
@@ -284,7 +285,7 @@ impl Owner {
             }
         }
         self.expire_waiting(now);
-        self.notice_that_it_is_there();
+        self.notice_that_it_is_listed();
         self.go_on_without_shards(now);
         self.go_on_unlisted(now);
         self.close_blocks(now);
@@ -330,7 +331,7 @@ impl Owner {
             self.lanes.retain(map);
         }
         self.unlisted_since = None;
-        self.notice_that_it_is_there();
+        self.notice_that_it_is_listed();
         let misplaced = std::mem::take(&mut self.misplaced);
         self.settle_misplaced(misplaced, &routes, now);
     }

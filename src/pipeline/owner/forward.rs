@@ -160,6 +160,7 @@ impl Owner {
                 },
             };
             let batch = self.remake_unsuited(batch, now);
+            let batch = self.to_seek(batch, now);
             if batch.is_empty() {
                 continue;
             }
@@ -183,7 +184,7 @@ impl Owner {
     /// During an outage one call at a time probes whether it is over.
     fn has_slot(&self, now: Instant) -> bool {
         match &self.outage {
-            _ if self.waits_for_its_shards() => false,
+            _ if self.waits_for_its_shards(now) => false,
             None => self.in_flight.len() < self.window.size(),
             Some(outage) => self.in_flight.is_empty() && outage.next_probe <= now,
         }

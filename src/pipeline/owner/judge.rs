@@ -29,6 +29,7 @@ impl Owner {
             CallOutcome::Answered(outcomes) => {
                 self.window.answered(took, beside);
                 self.heal(now);
+                self.found(now);
                 self.judge_entries(batch.into_entries(), outcomes, now);
             }
             CallOutcome::Failed(error) => self.judge_failed(batch, error, sent, now),
@@ -109,7 +110,7 @@ impl Owner {
         let as_predicted = entry.predicted().is_none_or(|p| p.as_str() == &*shard);
         if !as_predicted || self.may_be_misplaced_as_predicted(&entry) {
             // A map that was read since may predict just this; then it is not the one that is wrong.
-            let explained_by = match self.absent_since {
+            let explained_by = match self.absent {
                 None => self.routes_that_predict(entry.hash_key(), &shard),
                 Some(_) => None,
             };

@@ -114,3 +114,41 @@ async fn records_are_stored_across_a_reshard_while_no_listing_comes() {
         }
     }
 }
+
+/// Nothing can be made for shards of which it is not known which they are.
+#[tokio::test(start_paused = true)]
+async fn where_a_stream_is_found_again_and_no_listing_comes_records_go_on_alone() {
+    let service = Service::well_behaved(4);
+    let pipeline = start(&service, |_| {});
+    put(&pipeline, "warm up", key("k")).await.await;
+    *service.absent.lock().unwrap() = Some(0);
+    let receipts = put_many(&pipeline, 300).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    // Single records asked for it, each twenty seconds.
+    let calls = service.calls.lock().unwrap().clone();
+    assert!((25..=32).contains(&calls.len()), "{calls:?}");
+    assert!(calls[2..].iter().all(|entries| *entries == 1), "{calls:?}");
+    *service.listing.lock().unwrap() = Err("ServiceUnavailable");
+    *service.absent.lock().unwrap() = None;
+    let all = tokio::time::timeout(Duration::from_secs(60), join_all(receipts));
+    assert!(all.await.unwrap().iter().all(Delivery::is_stored));
+    assert_eq!(entries(&service), [1; 301]);
+}
+
+/// What waited is not sent one by one for that: a stream has many records of an hour to take.
+#[tokio::test(start_paused = true)]
+async fn what_waited_for_a_stream_is_aggregated_when_it_is_there() {
+    let service = Service::well_behaved(4);
+    let pipeline = start(&service, |_| {});
+    put(&pipeline, "warm up", key("k")).await.await;
+    *service.absent.lock().unwrap() = Some(0);
+    let receipts = put_many(&pipeline, 300).await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    *service.map.lock().unwrap() = super::even(8);
+    *service.absent.lock().unwrap() = None;
+    let all = tokio::time::timeout(Duration::from_secs(60), join_all(receipts));
+    assert!(all.await.unwrap().iter().all(Delivery::is_stored));
+    let (stored, map) = (service.stored.lock().unwrap(), service.map.lock().unwrap());
+    assert_eq!(readable(&stored[1..], &map).len(), 300);
+    assert!(stored.len() < 40, "{} entries", stored.len());
+}
