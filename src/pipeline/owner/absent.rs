@@ -61,7 +61,7 @@ impl Owner {
     }
 
     /// Of a batch, a record that is right wherever it lands; the rest waits.
-    pub(super) fn to_seek(&mut self, batch: Batch, now: Instant) -> Batch {
+    pub(super) fn seeking(&mut self, batch: Batch, now: Instant) -> Batch {
         if !self.is_sought() {
             return batch;
         }

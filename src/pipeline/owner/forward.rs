@@ -160,7 +160,7 @@ impl Owner {
                 },
             };
             let batch = self.remake_unsuited(batch, now);
-            let batch = self.to_seek(batch, now);
+            let batch = self.seeking(batch, now);
             if batch.is_empty() {
                 continue;
             }
