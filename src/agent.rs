@@ -316,24 +316,21 @@ impl Agent {
 
     /// An idle agent has nothing new to say each minute.
     async fn log_what_is_new(&mut self) {
-        let report = self.report().await;
-        let counts: Vec<Counts> = report.streams.iter().map(|s| s.counts).collect();
-        if counts != self.logged {
-            report.log();
-            self.logged = counts;
+        let counts: Vec<Counts> = self.pipelines.iter().map(|p| p.meter().counts()).collect();
+        if counts == self.logged {
+            return;
         }
+        // One stream's latencies after the other's: of many streams, all at once are megabytes.
+        for pipeline in &self.pipelines {
+            StreamReport::of(pipeline).await.log();
+        }
+        self.logged = counts;
     }
 
     pub async fn report(&self) -> Report {
         let mut streams = Vec::new();
         for pipeline in &self.pipelines {
-            let histograms = pipeline.histograms().await;
-            streams.push(StreamReport {
-                stream: pipeline.stream().clone(),
-                counts: pipeline.meter().counts(),
-                key_in_use: pipeline.meter().key_in_use(),
-                histograms,
-            });
+            streams.push(StreamReport::of(pipeline).await);
         }
         Report { streams }
     }
@@ -494,21 +491,28 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
-    pub fn log(&self) {
-        for stream in &self.streams {
-            let (counts, stream_name) = (&stream.counts, &stream.stream);
-            tracing::info!(stream = %stream_name, "{}", Account(counts));
-            tracing::info!(stream = %stream_name, "{}; {}", Calls(counts), Volume(counts));
-            if let Some(unkeyed) = Unkeyed::of(counts) {
-                tracing::info!(stream = %stream_name, "{unkeyed}");
-            }
-            if let Some(keys) = Keys::of(counts, stream.key_in_use.as_ref()) {
-                tracing::info!(stream = %stream_name, "{keys}");
-            }
-            for line in Latencies(&stream.histograms).to_string().lines() {
-                tracing::info!(stream = %stream.stream, "{line}");
-            }
+impl StreamReport {
+    async fn of(pipeline: &Pipeline) -> Self {
+        Self {
+            histograms: pipeline.histograms().await,
+            stream: pipeline.stream().clone(),
+            counts: pipeline.meter().counts(),
+            key_in_use: pipeline.meter().key_in_use(),
+        }
+    }
+
+    fn log(&self) {
+        let (counts, stream) = (&self.counts, &self.stream);
+        tracing::info!(%stream, "{}", Account(counts));
+        tracing::info!(%stream, "{}; {}", Calls(counts), Volume(counts));
+        if let Some(unkeyed) = Unkeyed::of(counts) {
+            tracing::info!(%stream, "{unkeyed}");
+        }
+        if let Some(keys) = Keys::of(counts, self.key_in_use.as_ref()) {
+            tracing::info!(%stream, "{keys}");
+        }
+        for line in Latencies(&self.histograms).to_string().lines() {
+            tracing::info!(%stream, "{line}");
         }
     }
 }

@@ -8,9 +8,15 @@ use aws_config::retry::RetryConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
+use futures_util::FutureExt;
+
+mod renewal;
+
+use renewal::Renewal;
 
 /// The `[aws]` table. What is `None` is found as every AWS tool finds it: environment, profile, SSO, web
 /// identity, container, instance metadata.
@@ -95,12 +101,24 @@ pub enum AwsError {
 /// Finds region and credentials and makes the clients. Makes no call, except where the region must be asked
 /// of the instance.
 pub async fn clients(settings: &Settings, time_outs: TimeOuts) -> Result<Clients, AwsError> {
-    let base = load(settings, time_outs).await?;
-    let config = match &settings.assume_role_arn {
-        Some(role) => assume(&base, role, settings.external_id.as_deref()).await,
-        None => base,
-    };
+    let config = found(settings, time_outs).await?;
     let region = config.region().ok_or(AwsError::NoRegion)?.to_string();
+    let renewal = config.credentials_provider().map(|provider| {
+        // It need not be asked for again.
+        let region = Some(region.clone());
+        let settings = Settings {
+            region,
+            ..settings.clone()
+        };
+        Renewal::new(
+            provider,
+            Box::new(move || found_again(settings.clone(), time_outs).boxed()),
+        )
+    });
+    let config = match &renewal {
+        Some(renewal) => renewal.provide(&config),
+        None => config,
+    };
 
     // The pipeline judges each entry itself: a call that was repeated below it would double what was stored.
     let mut kinesis =
@@ -112,11 +130,29 @@ pub async fn clients(settings: &Settings, time_outs: TimeOuts) -> Result<Clients
     if let Some(url) = &settings.kms_endpoint_url {
         kms = kms.endpoint_url(url);
     }
+    if let Some(renewal) = renewal {
+        kinesis = kinesis.interceptor(renewal.clone());
+        kms = kms.interceptor(renewal);
+    }
     Ok(Clients {
         kinesis: aws_sdk_kinesis::Client::from_conf(kinesis.build()),
         kms: aws_sdk_kms::Client::from_conf(kms.build()),
         place: settings.kinesis_endpoint_url.clone().unwrap_or(region),
     })
+}
+
+/// With the role's credentials, where one is to be assumed.
+async fn found(settings: &Settings, time_outs: TimeOuts) -> Result<SdkConfig, AwsError> {
+    let base = load(settings, time_outs).await?;
+    Ok(match &settings.assume_role_arn {
+        Some(role) => assume(&base, role, settings.external_id.as_deref()).await,
+        None => base,
+    })
+}
+
+async fn found_again(settings: Settings, time_outs: TimeOuts) -> Option<SharedCredentialsProvider> {
+    let config = found(&settings, time_outs).await.ok()?;
+    config.credentials_provider()
 }
 
 async fn load(settings: &Settings, time_outs: TimeOuts) -> Result<SdkConfig, AwsError> {
@@ -177,8 +213,6 @@ async fn assume(base: &SdkConfig, role: &str, external_id: Option<&str>) -> SdkC
     }
     let provider = provider.build().await;
     base.to_builder()
-        .credentials_provider(
-            aws_credential_types::provider::SharedCredentialsProvider::new(provider),
-        )
+        .credentials_provider(SharedCredentialsProvider::new(provider))
         .build()
 }

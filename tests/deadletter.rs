@@ -210,6 +210,45 @@ fn kill_9_of_a_resend_leaves_the_records_where_they_were() {
 }
 
 #[test]
+fn a_missing_stream_keeps_its_own_and_holds_up_no_other() {
+    // One is asked before STREAM, the other after it.
+    const MISSING: [&str; 2] = ["a-gone", "z-gone"];
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, TIGHT);
+    write_lines(&home.log(), (1..=5).map(long_line));
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent);
+    let buried = home.dead_letter_files();
+    let letters = fs::read_to_string(&buried[0]).expect("text");
+    for stream in MISSING {
+        let folder = home.state().join("dead_letter").join(stream);
+        fs::create_dir(&folder).expect("a new folder");
+        let theirs = letters.replace(&format!("{STREAM:?}"), &format!("{stream:?}"));
+        let file = folder.join(buried[0].file_name().expect("a file"));
+        fs::write(file, theirs).expect("room for it");
+    }
+    let config = fs::read_to_string(home.config()).expect("written");
+    fs::write(home.config(), config.replace("1KiB", "1MiB")).expect("room for it");
+
+    let ended = deadletter("resend", &home);
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.stdout) + &*ended.stderr;
+    for words in [
+        "5 of 15",
+        "nothing could be sent to a-gone, z-gone",
+        "a-gone: its dead letters stay",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+    assert_eq!(home.consume(&[]).len(), 5);
+    for stream in MISSING {
+        site.endpoints.create_stream(stream, 1);
+    }
+    deadletter("resend", &home).expect_success();
+}
+
+#[test]
 fn a_state_directory_that_is_not_there_is_no_empty_one() {
     for action in ["list", "resend"] {
         let mut command = kinseal();

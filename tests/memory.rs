@@ -138,6 +138,48 @@ fn long_lines_that_many_clients_have_begun_take_no_more_than_one_client_may() {
     assert!(clients.iter().all(|line| line.len() == LINE));
 }
 
+#[test]
+fn a_further_stream_takes_no_more_than_half_a_mebibyte_until_it_has_something_to_send() {
+    const MORE: usize = 48;
+    const EACH: u64 = 512 << 10;
+    let site = StandIn::built(Fake::builder());
+    let key = format!(
+        "scope = \"record\"\nkms_key = \"{}\"",
+        site.endpoints.create_key()
+    );
+    let idle = |others: usize| {
+        let sources = (0..others).map(|n| {
+            let stream = format!("{STREAM}-{n}");
+            format!("[[source]]\ntype = \"file\"\ninclude = [\"/none/{n}.log\"]\nstream = \"{stream}\"\n")
+        });
+        let often = "[metrics]\nlog_interval = \"1s\"\n".to_owned();
+        let more: Vec<String> = std::iter::once(often).chain(sources).collect();
+        let home = Home::new(&site.endpoints, &key, &more.concat());
+        let mut agent = home.start_agent();
+        // A report has copied what each stream measures.
+        agent.until("all have been told of", |agent| {
+            let told = agent.stderr().matches("line to stored").count();
+            (told > others).then_some(())
+        });
+        let peak = of_proc(&agent, "status", "VmHWM:") << 10;
+        FinalReport::of(agent);
+        peak
+    };
+    site.endpoints.create_stream(STREAM, 2);
+    for n in 0..MORE {
+        site.endpoints.create_stream(&format!("{STREAM}-{n}"), 2);
+    }
+    let (one, many) = (idle(0), idle(MORE));
+    let most = one + MORE as u64 * EACH;
+    assert!(
+        many <= most,
+        "{} of {} KiB, and {} KiB for one",
+        many >> 10,
+        most >> 10,
+        one >> 10
+    );
+}
+
 fn expect_bounded(scope: &str, record: usize) {
     let site = StandIn::built(Fake::builder().null(true));
     site.endpoints.create_stream(STREAM, 8);

@@ -152,9 +152,10 @@ impl Totals {
             oldest_ms: line.time_ms,
             newest_ms: line.time_ms,
         });
-        total.records += line.records;
+        // A file that somebody has changed may say anything.
+        total.records = total.records.saturating_add(line.records);
         total.letters += 1;
-        total.bytes += line.bytes() as u64;
+        total.bytes = total.bytes.saturating_add(line.bytes() as u64);
         total.oldest_ms = total.oldest_ms.min(line.time_ms);
         total.newest_ms = total.newest_ms.max(line.time_ms);
     }

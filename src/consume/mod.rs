@@ -32,6 +32,7 @@ use self::reader::{PAGE_WORST, Patience, ShardReader};
 pub use self::shards::{KinesisStream, ReadStream};
 use self::shards::{ListedShard, Position};
 pub use self::unpack::{Place, Plaintext, Reason, SealedInfo, Unpacker, Unreadable, UserRecord};
+use crate::retry::{self, Class, History, Verdict};
 use crate::send::CallError;
 use crate::shard::ShardId;
 use crate::shutdown::Shutdown;
@@ -231,7 +232,7 @@ impl Way {
         Ok(())
     }
 
-    /// Waits out what waiting may mend, at most so many times.
+    /// Waits out what waiting may mend, at most so many times; for the others who call too, as long as it takes.
     async fn list(&self, tries: u32) -> Result<Vec<ListedShard>, ConsumeError> {
         let mut patience = Patience::new("list of shards".to_owned());
         loop {
@@ -247,7 +248,9 @@ impl Way {
                 _ if tries == START_TRIES && denied(&error) => {
                     return Err(ConsumeError::Denied(error));
                 }
-                Some(delay) if patience.failures() < tries => tokio::time::sleep(delay).await,
+                Some(delay) if patience.failures() < tries || throttled(&error) => {
+                    tokio::time::sleep(delay).await;
+                }
                 _ if not_found(&error) => return Err(ConsumeError::NoSuchStream(error)),
                 _ => return Err(ConsumeError::List(error)),
             }
@@ -341,6 +344,12 @@ fn denied(error: &CallError) -> bool {
         error.code.as_str(),
         "AccessDeniedException" | "AccessDenied"
     )
+}
+
+/// Many who read begin at once, and the account's rate of calls is shared: it is not this one's mistake.
+fn throttled(error: &CallError) -> bool {
+    let verdict = retry::judge(&error.code, error.status, &History::default());
+    verdict == Verdict::Retry(Class::Throttled)
 }
 
 /// A panic in a task is one here.

@@ -366,6 +366,15 @@ async fn throttles_faults_and_outages_are_waited_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_waits_for_as_long_as_others_use_up_the_rate_of_calls() {
+    let throttled = [("LimitExceededException", Some(400)); 4 * START_TRIES as usize];
+    let stream = InMemory::new(3).shard("0", &[], false, 3);
+    let stream = Arc::new(stream.failing(&throttled));
+    let (mut consumer, _stop) = start(&stream, until_empty());
+    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 0..3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shard_is_asked_five_times_a_second_at_most() {
     let stream = Arc::new(InMemory::new(1).shard("0", &[], false, 12));
     read(&stream, until_empty()).await.1.unwrap();

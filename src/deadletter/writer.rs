@@ -23,6 +23,7 @@ pub(super) struct Writer {
     /// The file whose name is on disk for good.
     known: Option<PathBuf>,
     buried: Alarm,
+    dropped: Alarm,
     blocked: Recurring,
 }
 
@@ -33,14 +34,14 @@ struct Group {
     records: Vec<DeadRecord>,
 }
 
-/// Says what was buried: at once, and then in sums, so that a source of nothing else does not fill the log.
+/// Says what was buried, or dropped: at once, and then in sums, so that a source of nothing else does not fill the log.
 #[derive(Debug, Default)]
 struct Alarm {
     last: Option<Instant>,
     since: u64,
 }
 
-/// The log hears of what was buried this often.
+/// The log hears of it this often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
 impl Writer {
@@ -64,6 +65,7 @@ impl Writer {
             counters,
             known: None,
             buried: Alarm::default(),
+            dropped: Alarm::default(),
             blocked: Recurring::default(),
         }
     }
@@ -147,13 +149,15 @@ impl Writer {
         appended
     }
 
-    fn tell_dropped(&self, dropped: &[Dropped]) {
-        for Dropped { path, records } in dropped {
-            Counters::add(&self.counters.dead_letters_dropped, *records);
+    fn tell_dropped(&mut self, dropped: &[Dropped]) {
+        let records = dropped.iter().map(|d| d.records).sum();
+        Counters::add(&self.counters.dead_letters_dropped, records);
+        let Some(newest) = dropped.last() else { return };
+        if let Some(records) = self.dropped.add(records) {
             tracing::error!(
-                path = %path.display(), records,
-                "dropped the oldest dead letter file to make room, as dead_letter.when_full says: its records \
-                 are gone"
+                records, path = %newest.path.display(),
+                "dropped the oldest dead letter files to make room, as dead_letter.when_full says: their records \
+                 are gone; the last:"
             );
         }
     }
@@ -161,19 +165,23 @@ impl Writer {
 
 impl Alarm {
     fn raise(&mut self, folder: &Folder, dead: &[DeadRecord]) {
-        self.since += dead
-            .iter()
-            .map(|d| d.record.tickets().records())
-            .sum::<u64>();
+        let records = dead.iter().map(|d| d.record.tickets().records()).sum();
         let Some(newest) = dead.last() else { return };
-        if self.last.is_some_and(|last| last.elapsed() < REMIND_EVERY) {
-            return;
+        if let Some(records) = self.add(records) {
+            tracing::error!(
+                records, path = %folder.path().display(), reason = %newest.reason,
+                "records were not stored and are in the dead letter files, each with its reason; the last:"
+            );
         }
-        tracing::error!(
-            records = self.since, path = %folder.path().display(), reason = %newest.reason,
-            "records were not stored and are in the dead letter files, each with its reason; the last:"
-        );
+    }
+
+    /// How many there were since it was last said, where that is due again.
+    fn add(&mut self, records: u64) -> Option<u64> {
+        self.since += records;
+        if self.last.is_some_and(|last| last.elapsed() < REMIND_EVERY) {
+            return None;
+        }
         self.last = Some(Instant::now());
-        self.since = 0;
+        Some(std::mem::take(&mut self.since))
     }
 }

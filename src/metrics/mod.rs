@@ -5,17 +5,16 @@
 //! like anything else.
 
 mod keys;
+mod latency;
 pub mod report;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-use hdrhistogram::Histogram;
 
 pub use keys::{KeyCalls, KeyCounts, KeyInUse};
+pub use latency::Latency;
 
 /// Latency of each stage, in microseconds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Histograms {
     /// Reading and splitting one chunk.
     pub read: Latency,
@@ -35,15 +34,7 @@ pub struct Histograms {
 
 impl Histograms {
     pub fn new() -> Self {
-        Self {
-            read: Latency::new(),
-            seal: Latency::new(),
-            spool: Latency::new(),
-            aggregate_wait: Latency::new(),
-            request: Latency::new(),
-            line_to_stored: Latency::new(),
-            key_call: Latency::new(),
-        }
+        Self::default()
     }
 
     /// Each stage by the name it is reported under, in the order of a record's journey; then what lies beside
@@ -68,52 +59,6 @@ impl Histograms {
         self.request.merge(&other.request);
         self.line_to_stored.merge(&other.line_to_stored);
         self.key_call.merge(&other.key_call);
-    }
-}
-
-impl Default for Histograms {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A histogram of durations: 1 µs to 1 hour, three significant digits; longer counts as an hour.
-#[derive(Debug, Clone)]
-pub struct Latency(Histogram<u64>);
-
-impl Latency {
-    const MAX_MICROS: u64 = 3_600_000_000;
-
-    pub fn new() -> Self {
-        Self(Histogram::new_with_bounds(1, Self::MAX_MICROS, 3).expect("valid bounds"))
-    }
-
-    pub fn record(&mut self, took: Duration, times: u64) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.0
-            .saturating_record_n(micros.clamp(1, Self::MAX_MICROS), times);
-    }
-
-    pub fn merge(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("all have the same range");
-    }
-
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
-    pub fn quantile(&self, q: f64) -> Duration {
-        Duration::from_micros(self.0.value_at_quantile(q))
-    }
-
-    pub fn max(&self) -> Duration {
-        Duration::from_micros(self.0.max())
-    }
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -267,21 +212,5 @@ impl std::ops::AddAssign for Counts {
         self.entries_misplaced += other.entries_misplaced;
         self.data_keys += other.data_keys;
         self.keys += other.keys;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_latency_is_kept_to_three_digits_and_capped_at_an_hour() {
-        let mut latency = Latency::new();
-        latency.record(Duration::from_micros(1_234_567), 3);
-        latency.record(Duration::from_secs(86_400), 1);
-        let median = latency.quantile(0.5).as_micros();
-        assert!((1_233_000..=1_236_000).contains(&median), "{median}");
-        assert!(latency.max() >= Duration::from_secs(3590));
-        assert_eq!(latency.count(), 4);
     }
 }

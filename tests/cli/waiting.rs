@@ -1,8 +1,10 @@
 //! What is missing at the start, and may come: told at once with the way out, and waited for.
 
-use kinseal::fake::{Action, Faults, Rule, Service};
+use std::fs;
 
-use crate::support::agent::{FinalReport, Home, STREAM};
+use kinseal::fake::{Action, Fake, Faults, Rule, Service};
+
+use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
 use crate::support::lines::{self, Arrived};
 use crate::support::servers::StandIn;
 
@@ -24,6 +26,42 @@ fn credentials_that_are_refused_are_named_and_waited_for() {
     let home = Home::new(&site.endpoints, "scope = \"off\"", "");
     let words = ["the AWS credentials are refused", "renew or correct them"];
     waits(&home, &words, || site.fake.set_faults(Faults::none()));
+}
+
+#[test]
+fn credentials_that_are_mended_in_their_file_are_used_without_a_restart() {
+    let site = StandIn::built(Fake::builder().verify_signatures(true));
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(
+        &site.endpoints,
+        &under_kms(&site.endpoints.create_key()),
+        "",
+    );
+    let file = home.path().join("credentials");
+    let write = |id: &str, secret: &str| {
+        let profile =
+            format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
+        fs::write(&file, profile).expect("room for it");
+    };
+    write("test", "another");
+    let mut program = kinseal();
+    program
+        .env_remove("AWS_ACCESS_KEY_ID")
+        .env_remove("AWS_SECRET_ACCESS_KEY");
+    program.env("AWS_SHARED_CREDENTIALS_FILE", &file);
+    let mut agent = home.start_agent_as(program);
+    lines::append(&home.log(), 1..=LINES)
+        .wait()
+        .expect_success();
+    agent.until("they are refused", |agent| {
+        agent
+            .stderr()
+            .contains("credentials are refused")
+            .then_some(())
+    });
+    write("test", "test");
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent).expect_stored(LINES);
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub(super) async fn run(args: ResendArgs) -> anyhow::Result<ExitCode> {
         ));
     }
     // All of them before the first record: a mistake is told while nothing has happened.
-    let producers = args.producers(&totals, settings.as_ref()).await?;
+    let (producers, left) = args.producers(&totals, settings.as_ref()).await?;
     let mut signals = Signals::listen()?;
     let (stop, shutdown) = shutdown::channel();
     tokio::spawn(async move {
@@ -83,6 +83,7 @@ pub(super) async fn run(args: ResendArgs) -> anyhow::Result<ExitCode> {
     let mut resend = Resend {
         selection: args.selection,
         producers,
+        left,
         shutdown,
         stored: 0,
         refused: 0,
@@ -113,23 +114,37 @@ fn lock(dir: &Path) -> anyhow::Result<Lock> {
 }
 
 impl ResendArgs {
+    /// And the streams that cannot be sent to, of which each is told. One of them must not hold up the others; where
+    /// there are no others, it is the mistake.
     async fn producers(
         &self,
         totals: &Totals,
         settings: Option<&Settings>,
-    ) -> anyhow::Result<HashMap<StreamName, Producer>> {
+    ) -> anyhow::Result<(HashMap<StreamName, Producer>, Vec<StreamName>)> {
         let aws = match settings {
             Some(settings) => self.connection.over(settings.aws.clone()),
             None => self.connection.settings(),
         };
         let mut producers = HashMap::new();
+        let mut failed = Vec::new();
         // One that is none, by somebody's hand: its letters stay.
         let streams = totals.0.keys().map(|(stream, _)| StreamName::new(stream));
         for stream in streams.flatten().collect::<BTreeSet<_>>() {
-            let producer = builder(&stream, settings, &aws).build().await?;
-            producers.insert(stream, producer);
+            match builder(&stream, settings, &aws).build().await {
+                Ok(producer) => drop(producers.insert(stream, producer)),
+                Err(error) => failed.push((stream, error)),
+            }
         }
-        Ok(producers)
+        if producers.is_empty()
+            && let Some((_, error)) = failed.pop()
+        {
+            return Err(error.into());
+        }
+        let left = failed.into_iter().map(|(stream, error)| {
+            say(format!("{stream}: its dead letters stay: {error}"));
+            stream
+        });
+        Ok((producers, left.collect()))
     }
 }
 
@@ -162,6 +177,8 @@ fn builder(stream: &StreamName, settings: Option<&Settings>, aws: &aws::Settings
 struct Resend {
     selection: Selection,
     producers: HashMap<StreamName, Producer>,
+    /// Streams that cannot be sent to: all of theirs stay.
+    left: Vec<StreamName>,
     shutdown: Shutdown,
     /// Letters.
     stored: u64,
@@ -204,7 +221,7 @@ impl Resend {
                 ));
                 continue;
             };
-            // Buried for it only now: the lock was not asked for by whoever did that.
+            // It cannot be sent to; or one was buried for it only now, by somebody who did not ask for the lock.
             let Some(producer) = self.producers.get(&stream) else {
                 continue;
             };
@@ -266,6 +283,10 @@ impl Resend {
         let left = selected.saturating_sub(self.stored + self.refused);
         if left > 0 {
             text.push_str(&format!("; {left} not sent, or without an answer"));
+        }
+        if !self.left.is_empty() {
+            let left: Vec<String> = self.left.iter().map(StreamName::to_string).collect();
+            text.push_str(&format!("; nothing could be sent to {}", left.join(", ")));
         }
         // A closed pipe is the reader's choice.
         let _ = writeln!(std::io::stdout(), "{}", one_line(&text));

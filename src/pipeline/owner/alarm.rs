@@ -117,8 +117,9 @@ fn way_out(code: &str) -> &'static str {
         | "SerializationException"
         | "RequestEntityTooLargeException"
         | "" => {
-            "every record is refused alike, so it is not the records: see what the message says of the \
-             stream, and what stands between this host and the service"
+            "records in a row were each refused alone and nothing was stored in between, so it is hardly the \
+             records: see what the message says of the stream, and what stands between this host and the service; \
+             if it is the records after all, they wait until another one is stored, and then go to the dead letters"
         }
         "UnknownOperationException" => "what answers is not Kinesis: correct the endpoint",
         _ => "renew or correct the credentials, and check this host's clock",
