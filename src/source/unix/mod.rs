@@ -60,7 +60,7 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// [`Settings::max_connections`], if nothing is said. A descriptor each: as many as a process may have open by
-/// default on Linux, soft, so that a limit is met that says what it is.
+/// default on Linux, soft. The command line raises that limit, or admits fewer.
 pub const MAX_CONNECTIONS: usize = 1024;
 
 /// A `[[source]]` table of `type = "unix"`.
