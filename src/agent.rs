@@ -154,10 +154,11 @@ pub struct Agent {
     stop_sources: Stop,
     /// Ends when every client has its answers.
     answered: mpsc::Receiver<()>,
-    saver: JoinHandle<()>,
-    stop_saver: Stop,
+    /// Save the checkpoint, and see to it that state directory and spool are still ours.
+    keepers: JoinSet<Result<(), AgentError>>,
+    stop_keepers: Stop,
     /// Held for as long as anything writes to the spool.
-    _spool_lock: Option<Lock>,
+    _spool_lock: Option<Arc<Lock>>,
 }
 
 /// What was done, per stream.
@@ -269,12 +270,14 @@ impl Agent {
             start_source(&mut sources, source, way, &checkpoints, &shutdown)?;
         }
 
-        let (stop_saver, saver_shutdown) = shutdown::channel();
-        let saving = checkpoints.clone();
+        let (stop_keepers, shutdown) = shutdown::channel();
         let interval = settings.checkpoint_interval;
-        let saver = tokio::spawn(async move {
-            saving.keep_saving(interval, saver_shutdown).await;
-        });
+        let mut keepers = JoinSet::new();
+        if let Some(lock) = &spool_lock {
+            keepers.spawn(spools::hold(Arc::clone(lock), interval, shutdown.clone()));
+        }
+        let saving = checkpoints.clone();
+        keepers.spawn(async move { Ok(saving.keep_saving(interval, shutdown).await?) });
         Ok(Self {
             log_interval: settings.log_interval,
             logged: Vec::new(),
@@ -284,14 +287,18 @@ impl Agent {
             sources,
             stop_sources,
             answered,
-            saver,
-            stop_saver,
+            keepers,
+            stop_keepers,
             _spool_lock: spool_lock,
         })
     }
 
     /// Resolves when all sources have ended by themselves, as standard input does; logs a report every
     /// `log_interval` meanwhile. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// What ends all of it: a source that broke, or a state directory that was removed and that another agent has now.
     pub async fn sources_ended(&mut self) -> Result<(), AgentError> {
         let mut next_log = self.log_interval.map(|interval| Instant::now() + interval);
         loop {
@@ -306,6 +313,9 @@ impl Agent {
                     None => return Ok(()),
                     Some(ended) => ended.unwrap_or(Err(AgentError::PipelineStopped))?,
                 },
+                Some(ended) = self.keepers.join_next() => {
+                    ended.unwrap_or(Err(AgentError::PipelineStopped))?;
+                }
                 () = log_due => {
                     self.log_what_is_new().await;
                     next_log = self.log_interval.map(|interval| Instant::now() + interval);
@@ -371,8 +381,8 @@ impl Agent {
             }
         }
 
-        self.stop_saver.stop();
-        let _ = self.saver.await;
+        self.stop_keepers.stop();
+        while self.keepers.join_next().await.is_some() {}
         let checkpoints = self.checkpoints;
         let saved = tokio::task::spawn_blocking(move || checkpoints.save_if_moved());
         saved.await.expect("saving does not panic")?;

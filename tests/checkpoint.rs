@@ -135,3 +135,31 @@ fn reading_goes_on_where_it_was_set_and_begins_anew_where_it_was_reset_but_not_b
     FinalReport::of(agent);
     assert_eq!(home.consume(&[]).len(), 8, "all three again");
 }
+
+#[test]
+fn a_state_directory_that_is_removed_is_made_anew_and_is_whose_lock_is_in_it() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    lines::append(&home.log(), 1..=10).wait().expect_success();
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    fs::remove_dir_all(home.state()).expect("ours");
+    // Though nothing comes.
+    home.until_settled(&mut agent, &home.log());
+    assert!(agent.stderr().contains("locked again"), "{agent:?}");
+    let refused = home.spawn_agent().wait();
+    assert!(refused.stderr.contains("in use by process"), "{refused:?}");
+
+    // While it sleeps another takes its place.
+    agent.signal("STOP");
+    fs::remove_dir_all(home.state()).expect("ours");
+    let mut second = home.start_agent();
+    agent.signal("CONT");
+    let ended = agent.wait();
+    let (code, said) = ended.refusal();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("in use by process"), "{said}");
+    home.until_settled(&mut second, &home.log());
+    FinalReport::of(second);
+}

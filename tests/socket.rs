@@ -294,3 +294,51 @@ fn stack_traces_of_many_clients_arrive_whole() {
     }
     assert_eq!(stored, "", "each once");
 }
+
+#[test]
+fn clients_do_not_take_the_descriptors_of_files_and_spool() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let more = "[spool]\n[[source]]\ntype = \"file\"\ninclude = [\"LOGS/*.log\"]\nstart_position = \"beginning\"\n\
+                max_open_files = 16\nstream = \"shop-logs\"";
+    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", more);
+    let config = std::fs::read_to_string(home.config()).expect("written");
+    let config = config.replace("LOGS", &home.logs().display().to_string());
+    std::fs::write(home.config(), config).expect("room for it");
+
+    // All that is needed but the clients, and some of them.
+    let kinseal = kinseal();
+    let mut command = Command::new("sh");
+    for (name, value) in kinseal.get_envs() {
+        command.envs(value.map(|value| (name, value)));
+    }
+    command.args(["-c", "ulimit -n 200; exec \"$0\" \"$@\""]);
+    command.arg(kinseal.get_program());
+    let mut agent = home.start_agent_as(command);
+    let said = agent.stderr();
+    assert!(
+        said.contains("limit=200") && said.contains("ulimit -n"),
+        "{said}"
+    );
+    let connect = || UnixStream::connect(home.socket()).expect("the agent listens");
+    let mut clients: Vec<_> = (0..300).map(|_| connect()).collect();
+    agent.until("no more clients are let in", |agent| {
+        let said = "as many clients as there may be";
+        agent.stderr().contains(said).then_some(())
+    });
+    clients[0].write_all(b"of a client\n").expect("it reads");
+    for file in 0..16 {
+        let path = home.logs().join(format!("{file}.log"));
+        std::fs::write(&path, format!("of file {file}\n")).expect("room for it");
+    }
+    for file in 0..16 {
+        home.until_settled(&mut agent, &home.logs().join(format!("{file}.log")));
+    }
+    assert!(
+        !agent.stderr().contains("os error 24"),
+        "{}",
+        agent.stderr()
+    );
+    drop(clients);
+    FinalReport::of(agent).expect_stored(17);
+}

@@ -200,3 +200,22 @@ fn of_standard_input_all_that_came_before_the_kill_is_there_but_for_its_end() {
     }
     assert!(place > 5 * 1000, "{place} lines are no work");
 }
+
+#[test]
+fn a_spool_that_is_not_there_is_told_from_an_empty_one() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut list = kinseal();
+    list.args(["spool", "list", "--state-dir"]).arg(dir.path());
+    let ended = Running::start("spool list", &mut list).wait();
+    let (code, said) = ended.refusal();
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no such directory: no agent"), "{said}");
+    fs::create_dir(dir.path().join("spool")).expect("ours");
+    let mut list = kinseal();
+    list.args(["spool", "list", "--state-dir"]).arg(dir.path());
+    let ended = Running::start("spool list", &mut list).wait();
+    assert_eq!(
+        ended.expect_success().stdout,
+        b"nothing was ever in the spool\n"
+    );
+}

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{AgentError, Settings, Source};
 use crate::checkpoint::{CheckpointError, Lock};
@@ -10,6 +11,7 @@ use crate::metrics::Counters;
 use crate::pipeline::{Spooled, StreamSettings};
 use crate::record::StreamName;
 use crate::seal::Scope;
+use crate::shutdown::Shutdown;
 use crate::spool::{self, Spool, SpoolError};
 
 /// A stream's memory, and its spool where it needs one.
@@ -50,7 +52,7 @@ impl Settings {
     }
 
     /// The right to the spool, for as long as it lives.
-    pub(super) fn lock_spool(&self) -> Result<Option<Lock>, AgentError> {
+    pub(super) fn lock_spool(&self) -> Result<Option<Arc<Lock>>, AgentError> {
         let Some(spool) = &self.spool else {
             self.tell_unnamed(&spool::Settings::under(&self.state_dir).path, &[]);
             return Ok(None);
@@ -59,15 +61,9 @@ impl Settings {
         match Lock::take(&path) {
             Ok(lock) => {
                 self.tell_unnamed(&path, &self.streams);
-                Ok(Some(lock))
+                Ok(Some(Arc::new(lock)))
             }
-            Err(CheckpointError::InUse { holder, .. }) => {
-                Err(AgentError::SpoolInUse { path, holder })
-            }
-            Err(CheckpointError::StateDir { source, .. }) => {
-                Err(SpoolError::Unusable { dir: path, source }.into())
-            }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(of_spool(error)),
         }
     }
 
@@ -91,6 +87,36 @@ impl Settings {
                 );
             }
         }
+    }
+}
+
+/// Takes the right to the spool again each `interval`, where somebody has removed its folder. Ends with the stop, or
+/// once another process has it.
+pub(super) async fn hold(
+    lock: Arc<Lock>,
+    interval: Duration,
+    shutdown: Shutdown,
+) -> Result<(), AgentError> {
+    while !shutdown.is_stopped() {
+        tokio::select! {
+            () = shutdown.stopped() => break,
+            () = tokio::time::sleep(interval) => {}
+        }
+        let lock = Arc::clone(&lock);
+        let held = tokio::task::spawn_blocking(move || lock.hold()).await;
+        // What the disk refuses, who writes to the spool says.
+        if let Err(error @ CheckpointError::InUse { .. }) = held.expect("locking does not panic") {
+            return Err(of_spool(error));
+        }
+    }
+    Ok(())
+}
+
+fn of_spool(error: CheckpointError) -> AgentError {
+    match error {
+        CheckpointError::InUse { dir: path, holder } => AgentError::SpoolInUse { path, holder },
+        CheckpointError::StateDir { dir, source } => SpoolError::Unusable { dir, source }.into(),
+        error => error.into(),
     }
 }
 

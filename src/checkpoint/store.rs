@@ -19,7 +19,9 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -291,40 +293,81 @@ fn parse(bytes: &[u8], path: PathBuf) -> Result<Saved, CheckpointError> {
 
 /// The right to write to a state directory, for as long as it lives; the system ends it with the process.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct Lock {
+    dir: PathBuf,
+    /// Held for its lock.
+    file: Mutex<File>,
+}
 
 impl Lock {
     /// Creates the directory if it is not there.
     pub fn take(dir: &Path) -> Result<Self, CheckpointError> {
-        let unusable = |source| CheckpointError::StateDir {
+        Ok(Self {
             dir: dir.to_owned(),
-            source,
-        };
-        // Others may look at it, as far as the umask lets them.
-        durable::create_dir(dir, 0o777).map_err(unusable)?;
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(dir.join(LOCK))
-            .map_err(unusable)?;
-        match lock_soon(&file) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(CheckpointError::InUse {
-                    dir: dir.to_owned(),
-                    holder: holder(&mut file),
-                });
-            }
-            Err(TryLockError::Error(e)) => return Err(unusable(e)),
+            file: Mutex::new(locked(dir)?),
+        })
+    }
+
+    /// Takes it again where somebody has removed its file, or the directory: under that name another process could
+    /// take it too. True if it had to be. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::InUse`]: another process was first.
+    pub fn hold(&self) -> Result<bool, CheckpointError> {
+        let mut file = self.file.lock().expect("no panic while held");
+        if is_at(&file, &self.dir.join(LOCK)) {
+            return Ok(false);
         }
-        // Only for the message above: that it cannot be written (a full disk) is no reason not to start.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self(file))
+        *file = locked(&self.dir)?;
+        tracing::warn!(
+            path = %self.dir.display(),
+            "somebody removed this directory, or the lock in it, while it is in use: it is made and locked again. Stop \
+             the agent before its state is removed"
+        );
+        Ok(true)
+    }
+}
+
+/// The lock file, locked.
+fn locked(dir: &Path) -> Result<File, CheckpointError> {
+    let unusable = |source| CheckpointError::StateDir {
+        dir: dir.to_owned(),
+        source,
+    };
+    // Others may look at it, as far as the umask lets them.
+    durable::create_dir(dir, 0o777).map_err(unusable)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join(LOCK))
+        .map_err(unusable)?;
+    match lock_soon(&file) {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(CheckpointError::InUse {
+                dir: dir.to_owned(),
+                holder: holder(&mut file),
+            });
+        }
+        Err(TryLockError::Error(e)) => return Err(unusable(e)),
+    }
+    // Only for the message above: that it cannot be written (a full disk) is no reason not to start.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+/// Where it cannot be seen, the disk says why when it is written to.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), path.symlink_metadata()) {
+        (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+        (_, Err(e)) => e.kind() != io::ErrorKind::NotFound,
+        (Err(_), Ok(_)) => true,
     }
 }
 

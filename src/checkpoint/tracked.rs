@@ -28,7 +28,7 @@ pub struct Checkpoints(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    _lock: Lock,
+    lock: Lock,
     /// Counted up by whatever there is to save.
     changes: Arc<AtomicU64>,
     state: Mutex<State>,
@@ -63,6 +63,8 @@ struct Saver {
     /// What `changes` was when it was last saved.
     saved_changes: u64,
     saved: HashMap<Id, SavedFile>,
+    /// What was saved was removed, and is to be saved again.
+    is_gone: bool,
 }
 
 impl Checkpoints {
@@ -91,7 +93,7 @@ impl Checkpoints {
             .map(|(id, f)| (id.clone(), Entry::Unclaimed(f.clone())));
         Ok(Self(Arc::new(Inner {
             store,
-            _lock: lock,
+            lock,
             changes: Arc::new(AtomicU64::new(0)),
             state: Mutex::new(State {
                 includes: (saved.includes.into_iter())
@@ -105,6 +107,7 @@ impl Checkpoints {
             saver: Mutex::new(Saver {
                 saved_changes: 0,
                 saved: by_id,
+                is_gone: false,
             }),
         })))
     }
@@ -225,33 +228,49 @@ impl Checkpoints {
         ledger
     }
 
-    /// Saves if there is something new. True if it did. Blocks on the disk.
+    /// Saves if there is something new, or somebody has removed the state directory. True if it did. Blocks on the
+    /// disk.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::InUse`]: it was removed, and another process has it now.
     pub fn save_if_moved(&self) -> Result<bool, CheckpointError> {
         let mut saver = self.0.saver.lock().expect("no panic while held");
+        saver.is_gone |= self.0.lock.hold()?;
         // Before the snapshot: what changes after it is saved next time.
         let changes = self.0.changes.load(Ordering::Acquire);
-        if changes == saver.saved_changes {
+        if changes == saver.saved_changes && !saver.is_gone {
             return Ok(false);
         }
         let saved = self.snapshot(&saver.saved);
         self.0.store.save(&saved)?;
         saver.saved = saved.files.into_iter().map(|f| (id_of(&f), f)).collect();
         saver.saved_changes = changes;
+        saver.is_gone = false;
         Ok(true)
     }
 
     /// Saves every `interval` until told to stop; the caller saves once more when all is drained. A failure
     /// is logged when it begins and when it ends.
-    pub async fn keep_saving(&self, interval: Duration, shutdown: Shutdown) {
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::InUse`], and no other: another process has the state directory now.
+    pub async fn keep_saving(
+        &self,
+        interval: Duration,
+        shutdown: Shutdown,
+    ) -> Result<(), CheckpointError> {
         let mut failing = false;
         while !shutdown.is_stopped() {
             tokio::select! {
-                () = shutdown.stopped() => return,
+                () = shutdown.stopped() => break,
                 () = tokio::time::sleep(interval) => {}
             }
             let this = self.clone();
             let outcome = tokio::task::spawn_blocking(move || this.save_if_moved()).await;
             match outcome.expect("saving does not panic") {
+                Err(error @ CheckpointError::InUse { .. }) => return Err(error),
                 Err(error) if !failing => {
                     failing = true;
                     tracing::error!(%error, "the checkpoint stands still");
@@ -263,6 +282,7 @@ impl Checkpoints {
                 _ => {}
             }
         }
+        Ok(())
     }
 
     /// Everything known now, in the order of its paths. `before` has the entries saved last.

@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connection::{self, ConnectionArgs};
+use super::descriptors;
 use super::hardening::CoreDumpArgs;
 use crate::agent::{Agent, AgentError, Report};
 use crate::config::{self, Environment, Settings, SourceKind, words};
@@ -122,8 +123,9 @@ Examples:
 A glob that the agent is to expand, also for files to come, has to be quoted.";
 
 pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
-    let settings = args.settings(&config::System)?;
+    let mut settings = args.settings(&config::System)?;
     args.core_dumps.or(settings.core_dumps).apply();
+    descriptors::make_room(&mut settings);
     // Before anything is started: a signal during the start must end it too.
     let mut signals = Signals::listen()?;
     let early = tokio::spawn(end_a_start_that_blocks(Signals::listen()?));

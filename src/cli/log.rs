@@ -64,8 +64,9 @@ impl LogArgs {
 fn of_level(level: &str) -> String {
     match level {
         "error" => "error".into(),
-        // Failures of the credentials chain are in our own error; there they do not come with a dump.
-        level => format!("warn,aws_config=error,kinseal={level}"),
+        // Failures of the credentials chain are in our own error; there they do not come with a dump. And what inotify
+        // warns of is that a directory is gone whose watch was to be taken away.
+        level => format!("warn,aws_config=error,notify::inotify=error,kinseal={level}"),
     }
 }
 
@@ -106,15 +107,18 @@ mod tests {
 
     #[test]
     fn the_command_line_goes_before_the_environment() {
-        assert_eq!(asked(0, None, None), "warn,aws_config=error,kinseal=info");
+        assert_eq!(
+            asked(0, None, None),
+            "warn,aws_config=error,notify::inotify=error,kinseal=info"
+        );
         assert_eq!(
             asked(0, None, Some("debug")),
-            "warn,aws_config=error,kinseal=debug"
+            "warn,aws_config=error,notify::inotify=error,kinseal=debug"
         );
         assert_eq!(asked(0, Some("error"), Some("debug")), "error");
         assert_eq!(
             asked(1, None, Some("error")),
-            "warn,aws_config=error,kinseal=debug"
+            "warn,aws_config=error,notify::inotify=error,kinseal=debug"
         );
         assert_eq!(
             asked(0, Some("kinseal::send=trace,hyper=debug"), None),
@@ -137,7 +141,10 @@ mod tests {
         let (directives, mistaken) = args.directives(&Says(Some("loud")));
         assert_eq!(
             (directives.as_str(), mistaken.as_deref()),
-            ("warn,aws_config=error,kinseal=info", Some("loud"))
+            (
+                "warn,aws_config=error,notify::inotify=error,kinseal=info",
+                Some("loud")
+            )
         );
     }
 }

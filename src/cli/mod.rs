@@ -13,6 +13,7 @@ pub mod deadletter;
 pub mod decrypt;
 #[cfg(feature = "fake")]
 pub mod demo;
+mod descriptors;
 pub mod encrypt;
 mod facts;
 mod form;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -46,12 +46,15 @@ struct ListArgs {
 pub fn run(args: &SpoolArgs) -> anyhow::Result<ExitCode> {
     let Command::List(args) = &args.command;
     let path = args.path()?;
-    let all = Standing::all(&path).with_context(|| {
-        format!(
-            "spool {}: give the agent's --config, or --path",
+    // A mistyped name must not pass for "nothing waits".
+    if !path.is_dir() {
+        bail!(
+            "spool {}: no such directory: no agent with a table [spool], or with --spool, has run with this state \
+             directory yet; or the spool is elsewhere: give the agent's --config, or --path",
             path.display()
-        )
-    })?;
+        );
+    }
+    let all = Standing::all(&path).with_context(|| format!("spool {}", path.display()))?;
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

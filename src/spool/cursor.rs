@@ -1,7 +1,7 @@
 //! Where a spool is to be read on: `cursor.json`, replaced as a whole.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,27 +24,53 @@ fn checksum(settled: u64) -> u32 {
     crc32fast::hash(&settled.to_be_bytes())
 }
 
-/// 0 where none was ever saved.
-pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<u64, SpoolError> {
+/// What is on disk.
+#[derive(Debug)]
+pub(super) enum Cursor {
+    /// 0 where none was ever saved.
+    At(u64),
+    Damaged {
+        why: String,
+    },
+}
+
+pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Cursor, SpoolError> {
     let path = dir.join(NAME);
     let bytes = match disk.read(&path, 0, 4096) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Cursor::At(0)),
         Err(source) => return Err(SpoolError::Unusable { dir: path, source }),
     };
-    let damaged = |path: PathBuf, why: String| SpoolError::Cursor { path, why };
     match serde_json::from_slice(&bytes) {
         Ok(Saved {
             version: VERSION,
             settled,
             crc32,
-        }) if crc32 == checksum(settled) => Ok(settled),
+        }) if crc32 == checksum(settled) => Ok(Cursor::At(settled)),
         Ok(Saved {
             version: VERSION, ..
-        }) => Err(damaged(path, "its checksum is wrong".to_owned())),
-        Ok(Saved { version, .. }) => Err(damaged(path, format!("version {version}"))),
-        Err(e) => Err(damaged(path, e.to_string())),
+        }) => Ok(Cursor::Damaged {
+            why: "its checksum is wrong".to_owned(),
+        }),
+        Ok(Saved { version, .. }) => Err(SpoolError::Cursor {
+            path,
+            found: version,
+        }),
+        Err(e) => Ok(Cursor::Damaged { why: e.to_string() }),
     }
+}
+
+/// Under its other name nobody takes it for a cursor.
+pub(super) fn put_aside(disk: &dyn Disk, dir: &Path, why: &str) -> io::Result<()> {
+    let path = dir.join(NAME);
+    let aside = path.with_extension("damaged");
+    disk.rename(&path, &aside)?;
+    tracing::error!(
+        path = %aside.display(), why,
+        "the spool's cursor is damaged and kept under this name: what is in the spool is sent from its oldest record on, \
+         some of it for the second time"
+    );
+    Ok(())
 }
 
 /// Once this returns it survives a power cut.

@@ -17,7 +17,7 @@
 //! - after a crash of the process everything is there that was appended; after a power cut, everything that was
 //!   synced, and `sync` says when that is. What was settled after the cursor was last saved (each second) is sent again;
 //! - a frame that was cut short ends its segment; damage within is read over, told with how many records it took, and
-//!   its file is kept beside, as `.damaged`;
+//!   its file is kept beside, as `.damaged`; so is a damaged cursor, and what is there is sent from the oldest record on;
 //! - a disk that refuses, or has no room within `max_bytes`, is waited for: records keep their memory meanwhile, and
 //!   their sources wait, or drop as their `when_full` says;
 //! - with [`Mode::MemoryFirst`], records go straight on while the stream takes them: what is in memory when the process
@@ -117,9 +117,10 @@ pub enum SpoolError {
     )]
     Version { path: PathBuf, found: u16 },
     #[error(
-        "spool cursor {path} is damaged: {why}; remove it: what is in the spool is then sent from its beginning"
+        "spool cursor {path} has version {found}, which this program does not know; let the program that wrote it empty \
+         the spool, or remove the cursor: what is in the spool is then sent from its beginning"
     )]
-    Cursor { path: PathBuf, why: String },
+    Cursor { path: PathBuf, found: u32 },
     #[error(
         "spool {dir} holds {records} records in plaintext, of a time without encryption; they are not sent now that \
          there is: run with scope = \"off\" until the spool is empty, or move its files away"

@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::cursor::{self, Cursor};
 use super::frame::{HEADER_LEN, Header, NoHeader};
 use super::shelf::{Keeper, Segment, Shelf};
 use super::walk::Walk;
-use super::{Disk, RealDisk, Settings, SpoolError, Sync, cursor};
+use super::{Disk, RealDisk, Settings, SpoolError, Sync};
 use crate::metrics::Counters;
 use crate::record::StreamName;
 
@@ -54,13 +55,19 @@ impl Spool {
             source,
         };
         disk.create_dir(&dir).map_err(unusable)?;
-        let saved = cursor::load(&*disk, &dir)?;
-        let look = Look::through_all(&*disk, &dir, saved)?;
+        let saved = match cursor::load(&*disk, &dir)? {
+            Cursor::At(settled) => Some(settled),
+            Cursor::Damaged { why } => {
+                cursor::put_aside(&*disk, &dir, &why).map_err(unusable)?;
+                None
+            }
+        };
+        let look = Look::through_all(&*disk, &dir, saved, settings.sync)?;
         if !plain && look.plain > 0 {
             let records = look.plain;
             return Err(SpoolError::Plaintext { dir, records });
         }
-        look.tidy(&dir, settings.sync).map_err(unusable)?;
+        look.tidy(&dir).map_err(unusable)?;
         let Look {
             segments,
             settled,
@@ -113,8 +120,8 @@ pub(super) fn segment_path(dir: &Path, first: u64, again: u32) -> PathBuf {
     }
 }
 
-/// Path and length of what lies there, the oldest first.
-pub(super) fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+/// First number, path and length of what lies there, the oldest first.
+pub(super) fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, PathBuf, u64)>> {
     let mut segments = Vec::new();
     for (name, len) in disk.list(dir)? {
         let stem = name
@@ -127,7 +134,7 @@ pub(super) fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(PathBuf, 
         }
     }
     segments.sort();
-    let ordered = segments.into_iter().map(|(_, _, path, len)| (path, len));
+    let ordered = (segments.into_iter()).map(|(first, _, path, len)| (first, path, len));
     Ok(ordered.collect())
 }
 
@@ -141,6 +148,9 @@ struct Look<'a> {
     next: u64,
     /// The segment before had no header: what is missing was in it.
     is_behind_damage: bool,
+    /// The segment before ends within a frame, with so many bytes. Who begins behind it tells what that means.
+    torn: Option<(PathBuf, u64)>,
+    sync: Sync,
     /// Segments of which everything is settled, or is in an earlier one too.
     useless: Vec<PathBuf>,
     /// User records that are not encrypted, of those that are to be sent.
@@ -148,29 +158,40 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn through_all(disk: &'a dyn Disk, dir: &Path, settled: u64) -> Result<Self, SpoolError> {
+    /// From the first record on if it is not known which are `settled`.
+    fn through_all(
+        disk: &'a dyn Disk,
+        dir: &Path,
+        settled: Option<u64>,
+        sync: Sync,
+    ) -> Result<Self, SpoolError> {
         let listed = segments(disk, dir).map_err(|source| SpoolError::Unusable {
             dir: dir.to_owned(),
             source,
         })?;
+        let oldest = listed.first().map_or(0, |(first, _, _)| *first);
+        let settled = settled.unwrap_or(oldest);
         let mut look = Self {
             disk,
             segments: VecDeque::new(),
             settled,
             next: settled,
             is_behind_damage: false,
+            torn: None,
+            sync,
             useless: Vec::new(),
             plain: 0,
         };
-        for (path, len) in listed {
+        for (_, path, len) in listed {
             look.through(path, len)?;
         }
+        look.tell_torn(look.next);
         Ok(look)
     }
 
     /// Before anything more is written, which must not outlive what a killed process had not synced yet.
-    fn tidy(&self, dir: &Path, sync: Sync) -> io::Result<()> {
-        if sync != Sync::Never {
+    fn tidy(&self, dir: &Path) -> io::Result<()> {
+        if self.sync != Sync::Never {
             self.segments
                 .iter()
                 .try_for_each(|segment| self.disk.sync(&segment.path))?;
@@ -209,6 +230,7 @@ impl<'a> Look<'a> {
                 return self.disk.remove(&path).map_err(unusable);
             }
         };
+        self.tell_torn(header.first);
         let is_behind_damage = std::mem::take(&mut self.is_behind_damage);
         if header.first > self.next && !is_behind_damage {
             match self.segments.back_mut() {
@@ -229,10 +251,7 @@ impl<'a> Look<'a> {
         }
         let valid = walk.offset();
         if valid < len {
-            tracing::warn!(
-                path = %path.display(), bytes = len - valid,
-                "a spool segment ends in a frame that was cut short, as by a crash: it is left out"
-            );
+            self.torn = Some((path.clone(), len - valid));
         }
         if header.plain {
             self.plain += self.next - before;
@@ -252,5 +271,29 @@ impl<'a> Look<'a> {
             damaged: false,
         });
         Ok(())
+    }
+
+    /// The next segment begins with record `next`. Of those that are missing before it the reader keeps count.
+    fn tell_torn(&mut self, next: u64) {
+        let Some((path, bytes)) = self.torn.take() else {
+            return;
+        };
+        let (path, missing) = (path.display(), next.saturating_sub(self.next));
+        match (missing, self.sync) {
+            (0, _) => tracing::warn!(
+                %path, bytes,
+                "a spool segment ends in a frame that was cut short, as when the process or the machine goes down while it \
+                 is written: it is left out. If neither did, somebody has cut the file, and its last records are lost"
+            ),
+            (_, Sync::Always) => tracing::error!(
+                %path, bytes, missing,
+                "a spool segment is damaged: it was cut short, and records that had been synced are missing at its end"
+            ),
+            (_, Sync::Interval(_) | Sync::Never) => tracing::error!(
+                %path, bytes, missing,
+                "a spool segment was cut short, and records are missing at its end that were not synced, or were damaged \
+                 since"
+            ),
+        }
     }
 }

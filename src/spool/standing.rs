@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cursor;
+use super::cursor::{self, Cursor};
 use super::disk::{Disk, RealDisk};
 use super::frame::{HEADER_LEN, Header};
 use super::open::segments;
@@ -40,7 +40,11 @@ impl Standing {
     }
 
     fn of(disk: &dyn Disk, dir: PathBuf) -> io::Result<Self> {
-        let mut next = cursor::load(disk, &dir).map_err(io::Error::other)?;
+        let mut next = match cursor::load(disk, &dir).map_err(io::Error::other)? {
+            Cursor::At(settled) => settled,
+            // As for the agent that will find it.
+            Cursor::Damaged { .. } => 0,
+        };
         let mut standing = Self {
             records: 0,
             bytes: 0,
@@ -53,7 +57,7 @@ impl Standing {
                 .count(),
             dir,
         };
-        for (path, len) in segments(disk, &standing.dir)? {
+        for (_, path, len) in segments(disk, &standing.dir)? {
             match standing.add(disk, &path, len, &mut next) {
                 // Deleted just now: all of it is settled.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}

@@ -101,6 +101,46 @@ fn second_writer_is_refused_and_told_who_the_first_is() {
 }
 
 #[test]
+fn a_state_directory_that_is_removed_is_made_and_locked_again_and_all_is_saved_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("lib/state");
+    let logs = StreamName::new("logs").unwrap();
+    let first = Checkpoints::open(&state).unwrap();
+    first.of_source(&logs, "/a").looked_at("/a");
+    assert!(first.save_if_moved().unwrap());
+    for gone in [dir.path().join("lib"), state.join(LOCK)] {
+        match gone.is_dir() {
+            true => std::fs::remove_dir_all(&gone).unwrap(),
+            false => std::fs::remove_file(&gone).unwrap(),
+        }
+        // Though nothing has moved.
+        assert!(first.save_if_moved().unwrap());
+        let error = Checkpoints::open(&state).unwrap_err();
+        assert!(matches!(error, CheckpointError::InUse { .. }), "{error}");
+    }
+    assert!(!first.save_if_moved().unwrap());
+    drop(first);
+    let again = Checkpoints::open(&state).unwrap();
+    assert!(again.of_source(&logs, "/a").has_looked_at("/a"));
+}
+
+#[test]
+fn a_removed_state_directory_that_another_has_taken_is_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let logs = StreamName::new("logs").unwrap();
+    let first = Checkpoints::open(&state).unwrap();
+    std::fs::remove_dir_all(&state).unwrap();
+    let second = Checkpoints::open(&state).unwrap();
+    first.of_source(&logs, "/a").looked_at("/a");
+    let error = first.save_if_moved().unwrap_err();
+    assert!(matches!(error, CheckpointError::InUse { .. }), "{error}");
+    drop(second);
+    let saved = real(&state).load().unwrap().unwrap();
+    assert!(saved.includes.is_empty(), "{saved:?}");
+}
+
+#[test]
 fn state_directory_that_cannot_be_made_is_named() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();

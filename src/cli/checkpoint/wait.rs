@@ -39,7 +39,7 @@ pub(super) struct WaitArgs {
 const EXAMPLES: &str = "\
 Example, in a logrotate configuration:
   postrotate
-    kinseal checkpoint wait --timeout 5m /var/log/shop/a.log.1
+    kinseal checkpoint wait --config /etc/kinseal/agent.toml --timeout 5m /var/log/shop/a.log.1
   endscript";
 
 pub(super) fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {

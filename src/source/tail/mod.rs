@@ -89,6 +89,13 @@ pub struct Settings {
     pub rules: LineRules,
 }
 
+impl Settings {
+    /// Descriptors that its files may take at any moment, with those held while there is no room.
+    pub fn most_open(&self) -> usize {
+        self.max_open_files + self.max_open_files.div_ceil(newcomers::BEYOND)
+    }
+}
+
 impl Default for Settings {
     /// Nothing is included yet.
     fn default() -> Self {

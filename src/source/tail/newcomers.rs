@@ -30,7 +30,7 @@ const SHARE: u32 = 20;
 /// But it is never further off than this: a look also takes long when the process, or its machine, is stopped meanwhile.
 const MOST: Duration = Duration::from_secs(30);
 /// This share of `max_open_files` may be held beyond it: those that are open cannot be closed during a wait.
-const BEYOND: usize = 8;
+pub(super) const BEYOND: usize = 8;
 
 /// The files that a tailer knows, for whoever wants to know how far they are.
 pub(super) type Live = Arc<Mutex<HashMap<FileId, Known>>>;

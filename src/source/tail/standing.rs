@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::io::Errno;
+
 use super::content::Content;
 use super::identity::{FileId, Head, Tail, is_saved};
 use crate::checkpoint::SavedFile;
@@ -91,8 +93,12 @@ pub fn saved_at(stream: &StreamName, path: &Path, offset: u64) -> io::Result<Sav
 /// Where it was last seen, or renamed within that directory.
 fn find(saved: &SavedFile) -> io::Result<Option<(PathBuf, Content)>> {
     let path = Path::new(&saved.path);
-    if is_at(saved, path)? {
-        return opened(path.to_owned());
+    match is_at(saved, path) {
+        Ok(true) => return opened(path.to_owned()),
+        Ok(false) => {}
+        // A link in a circle has its name now.
+        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {}
+        Err(e) => return Err(e),
     }
     let Some(folder) = path.parent() else {
         return Ok(None);
@@ -104,7 +110,8 @@ fn find(saved: &SavedFile) -> io::Result<Option<(PathBuf, Content)>> {
     };
     for entry in entries {
         let path = entry?.path();
-        if is_at(saved, &path)? {
+        // What cannot be looked at is a link to elsewhere, or in a circle: a renamed file is here itself.
+        if is_at(saved, &path).unwrap_or(false) {
             return opened(path);
         }
     }
@@ -155,6 +162,26 @@ mod tests {
         assert_eq!(Standing::of(&half).unwrap(), present(&rotated));
         let whole = saved(&rotated, 8);
         assert!(Standing::of(&whole).unwrap().is_stored(&whole));
+    }
+
+    #[test]
+    fn links_in_a_circle_are_no_files_and_hide_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, rotated, other] = ["a.log", "b.log", "0"].map(|name| dir.path().join(name));
+        fs::write(&path, "one\n").unwrap();
+        let whole = saved(&path, 4);
+        fs::rename(&path, &rotated).unwrap();
+        for link in [&path, &other] {
+            std::os::unix::fs::symlink(link, link).unwrap();
+        }
+        let present = Standing::Present {
+            path: rotated.clone(),
+            size: 4,
+            behind: 0,
+        };
+        assert_eq!(Standing::of(&whole).unwrap(), present);
+        fs::remove_file(&rotated).unwrap();
+        assert_eq!(Standing::of(&whole).unwrap(), Standing::Gone);
     }
 
     #[test]

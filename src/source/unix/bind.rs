@@ -177,6 +177,16 @@ impl SocketFile {
     }
 }
 
+impl SocketFile {
+    /// Whether nobody has its name any more, or another. Where that cannot be seen, it has not.
+    pub(super) fn is_gone(&self) -> bool {
+        match self.path.symlink_metadata() {
+            Ok(meta) => (meta.dev(), meta.ino()) != self.id,
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        }
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = |meta: std::fs::Metadata| (meta.dev(), meta.ino()) == self.id;

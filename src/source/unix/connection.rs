@@ -92,8 +92,10 @@ pub(super) async fn read_on(
             turn.spend(since);
         }
         let read = |held: &mut Vec<u8>| stream.try_read_buf(&mut held.limit(BLOCK));
-        if read_block(taker, read).await? == Some(0) {
-            return Ok(());
+        match (read_block(taker, read).await?, &mut turn) {
+            (Some(0), _) => return Ok(()),
+            (Some(bytes), Some(turn)) => turn.has_come(bytes),
+            _ => {}
         }
     }
     let mut left = LAST_READ;

@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::net::{RecvFlags, SocketType, recv};
+use rustix::net::{self, RecvFlags, SocketType, recv};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
 use super::bind::{Bound, SocketFile, bind};
 use super::connection::{BLOCK, Ended};
+use super::rebind::Rebinding;
 use super::seldom::Seldom;
 use super::{Access, Address, BindError};
 use crate::shutdown::Shutdown;
@@ -48,6 +49,7 @@ pub struct DatagramSettings {
 pub struct DatagramSocket {
     socket: UnixDatagram,
     file: Option<SocketFile>,
+    rebinding: Rebinding,
     /// Its path, in what is said of it.
     name: Arc<str>,
     when_full: WhenFull,
@@ -65,12 +67,13 @@ impl DatagramSocket {
     /// Takes the path. A socket file that nobody answers on is left over from a crash, and replaced.
     pub fn bind(settings: &DatagramSettings) -> Result<Self, BindError> {
         let address = &settings.path;
-        let Bound { socket, file, .. } =
-            bind(address, SocketType::DGRAM, settings.access.as_ref())?;
-        let socket = UnixDatagram::from_std(BlockingDatagram::from(socket));
+        let access = settings.access.as_ref();
+        let bound = bind(address, SocketType::DGRAM, access)?;
+        let (socket, file) = receiving(bound).map_err(|error| BindError::io(address, error))?;
         Ok(Self {
-            socket: socket.map_err(|error| BindError::io(address, error))?,
+            socket,
             file,
+            rebinding: Rebinding::new(address, SocketType::DGRAM, access),
             name: address.to_string().into(),
             when_full: settings.when_full,
             longest: MAX_LINE,
@@ -114,6 +117,10 @@ impl DatagramSocket {
             tokio::select! {
                 biased;
                 () = shutdown.stopped() => break,
+                () = self.rebinding.is_due() => {
+                    self.rebind(feed, cut).await?;
+                    continue;
+                }
                 times = cut.datagrams.wait() => {
                     cut.tell(&self.name, times);
                     continue;
@@ -129,6 +136,22 @@ impl DatagramSocket {
         }
         // No new senders; what those that are here have sent is read.
         self.file = None;
+        self.read_rest(feed, cut).await
+    }
+
+    /// Who is connected to the old one hears that it is gone, and finds the new one.
+    async fn rebind(&mut self, feed: &mut Feed, cut: &mut Cut) -> Result<(), Ended> {
+        let Some(bound) = self.rebinding.again(self.file.as_ref()).await else {
+            return Ok(());
+        };
+        let (socket, file) = receiving(bound)?;
+        net::shutdown(&self.socket, net::Shutdown::Read).map_err(io::Error::from)?;
+        self.read_rest(feed, cut).await?;
+        (self.socket, self.file) = (socket, file);
+        Ok(())
+    }
+
+    async fn read_rest(&self, feed: &mut Feed, cut: &mut Cut) -> Result<(), Ended> {
         let mut left = LAST_READ;
         while left > 0
             && let Some(first) = ready(next_len(&self.socket))?
@@ -200,6 +223,12 @@ impl Cut {
             "datagrams longer than any record may be: what was too much is lost, the rest is for the dead letter"
         );
     }
+}
+
+fn receiving(bound: Bound) -> io::Result<(UnixDatagram, Option<SocketFile>)> {
+    let Bound { socket, file, .. } = bound;
+    let socket = UnixDatagram::from_std(BlockingDatagram::from(socket))?;
+    Ok((socket, file))
 }
 
 /// Bytes of the next datagram, which stays where it is.

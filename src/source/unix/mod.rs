@@ -18,6 +18,7 @@ mod connection;
 mod datagram;
 pub mod inherited;
 mod peer;
+mod rebind;
 mod seldom;
 mod turns;
 
@@ -39,10 +40,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use self::acknowledged::Acknowledged;
-use self::bind::{SocketFile, bind};
+use self::bind::{Bound, SocketFile, bind};
 use self::client::Client;
 use self::complaints::Complaints;
 use self::peer::{AllowList, Peer};
+use self::rebind::Rebinding;
 use self::seldom::Seldom;
 use self::turns::Turns;
 use super::drops::{self, Drops};
@@ -60,7 +62,7 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// [`Settings::max_connections`], if nothing is said. A descriptor each: as many as a process may have open by
-/// default on Linux, soft, so that a limit is met that says what it is.
+/// default on Linux, soft. The command line raises that limit, or admits fewer.
 pub const MAX_CONNECTIONS: usize = 1024;
 
 /// A `[[source]]` table of `type = "unix"`.
@@ -86,6 +88,9 @@ pub struct Settings {
 pub struct Listener {
     listener: UnixListener,
     file: Option<SocketFile>,
+    rebinding: Rebinding,
+    /// Its file was removed; who had connected by then waits in it.
+    retired: Option<UnixListener>,
     /// Others keep it open.
     is_inherited: bool,
     /// Its path, in what is said of it.
@@ -121,19 +126,19 @@ impl Listener {
         let failed = |source| BindError::io(address, source);
         let allow = settings.allow.as_ref().map(Allow::resolve).transpose();
         let allow = allow.map_err(|error| BindError::account(address, error))?;
-        let bound = bind(address, SocketType::STREAM, settings.access.as_ref())?;
-        if !bound.is_inherited {
-            let listening = rustix::net::listen(&bound.socket, BACKLOG);
-            listening.map_err(|error| failed(error.into()))?;
-        }
+        let access = settings.access.as_ref();
+        let bound = bind(address, SocketType::STREAM, access)?;
+        let is_inherited = bound.is_inherited;
+        let (listener, file) = listening(bound).map_err(failed)?;
         let multiline = settings.multiline.as_ref();
         let joining = multiline
             .map(|multiline| Joining::new(multiline, UNFINISHED_KEPT, &address.to_string()));
-        let listener = BlockingListener::from(bound.socket);
         Ok(Self {
-            listener: UnixListener::from_std(listener).map_err(failed)?,
-            file: bound.file,
-            is_inherited: bound.is_inherited,
+            listener,
+            file,
+            rebinding: Rebinding::new(address, SocketType::STREAM, access),
+            retired: None,
+            is_inherited,
             name: address.to_string().into(),
             allow,
             max_connections: settings.max_connections,
@@ -179,9 +184,17 @@ impl Listener {
         let mut clients = JoinSet::new();
         let [mut refused, mut full, mut failed] = [(); 3].map(|()| Seldom::default());
         loop {
+            while clients.len() < self.max_connections
+                && let Some(stream) = self.accept_retired()
+            {
+                if let Some(client) = self.let_in(stream, &way, &mut refused) {
+                    clients.spawn(client.serve(shutdown.clone()));
+                }
+            }
             tokio::select! {
                 biased;
                 () = shutdown.stopped() => break,
+                () = self.rebinding.is_due() => self.rebind().await,
                 Some(_) = clients.join_next() => {}
                 times = refused.wait() => self.tell_refused(times, None),
                 times = full.wait() => self.tell_full(times),
@@ -214,7 +227,8 @@ impl Listener {
             if clients.len() == self.max_connections {
                 clients.join_next().await;
             }
-            let Ok(stream) = self.accept_now() else {
+            let stream = self.accept_retired();
+            let Some(stream) = stream.or_else(|| accept_now(&self.listener).ok()) else {
                 break;
             };
             if let Some(client) = self.let_in(stream, &way, &mut refused) {
@@ -229,13 +243,29 @@ impl Listener {
         while clients.join_next().await.is_some() {}
     }
 
-    /// Asked directly: the runtime does not yet know who has come since it last looked.
-    fn accept_now(&self) -> io::Result<UnixStream> {
-        let stream = BlockingStream::from(rustix::net::accept_with(
-            &self.listener,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        )?);
-        UnixStream::from_std(stream)
+    async fn rebind(&mut self) {
+        let Some(bound) = self.rebinding.again(self.file.as_ref()).await else {
+            return;
+        };
+        match listening(bound) {
+            Ok((listener, file)) => {
+                self.retired = Some(std::mem::replace(&mut self.listener, listener));
+                self.file = file;
+            }
+            // Its file has gone with it, so it is looked for again.
+            Err(error) => {
+                tracing::error!(path = %self.name, %error, "cannot listen on a socket that was made again");
+            }
+        }
+    }
+
+    /// Who connected before the file was removed, if any are left.
+    fn accept_retired(&mut self) -> Option<UnixStream> {
+        let accepted = accept_now(self.retired.as_ref()?);
+        if accepted.is_err() {
+            self.retired = None;
+        }
+        accepted.ok()
     }
 
     /// The client, if it may be one.
@@ -287,6 +317,28 @@ impl Listener {
             "as many clients as there may be: more of them wait until one has gone"
         );
     }
+}
+
+fn listening(bound: Bound) -> io::Result<(UnixListener, Option<SocketFile>)> {
+    let Bound {
+        socket,
+        is_inherited,
+        file,
+    } = bound;
+    if !is_inherited {
+        rustix::net::listen(&socket, BACKLOG)?;
+    }
+    let listener = UnixListener::from_std(BlockingListener::from(socket))?;
+    Ok((listener, file))
+}
+
+/// Asked directly: the runtime does not yet know who has come since it last looked.
+fn accept_now(listener: &UnixListener) -> io::Result<UnixStream> {
+    let stream = BlockingStream::from(rustix::net::accept_with(
+        listener,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+    )?);
+    UnixStream::from_std(stream)
 }
 
 /// Where the records of clients go, and what is made of them.

@@ -439,3 +439,66 @@ async fn what_is_no_socket_is_left_alone() {
     let error = Listener::bind(&nowhere).unwrap_err().to_string();
     assert!(error.contains("no/such/dir.sock"), "{error}");
 }
+
+/// Until somebody has bound the path.
+async fn until_there(path: &Path) {
+    while !path.exists() {
+        tokio::time::sleep(rebind::LOOK / 10).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_whose_file_is_removed_is_bound_again_and_who_was_connected_goes_on() {
+    let mut rig = start_with(1 << 26, |it| {
+        it.max_connections = 2;
+        it.access = Some(Access {
+            mode: 0o620,
+            owner: None,
+            group: None,
+        });
+    });
+    let path = file_in(rig.dir.path());
+    let mut before = rig.client().await;
+    let second = rig.client().await;
+    before.write_all(b"one\n").await.unwrap();
+    assert_eq!(rig.lines(1).await, ["one"]);
+    // Has connected, and is not let in yet.
+    let mut waiting = rig.client().await;
+    waiting.write_all(b"two\n").await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    until_there(&path).await;
+    let mode = std::fs::metadata(&path).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o620);
+
+    before.write_all(b"three\n").await.unwrap();
+    assert_eq!(rig.lines(1).await, ["three"]);
+    drop(second);
+    assert_eq!(rig.lines(1).await, ["two"]);
+    drop(before);
+    let mut after = rig.client().await;
+    after.write_all(b"four\n").await.unwrap();
+    assert_eq!(rig.lines(1).await, ["four"]);
+    rig.stop.stop();
+    rig.run.await.unwrap();
+    assert!(!path.exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_whose_place_another_has_taken_is_bound_again_once_that_one_has_gone() {
+    let mut rig = start(1 << 26);
+    let path = file_in(rig.dir.path());
+    std::fs::remove_file(&path).unwrap();
+    let other = UnixListener::bind(&path).unwrap();
+    tokio::time::sleep(3 * rebind::LOOK).await;
+    let _client = rig.client().await;
+    other.accept().await.unwrap();
+    drop(other);
+    // It leaves its file behind.
+    loop {
+        match UnixStream::connect(&path).await {
+            Ok(mut client) => break client.write_all(b"one\n").await.unwrap(),
+            Err(_) => tokio::time::sleep(rebind::LOOK / 10).await,
+        }
+    }
+    assert_eq!(rig.lines(1).await, ["one"]);
+}

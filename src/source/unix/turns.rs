@@ -13,8 +13,14 @@ use tokio::time::Instant;
 
 /// So much of a record may be held without its turn: more than most records have.
 pub(super) const SHORT: usize = 64 * 1024;
-/// So long a client may be waited for in all, within one record, while others wait.
+/// So long a client may be waited for in all, within one record, while another waits; of several others, this divided by
+/// their number.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// But never less: a busy machine keeps a client from writing for so long. A guess.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+/// Who sends so fast is never waited for too long, however many others there are: what it was waited for is forgotten at
+/// this pace. A guess, slower than programs make records.
+const BYTES_PER_SECOND: f64 = (1 << 20) as f64;
 
 /// The turns of a socket's clients.
 #[derive(Debug, Clone)]
@@ -61,14 +67,14 @@ impl Turns {
 }
 
 impl Turn {
-    /// How often it is looked whether others wait.
-    const LOOK: Duration = Duration::from_secs(1);
+    /// How often it is looked how many others wait.
+    const LOOK: Duration = LEAST_PATIENCE;
 
     /// Resolves when its client, waited for since `since`, has kept others waiting for too long. Cancel safe.
     pub(super) async fn is_over(&self, since: Instant) {
-        let left = PATIENCE.saturating_sub(self.spent);
         loop {
             let kept_waiting = self.kept_waiting(since);
+            let left = self.patience().saturating_sub(self.spent);
             if kept_waiting.is_some_and(|so_long| so_long >= left) {
                 return;
             }
@@ -80,6 +86,18 @@ impl Turn {
     /// Its client was waited for since `since`.
     pub(super) fn spend(&mut self, since: Instant) {
         self.spent += self.kept_waiting(since).unwrap_or_default();
+    }
+
+    /// So many bytes have come of it after that.
+    pub(super) fn has_come(&mut self, bytes: usize) {
+        let earned = Duration::from_secs_f64(bytes as f64 / BYTES_PER_SECOND);
+        self.spent = self.spent.saturating_sub(earned);
+    }
+
+    fn patience(&self) -> Duration {
+        let others = self.line.lock().expect("no panic while held").waiting;
+        let others = u32::try_from(others).unwrap_or(u32::MAX).max(1);
+        (PATIENCE / others).max(LEAST_PATIENCE)
     }
 
     /// For how long others wait now, of the time since `since`.
@@ -149,5 +167,46 @@ mod tests {
         assert!(is_over_within(&turn, PATIENCE / 2).await);
         drop(turn);
         other.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_that_have_stopped_in_turn_hold_up_an_honest_one_for_a_minute_and_not_for_each_of_them()
+     {
+        for (stopped, most) in [(1, 10), (10, 30), (100, 60), (1000, 150)] {
+            let turns = Turns::new();
+            let began = Instant::now();
+            for _ in 0..stopped {
+                let turns = turns.clone();
+                tokio::spawn(async move {
+                    let turn = turns.next().await;
+                    turn.is_over(Instant::now()).await;
+                });
+                tokio::task::yield_now().await;
+            }
+            let _honest = turns.next().await;
+            let waited = began.elapsed();
+            assert!(waited <= Duration::from_secs(most), "{stopped}: {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_a_mebibyte_a_second_keeps_its_turn_whoever_waits_and_who_drips_does_not() {
+        for (block, keeps) in [(64 * 1024, true), (1024, false)] {
+            let turns = Turns::new();
+            let mut turn = turns.next().await;
+            for _ in 0..50 {
+                let turns = turns.clone();
+                tokio::spawn(async move { turns.next().await });
+            }
+            tokio::task::yield_now().await;
+            let mut kept = true;
+            for _ in 0..160 {
+                let since = Instant::now();
+                kept &= !is_over_within(&turn, Duration::from_millis(60)).await;
+                turn.spend(since);
+                turn.has_come(block);
+            }
+            assert_eq!(kept, keeps, "{block}");
+        }
     }
 }

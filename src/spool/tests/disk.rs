@@ -76,6 +76,25 @@ impl TestDisk {
         change(&mut segments.nth(n).expect("a segment").1.bytes);
     }
 
+    /// Somebody removes the `n`th segment.
+    pub(super) fn remove_nth(&self, n: usize) {
+        let mut state = self.state();
+        let is_segment = |path: &&PathBuf| path.extension().is_some_and(|e| e == "spool");
+        let nth = state.files.keys().filter(is_segment).nth(n).cloned();
+        state.files.remove(&nth.expect("a segment"));
+    }
+
+    /// Writes a file of the stream `s`, in place of what is there.
+    pub(super) fn put(&self, name: &str, bytes: &[u8]) {
+        let path = super::rig::settings().path.join("s").join(name);
+        let stored = Stored {
+            bytes: bytes.to_vec(),
+            synced: bytes.len(),
+            is_named: true,
+        };
+        self.state().files.insert(path, stored);
+    }
+
     /// Changes what lies in the one segment there is.
     pub(super) fn damage(&self, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();

@@ -138,3 +138,25 @@ async fn what_is_longer_than_any_record_is_cut_and_counted_and_the_next_is_whole
     // Told at once.
     assert_eq!((cut.bytes, cut.datagrams.last()), (0, None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_whose_file_is_removed_is_bound_again_and_what_was_sent_before_is_read() {
+    let mut rig = start(1 << 26);
+    let path = file_in(rig.dir.path());
+    let before = rig.sender();
+    before.send(b"begun").await.unwrap();
+    assert_eq!(rig.records(1).await, [&b"begun"[..]]);
+    std::fs::remove_file(&path).unwrap();
+    before.send(b"one").await.unwrap();
+    while !path.exists() {
+        tokio::time::sleep(crate::source::unix::rebind::LOOK / 10).await;
+    }
+    let after = rig.sender();
+    after.send(b"two").await.unwrap();
+    assert_eq!(rig.records(2).await, [&b"one"[..], b"two"]);
+    // It has to connect again, and is told so.
+    before.send(b"three").await.unwrap_err();
+    rig.stop.stop();
+    rig.run.await.unwrap().unwrap();
+    assert!(!path.exists());
+}
