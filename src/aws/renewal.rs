@@ -27,6 +27,8 @@ use tokio::time::Instant;
 
 /// Between two looks at what may hold credentials: files, but also services that answer every host.
 const NOT_SOONER: Duration = Duration::from_secs(5);
+/// The same where good credentials are not allowed to: mostly a permission is missing, which no look will mend.
+const NOT_SOONER_IF_DENIED: Duration = Duration::from_secs(30);
 
 /// Finds the credentials' provider from nothing: reads files, asks nobody yet.
 pub(super) type Find =
@@ -47,7 +49,8 @@ struct State {
     cache: SharedIdentityCache,
     /// When both were made.
     since: Instant,
-    refused: bool,
+    /// So old they have to be to be looked for again.
+    refused: Option<Duration>,
 }
 
 impl Renewal {
@@ -57,7 +60,7 @@ impl Renewal {
             provider: Some(provider),
             cache: IdentityCache::lazy().build(),
             since: Instant::now(),
-            refused: false,
+            refused: None,
         };
         Self(Arc::new(Shared {
             find,
@@ -75,19 +78,24 @@ impl Renewal {
     }
 
     /// The next who asks gets credentials that were looked for after this.
-    fn refuse(&self) {
-        self.state().refused = true;
+    fn refuse(&self, not_sooner: Duration) {
+        let mut state = self.state();
+        let sooner = state
+            .refused
+            .map_or(not_sooner, |before| before.min(not_sooner));
+        state.refused = Some(sooner);
     }
 
     fn cache(&self) -> SharedIdentityCache {
         let mut state = self.state();
-        if state.refused && state.since.elapsed() >= NOT_SOONER {
+        let is_due = |not_sooner| state.since.elapsed() >= not_sooner;
+        if state.refused.is_some_and(is_due) {
             tracing::debug!("the AWS credentials are looked for anew");
             *state = State {
                 provider: None,
                 cache: IdentityCache::lazy().build(),
                 since: Instant::now(),
-                refused: false,
+                refused: None,
             };
         }
         state.cache.clone()
@@ -106,7 +114,7 @@ impl Renewal {
         };
         let credentials = provider.provide_credentials().await;
         if credentials.is_err() {
-            self.refuse();
+            self.refuse(NOT_SOONER);
         }
         credentials
     }
@@ -165,17 +173,18 @@ impl Intercept for Renewal {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if refuses_credentials(context.response()) {
-            self.refuse();
+        if let Some(not_sooner) = refuses_credentials(context.response()) {
+            self.refuse(not_sooner);
         }
         Ok(())
     }
 }
 
-/// Whether an answer says that other credentials might do. Not where these are good and not allowed to.
-fn refuses_credentials(answer: &HttpResponse) -> bool {
-    if !matches!(answer.status().as_u16(), 400 | 401 | 403) {
-        return false;
+/// Whether an answer says that other credentials might do, and how old these have to be to be looked for again.
+fn refuses_credentials(answer: &HttpResponse) -> Option<Duration> {
+    let status = answer.status().as_u16();
+    if !matches!(status, 400 | 401 | 403) {
+        return None;
     }
     // The protocol's two places for an error's code, `namespace#Code:http://…` at its longest.
     let header = answer.headers().get("x-amzn-errortype").map(str::to_owned);
@@ -186,21 +195,25 @@ fn refuses_credentials(answer: &HttpResponse) -> bool {
     });
     let code = code.unwrap_or_default();
     let code = code.rsplit('#').next().unwrap_or_default();
-    matches!(
-        code.split(':').next().unwrap_or_default(),
+    match code.split(':').next().unwrap_or_default() {
         "ExpiredToken"
-            | "ExpiredTokenException"
-            | "IncompleteSignature"
-            | "IncompleteSignatureException"
-            | "InvalidClientTokenId"
-            | "InvalidSignatureException"
-            | "MissingAuthenticationToken"
-            | "MissingAuthenticationTokenException"
-            | "NotAuthorized"
-            | "RequestExpired"
-            | "SignatureDoesNotMatch"
-            | "UnrecognizedClientException"
-    )
+        | "ExpiredTokenException"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "InvalidToken"
+        | "NotAuthorized"
+        | "RequestExpired"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClientException" => Some(NOT_SOONER),
+        // Another user's may be allowed to.
+        "AccessDenied" | "AccessDeniedException" => Some(NOT_SOONER_IF_DENIED),
+        _ if status != 400 => Some(NOT_SOONER_IF_DENIED),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -217,16 +230,19 @@ mod tests {
     fn what_other_credentials_might_mend_is_told_from_what_they_might_not() {
         let bad =
             r#"{"__type":"com.amazon.coral.service#UnrecognizedClientException","message":"x"}"#;
-        assert!(refuses_credentials(&answer(400, bad)));
-        assert!(refuses_credentials(&answer(403, bad)));
-        assert!(!refuses_credentials(&answer(500, bad)));
+        assert_eq!(refuses_credentials(&answer(400, bad)), Some(NOT_SOONER));
+        assert_eq!(refuses_credentials(&answer(403, bad)), Some(NOT_SOONER));
+        assert_eq!(refuses_credentials(&answer(500, bad)), None);
         let denied = r#"{"__type":"AccessDeniedException"}"#;
-        assert!(!refuses_credentials(&answer(400, denied)));
-        assert!(!refuses_credentials(&answer(403, "<html>")));
+        let seldom = Some(NOT_SOONER_IF_DENIED);
+        assert_eq!(refuses_credentials(&answer(400, denied)), seldom);
+        assert_eq!(refuses_credentials(&answer(403, "<html>")), seldom);
+        let invalid = r#"{"__type":"ValidationException"}"#;
+        assert_eq!(refuses_credentials(&answer(400, invalid)), None);
         let mut by_header = answer(403, "");
         let code = "ExpiredTokenException:http://internal.amazon.com/coral/";
         by_header.headers_mut().insert("x-amzn-errortype", code);
-        assert!(refuses_credentials(&by_header));
+        assert_eq!(refuses_credentials(&by_header), Some(NOT_SOONER));
     }
 
     #[tokio::test(start_paused = true)]
@@ -253,13 +269,17 @@ mod tests {
         };
         tokio::time::advance(NOT_SOONER).await;
         assert_eq!(id().await, "1");
-        renewal.refuse();
+        renewal.refuse(NOT_SOONER);
         assert_eq!(id().await, "2");
-        renewal.refuse();
+        renewal.refuse(NOT_SOONER);
         assert_eq!(id().await, "2", "it was looked for just now");
         tokio::time::advance(NOT_SOONER).await;
         assert_eq!(id().await, "3");
         tokio::time::advance(NOT_SOONER).await;
         assert_eq!(id().await, "3");
+        renewal.refuse(NOT_SOONER_IF_DENIED);
+        assert_eq!(id().await, "3", "they are not old enough");
+        tokio::time::advance(NOT_SOONER_IF_DENIED).await;
+        assert_eq!(id().await, "4");
     }
 }

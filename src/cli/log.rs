@@ -7,6 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Environment;
 
+/// What dumps a profile file that is no UTF-8, with the secrets in it, whatever is asked for.
+const NEVER: [&str; 2] = [
+    "aws_runtime::env_config=off",
+    "aws_runtime::env_config::source=off",
+];
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct LogArgs {
@@ -26,7 +32,10 @@ impl LogArgs {
     pub(super) fn init(&self, env: &dyn Environment) {
         let (directives, mistaken) = self.directives(env);
         // Parsed before, or our own.
-        let filter = EnvFilter::try_new(directives).unwrap_or_default();
+        let mut filter = EnvFilter::try_new(directives).unwrap_or_default();
+        for never in NEVER {
+            filter = filter.add_directive(never.parse().expect("a directive"));
+        }
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)

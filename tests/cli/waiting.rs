@@ -64,6 +64,42 @@ fn credentials_that_are_mended_in_their_file_are_used_without_a_restart() {
     FinalReport::of(agent).expect_stored(LINES);
 }
 
+/// The SDK logs such a file whole, byte by byte.
+#[test]
+fn a_credentials_file_that_is_not_utf_8_shows_no_secret_and_is_read_once_it_is_mended() {
+    let site = site();
+    let home = Home::new(&site.endpoints, "scope = \"off\"", "");
+    let (file, secret) = (home.path().join("credentials"), "SECRETsecretSECRET");
+    let profile =
+        format!("[default]\naws_access_key_id = test\naws_secret_access_key = {secret}\n");
+    let latin = [b"# Schl\xfcssel\n", profile.as_bytes()].concat();
+    for log in ["info", "aws_runtime=trace,aws_config=trace,kinseal=info"] {
+        fs::write(&file, &latin).expect("room for it");
+        let mut program = kinseal();
+        program
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY");
+        program.env("AWS_SHARED_CREDENTIALS_FILE", &file);
+        program.env("KINSEAL_LOG", log);
+        let mut agent = home.start_agent_as(program);
+        agent.until("there are none", |agent| {
+            agent.stderr().contains("no AWS credentials").then_some(())
+        });
+        let bytes: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
+        let said = agent.stderr();
+        assert!(
+            !said.contains(secret) && !said.contains(&bytes.join(", ")),
+            "{said}"
+        );
+        lines::append(&home.log(), 1..=LINES)
+            .wait()
+            .expect_success();
+        fs::write(&file, &profile).expect("room for it");
+        home.until_settled(&mut agent, &home.log());
+        FinalReport::of(agent);
+    }
+}
+
 #[test]
 fn a_kms_that_denies_is_told_with_the_missing_permission_and_waited_for() {
     let site = site();

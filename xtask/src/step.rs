@@ -133,7 +133,9 @@ pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
-    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // Of the run, not of the build: a cached build may be of another checkout.
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     xtask.parent().expect("xtask is in the workspace").into()
 }
 
