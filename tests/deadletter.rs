@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use kinseal::fake::{Action, Faults, Rule};
+use kinseal::fake::{Action, Entries, Faults, Rule};
 use serde_json::Value;
 
 use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
@@ -246,6 +246,52 @@ fn a_missing_stream_keeps_its_own_and_holds_up_no_other() {
         site.endpoints.create_stream(stream, 1);
     }
     deadletter("resend", &home).expect_success();
+}
+
+#[test]
+fn a_stream_that_takes_nothing_keeps_its_own_and_holds_up_no_other() {
+    const SLOW: &str = "a-slow";
+    let site = site();
+    let home = Home::new(&site.endpoints, PLAIN, TIGHT);
+    write_lines(&home.log(), (1..=5).map(long_line));
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent);
+    let buried = &home.dead_letter_files()[0];
+    let letters = fs::read_to_string(buried).expect("text");
+    let folder = home.state().join("dead_letter").join(SLOW);
+    fs::create_dir(&folder).expect("a new folder");
+    let theirs = letters.replace(&format!("{STREAM:?}"), &format!("{SLOW:?}"));
+    let file = folder.join(buried.file_name().expect("a file"));
+    fs::write(&file, theirs).expect("room for it");
+    let config = fs::read_to_string(home.config()).expect("written");
+    fs::write(home.config(), config.replace("1KiB", "1MiB")).expect("room for it");
+    // The other has none of these shards.
+    site.endpoints.create_stream(SLOW, 1);
+    let parent = "shardId-000000000000";
+    site.fake.split(SLOW, parent).expect("it is open");
+    let faults = (1..3).fold(Faults::seeded(1), |faults, n| {
+        let throttled = Rule::new(Action::Throttle(Entries::Percent(100.0)));
+        faults.rule(throttled.on("PutRecords").shard(format!("shardId-{n:012}")))
+    });
+    site.fake.set_faults(faults);
+
+    let mut command = kinseal();
+    command.args(["deadletter", "resend", "--config"]);
+    let mut resend = Running::start("resend", command.arg(home.config()));
+    resend.until("the other's are stored and removed", |_| {
+        let left = fs::read_to_string(buried).unwrap_or_default();
+        left.is_empty().then_some(())
+    });
+    resend.signal("TERM");
+    let ended = resend.wait();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(said.contains("a-slow did not answer for all"), "{said}");
+    assert_eq!(home.consume(&[]).len(), 5);
+    site.fake.set_faults(Faults::none());
+    deadletter("resend", &home).expect_success();
+    assert!(!file.exists() || fs::read_to_string(&file).expect("text").is_empty());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::{Selection, Totals, Unreadable, files, plural};
+use super::{Selection, Totals, Unreadable, plural};
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::store::Lock;
 use crate::cli::agent::Signals;
@@ -20,7 +20,7 @@ use crate::cli::connection::ConnectionArgs;
 use crate::cli::form::{one_line, say};
 use crate::cli::hardening::CoreDumpArgs;
 use crate::config::Settings;
-use crate::deadletter::{Fate, Lines, rewrite};
+use crate::deadletter::{Fate, Folder, Lines, rewrite};
 use crate::delivery::{Delivery, FailReason, Receipt};
 use crate::producer::{Builder, Producer};
 use crate::record::StreamName;
@@ -80,26 +80,30 @@ pub(super) async fn run(args: ResendArgs) -> anyhow::Result<ExitCode> {
         // The files are right at every moment.
         std::process::exit(1);
     });
-    let mut resend = Resend {
-        selection: args.selection,
-        producers,
-        left,
-        shutdown,
-        stored: 0,
-        refused: 0,
-        last_refusal: None,
-    };
-    for path in files(&dir)? {
-        if resend.shutdown.is_stopped() {
-            break;
-        }
-        resend
-            .send_file(&path)
-            .await
-            .with_context(|| path.display().to_string())?;
+    // Side by side: one that takes nothing holds up no other.
+    let resending = producers.into_iter().map(|(stream, producer)| {
+        let resend = Resend {
+            selection: &args.selection,
+            folder: Folder::of(&dir, &stream),
+            stream,
+            producer: Some(producer),
+            shutdown: shutdown.clone(),
+            sent: Sent::default(),
+        };
+        resend.send_all()
+    });
+    let ended = futures_util::future::join_all(resending).await;
+    let mut all = Sent::default();
+    let mut mistakes = Vec::new();
+    for (sent, outcome) in ended {
+        all.add(sent);
+        mistakes.extend(outcome.err());
     }
-    resend.close().await;
-    Ok(resend.tell(totals.letters()))
+    let code = all.tell(totals.letters(), &left);
+    match mistakes.into_iter().next() {
+        Some(mistake) => Err(mistake),
+        None => Ok(code),
+    }
 }
 
 fn lock(dir: &Path) -> anyhow::Result<Lock> {
@@ -174,27 +178,58 @@ fn builder(stream: &StreamName, settings: Option<&Settings>, aws: &aws::Settings
     }
 }
 
-struct Resend {
-    selection: Selection,
-    producers: HashMap<StreamName, Producer>,
-    /// Streams that cannot be sent to: all of theirs stay.
-    left: Vec<StreamName>,
+/// One stream's.
+struct Resend<'a> {
+    selection: &'a Selection,
+    stream: StreamName,
+    folder: Folder,
+    /// Until it is closed.
+    producer: Option<Producer>,
     shutdown: Shutdown,
-    /// Letters.
+    sent: Sent,
+}
+
+/// What became of letters.
+#[derive(Debug, Default)]
+struct Sent {
     stored: u64,
     refused: u64,
     last_refusal: Option<FailReason>,
+    /// Streams of which some have no answer.
+    unanswered: Vec<StreamName>,
 }
 
-impl Resend {
+impl Resend<'_> {
+    async fn send_all(mut self) -> (Sent, anyhow::Result<()>) {
+        let outcome = self.send_files().await;
+        self.close().await;
+        (self.sent, outcome)
+    }
+
+    async fn send_files(&mut self) -> anyhow::Result<()> {
+        let shown = || format!("dead letters of {}", self.stream);
+        for file in self.folder.files().with_context(shown)? {
+            if self.shutdown.is_stopped() {
+                break;
+            }
+            let path = file.path;
+            (self.send_file(&path).await).with_context(|| path.display().to_string())?;
+        }
+        Ok(())
+    }
+
     async fn send_file(&mut self, path: &Path) -> anyhow::Result<()> {
         let mut owed = Vec::new();
         let ended = self.put_all(path, &mut owed).await;
         self.until_answered().await;
         let mut fates = HashMap::new();
         for (number, receipt) in owed {
-            if let Some(fate) = self.fate(receipt.await) {
-                fates.insert(number, fate);
+            match self.sent.fate(receipt.await) {
+                Some(fate) => drop(fates.insert(number, fate)),
+                None if self.sent.unanswered.is_empty() => {
+                    self.sent.unanswered.push(self.stream.clone());
+                }
+                None => {}
             }
         }
         // What is stored leaves the file, also where the rest of it could not be read.
@@ -221,10 +256,14 @@ impl Resend {
                 ));
                 continue;
             };
-            // It cannot be sent to; or one was buried for it only now, by somebody who did not ask for the lock.
-            let Some(producer) = self.producers.get(&stream) else {
+            if stream != self.stream {
+                say(format!(
+                    "{}, line {number}: it is for {stream}, whose folder it is not in; it stays",
+                    path.display()
+                ));
                 continue;
-            };
+            }
+            let producer = self.producer.as_ref().expect("open until all is sent");
             tokio::select! {
                 receipt = producer.put(record) => owed.push((number, receipt?)),
                 () = self.shutdown.stopped() => break,
@@ -235,9 +274,11 @@ impl Resend {
 
     /// A signal shortens it: what has no answer by then stays.
     async fn until_answered(&mut self) {
-        let all = futures_util::future::join_all(self.producers.values().map(Producer::flush));
+        let Some(producer) = &self.producer else {
+            return;
+        };
         let stopped = tokio::select! {
-            _ = all => false,
+            _ = producer.flush() => false,
             () = self.shutdown.stopped() => true,
         };
         if stopped {
@@ -246,8 +287,18 @@ impl Resend {
     }
 
     async fn close(&mut self) {
-        let closing = self.producers.drain().map(|(_, p)| p.close(GRACE));
-        futures_util::future::join_all(closing).await;
+        if let Some(producer) = self.producer.take() {
+            let _ = producer.close(GRACE).await;
+        }
+    }
+}
+
+impl Sent {
+    fn add(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.refused += other.refused;
+        self.last_refusal = other.last_refusal.or(self.last_refusal.take());
+        self.unanswered.extend(other.unanswered);
     }
 
     /// `None`: nobody knows, so it stays as it is.
@@ -270,7 +321,8 @@ impl Resend {
         }
     }
 
-    fn tell(&self, selected: u64) -> ExitCode {
+    /// `left`: streams that could not be sent to, of which all stay.
+    fn tell(&self, selected: u64, left: &[StreamName]) -> ExitCode {
         let mut text = format!(
             "{} of {} stored and removed",
             crate::metrics::report::Thousands(self.stored),
@@ -280,13 +332,20 @@ impl Resend {
             let refused = crate::metrics::report::Thousands(self.refused);
             text.push_str(&format!("; {refused} refused again, the last: {reason}"));
         }
-        let left = selected.saturating_sub(self.stored + self.refused);
-        if left > 0 {
-            text.push_str(&format!("; {left} not sent, or without an answer"));
+        let names = |streams: &[StreamName]| {
+            let names: BTreeSet<String> = streams.iter().map(StreamName::to_string).collect();
+            names.into_iter().collect::<Vec<_>>().join(", ")
+        };
+        let unsent = selected.saturating_sub(self.stored + self.refused);
+        if unsent > 0 {
+            text.push_str(&format!("; {unsent} not sent, or without an answer"));
         }
-        if !self.left.is_empty() {
-            let left: Vec<String> = self.left.iter().map(StreamName::to_string).collect();
-            text.push_str(&format!("; nothing could be sent to {}", left.join(", ")));
+        if !self.unanswered.is_empty() {
+            let streams = names(&self.unanswered);
+            text.push_str(&format!("; {streams} did not answer for all"));
+        }
+        if !left.is_empty() {
+            text.push_str(&format!("; nothing could be sent to {}", names(left)));
         }
         // A closed pipe is the reader's choice.
         let _ = writeln!(std::io::stdout(), "{}", one_line(&text));
