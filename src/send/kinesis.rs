@@ -84,15 +84,19 @@ fn read_answer(answer: PutRecordsOutput, sent: usize) -> CallOutcome {
         });
     }
     let outcomes = entries.into_iter().map(|entry| {
-        // As with the KPL: stored if and only if there is a sequence number.
+        // Stored if there is a sequence number, as with the KPL. An answer that says both is none the service gives: that
+        // may double, the other might lose.
+        let is_error = (entry.error_code.as_deref()).is_some_and(|code| !code.is_empty());
         match (entry.sequence_number, entry.shard_id) {
-            (Some(sequence), Some(shard)) if !sequence.is_empty() => EntryOutcome::Stored {
-                shard: shard.into(),
-                sequence: sequence.into(),
-            },
+            (Some(sequence), Some(shard)) if !sequence.is_empty() && !is_error => {
+                EntryOutcome::Stored {
+                    shard: shard.into(),
+                    sequence: sequence.into(),
+                }
+            }
             _ => EntryOutcome::Refused {
                 code: entry.error_code.unwrap_or_default(),
-                message: entry.error_message.unwrap_or_default(),
+                message: as_one_line(&entry.error_message.unwrap_or_default()),
             },
         }
     });
@@ -106,8 +110,8 @@ where
 {
     if let Some(service) = error.as_service_error() {
         return CallError {
-            code: service.code().unwrap_or_default().to_owned(),
-            message: service.message().unwrap_or_default().to_owned(),
+            code: as_one_line(service.code().unwrap_or_default()),
+            message: as_one_line(service.message().unwrap_or_default()),
             status: error.raw_response().map(|r| r.status().as_u16()),
         };
     }
@@ -129,9 +133,21 @@ where
     };
     CallError {
         code: code.to_owned(),
-        message: with_causes(error),
+        message: as_one_line(&with_causes(error)),
         status,
     }
+}
+
+/// What a service says goes into the log and dead letters: it must not forge lines there, nor fill them.
+fn as_one_line(text: &str) -> String {
+    const MOST: usize = 2_000;
+    let is_shown = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
+    let shown = text.chars().map(|c| if is_shown(c) { c } else { ' ' });
+    let mut line: String = shown.clone().take(MOST).collect();
+    if shown.count() > MOST {
+        line.push('…');
+    }
+    line
 }
 
 fn never_connected<E: Error + 'static>(error: &SdkError<E>) -> bool {
