@@ -119,6 +119,25 @@ impl History {
     }
 }
 
+/// Whether a service says with this code that it takes no call under these credentials, or what was signed with them.
+pub fn refuses_credentials(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken"
+            | "ExpiredTokenException"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
+            | "InvalidClientTokenId"
+            | "InvalidSignatureException"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "NotAuthorized"
+            | "RequestExpired"
+            | "SignatureDoesNotMatch"
+            | "UnrecognizedClientException"
+    )
+}
+
 /// Judges a refusal: of a whole call, or with status 200 of one entry of an answered call. `status` is absent
 /// where no answer came.
 pub fn judge(code: &str, status: Option<u16>, history: &History) -> Verdict {
@@ -152,24 +171,13 @@ fn of_code(code: &str) -> Option<Verdict> {
 
         "RequestAbortedException" => Verdict::Retry(Class::Unknown),
 
+        code if refuses_credentials(code) => Verdict::Outage,
         "AccessDeniedException"
         | "AccessDenied"
-        | "ExpiredToken"
-        | "ExpiredTokenException"
-        | "IncompleteSignature"
-        | "IncompleteSignatureException"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
         | "NoCredentials"
-        | "NotAuthorized"
         | "OptInRequired"
-        | "RequestExpired"
         | "ResourceNotFoundException"
-        | "SignatureDoesNotMatch"
-        | "UnknownOperationException"
-        | "UnrecognizedClientException" => Verdict::Outage,
+        | "UnknownOperationException" => Verdict::Outage,
 
         "DisabledException"
         | "NotFoundException"

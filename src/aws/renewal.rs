@@ -25,6 +25,8 @@ use aws_smithy_types::config_bag::ConfigBag;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use crate::retry;
+
 /// Between two looks at what may hold credentials: files, but also services that answer every host.
 const NOT_SOONER: Duration = Duration::from_secs(5);
 /// The same where good credentials are not allowed to: mostly a permission is missing, which no look will mend.
@@ -196,19 +198,7 @@ fn refuses_credentials(answer: &HttpResponse) -> Option<Duration> {
     let code = code.unwrap_or_default();
     let code = code.rsplit('#').next().unwrap_or_default();
     match code.split(':').next().unwrap_or_default() {
-        "ExpiredToken"
-        | "ExpiredTokenException"
-        | "IncompleteSignature"
-        | "IncompleteSignatureException"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
-        | "InvalidToken"
-        | "NotAuthorized"
-        | "RequestExpired"
-        | "SignatureDoesNotMatch"
-        | "UnrecognizedClientException" => Some(NOT_SOONER),
+        code if retry::refuses_credentials(code) || code == "InvalidToken" => Some(NOT_SOONER),
         // Another user's may be allowed to.
         "AccessDenied" | "AccessDeniedException" => Some(NOT_SOONER_IF_DENIED),
         _ if status != 400 => Some(NOT_SOONER_IF_DENIED),
