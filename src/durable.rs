@@ -1,8 +1,8 @@
-//! Folders whose names survive a power cut.
+//! Folders whose names survive a power cut, and files that have lost theirs.
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 /// Makes `dir`, and what is missing above it. A folder is there after a power cut once the one above it was synced, and
@@ -18,6 +18,17 @@ pub(crate) fn create_dir(dir: &Path, mode: u32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether `path` is the name of this very file: somebody may have removed it, or put another in its place.
+pub(crate) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let there = match path.symlink_metadata() {
+        Ok(there) => there,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    let own = file.metadata()?;
+    Ok((there.dev(), there.ino()) == (own.dev(), own.ino()))
 }
 
 fn is_there(dir: &Path) -> bool {

@@ -19,7 +19,6 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -316,7 +315,8 @@ impl Lock {
     /// [`CheckpointError::InUse`]: another process was first.
     pub fn hold(&self) -> Result<bool, CheckpointError> {
         let mut file = self.file.lock().expect("no panic while held");
-        if is_at(&file, &self.dir.join(LOCK)) {
+        // Where it cannot be seen, the disk says why when it is written to.
+        if durable::is_at(&file, &self.dir.join(LOCK)).unwrap_or(true) {
             return Ok(false);
         }
         *file = locked(&self.dir)?;
@@ -360,15 +360,6 @@ fn locked(dir: &Path) -> Result<File, CheckpointError> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
-}
-
-/// Where it cannot be seen, the disk says why when it is written to.
-fn is_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), path.symlink_metadata()) {
-        (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
-        (_, Err(e)) => e.kind() != io::ErrorKind::NotFound,
-        (Err(_), Ok(_)) => true,
-    }
 }
 
 /// A process that was killed holds its lock until the kernel has cleared it away: a restart right after

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::durable;
@@ -109,11 +109,6 @@ impl Append for File {
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let own = self.metadata()?;
-        match std::fs::symlink_metadata(path) {
-            Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(e),
-        }
+        durable::is_at(self, path)
     }
 }
