@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kinseal::fake::{Action, Entries, Faults, Rule};
 use serde_json::Value;
@@ -209,27 +209,34 @@ fn kill_9_of_a_resend_leaves_the_records_where_they_were() {
     assert!(arrived == twice);
 }
 
+/// Five letters of [`STREAM`], and the same for each of `others`, which the limits would take now. The files of all.
+fn bury_for(home: &Home, others: &[&str]) -> Vec<PathBuf> {
+    write_lines(&home.log(), (1..=5).map(long_line));
+    let mut agent = home.start_agent();
+    home.until_settled(&mut agent, &home.log());
+    FinalReport::of(agent);
+    let mut files = home.dead_letter_files();
+    let letters = fs::read_to_string(&files[0]).expect("text");
+    let name = files[0].file_name().expect("a file").to_owned();
+    for stream in others {
+        let folder = home.state().join("dead_letter").join(stream);
+        fs::create_dir(&folder).expect("a new folder");
+        let theirs = letters.replace(&format!("{STREAM:?}"), &format!("{stream:?}"));
+        fs::write(folder.join(&name), theirs).expect("room for it");
+        files.push(folder.join(&name));
+    }
+    let config = fs::read_to_string(home.config()).expect("written");
+    fs::write(home.config(), config.replace("1KiB", "1MiB")).expect("room for it");
+    files
+}
+
 #[test]
 fn a_missing_stream_keeps_its_own_and_holds_up_no_other() {
     // One is asked before STREAM, the other after it.
     const MISSING: [&str; 2] = ["a-gone", "z-gone"];
     let site = site();
     let home = Home::new(&site.endpoints, PLAIN, TIGHT);
-    write_lines(&home.log(), (1..=5).map(long_line));
-    let mut agent = home.start_agent();
-    home.until_settled(&mut agent, &home.log());
-    FinalReport::of(agent);
-    let buried = home.dead_letter_files();
-    let letters = fs::read_to_string(&buried[0]).expect("text");
-    for stream in MISSING {
-        let folder = home.state().join("dead_letter").join(stream);
-        fs::create_dir(&folder).expect("a new folder");
-        let theirs = letters.replace(&format!("{STREAM:?}"), &format!("{stream:?}"));
-        let file = folder.join(buried[0].file_name().expect("a file"));
-        fs::write(file, theirs).expect("room for it");
-    }
-    let config = fs::read_to_string(home.config()).expect("written");
-    fs::write(home.config(), config.replace("1KiB", "1MiB")).expect("room for it");
+    bury_for(&home, &MISSING);
 
     let ended = deadletter("resend", &home);
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
@@ -253,19 +260,7 @@ fn a_stream_that_takes_nothing_keeps_its_own_and_holds_up_no_other() {
     const SLOW: &str = "a-slow";
     let site = site();
     let home = Home::new(&site.endpoints, PLAIN, TIGHT);
-    write_lines(&home.log(), (1..=5).map(long_line));
-    let mut agent = home.start_agent();
-    home.until_settled(&mut agent, &home.log());
-    FinalReport::of(agent);
-    let buried = &home.dead_letter_files()[0];
-    let letters = fs::read_to_string(buried).expect("text");
-    let folder = home.state().join("dead_letter").join(SLOW);
-    fs::create_dir(&folder).expect("a new folder");
-    let theirs = letters.replace(&format!("{STREAM:?}"), &format!("{SLOW:?}"));
-    let file = folder.join(buried.file_name().expect("a file"));
-    fs::write(&file, theirs).expect("room for it");
-    let config = fs::read_to_string(home.config()).expect("written");
-    fs::write(home.config(), config.replace("1KiB", "1MiB")).expect("room for it");
+    let [buried, file] = bury_for(&home, &[SLOW]).try_into().expect("one each");
     // The other has none of these shards.
     site.endpoints.create_stream(SLOW, 1);
     let parent = "shardId-000000000000";
@@ -280,7 +275,7 @@ fn a_stream_that_takes_nothing_keeps_its_own_and_holds_up_no_other() {
     command.args(["deadletter", "resend", "--config"]);
     let mut resend = Running::start("resend", command.arg(home.config()));
     resend.until("the other's are stored and removed", |_| {
-        let left = fs::read_to_string(buried).unwrap_or_default();
+        let left = fs::read_to_string(&buried).unwrap_or_default();
         left.is_empty().then_some(())
     });
     resend.signal("TERM");

@@ -46,8 +46,8 @@ use crate::shard::ShardId;
 
 /// What part of the linger a late entry or batch waits for company: 20 ms of 100 ms, as the KPL's collector does.
 const LATE_SHARE: u32 = 5;
-/// How often it is looked whether the stream has been described.
-const DESCRIPTION_LOOK: Duration = Duration::from_millis(200);
+/// How often it is looked whether the stream has been described, or listed.
+const REFRESH_LOOK: Duration = Duration::from_millis(200);
 /// How often a flush looks whether nothing is pending.
 const FLUSH_LOOK: Duration = Duration::from_millis(20);
 
@@ -366,7 +366,7 @@ impl Owner {
         let wake = self.lanes.next_wake();
         let misplaced = self.unlisted_since.filter(|_| !self.misplaced.is_empty());
         let misplaced = misplaced.map(|since| {
-            let look = Instant::now() + DESCRIPTION_LOOK;
+            let look = Instant::now() + REFRESH_LOOK;
             (since + WAIT_FOR_LISTING).max(look)
         });
         [retry, block, aggregate, send, flush, sweep, wake, misplaced]

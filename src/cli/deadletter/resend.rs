@@ -3,7 +3,7 @@
 //! What is stored leaves its file: the file is replaced once all that was sent from it has an answer. A crash
 //! before that leaves the old file, so that records may be sent twice and are never lost.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -124,12 +124,12 @@ impl ResendArgs {
         &self,
         totals: &Totals,
         settings: Option<&Settings>,
-    ) -> anyhow::Result<(HashMap<StreamName, Producer>, Vec<StreamName>)> {
+    ) -> anyhow::Result<(BTreeMap<StreamName, Producer>, Vec<StreamName>)> {
         let aws = match settings {
             Some(settings) => self.connection.over(settings.aws.clone()),
             None => self.connection.settings(),
         };
-        let mut producers = HashMap::new();
+        let mut producers = BTreeMap::new();
         let mut failed = Vec::new();
         // One that is none, by somebody's hand: its letters stay.
         let streams = totals.0.keys().map(|(stream, _)| StreamName::new(stream));
@@ -333,8 +333,8 @@ impl Sent {
             text.push_str(&format!("; {refused} refused again, the last: {reason}"));
         }
         let names = |streams: &[StreamName]| {
-            let names: BTreeSet<String> = streams.iter().map(StreamName::to_string).collect();
-            names.into_iter().collect::<Vec<_>>().join(", ")
+            let names: Vec<String> = streams.iter().map(StreamName::to_string).collect();
+            names.join(", ")
         };
         let unsent = selected.saturating_sub(self.stored + self.refused);
         if unsent > 0 {

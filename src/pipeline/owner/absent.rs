@@ -1,19 +1,14 @@
 //! A stream that is not found, and one of its name that is found later: made anew, it numbers its shards from zero again.
 //! That an entry landed on the shard that was predicted tells nothing then, until they have been listed anew.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::super::routes::WAIT_FOR_LISTING;
-use super::Owner;
+use super::{Owner, REFRESH_LOOK};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::{Reducer, Routes};
 use crate::batch::Batch;
 use crate::send::Ordering;
-
-/// How often it is looked whether there is a listing.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// The latest that calls have found out, while there is no listing since.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +52,7 @@ impl Owner {
 
     /// When to look again.
     pub(super) fn next_look(&self, now: Instant) -> Option<Instant> {
-        self.waits_for_its_shards(now).then(|| now + LOOK)
+        self.waits_for_its_shards(now).then(|| now + REFRESH_LOOK)
     }
 
     /// Of a batch, a record that is right wherever it lands; the rest waits.
@@ -127,11 +122,8 @@ impl Owner {
         if entry.members().len() == 1 || entry.predicted().is_none() {
             return false;
         }
-        self.absent.is_some() || !self.is_made_for_its_shards(entry)
-    }
-
-    /// Entries from before it was made anew are told by their members alone.
-    fn is_made_for_its_shards(&self, entry: &AggregatedRecord) -> bool {
-        (self.reducer.as_ref()).is_none_or(|reducer| reducer.is_for_its_own_shards(entry))
+        // Entries from before it was made anew are told by their members alone.
+        let reducer = self.reducer.as_ref().expect("entries come from it");
+        self.absent.is_some() || !reducer.is_for_its_own_shards(entry)
     }
 }
