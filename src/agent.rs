@@ -228,7 +228,8 @@ impl Agent {
         let mut dead_letter_writers = Vec::new();
         for (stream, mut shares) in settings.streams.iter().zip(settings.shares()) {
             let counters: Arc<Counters> = Arc::default();
-            let spool = shares.spool(settings, stream, &counters).await?;
+            let lock = spool_lock.as_ref();
+            let spool = shares.spool(settings, stream, lock, &counters).await?;
             let (dead_letters, writer) = DeadLetters::open(
                 &settings.state_dir,
                 &stream.name,

@@ -202,6 +202,42 @@ fn of_standard_input_all_that_came_before_the_kill_is_there_but_for_its_end() {
 }
 
 #[test]
+fn a_spool_that_is_removed_in_an_outage_is_written_again_whether_the_agent_is_stopped_or_killed() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::with_socket(&site.endpoints, "scope = \"off\"", SPOOL);
+    site.fake.set_faults(down());
+    let mut agent = home.start_agent();
+    send(&home, 1..=1000);
+    until_spooled(&mut agent, 1000);
+    fs::remove_dir_all(home.state()).expect("ours");
+    // At once: its last look is at its end.
+    agent.signal("TERM");
+    let ended = agent.wait().expect_success();
+    assert!(ended.stderr.contains("written again"), "{ended:?}");
+    assert_eq!(
+        FinalReport::said_in(ended).account(),
+        [1000, 0, 0, 0, 0, 0, 1000]
+    );
+
+    let mut agent = home.start_agent();
+    until_spooled(&mut agent, 1000);
+    fs::remove_dir_all(home.state()).expect("ours");
+    // Though nothing comes.
+    agent.until("it looks", |agent| {
+        agent.stderr().contains("written again").then_some(())
+    });
+    agent.kill();
+
+    site.fake.set_faults(Faults::seeded(2));
+    let agent = home.start_agent();
+    FinalReport::of(agent).expect_stored(1000);
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=1000);
+    arrived.expect_no_doubles();
+}
+
+#[test]
 fn a_spool_that_is_not_there_is_told_from_an_empty_one() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut list = kinseal();

@@ -126,15 +126,19 @@ impl Shares {
         &mut self,
         settings: &Settings,
         stream: &StreamSettings,
+        lock: Option<&Arc<Lock>>,
         counters: &Arc<Counters>,
     ) -> Result<Option<Spooled>, AgentError> {
-        let (Some((sources, reader)), Some(spool)) = (self.spooled.take(), &settings.spool) else {
+        let (Some((sources, reader)), Some(spool), Some(lock)) =
+            (self.spooled.take(), &settings.spool, lock)
+        else {
             return Ok(None);
         };
         let (spool, name, counters) = (spool.clone(), stream.name.clone(), Arc::clone(counters));
+        let lock = Arc::clone(lock);
         let plain = stream.encryption.scope == Scope::Off;
         let opening =
-            tokio::task::spawn_blocking(move || Spool::open(&spool, &name, plain, counters));
+            tokio::task::spawn_blocking(move || Spool::open(&spool, &name, plain, lock, counters));
         let spool = opening.await.expect("opening does not panic")?;
         Ok(Some(Spooled {
             spool,

@@ -10,7 +10,7 @@ use crate::agent::{Settings, SourceKind};
 
 /// For the runtime, credentials, KMS, locks, the checkpoint and what this process was started with. A guess, generous.
 const REST: u64 = 96;
-/// Of a stream: segments of its spool, dead letters, their folders.
+/// Of a stream: dead letters, their folder, what is begun of its spool.
 const OF_STREAM: u64 = 8;
 /// Of a source of files: its events, a directory that is looked through, a compressed file.
 const OF_FILES: u64 = 8;
@@ -84,8 +84,9 @@ fn but_clients(settings: &Settings) -> u64 {
         SourceKind::Stdin(_) => 0,
     });
     // A connection for each call.
-    let streams =
-        (settings.streams.iter()).map(|stream| OF_STREAM + stream.delivery.max_in_flight as u64);
+    let segments = settings.spool.as_ref().map_or(0, |spool| spool.most_open());
+    let streams = (settings.streams.iter())
+        .map(|stream| OF_STREAM + segments + stream.delivery.max_in_flight as u64);
     REST + sources.sum::<u64>() + streams.sum::<u64>()
 }
 

@@ -36,7 +36,7 @@ pub(super) enum Cursor {
 
 pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Cursor, SpoolError> {
     let path = dir.join(NAME);
-    let bytes = match disk.read(&path, 0, 4096) {
+    let bytes = match disk.open(&path).and_then(|file| file.read(0, 4096)) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Cursor::At(0)),
         Err(source) => return Err(SpoolError::Unusable { dir: path, source }),
@@ -85,7 +85,7 @@ pub(super) fn save(disk: &dyn Disk, dir: &Path, settled: u64) -> io::Result<()> 
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    let mut file = match disk.create(&unfinished) {
+    let file = match disk.create(&unfinished) {
         // Somebody removed the folder.
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             disk.create_dir(dir)?;

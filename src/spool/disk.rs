@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::durable;
 use crate::readat::read_upto;
@@ -16,9 +17,9 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Names and lengths of the files in it.
     fn list(&self, dir: &Path) -> io::Result<Vec<(String, u64)>>;
     /// A new file, to be appended to.
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Append>>;
-    /// Up to `len` bytes from `offset`; fewer only at the end.
-    fn read(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// A file that is there, to be read.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes what another process wrote to a file survive a power cut.
@@ -27,12 +28,14 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
 
-/// A file that is written from its beginning to its end.
-pub trait Append: Send + fmt::Debug {
-    /// All of them; what is on disk after an error is not known.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+/// A file that is open, whatever becomes of its name: what was removed can be read to its end. Calls block.
+pub trait DiskFile: Send + Sync + fmt::Debug {
+    /// All of them; what is on disk after an error is not known. One caller at a time.
+    fn append(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Up to `len` bytes from `offset`; fewer only at the end.
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>>;
     /// Makes what was appended survive a power cut.
-    fn sync(&mut self) -> io::Result<()>;
+    fn sync(&self) -> io::Result<()>;
     /// Whether this is the file that has that name; it has none any more if somebody removed or moved it.
     fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
@@ -69,17 +72,18 @@ impl Disk for RealDisk {
         Ok(files)
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Append>> {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(path)?;
-        Ok(Box::new(file))
+        Ok(Arc::new(file))
     }
 
-    fn read(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        read_upto(&File::open(path)?, offset, len)
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(File::open(path)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -99,12 +103,17 @@ impl Disk for RealDisk {
     }
 }
 
-impl Append for File {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+impl DiskFile for File {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self;
+        file.write_all(bytes)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        read_upto(self, offset, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
 

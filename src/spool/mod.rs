@@ -18,6 +18,7 @@
 //!   synced, and `sync` says when that is. What was settled after the cursor was last saved (each second) is sent again;
 //! - a frame that was cut short ends its segment; damage within is read over, told with how many records it took, and
 //!   its file is kept beside, as `.damaged`; so is a damaged cursor, and what is there is sent from the oldest record on;
+//! - what somebody removes while it is at work is sent all the same, and is on disk again a second later;
 //! - a disk that refuses, or has no room within `max_bytes`, is waited for: records keep their memory meanwhile, and
 //!   their sources wait, or drop as their `when_full` says;
 //! - with [`Mode::MemoryFirst`], records go straight on while the stream takes them: what is in memory when the process
@@ -27,8 +28,10 @@ mod clock;
 mod cursor;
 mod disk;
 mod frame;
+mod keeper;
 mod open;
 mod reader;
+mod restore;
 mod shelf;
 mod standing;
 #[cfg(test)]
@@ -40,10 +43,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use disk::{Append, Disk, RealDisk};
+pub use disk::{Disk, DiskFile, RealDisk};
+pub use keeper::Keeper;
 pub use open::Spool;
 pub use reader::Reader;
-pub use shelf::{Keeper, Shelf};
+pub use shelf::Shelf;
 pub use standing::Standing;
 pub use writer::Writer;
 
@@ -100,6 +104,12 @@ impl Settings {
     /// enough that files are few.
     fn segment_bytes(&self) -> u64 {
         (self.max_bytes / 16).clamp(1 << 20, 64 << 20)
+    }
+
+    /// Files that a stream's part may have open at once: each of its segments, so that one can be read whose name
+    /// somebody removes. Those that were left after an error are smaller, and not counted.
+    pub fn most_open(&self) -> u64 {
+        self.max_bytes / self.segment_bytes() + 2
     }
 }
 

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use super::cursor::{self, Cursor};
 use super::frame::{HEADER_LEN, Header, NoHeader};
-use super::shelf::{Keeper, Segment, Shelf};
+use super::keeper::Keeper;
+use super::shelf::{Segment, Shelf};
 use super::walk::Walk;
 use super::{Disk, RealDisk, Settings, SpoolError, Sync};
+use crate::checkpoint::Lock;
 use crate::metrics::Counters;
 use crate::record::StreamName;
 
@@ -20,7 +22,6 @@ const EXTENSION: &str = "spool";
 pub struct Spool {
     pub(super) shelf: Arc<Shelf>,
     pub(super) disk: Arc<dyn Disk>,
-    pub(super) dir: PathBuf,
     pub(super) settings: Settings,
     /// The next record's number.
     pub(super) next: u64,
@@ -29,16 +30,17 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// `PATH/STREAM`, made if need be. `plain`: nothing is encrypted. Blocks: it reads through all that is there.
-    ///
-    /// The caller sees to it that no other process has the same path.
+    /// `PATH/STREAM`, made if need be. `plain`: nothing is encrypted. `lock` is the right to `PATH`. Blocks: it reads
+    /// through all that is there.
     pub fn open(
         settings: &Settings,
         stream: &StreamName,
         plain: bool,
+        lock: Arc<Lock>,
         counters: Arc<Counters>,
     ) -> Result<Self, SpoolError> {
-        Self::open_on(Arc::new(RealDisk), settings, stream, plain, counters)
+        let disk = Arc::new(RealDisk);
+        Self::open_on(disk, settings, stream, plain, lock, counters)
     }
 
     /// The same on another disk.
@@ -47,6 +49,7 @@ impl Spool {
         settings: &Settings,
         stream: &StreamName,
         plain: bool,
+        lock: Arc<Lock>,
         counters: Arc<Counters>,
     ) -> Result<Self, SpoolError> {
         let dir = settings.path.join(stream.folder_name());
@@ -87,11 +90,10 @@ impl Spool {
         // Accepted anew: they are owed an answer by this process.
         Counters::add(&counters.accepted, found);
         counters.spool(found);
-        let shelf = Shelf::new(dir.clone(), segments, (settled, next), counters);
+        let shelf = Shelf::new(dir, lock, segments, (settled, next), counters);
         Ok(Self {
             shelf: Arc::new(shelf),
             disk,
-            dir,
             settings: settings.clone(),
             next,
             settled,
@@ -107,6 +109,7 @@ impl Spool {
         Keeper {
             shelf: Arc::clone(&self.shelf),
             disk: Arc::clone(&self.disk),
+            sync: self.settings.sync,
         }
     }
 }
@@ -207,7 +210,8 @@ impl<'a> Look<'a> {
             dir: path.clone(),
             source,
         };
-        let head = self.disk.read(&path, 0, HEADER_LEN).map_err(unusable)?;
+        let file = self.disk.open(&path).map_err(unusable)?;
+        let head = file.read(0, HEADER_LEN).map_err(unusable)?;
         let header = match Header::decode(&head) {
             Ok(header) => header,
             Err(NoHeader::Version(found)) => return Err(SpoolError::Version { path, found }),
@@ -241,7 +245,7 @@ impl<'a> Look<'a> {
         }
         let before = self.next;
         let mut walk = Walk::new(header.id, HEADER_LEN as u64);
-        while let Some(frames) = walk.next(self.disk, &path, len).map_err(unusable)? {
+        while let Some(frames) = walk.next(&*file, len).map_err(unusable)? {
             for frame in frames {
                 // What was written again after an error counts once.
                 if frame.number >= self.next {
@@ -263,6 +267,7 @@ impl<'a> Look<'a> {
         self.segments.push_back(Segment {
             ordinal: self.segments.len() as u64,
             path,
+            file,
             id: header.id,
             first: header.first,
             end: self.next,

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::Spool;
 use super::clock::Clock;
 use super::frame::Frame;
 use super::shelf::{Readable, Shelf, Waiters};
 use super::walk::Walk;
-use super::{Disk, Spool};
 use crate::delivery::{MemoryBudget, SpanSettled, Ticket, Tickets};
 use crate::metrics::Counters;
 use crate::recurring::{Recurring, Unsaid};
@@ -24,7 +24,6 @@ use crate::source::Costs;
 #[derive(Debug)]
 pub struct Reader {
     shelf: Arc<Shelf>,
-    disk: Arc<dyn Disk>,
     /// Its own account: what waits for room on disk may hold all of the sources'.
     budget: MemoryBudget,
     costs: Costs,
@@ -54,7 +53,6 @@ impl Reader {
     ) -> Self {
         Self {
             shelf: spool.shelf(),
-            disk: Arc::clone(&spool.disk),
             budget,
             costs,
             counters,
@@ -100,8 +98,8 @@ impl Reader {
                     }
                     return frames;
                 }
-                // No try brings it back. The disk that is read is the one that was written a moment ago.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Another machine removed it from a shared disk: no try brings it back.
+                Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {
                     if let Some((_, walk)) = &mut self.place {
                         walk.go_to(readable.len);
                     }
@@ -125,10 +123,10 @@ impl Reader {
         mut walk: Walk,
         readable: &Readable,
     ) -> (Walk, io::Result<Option<Vec<Frame<Bytes>>>>) {
-        let (disk, path, len) = (Arc::clone(&self.disk), readable.path.clone(), readable.len);
+        let (file, len) = (Arc::clone(&readable.file), readable.len);
         let again = Walk::new(readable.id, walk.offset());
         let reading = tokio::task::spawn_blocking(move || {
-            let read = walk.next(&*disk, &path, len);
+            let read = walk.next(&*file, len);
             if let Ok(None) = read {
                 walk.go_to(len);
             }

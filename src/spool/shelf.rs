@@ -5,31 +5,32 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use super::{Disk, cursor};
+use super::DiskFile;
 use crate::checkpoint::ledger::Ledger;
+use crate::checkpoint::{CheckpointError, Lock};
 use crate::delivery::{SpanSettled, Ticket};
 use crate::metrics::Counters;
-use crate::recurring::{Recurring, Unsaid};
 
 /// Shared by the three; locked for a few assignments only.
 pub struct Shelf {
     dir: PathBuf,
+    lock: Arc<Lock>,
     state: Mutex<State>,
-    /// The cursor as it is on disk; held while that is written.
-    saved: Mutex<u64>,
-    counters: Arc<Counters>,
+    /// Held while segments are deleted or restored.
+    pub(super) files: Mutex<()>,
+    /// The cursor as it is on disk, if it is there; held while that is written.
+    pub(super) saved: Mutex<Option<u64>>,
+    pub(super) counters: Arc<Counters>,
     /// For the reader: there is more to read, or never will be.
     pub(super) grown: Notify,
     /// For the writer: there is more room.
     pub(super) freed: Notify,
-    /// For the keeper: the settled prefix has grown.
-    moved: Notify,
+    /// For the keeper: the settled prefix has grown, or is to be saved again.
+    pub(super) moved: Notify,
 }
 
 struct State {
@@ -38,7 +39,7 @@ struct State {
     next_ordinal: u64,
     ledger: Ledger<u64>,
     /// Whoever waits for the answer of a record that is on disk.
-    parked: HashMap<u64, SmallVec<[Ticket; 1]>>,
+    parked: HashMap<u64, Waiters>,
     /// The reader has handed over all before it.
     handed: u64,
     /// The writer has appended all before it.
@@ -47,11 +48,12 @@ struct State {
 }
 
 /// A file of frames.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Segment {
     /// No other has it.
     pub(super) ordinal: u64,
     pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
     pub(super) id: u64,
     /// The number of the first record that was to come into it, and the number behind its last one.
     pub(super) first: u64,
@@ -65,9 +67,10 @@ pub(super) struct Segment {
 }
 
 /// What the reader may read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Readable {
     pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
     pub(super) id: u64,
     pub(super) ordinal: u64,
     pub(super) end: u64,
@@ -79,12 +82,14 @@ impl Shelf {
     /// What lies in `segments` ends before `end`, and is to be sent from `settled` on.
     pub(super) fn new(
         dir: PathBuf,
+        lock: Arc<Lock>,
         segments: VecDeque<Segment>,
         (settled, end): (u64, u64),
         counters: Arc<Counters>,
     ) -> Self {
         Self {
             dir,
+            lock,
             state: Mutex::new(State {
                 next_ordinal: segments.back().map_or(0, |last| last.ordinal + 1),
                 segments,
@@ -94,7 +99,8 @@ impl Shelf {
                 end,
                 reading: true,
             }),
-            saved: Mutex::new(settled),
+            files: Mutex::default(),
+            saved: Mutex::new(Some(settled)),
             counters,
             grown: Notify::new(),
             freed: Notify::new(),
@@ -104,6 +110,19 @@ impl Shelf {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Before a file is made: whoever removed the directory may have started another process that has it now. Blocks.
+    pub(super) fn hold(&self) -> io::Result<()> {
+        match self.lock.hold() {
+            Ok(_) => Ok(()),
+            Err(CheckpointError::StateDir { source, .. }) => Err(source),
+            Err(CheckpointError::InUse { dir, holder }) => Err(io::Error::other(format!(
+                "{} was removed and is in use by {holder}",
+                dir.display()
+            ))),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     /// Bytes on disk.
@@ -117,14 +136,26 @@ impl Shelf {
         state.handed == state.end
     }
 
+    /// Whether anything that was appended is not settled.
+    pub(super) fn holds_some(&self) -> bool {
+        let state = self.state();
+        state.ledger.position() < state.end
+    }
+
     /// A segment that has its header and nothing else.
-    pub(super) fn begin(&self, path: PathBuf, id: u64, first: u64, len: u64) {
+    pub(super) fn begin(
+        &self,
+        path: PathBuf,
+        file: Arc<dyn DiskFile>,
+        (id, first, len): (u64, u64, u64),
+    ) {
         let mut state = self.state();
         let ordinal = state.next_ordinal;
         state.next_ordinal += 1;
         state.segments.push_back(Segment {
             ordinal,
             path,
+            file,
             id,
             first,
             end: first,
@@ -206,8 +237,35 @@ impl Shelf {
         self.settled(span);
     }
 
+    /// Everything before it is settled.
+    pub(super) fn settled_to(&self) -> u64 {
+        self.state().ledger.position()
+    }
+
+    /// Segments that hold what is not settled, the oldest first.
+    pub(super) fn waiting(&self) -> Vec<Segment> {
+        let state = self.state();
+        let settled = state.ledger.position();
+        let waits = |segment: &&Segment| segment.end > settled;
+        state.segments.iter().filter(waits).cloned().collect()
+    }
+
+    /// The segment of that ordinal is in another file now.
+    pub(super) fn moved_to(&self, ordinal: u64, path: PathBuf, file: Arc<dyn DiskFile>) {
+        let mut state = self.state();
+        let mut segments = state.segments.iter_mut();
+        if let Some(segment) = segments.find(|segment| segment.ordinal == ordinal) {
+            (segment.path, segment.file) = (path, file);
+        }
+    }
+
+    /// Whoever waits still for a record that is on disk.
+    pub(super) fn take_parked(&self) -> HashMap<u64, Waiters> {
+        std::mem::take(&mut self.state().parked)
+    }
+
     /// Segments of which everything is settled.
-    fn take_done(&self) -> VecDeque<Segment> {
+    pub(super) fn take_done(&self) -> VecDeque<Segment> {
         let mut state = self.state();
         let settled = state.ledger.position();
         let mut done = VecDeque::new();
@@ -218,7 +276,7 @@ impl Shelf {
     }
 
     /// Those that could not be dropped, in order.
-    fn put_back(&self, segments: VecDeque<Segment>) {
+    pub(super) fn put_back(&self, segments: VecDeque<Segment>) {
         let mut state = self.state();
         for segment in segments.into_iter().rev() {
             state.segments.push_front(segment);
@@ -253,6 +311,7 @@ impl State {
             };
             (offset < segment.len).then(|| Readable {
                 path: segment.path.clone(),
+                file: Arc::clone(&segment.file),
                 id: segment.id,
                 ordinal: segment.ordinal,
                 end: segment.end,
@@ -280,103 +339,5 @@ impl fmt::Debug for Shelf {
         f.debug_struct("Shelf")
             .field("dir", &self.dir)
             .finish_non_exhaustive()
-    }
-}
-
-/// Saves the cursor and deletes what is settled.
-#[derive(Debug, Clone)]
-pub struct Keeper {
-    pub(super) shelf: Arc<Shelf>,
-    pub(super) disk: Arc<dyn Disk>,
-}
-
-impl Keeper {
-    /// The cursor is saved this often, if it has moved: so much is sent again after a crash.
-    const EVERY: Duration = Duration::from_secs(1);
-
-    /// Goes on until aborted; somebody calls [`finish`](Self::finish) then. Cancel safe.
-    pub async fn run(self) {
-        let mut save_at = Instant::now();
-        let mut trouble = Recurring::default();
-        loop {
-            self.shelf.moved.notified().await;
-            // Room is given back at once; the cursor is for after a crash.
-            let dropped = self.aside(Self::drop_done).await;
-            tokio::time::sleep_until(save_at).await;
-            save_at = Instant::now() + Self::EVERY;
-            let saved = self.aside(Self::save).await;
-            match dropped.and(saved) {
-                Ok(()) => {
-                    if let Some(down_for) = trouble.end(Instant::now()) {
-                        tracing::warn!(
-                            path = %self.shelf.dir().display(), ?down_for,
-                            "what is stored of the spool can be noted again"
-                        );
-                    }
-                }
-                Err(error) => {
-                    // Not to wait for the next answer.
-                    self.shelf.moved.notify_one();
-                    if let Some(Unsaid(others)) = trouble.goes_on(Instant::now()) {
-                        tracing::error!(
-                            path = %self.shelf.dir().display(), %error, others_unsaid = others,
-                            "what is stored of the spool cannot be noted, and a restart sends it again; sending goes \
-                             on: free space on its disk, and let this user write there"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// The last word, when nothing is under way any more: whoever waits still is told that it was given up, though the
-    /// next run sends it. Blocks.
-    pub fn finish(&self) -> io::Result<()> {
-        let given_up = std::mem::take(&mut self.shelf.state().parked);
-        drop(given_up);
-        self.drop_done().and(self.save())
-    }
-
-    fn save(&self) -> io::Result<()> {
-        let mut saved = self.shelf.saved.lock().expect("no panic while held");
-        let settled = self.shelf.state().ledger.position();
-        if settled != *saved {
-            cursor::save(&*self.disk, self.shelf.dir(), settled)?;
-            *saved = settled;
-        }
-        Ok(())
-    }
-
-    /// On a thread that may block.
-    async fn aside(
-        &self,
-        work: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<()> {
-        let keeper = self.clone();
-        let working = tokio::task::spawn_blocking(move || work(&keeper));
-        working.await.map_err(io::Error::other)?
-    }
-
-    /// Deletes segments of which all is settled; the damaged ones are kept aside.
-    fn drop_done(&self) -> io::Result<()> {
-        let (shelf, disk) = (&self.shelf, &self.disk);
-        let mut done = shelf.take_done();
-        while let Some(segment) = done.front() {
-            let dropped = match segment.damaged {
-                true => disk.rename(&segment.path, &segment.path.with_extension("damaged")),
-                false => disk.remove(&segment.path),
-            };
-            match dropped {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    shelf.put_back(done);
-                    return Err(error);
-                }
-                _ => {
-                    done.pop_front();
-                    shelf.freed.notify_one();
-                }
-            }
-        }
-        Ok(())
     }
 }

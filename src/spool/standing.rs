@@ -68,13 +68,14 @@ impl Standing {
     }
 
     fn add(&mut self, disk: &dyn Disk, path: &Path, len: u64, next: &mut u64) -> io::Result<()> {
-        let head = disk.read(path, 0, HEADER_LEN)?;
+        let file = disk.open(path)?;
+        let head = file.read(0, HEADER_LEN)?;
         self.bytes += len;
         let Ok(header) = Header::decode(&head) else {
             return Ok(());
         };
         let mut walk = Walk::new(header.id, HEADER_LEN as u64);
-        while let Some(frames) = walk.next(disk, path, len)? {
+        while let Some(frames) = walk.next(&*file, len)? {
             for frame in frames {
                 if frame.number < *next {
                     continue;

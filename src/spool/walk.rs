@@ -1,11 +1,10 @@
 //! Through a segment, a block of frames at a time.
 
 use std::io;
-use std::path::Path;
 
 use bytes::Bytes;
 
-use super::Disk;
+use super::DiskFile;
 use super::frame::{Found, Frame, frame_at, next_frame};
 
 /// Read at once. A frame may be longer, and is then read alone.
@@ -38,14 +37,13 @@ impl Walk {
     /// over: the numbers of the frames tell what is missing. After an error it stands where it stood. Blocks.
     pub(super) fn next(
         &mut self,
-        disk: &dyn Disk,
-        path: &Path,
+        file: &dyn DiskFile,
         len: u64,
     ) -> io::Result<Option<Vec<Frame<Bytes>>>> {
         let mut want = BLOCK;
         loop {
             let left = len.saturating_sub(self.offset);
-            let bytes: Bytes = disk.read(path, self.offset, as_len(want.min(left)))?.into();
+            let bytes: Bytes = file.read(self.offset, as_len(want.min(left)))?.into();
             let (frames, read, stop) = self.frames(&bytes);
             if !frames.is_empty() {
                 self.offset += read;
@@ -55,7 +53,7 @@ impl Walk {
                 Found::Short(needed) if needed as u64 <= left && want < needed as u64 => {
                     want = needed as u64;
                 }
-                _ => match self.whole_frame_after_damage(disk, path, left)? {
+                _ => match self.whole_frame_after_damage(file, left)? {
                     Some(offset) => self.offset = offset,
                     None => return Ok(None),
                 },
@@ -77,13 +75,8 @@ impl Walk {
     }
 
     /// A segment is small enough to be looked through as one.
-    fn whole_frame_after_damage(
-        &self,
-        disk: &dyn Disk,
-        path: &Path,
-        left: u64,
-    ) -> io::Result<Option<u64>> {
-        let rest: Bytes = disk.read(path, self.offset, as_len(left))?.into();
+    fn whole_frame_after_damage(&self, file: &dyn DiskFile, left: u64) -> io::Result<Option<u64>> {
+        let rest: Bytes = file.read(self.offset, as_len(left))?.into();
         let found = next_frame(&rest, 1, self.id);
         Ok(found.map(|at| self.offset + at as u64))
     }

@@ -16,7 +16,7 @@ use self::appender::{Appended, Appender};
 use super::clock::Clock;
 use super::frame::Frame;
 use super::shelf::{Parked, Shelf};
-use super::{Mode, Spool, Sync};
+use super::{Mode, Spool, Sync, restore};
 use crate::delivery::{Delivery, FailReason, MemoryBudget, Ticket};
 use crate::metrics::{Counters, Histograms};
 use crate::recurring::{Recurring, Unsaid};
@@ -37,7 +37,10 @@ pub struct Writer {
     /// Answers that wait for the next sync, and when that is due.
     unsynced: Vec<Ticket>,
     sync_at: Option<Instant>,
+    /// When to look next whether the files have their names still.
+    look_at: Instant,
     blocked: Recurring,
+    unrestored: Recurring,
 }
 
 /// The way that leaves out the disk.
@@ -50,6 +53,7 @@ struct Passing {
 enum Event {
     Chunk(Option<SealedChunk>),
     SyncDue,
+    LookDue,
 }
 
 impl Writer {
@@ -82,7 +86,9 @@ impl Writer {
             histograms,
             unsynced: Vec::new(),
             sync_at: None,
+            look_at: Instant::now(),
             blocked: Recurring::default(),
+            unrestored: Recurring::default(),
         }
     }
 
@@ -93,6 +99,7 @@ impl Writer {
         loop {
             match self.next(&mut chunks).await {
                 Event::SyncDue => self.sync().await,
+                Event::LookDue => self.look().await,
                 Event::Chunk(None) => break,
                 Event::Chunk(Some(chunk)) => {
                     let mut together = VecDeque::from([chunk]);
@@ -121,9 +128,11 @@ impl Writer {
                 None => std::future::pending().await,
             }
         };
+        let (look_at, waits) = (self.look_at, self.shelf.holds_some());
         tokio::select! {
             biased;
             () = sync_due => Event::SyncDue,
+            () = tokio::time::sleep_until(look_at), if waits => Event::LookDue,
             chunk = chunks.next() => Event::Chunk(chunk),
         }
     }
@@ -254,6 +263,9 @@ impl Writer {
     /// Returns the number behind the last one, and the length of the segment.
     async fn until_it_holds(&mut self, frames: Arc<[Frame<Bytes>]>) -> (u64, u64) {
         loop {
+            if Instant::now() >= self.look_at {
+                self.look().await;
+            }
             let group = Arc::clone(&frames);
             let why = match self.aside(move |appender| appender.append(&group)).await {
                 Ok(Appended::Written { end, len }) => {
@@ -280,6 +292,25 @@ impl Writer {
             let freed = self.shelf.freed.notified();
             // A disk may heal without a word.
             let _ = tokio::time::timeout(Self::PAUSE, freed).await;
+        }
+    }
+
+    /// Nothing is lost of what somebody removes, but with the process.
+    async fn look(&mut self) {
+        self.look_at = Instant::now() + restore::EVERY;
+        match self.aside(Appender::restore).await {
+            Ok(()) => {
+                self.unrestored.end(Instant::now());
+            }
+            Err(error) => {
+                if let Some(Unsaid(others)) = self.unrestored.goes_on(Instant::now()) {
+                    tracing::error!(
+                        path = %self.shelf.dir().display(), %error, others_unsaid = others,
+                        "somebody removed files of the spool, and they cannot be written again: what waits in them is sent by \
+                         this process or by none. Free space on its disk, and let this user write there"
+                    );
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::spool::{Append, Disk};
+use crate::spool::{Disk, DiskFile};
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct TestDisk(Arc<Mutex<State>>);
@@ -16,6 +16,9 @@ pub(super) struct TestDisk(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     files: BTreeMap<PathBuf, Stored>,
+    /// Those without a name, as they were removed: who has them open reads and writes them.
+    removed: BTreeMap<u64, Stored>,
+    next_inode: u64,
     /// Bytes that still fit, where that is bounded.
     room: Option<usize>,
     refuses_writes: bool,
@@ -26,11 +29,34 @@ struct State {
 
 #[derive(Debug, Clone, Default)]
 struct Stored {
+    inode: u64,
     bytes: Vec<u8>,
     /// What survives for certain.
     synced: usize,
     /// Whether the name does.
     is_named: bool,
+}
+
+impl State {
+    fn inode(&mut self, inode: u64) -> &mut Stored {
+        let mut named = self.files.values_mut();
+        let named = named.find(|file| file.inode == inode);
+        named
+            .or_else(|| self.removed.get_mut(&inode))
+            .expect("open")
+    }
+
+    fn unlink(&mut self, path: &Path) -> Option<usize> {
+        let file = self.files.remove(path)?;
+        let bytes = file.bytes.len();
+        self.removed.insert(file.inode, file);
+        Some(bytes)
+    }
+
+    fn new_inode(&mut self) -> u64 {
+        self.next_inode += 1;
+        self.next_inode
+    }
 }
 
 impl TestDisk {
@@ -81,18 +107,21 @@ impl TestDisk {
         let mut state = self.state();
         let is_segment = |path: &&PathBuf| path.extension().is_some_and(|e| e == "spool");
         let nth = state.files.keys().filter(is_segment).nth(n).cloned();
-        state.files.remove(&nth.expect("a segment"));
+        state.unlink(&nth.expect("a segment"));
     }
 
     /// Writes a file of the stream `s`, in place of what is there.
     pub(super) fn put(&self, name: &str, bytes: &[u8]) {
         let path = super::rig::settings().path.join("s").join(name);
+        let mut state = self.state();
+        state.unlink(&path);
         let stored = Stored {
+            inode: state.new_inode(),
             bytes: bytes.to_vec(),
             synced: bytes.len(),
             is_named: true,
         };
-        self.state().files.insert(path, stored);
+        state.files.insert(path, stored);
     }
 
     /// Changes what lies in the one segment there is.
@@ -108,16 +137,17 @@ impl TestDisk {
 
     /// Somebody removes all of it.
     pub(super) fn remove_all(&self) {
-        self.state().files.clear();
+        let mut state = self.state();
+        let all: Vec<_> = state.files.keys().cloned().collect();
+        for path in all {
+            state.unlink(&path);
+        }
     }
 
     /// What another process finds after this one was killed just now.
     pub(super) fn after_a_kill(&self) -> Self {
-        let state = State {
-            files: self.state().files.clone(),
-            ..State::default()
-        };
-        Self(Arc::new(Mutex::new(state)))
+        let files = self.state().files.clone();
+        self.with(files)
     }
 
     /// What a machine finds that was switched off just now: of what was not synced some is there, some is not, and some
@@ -135,8 +165,13 @@ impl TestDisk {
             }
             (file.synced, file.is_named) = (kept, true);
         }
+        self.with(files)
+    }
+
+    fn with(&self, files: BTreeMap<PathBuf, Stored>) -> Self {
         let state = State {
             files,
+            next_inode: self.state().next_inode,
             ..State::default()
         };
         Self(Arc::new(Mutex::new(state)))
@@ -165,7 +200,7 @@ impl Disk for TestDisk {
         Ok(named.collect())
     }
 
-    fn create(&self, path: &Path) -> io::Result<Box<dyn Append>> {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
         if state.refuses_writes {
             return Err(refused());
@@ -173,37 +208,37 @@ impl Disk for TestDisk {
         if state.files.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        state.files.insert(path.to_owned(), Stored::default());
-        Ok(Box::new(TestFile {
-            disk: self.clone(),
-            path: path.to_owned(),
-        }))
+        let inode = state.new_inode();
+        let stored = Stored {
+            inode,
+            ..Stored::default()
+        };
+        state.files.insert(path.to_owned(), stored);
+        let disk = self.clone();
+        Ok(Arc::new(TestFile { disk, inode }))
     }
 
-    fn read(&self, path: &Path, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let state = self.state();
-        if state.refuses_reads {
-            return Err(refused());
-        }
-        let file = state.files.get(path).ok_or(io::ErrorKind::NotFound)?;
-        let begin = (offset as usize).min(file.bytes.len());
-        let end = begin.saturating_add(len).min(file.bytes.len());
-        Ok(file.bytes[begin..end].to_vec())
+        let inode = state.files.get(path).ok_or(io::ErrorKind::NotFound)?.inode;
+        let disk = self.clone();
+        Ok(Arc::new(TestFile { disk, inode }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         let mut file = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         file.is_named = state.files.get(to).is_some_and(|old| old.is_named);
+        state.unlink(to);
         state.files.insert(to.to_owned(), file);
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        let file = state.files.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        let bytes = state.unlink(path).ok_or(io::ErrorKind::NotFound)?;
         if let Some(room) = &mut state.room {
-            *room += file.bytes.len();
+            *room += bytes;
         }
         Ok(())
     }
@@ -230,11 +265,11 @@ impl Disk for TestDisk {
 #[derive(Debug)]
 struct TestFile {
     disk: TestDisk,
-    path: PathBuf,
+    inode: u64,
 }
 
-impl Append for TestFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl DiskFile for TestFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         if state.refuses_writes {
             return Err(refused());
@@ -244,29 +279,38 @@ impl Append for TestFile {
             *room -= fits;
         }
         // A file that was removed takes what is written to it.
-        if let Some(file) = state.files.get_mut(&self.path) {
-            file.bytes.extend_from_slice(&bytes[..fits]);
-        }
+        (state.inode(self.inode).bytes).extend_from_slice(&bytes[..fits]);
         if fits < bytes.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut state = self.disk.state();
+        if state.refuses_reads {
+            return Err(refused());
+        }
+        let file = state.inode(self.inode);
+        let begin = (offset as usize).min(file.bytes.len());
+        let end = begin.saturating_add(len).min(file.bytes.len());
+        Ok(file.bytes[begin..end].to_vec())
+    }
+
+    fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         state.syncs += 1;
         if state.refuses_syncs {
             return Err(refused());
         }
-        if let Some(file) = state.files.get_mut(&self.path) {
-            file.synced = file.bytes.len();
-        }
+        let file = state.inode(self.inode);
+        file.synced = file.bytes.len();
         Ok(())
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {
-        assert_eq!(path, self.path);
-        Ok(self.disk.state().files.contains_key(path))
+        let state = self.disk.state();
+        let there = state.files.get(path);
+        Ok(there.is_some_and(|file| file.inode == self.inode))
     }
 }

@@ -69,6 +69,11 @@ async fn history(seed: u64, sync: Sync) -> (u64, u64) {
                 rig.disk.refuse(false, false, false);
                 rig.disk.set_room(None);
             }
+            94 => {
+                rig.disk.remove_all();
+                // The writer looks each second, and each two while the disk has refused.
+                tokio::time::sleep(Duration::from_millis(2500)).await;
+            }
             crash => rig = restart(rig, &mut known, &mut rng, crash >= 97, &settings).await,
         }
         note_promises(&mut rig, &mut known);

@@ -3,55 +3,134 @@
 use std::time::Duration;
 
 use super::rig::{Ask, Rig, settings};
+use crate::checkpoint::Lock;
 use crate::delivery::Delivery;
 use crate::spool::{Settings, Sync};
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_after_the_removal_is_on_disk_again_and_what_was_there_is_told_as_lost() {
+async fn what_was_read_and_what_was_not_and_what_comes_after_it_is_sent_and_is_on_disk_again() {
     let mut rig = Rig::new(settings());
     rig.append(0..3, Ask::Nothing).await;
     rig.receive(3).await;
     // Appended, and not read yet: the reader waits for its turn.
     rig.disk.refuse(false, false, true);
     rig.append(3..6, Ask::Stored).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     rig.disk.remove_all();
     rig.disk.refuse(false, false, false);
     rig.append(6..9, Ask::Spooled).await;
-    assert_eq!(rig.receive(3).await, [6, 7, 8]);
+    assert_eq!(rig.receive(6).await, [3, 4, 5, 6, 7, 8]);
     assert_eq!(rig.answer(7), Some(Delivery::Spooled));
-    assert!(
-        rig.answer(4).is_some_and(|answer| !answer.is_stored()),
-        "{:?}",
-        rig.answer(4)
-    );
-    assert_eq!(rig.counters.snapshot().abandoned, 3);
-
     let mut rig = Rig::on(rig.crash().await, settings());
-    assert_eq!(rig.receive(3).await, [6, 7, 8]);
+    assert_eq!(rig.receive(9).await, (0..9).collect::<Vec<_>>());
+    rig.check_keys_and_births(Duration::from_secs(600));
     rig.settle(|_| true).await;
     assert_eq!(rig.end().await.1, 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_hears_that_a_removed_file_survives_a_power_cut() {
-    let mut rig = Rig::new(Settings {
+async fn a_kill_a_second_later_loses_nothing_though_nothing_comes() {
+    for is_read in [true, false] {
+        let mut rig = Rig::new(settings());
+        rig.append(0..1, Ask::Spooled).await;
+        rig.receive(1).await;
+        rig.settle(|_| true).await;
+        rig.disk.refuse(false, false, !is_read);
+        rig.append(1..4, Ask::Spooled).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(rig.receive_ready().len(), if is_read { 3 } else { 0 });
+        rig.disk.remove_all();
+        rig.disk.refuse(false, false, false);
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        let mut rig = Rig::on(rig.crash().await, settings());
+        assert_eq!(rig.receive(3).await, [1, 2, 3]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_at_once_loses_nothing_and_one_segment_is_as_good_as_all() {
+    let small = Settings {
+        max_bytes: 16 << 20,
+        ..settings()
+    };
+    for nth in [0, 1, 2] {
+        let mut rig = Rig::new(small.clone());
+        rig.large = 110_000;
+        for n in 0..30 {
+            rig.append(n..n + 1, Ask::Nothing).await;
+            rig.receive(1).await;
+        }
+        rig.disk.remove_nth(nth);
+        let (disk, left) = rig.end().await;
+        assert_eq!(left, 30);
+        let mut rig = Rig::on(disk, small.clone());
+        assert_eq!(rig.receive(30).await, (0..30).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_again_is_sent_or_is_counted_as_lost_when_the_process_ends() {
+    let mut rig = Rig::new(settings());
+    rig.append(0..5, Ask::Nothing).await;
+    rig.receive(5).await;
+    rig.disk.remove_all();
+    rig.disk.refuse(true, false, false);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    rig.settle(|n| n < 2).await;
+    // Those were of one chunk, and the cursor waits for all of it.
+    let counters = std::sync::Arc::clone(&rig.counters);
+    let (disk, left) = rig.end().await;
+    assert_eq!((left, counters.snapshot().abandoned), (0, 3));
+    assert_eq!(disk.names(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_that_a_removed_file_survives_a_power_cut_is_right() {
+    let interval = Settings {
         sync: Sync::Interval(Duration::from_secs(5)),
         ..settings()
-    });
-    rig.append(0..3, Ask::Spooled).await;
+    };
+    for refuses in [true, false] {
+        let mut rig = Rig::new(interval.clone());
+        rig.append(0..3, Ask::Spooled).await;
+        rig.receive(3).await;
+        rig.disk.remove_all();
+        rig.disk.refuse(refuses, false, false);
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let answer = rig.answer(1);
+        if refuses {
+            assert!(
+                matches!(answer, Some(Delivery::Failed { .. })),
+                "{answer:?}"
+            );
+            continue;
+        }
+        assert_eq!(answer, Some(Delivery::Spooled));
+        let mut rng = rand::SeedableRng::seed_from_u64(1);
+        let disk = rig.crash().await.after_a_power_cut(&mut rng);
+        assert_eq!(Rig::on(disk, interval.clone()).receive(3).await, [0, 1, 2]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_where_another_process_has_the_directory_by_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings::under(dir.path());
+    let mut rig = Rig::really(settings.clone());
+    rig.append(0..3, Ask::Nothing).await;
     rig.receive(3).await;
-    rig.disk.remove_all();
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    let answer = rig.answer(1);
-    assert!(
-        matches!(answer, Some(Delivery::Failed { .. })),
-        "{answer:?}"
-    );
-    rig.append(3..4, Ask::Spooled).await;
-    assert_eq!(rig.receive(1).await, [3]);
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(rig.answer(3), Some(Delivery::Spooled));
+    std::fs::remove_dir_all(&settings.path).unwrap();
+    let other = Lock::take(&settings.path).unwrap();
+    rig.append(3..5, Ask::Nothing).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let there = std::fs::read_dir(&settings.path).unwrap();
+    let there: Vec<_> = there.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(there, ["lock"]);
+    // And once that has gone.
+    drop(other);
+    rig.receive(2).await;
+    assert_eq!(rig.end().await.1, 5);
+    assert_eq!(Rig::really(settings).found(), 5);
 }
 
 #[tokio::test(start_paused = true)]

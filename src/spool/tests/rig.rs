@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::disk::TestDisk;
+use crate::checkpoint::Lock;
 use crate::delivery::{Delivery, MemoryBudget, Receipt, SpanSettled, Ticket};
 use crate::metrics::Counters;
 use crate::record::{HashKey, PartitionKey, RecordKey, StreamName};
@@ -43,6 +46,12 @@ pub(super) struct Rig {
     answers: BTreeMap<u64, (Receipt, Option<Delivery>)>,
     /// What the owner has, by number.
     pub(super) held: BTreeMap<u64, SealedRecord>,
+    /// Of its lock.
+    _dir: Option<TempDir>,
+}
+
+fn lock_of(dir: &Path) -> Arc<Lock> {
+    Arc::new(Lock::take(dir).unwrap())
 }
 
 pub(super) fn settings() -> Settings {
@@ -80,24 +89,33 @@ impl Rig {
             settings,
             &stream,
             plain,
+            lock_of(&tempfile::tempdir().unwrap().path().join("spool")),
             Arc::default(),
         )
     }
 
     pub(super) fn on(disk: TestDisk, settings: Settings) -> Self {
         let on = Arc::new(disk.clone());
-        Self::with(disk, on, settings)
+        // Its files are nowhere, and the right to them is in a directory that is.
+        let dir = tempfile::tempdir().unwrap();
+        let lock = lock_of(dir.path());
+        Self {
+            _dir: Some(dir),
+            ..Self::with(disk, on, lock, settings)
+        }
     }
 
     /// On the machine's own disk.
     pub(super) fn really(settings: Settings) -> Self {
-        Self::with(TestDisk::default(), Arc::new(RealDisk), settings)
+        let lock = lock_of(&settings.path);
+        Self::with(TestDisk::default(), Arc::new(RealDisk), lock, settings)
     }
 
-    fn with(disk: TestDisk, on: Arc<dyn Disk>, settings: Settings) -> Self {
+    fn with(disk: TestDisk, on: Arc<dyn Disk>, lock: Arc<Lock>, settings: Settings) -> Self {
         let counters: Arc<Counters> = Arc::default();
         let stream = StreamName::new("s").unwrap();
-        let spool = Spool::open_on(on, &settings, &stream, true, Arc::clone(&counters)).unwrap();
+        let spool =
+            Spool::open_on(on, &settings, &stream, true, lock, Arc::clone(&counters)).unwrap();
         let found = counters.snapshot().accepted;
         let (to_writer, chunks) = mpsc::channel(1000);
         let (sealed, from_reader) = mpsc::channel(4);
@@ -130,6 +148,7 @@ impl Rig {
             found,
             answers: BTreeMap::new(),
             held: BTreeMap::new(),
+            _dir: None,
         }
     }
 

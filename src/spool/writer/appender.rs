@@ -7,15 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::spool::frame::{FRAME_HEAD, Frame, Header};
-use crate::spool::open::segment_path;
+use crate::spool::restore::{self, restore};
 use crate::spool::shelf::Shelf;
-use crate::spool::{Append, Disk, Spool, Sync};
+use crate::spool::{Disk, DiskFile, Spool, Sync};
 
 #[derive(Debug)]
 pub(super) struct Appender {
     shelf: Arc<Shelf>,
     disk: Arc<dyn Disk>,
-    dir: PathBuf,
     plain: bool,
     sync: Sync,
     max_bytes: u64,
@@ -30,27 +29,15 @@ pub(super) struct Appender {
 
 #[derive(Debug)]
 struct Current {
-    file: Box<dyn Append>,
+    file: Arc<dyn DiskFile>,
     path: PathBuf,
     id: u64,
     len: u64,
 }
 
 impl Current {
-    fn is_removed(&self) -> io::Result<bool> {
-        Ok(!self.file.is_at(&self.path)?)
-    }
-
-    /// A file without a name holds nothing for the next run.
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync()?;
-        match self.is_removed()? {
-            true => Err(io::Error::other(format!(
-                "somebody removed {}",
-                self.path.display()
-            ))),
-            false => Ok(()),
-        }
+    fn has_its_name(&self) -> bool {
+        self.file.is_at(&self.path).unwrap_or(false)
     }
 }
 
@@ -71,7 +58,6 @@ impl Appender {
         Self {
             shelf: spool.shelf(),
             disk: Arc::clone(&spool.disk),
-            dir: spool.dir.clone(),
             plain: spool.plain,
             sync: spool.settings.sync,
             max_bytes: spool.settings.max_bytes,
@@ -107,14 +93,22 @@ impl Appender {
         Ok(Appended::Written { end, len })
     }
 
-    /// Makes what was appended survive a power cut. After an error nobody knows whether it will, and another try would
-    /// not tell (Linux reports an error of writing back once).
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        let mut outcome = Ok(());
-        for mut file in std::mem::take(&mut self.left) {
-            outcome = outcome.and(file.sync());
+    /// Writes again what somebody removed, where it waits. After an error it is looked for again the next time.
+    pub(super) fn restore(&mut self) -> io::Result<()> {
+        if self.current.take_if(|c| !c.has_its_name()).is_some() {
+            self.shelf.close_last();
         }
-        let synced = self.current.as_mut().map_or(Ok(()), Current::sync);
+        restore(&self.shelf, &*self.disk, self.sync)
+    }
+
+    /// Makes what was appended survive a power cut, and be there for the next run. After an error nobody knows whether
+    /// it will, and another try would not tell (Linux reports an error of writing back once).
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        let mut outcome = self.restore();
+        for left in std::mem::take(&mut self.left) {
+            outcome = outcome.and(left.file.sync());
+        }
+        let synced = self.current.as_ref().map_or(Ok(()), |c| c.file.sync());
         if synced.is_err() {
             self.current = None;
             self.shelf.close_last();
@@ -123,13 +117,9 @@ impl Appender {
     }
 
     fn write(&mut self, frames: &[Frame<Bytes>]) -> io::Result<(u64, u64)> {
-        if let Some(current) = self.current.take_if(|c| c.is_removed().unwrap_or(true)) {
-            tracing::error!(
-                path = %current.path.display(),
-                "somebody removed this file of the spool, and what was in it and not sent yet is lost; the spool goes on \
-                 in a new one. Stop the agent before its spool is removed"
-            );
-            self.shelf.close_last();
+        // What is written now is to be answered for.
+        if self.current.as_ref().is_some_and(|c| !c.has_its_name()) {
+            self.restore()?;
         }
         let is_full = |current: &Current| current.len >= self.segment_bytes;
         if self.current.as_ref().is_none_or(is_full) {
@@ -152,18 +142,19 @@ impl Appender {
     fn begin(&mut self) -> io::Result<()> {
         self.leave();
         self.sync()?;
+        self.shelf.hold()?;
         let header = Header {
             plain: self.plain,
             id: rand::random(),
             first: self.next,
         };
-        let (path, mut file) = self.create()?;
+        let (path, file) = restore::create(&*self.disk, self.shelf.dir(), self.next)?;
         let bytes = header.encode();
         let begun = file.append(&bytes).and_then(|()| match self.sync {
             Sync::Never => Ok(()),
-            Sync::Always | Sync::Interval(_) => {
-                file.sync().and_then(|()| self.disk.sync_dir(&self.dir))
-            }
+            Sync::Always | Sync::Interval(_) => file
+                .sync()
+                .and_then(|()| self.disk.sync_dir(self.shelf.dir())),
         });
         if let Err(error) = begun {
             // Nothing is in it.
@@ -171,8 +162,9 @@ impl Appender {
             return Err(error);
         }
         let len = bytes.len() as u64;
-        self.shelf.begin(path.clone(), header.id, self.next, len);
         let id = header.id;
+        self.shelf
+            .begin(path.clone(), Arc::clone(&file), (id, self.next, len));
         self.current = Some(Current {
             file,
             path,
@@ -180,21 +172,6 @@ impl Appender {
             len,
         });
         Ok(())
-    }
-
-    /// One of the same number may be there, into which nothing could be written.
-    fn create(&self) -> io::Result<(PathBuf, Box<dyn Append>)> {
-        // Its folder may have been removed.
-        self.disk.create_dir(&self.dir)?;
-        let mut again = 0;
-        loop {
-            let path = segment_path(&self.dir, self.next, again);
-            match self.disk.create(&path) {
-                Ok(file) => return Ok((path, file)),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => again += 1,
-                Err(e) => return Err(e),
-            }
-        }
     }
 
     fn leave(&mut self) {

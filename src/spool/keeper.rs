@@ -1,0 +1,131 @@
+//! What is settled is noted for the next run, and deleted.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::shelf::Shelf;
+use super::{Disk, Sync, cursor, restore};
+use crate::metrics::Counters;
+use crate::recurring::{Recurring, Unsaid};
+
+/// Saves the cursor and deletes what is settled.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) sync: Sync,
+}
+
+impl Keeper {
+    /// The cursor is saved this often, if it has moved: so much is sent again after a crash.
+    const EVERY: Duration = Duration::from_secs(1);
+
+    /// Goes on until aborted; somebody calls [`finish`](Self::finish) then. Cancel safe.
+    pub async fn run(self) {
+        let mut save_at = Instant::now();
+        let mut trouble = Recurring::default();
+        loop {
+            self.shelf.moved.notified().await;
+            // Room is given back at once; the cursor is for after a crash.
+            let dropped = self.aside(Self::drop_done).await;
+            tokio::time::sleep_until(save_at).await;
+            save_at = Instant::now() + Self::EVERY;
+            let saved = self.aside(Self::save).await;
+            match dropped.and(saved) {
+                Ok(()) => {
+                    if let Some(down_for) = trouble.end(Instant::now()) {
+                        tracing::warn!(
+                            path = %self.shelf.dir().display(), ?down_for,
+                            "what is stored of the spool can be noted again"
+                        );
+                    }
+                }
+                Err(error) => {
+                    // Not to wait for the next answer.
+                    self.shelf.moved.notify_one();
+                    if let Some(Unsaid(others)) = trouble.goes_on(Instant::now()) {
+                        tracing::error!(
+                            path = %self.shelf.dir().display(), %error, others_unsaid = others,
+                            "what is stored of the spool cannot be noted, and a restart sends it again; sending goes \
+                             on: free space on its disk, and let this user write there"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// The last word, when nothing is under way any more: whoever waits still is told that it was given up, though the
+    /// next run sends it. Blocks.
+    pub fn finish(&self) -> io::Result<()> {
+        drop(self.shelf.take_parked());
+        let dropped = self.drop_done();
+        self.restore_or_give_up();
+        dropped.and(self.save())
+    }
+
+    /// What somebody removed is on disk again, or was not stored and is gone with this process.
+    fn restore_or_give_up(&self) {
+        let (shelf, disk) = (&self.shelf, &*self.disk);
+        let Err(error) = restore::restore(shelf, disk, self.sync) else {
+            return;
+        };
+        // Some of them have their answer, behind one that has none.
+        let waiting = shelf.counters.snapshot().spooled;
+        let missing = restore::missing(shelf).min(waiting);
+        tracing::error!(
+            path = %shelf.dir().display(), records = missing, %error,
+            "somebody removed files of the spool, and they cannot be written again: these records are lost. Stop the \
+             agent before its spool is removed"
+        );
+        Counters::add(&shelf.counters.abandoned, missing);
+        shelf.counters.unspool(missing);
+    }
+
+    fn save(&self) -> io::Result<()> {
+        let mut saved = self.shelf.saved.lock().expect("no panic while held");
+        let settled = self.shelf.settled_to();
+        if Some(settled) != *saved {
+            cursor::save(&*self.disk, self.shelf.dir(), settled)?;
+            *saved = Some(settled);
+        }
+        Ok(())
+    }
+
+    /// On a thread that may block.
+    async fn aside(
+        &self,
+        work: impl FnOnce(&Self) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<()> {
+        let keeper = self.clone();
+        let working = tokio::task::spawn_blocking(move || work(&keeper));
+        working.await.map_err(io::Error::other)?
+    }
+
+    /// Deletes segments of which all is settled; the damaged ones are kept aside.
+    fn drop_done(&self) -> io::Result<()> {
+        let (shelf, disk) = (&self.shelf, &self.disk);
+        let _one_at_a_time = shelf.files.lock().expect("no panic while held");
+        let mut done = shelf.take_done();
+        while let Some(segment) = done.front() {
+            let dropped = match segment.damaged {
+                true => disk.rename(&segment.path, &segment.path.with_extension("damaged")),
+                false => disk.remove(&segment.path),
+            };
+            match dropped {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    shelf.put_back(done);
+                    return Err(error);
+                }
+                _ => {
+                    done.pop_front();
+                    shelf.freed.notify_one();
+                }
+            }
+        }
+        Ok(())
+    }
+}
