@@ -23,7 +23,7 @@
 //! | any other | 502, 504 | unknown | a gateway does not know what became of the request behind it |
 //! | `ResourceNotFoundException` | 400 | outage | no such stream |
 //! | `AccessDeniedException`, `AccessDenied` | 400 | outage | |
-//! | `ExpiredToken`, `ExpiredTokenException`, `RequestExpired`, `InvalidClientTokenId`, `UnrecognizedClientException`, `NotAuthorized`, `OptInRequired` | 403 | outage | credentials |
+//! | `ExpiredToken`, `ExpiredTokenException`, `RequestExpired`, `InvalidClientTokenId`, `InvalidToken`, `UnrecognizedClientException`, `NotAuthorized`, `OptInRequired` | 403 | outage | credentials |
 //! | `IncompleteSignature`, `IncompleteSignatureException`, `InvalidSignatureException`, `SignatureDoesNotMatch`, `MissingAuthenticationToken`, `MissingAuthenticationTokenException` | 403 | outage | credentials, or the clock |
 //! | `NoCredentials` | 401 | outage | ours: there are none to sign with |
 //! | `UnknownOperationException` | 404 | outage | what answers is not the service |
@@ -129,6 +129,7 @@ pub fn refuses_credentials(code: &str) -> bool {
             | "IncompleteSignatureException"
             | "InvalidClientTokenId"
             | "InvalidSignatureException"
+            | "InvalidToken"
             | "MissingAuthenticationToken"
             | "MissingAuthenticationTokenException"
             | "NotAuthorized"

@@ -198,7 +198,7 @@ fn refuses_credentials(answer: &HttpResponse) -> Option<Duration> {
     let code = code.unwrap_or_default();
     let code = code.rsplit('#').next().unwrap_or_default();
     match code.split(':').next().unwrap_or_default() {
-        code if retry::refuses_credentials(code) || code == "InvalidToken" => Some(NOT_SOONER),
+        code if retry::refuses_credentials(code) => Some(NOT_SOONER),
         // Another user's may be allowed to.
         "AccessDenied" | "AccessDeniedException" => Some(NOT_SOONER_IF_DENIED),
         _ if status != 400 => Some(NOT_SOONER_IF_DENIED),

@@ -8,6 +8,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 
+use crate::retry::refuses_credentials;
 use crate::seal::key::KeyError;
 
 /// By the error's code; where no answer came, or none that can be read, it is an outage.
@@ -60,16 +61,7 @@ where
         | "LimitExceededException"
         | "RequestLimitExceeded"
         | "TooManyRequestsException" => KeyError::Throttled { key, message },
-        "ExpiredTokenException"
-        | "ExpiredToken"
-        | "UnrecognizedClientException"
-        | "InvalidClientTokenId"
-        | "InvalidSignatureException"
-        | "SignatureDoesNotMatch"
-        | "IncompleteSignature"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
-        | "NotAuthorized" => KeyError::Credentials { key, message },
+        code if refuses_credentials(code) => KeyError::Credentials { key, message },
         "KMSInternalException"
         | "DependencyTimeoutException"
         | "KeyUnavailableException"

@@ -19,7 +19,9 @@ pub enum BindError {
         "socket {0} is in use: another process answers on it; stop that one, or choose another path"
     )]
     InUse(Address),
-    #[error("{0} is there and is no socket; move it away, or choose another path")]
+    #[error(
+        "{0} is there and is no socket (a link to one is none either); move it away, or choose another path"
+    )]
     NotASocket(PathBuf),
     #[error(
         "cannot listen on {address}: {source}; its directory must exist and this user may write to it"

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use smallvec::SmallVec;
 
 use super::{Tailed, Tailer, rotated};
@@ -314,10 +315,13 @@ impl Tailer {
     fn warn_of(&mut self, refused: HashMap<PathBuf, io::Error>) {
         for (path, error) in &refused {
             if !self.refused.contains(path) {
+                let way_out = match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::LOOP) => "its links lead in a circle: mend them",
+                    _ => "let this user read it",
+                };
                 tracing::warn!(
                     path = %path.display(), %error,
-                    "cannot be read; let this user read it, or exclude it. It is tried again every few \
-                     seconds, other files go on"
+                    "cannot be read; {way_out}, or exclude it. It is tried again every few seconds, other files go on"
                 );
             }
         }
