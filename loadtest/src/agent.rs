@@ -1,26 +1,50 @@
 //! The agent under test, in a process of its own: the library's front door, from a configuration file as a
-//! user would write it. It tails its file until all lines have been stored, stops, and says what that took.
-//!
-//! What is measured is catching up: one file, read from its beginning, as fast as it goes.
+//! user would write it. It reads until all lines have been stored, stops, and says what that took.
 
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use kinseal::agent::Agent;
-use kinseal::config;
+use kinseal::{config, metrics};
 use serde::{Deserialize, Serialize};
 
-use crate::process;
+use crate::curve::{Curve, Log};
+use crate::{process, sink};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(long)]
     config: PathBuf,
-    /// In the file
+    /// That come to it in all
     #[arg(long)]
     lines: u64,
+    /// Write each second's latencies here, as an HdrHistogram log
+    #[arg(long)]
+    hdr_log: Option<PathBuf>,
+}
+
+/// A line of what the agent says on its standard output.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Said {
+    /// Sources are open.
+    Started,
+    Sample(Sample),
+    Work(Box<Work>),
+}
+
+/// A moment of its work.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// Since the agent was started.
+    pub(crate) seconds: f64,
+    pub(crate) stored: u64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) memory: u64,
 }
 
 /// What the agent says of its work.
@@ -30,10 +54,17 @@ pub(crate) struct Work {
     pub(crate) seconds: f64,
     /// In the same time, with the start of the process.
     pub(crate) cpu_seconds: f64,
+    /// Of that, by the names of threads; some have ended before.
+    pub(crate) cpu_by_thread: BTreeMap<String, f64>,
     pub(crate) peak_memory: u64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
+    /// Of each stage, in the order of a line's journey.
+    pub(crate) latencies: Vec<Curve>,
     pub(crate) counts: Counts,
+    /// Filled in by the other side.
+    #[serde(default)]
+    pub(crate) samples: Vec<Sample>,
 }
 
 /// The agent's own account of records, entries and calls.
@@ -55,10 +86,12 @@ pub(crate) struct Counts {
     pub(crate) data_keys: u64,
 }
 
-/// How often to look whether all is stored: a copy of the histograms each time, a few per mille of a core.
+/// How often to look whether all is stored: a few per mille of a core.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often a sample is told.
+const SAMPLE: Duration = Duration::from_millis(200);
 /// Without any progress, something is broken.
-const STUCK: Duration = Duration::from_secs(30);
+const STUCK: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -67,23 +100,37 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     let settings = config::load(&args.config, &config::System)?;
     let started = Instant::now();
     let agent = Agent::start(&settings).await?;
-    let stored = all_stored(&agent, args.lines).await;
+    say(&Said::Started)?;
+    let mut log = args.hdr_log.as_deref().map(Log::create).transpose()?;
+    let stored = all_stored(&agent, args.lines, started, log.as_mut()).await;
     let (took, cpu) = (started.elapsed(), process::cpu()?);
+    let cpu_by_thread = process::cpu_by_thread()?;
     let report = agent.stop(GRACE).await?;
     stored?;
 
     let [stream] = &report.streams[..] else {
         bail!("the configuration has {} streams", report.streams.len());
     };
+    if let Some(log) = &mut log {
+        log.add(&stream.histograms, started.elapsed())?;
+    }
     let latency = |q| stream.histograms.line_to_stored.quantile(q).as_secs_f64() * 1e3;
-    let counts = &stream.counts;
-    let work = Work {
+    say(&Said::Work(Box::new(Work {
         seconds: took.as_secs_f64(),
         cpu_seconds: cpu.as_secs_f64(),
+        cpu_by_thread,
         peak_memory: process::peak_memory()?,
         p50_ms: latency(0.5),
         p99_ms: latency(0.99),
-        counts: Counts {
+        latencies: Curve::of_stages(&stream.histograms),
+        counts: Counts::of(&stream.counts),
+        samples: Vec::new(),
+    })))
+}
+
+impl Counts {
+    fn of(counts: &metrics::Counts) -> Self {
+        Self {
             accepted: counts.accepted,
             stored: counts.stored,
             dead_lettered: counts.dead_lettered,
@@ -98,19 +145,43 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
             calls_failed: counts.calls_failed,
             calls_unknown: counts.calls_unknown,
             data_keys: counts.data_keys,
-        },
-    };
-    println!("{}", serde_json::to_string(&work)?);
-    Ok(())
+        }
+    }
 }
 
-async fn all_stored(agent: &Agent, lines: u64) -> anyhow::Result<()> {
+fn say(what: &Said) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, what)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+async fn all_stored(
+    agent: &Agent,
+    lines: u64,
+    started: Instant,
+    mut log: Option<&mut Log>,
+) -> anyhow::Result<()> {
     let mut moved = (0, Instant::now());
+    let mut sampled = started;
     loop {
         let report = agent.report().await;
         let stored = report.streams.iter().map(|s| s.counts.stored).sum();
-        if stored >= lines {
+        let is_done = stored >= lines;
+        if is_done || sampled.elapsed() >= SAMPLE {
+            sampled = Instant::now();
+            say(&Said::Sample(Sample {
+                seconds: started.elapsed().as_secs_f64(),
+                stored,
+                cpu_seconds: process::cpu()?.as_secs_f64(),
+                memory: process::memory()?,
+            }))?;
+        }
+        if is_done {
             return Ok(());
+        }
+        if let (Some(log), Some(stream)) = (log.as_deref_mut(), report.streams.first()) {
+            log.add_if_due(&stream.histograms, started.elapsed())?;
         }
         if stored > moved.0 {
             moved = (stored, Instant::now());
@@ -123,30 +194,71 @@ async fn all_stored(agent: &Agent, lines: u64) -> anyhow::Result<()> {
     }
 }
 
-/// The other side: runs an agent to its end. `ca` is what it is to trust.
-pub(crate) fn run(config: &Path, lines: u64, ca: Option<&Path>) -> anyhow::Result<Work> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(["agent", "--lines", &lines.to_string(), "--config"])
-        .arg(config)
-        .env("AWS_ACCESS_KEY_ID", kinseal::fake::DEFAULT_CREDENTIAL)
-        .env("AWS_SECRET_ACCESS_KEY", kinseal::fake::DEFAULT_CREDENTIAL)
-        .env_remove("AWS_SESSION_TOKEN")
-        .env_remove("AWS_PROFILE");
-    if let Some(ca) = ca {
-        command.env("AWS_CA_BUNDLE", ca);
+/// The other side: an agent that is running. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Running {
+    process: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Resolves when its sources are open. `ca` is what it is to trust.
+    pub(crate) fn start(
+        config: &Path,
+        lines: u64,
+        ca: Option<&Path>,
+        hdr_log: Option<&Path>,
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["agent", "--lines", &lines.to_string(), "--config"])
+            .arg(config);
+        if let Some(path) = hdr_log {
+            command.arg("--hdr-log").arg(path);
+        }
+        sink::trust(&mut command, ca);
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start the agent")?;
+        let answers = BufReader::new(process.stdout.take().expect("piped"));
+        let mut running = Self { process, answers };
+        match running.hear()? {
+            Said::Started => Ok(running),
+            Said::Sample(_) | Said::Work(_) => {
+                bail!("the agent said something else than its start")
+            }
+        }
     }
-    let mut process = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start the agent")?;
-    // Standard input stays open until it has ended: `wait_with_output` would close it.
-    let _until_ended = process.stdin.take();
-    let output = process.wait_with_output()?;
-    ensure!(
-        output.status.success(),
-        "the agent failed; it says why above"
-    );
-    serde_json::from_slice(&output.stdout).context("the agent ended without an answer")
+
+    /// Waits for its end, and tells each moment of it.
+    pub(crate) fn work(mut self, mut told: impl FnMut(Sample)) -> anyhow::Result<Work> {
+        let mut samples = Vec::new();
+        loop {
+            match self.hear()? {
+                Said::Started => {}
+                Said::Sample(sample) => {
+                    samples.push(sample);
+                    told(sample);
+                }
+                Said::Work(work) => return Ok(Work { samples, ..*work }),
+            }
+        }
+    }
+
+    fn hear(&mut self) -> anyhow::Result<Said> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        ensure!(!line.is_empty(), "the agent failed; it says why above");
+        serde_json::from_str(&line).context("the agent said something else than it should")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Its end follows from that, if it has not come yet.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
 }

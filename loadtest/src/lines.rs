@@ -1,34 +1,162 @@
-//! The input: lines of one length, each with its number and text that does not compress to nothing.
+//! The input: lines, each with its number, that are there before the agent starts or come at a steady pace.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-/// Writes `lines` lines of `len` bytes and a newline each. The same arguments give the same bytes. Says how
-/// many bytes that were.
-pub(crate) fn write(path: &Path, lines: u64, len: usize) -> io::Result<u64> {
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    let mut text = Text(0x9e37_79b9_7f4a_7c15);
-    let mut line = vec![0; len + 1];
-    for number in 0..lines {
-        text.fill(&mut line);
-        write!(&mut line[..], "{number:012} ")?;
-        line[len] = b'\n';
-        out.write_all(&line)?;
+use kinseal::aggregate::format::Layout;
+use kinseal::record::PartitionKey;
+use kinseal::seal::block::Packing;
+
+use crate::sample::Sample;
+use crate::scenario::{Case, Text};
+
+/// Makes lines, the same ones each time.
+pub(crate) enum Lines {
+    Random(Letters, usize),
+    /// Of a program's log, cut to one length.
+    Log(Vec<Vec<u8>>, usize),
+    Sample(Vec<Vec<u8>>),
+}
+
+/// Digits of a line's number, and a space.
+const NUMBER: usize = 13;
+/// Bytes that one write hands over.
+const AT_ONCE: usize = 64 << 10;
+/// Bytes of a block, whose ratio is told.
+const BLOCK: usize = 48 << 10;
+
+impl Lines {
+    pub(crate) fn of(case: &Case) -> anyhow::Result<Self> {
+        Ok(match &case.text {
+            Text::Random => Self::Random(Letters(0x9e37_79b9_7f4a_7c15), case.line_bytes),
+            Text::Log => Self::Log(Sample::log().lines, case.line_bytes),
+            Text::Sample(path) => Self::Sample(Sample::of(path)?.lines),
+        })
     }
-    out.into_inner()?.sync_all()?;
-    Ok(lines * (len as u64 + 1))
+
+    /// Appends the line of that number, newline included.
+    fn append(&mut self, number: u64, out: &mut Vec<u8>) {
+        let begin = out.len();
+        let len = match self {
+            Self::Random(_, len) | Self::Log(_, len) => *len,
+            Self::Sample(lines) => {
+                out.extend_from_slice(&lines[number as usize % lines.len()]);
+                out.push(b'\n');
+                return;
+            }
+        };
+        write!(out, "{number:012} ").expect("a Vec takes every write");
+        match self {
+            Self::Random(letters, _) => letters.append(len - NUMBER, out),
+            Self::Log(lines, _) => {
+                let mut next = number as usize;
+                while out.len() - begin < len {
+                    out.extend_from_slice(&lines[next % lines.len()]);
+                    out.push(b' ');
+                    next += 1;
+                }
+                out.truncate(begin + len);
+            }
+            Self::Sample(_) => {}
+        }
+        out.push(b'\n');
+    }
+
+    /// How many times smaller zstd makes a block of them, at level 1.
+    pub(crate) fn zstd_ratio(&mut self) -> f64 {
+        let key = PartitionKey::new("k").expect("a valid key");
+        let (mut layout, mut lines, mut line) = (Layout::new(), Vec::new(), Vec::new());
+        let mut number = 0;
+        loop {
+            line.clear();
+            self.append(number, &mut line);
+            line.pop();
+            if !lines.is_empty() && layout.wire_len_with(&key, None, line.len()) > BLOCK {
+                break;
+            }
+            layout.add(&key, None, line.len());
+            lines.push(line.clone());
+            number += 1;
+        }
+        let packed =
+            |packing: Packing| packing.pack(&layout, lines.iter().map(Vec::as_slice)).len();
+        packed(Packing::Kpl) as f64 / packed(Packing::KplZstd { level: 1 }) as f64
+    }
+
+    /// Writes so many, and says how many bytes that were.
+    pub(crate) fn write(&mut self, path: &Path, lines: u64) -> io::Result<u64> {
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        let (mut line, mut bytes) = (Vec::new(), 0);
+        for number in 0..lines {
+            line.clear();
+            self.append(number, &mut line);
+            bytes += line.len() as u64;
+            out.write_all(&line)?;
+        }
+        out.into_inner()?.sync_all()?;
+        Ok(bytes)
+    }
+
+    /// Writes each when it is due, or as soon after that as it is taken: so many a second from `start` on.
+    pub(crate) fn write_at_pace(
+        &mut self,
+        out: &mut dyn Write,
+        lines: u64,
+        pace: Due,
+    ) -> io::Result<u64> {
+        let (mut pending, mut bytes, mut number) = (Vec::new(), 0, 0);
+        while number < lines {
+            let now = SystemTime::now();
+            pending.clear();
+            while number < lines && pending.len() < AT_ONCE && pace.at(number) <= now {
+                self.append(number, &mut pending);
+                number += 1;
+            }
+            if pending.is_empty() {
+                let wait = pace.at(number).duration_since(now).unwrap_or_default();
+                std::thread::sleep(wait.min(Duration::from_millis(100)));
+                continue;
+            }
+            bytes += pending.len() as u64;
+            out.write_all(&pending)?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// When a line is due, at a steady pace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    pub(crate) start: SystemTime,
+    pub(crate) per_second: u64,
+}
+
+impl Due {
+    pub(crate) fn at(self, number: u64) -> SystemTime {
+        let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.per_second);
+        self.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// The number that a line begins with.
+pub(crate) fn number_of(line: &[u8]) -> Option<u64> {
+    let digits = line.get(..NUMBER - 1)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Letters from xorshift64: fast, and the same on each run.
-struct Text(u64);
+pub(crate) struct Letters(u64);
 
-impl Text {
+impl Letters {
     const LETTERS: &[u8; 64] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 =";
 
-    fn fill(&mut self, out: &mut [u8]) {
+    fn append(&mut self, len: usize, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.resize(begin + len, 0);
         // Ten letters of six bits from each step.
-        for piece in out.chunks_mut(10) {
+        for piece in out[begin..].chunks_mut(10) {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;
@@ -44,17 +172,48 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Scenario;
+
+    fn lines(text: Text) -> Lines {
+        let case = &Scenario::smoke().cases(None)[0];
+        let case = Case {
+            text,
+            line_bytes: 64,
+            ..case.clone()
+        };
+        Lines::of(&case).unwrap()
+    }
 
     #[test]
     fn every_line_has_its_number_and_its_length() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lines");
-        assert_eq!(write(&path, 100, 64).unwrap(), 6500);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text.lines().count(), 100);
-        for (number, line) in text.lines().enumerate() {
-            assert_eq!(line.len(), 64);
-            assert!(line.starts_with(&format!("{number:012} ")), "{line}");
+        for text in [Text::Random, Text::Log] {
+            let mut out = Vec::new();
+            let mut lines = lines(text);
+            (0..100).for_each(|number| lines.append(number, &mut out));
+            assert_eq!(out.len(), 100 * 65);
+            for (number, line) in out.split(|b| *b == b'\n').take(100).enumerate() {
+                assert_eq!(line.len(), 64);
+                assert_eq!(number_of(line), Some(number as u64));
+            }
         }
+    }
+
+    #[test]
+    fn what_is_written_at_a_pace_is_what_is_written_at_once_and_not_before_it_is_due() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        lines(Text::Log).write(file.path(), 50).unwrap();
+        let start = SystemTime::now() + Duration::from_millis(20);
+        let (mut out, per_second) = (Vec::new(), 1000);
+        let pace = Due { start, per_second };
+        let bytes = lines(Text::Log).write_at_pace(&mut out, 50, pace).unwrap();
+        assert!(SystemTime::now() >= pace.at(49));
+        assert_eq!(bytes, out.len() as u64);
+        assert_eq!(out, std::fs::read(file.path()).unwrap());
+    }
+
+    #[test]
+    fn a_log_shrinks_as_logs_do_and_letters_at_random_hardly() {
+        let [log, random] = [Text::Log, Text::Random].map(|text| lines(text).zstd_ratio());
+        assert!(random < 2.0 && log > random, "{log} {random}");
     }
 }

@@ -20,9 +20,12 @@
 
 mod agent;
 mod bytes_per_line;
+mod configuration;
+mod curve;
 mod invariants;
 mod lines;
 mod process;
+mod reader;
 mod report;
 mod run;
 mod sample;
@@ -73,6 +76,8 @@ enum Instead {
     Sink(sink::Args),
     #[command(hide = true)]
     Agent(agent::Args),
+    #[command(hide = true)]
+    Reader(reader::Args),
 }
 
 const EXAMPLES: &str = "\
@@ -90,6 +95,7 @@ fn main() -> ExitCode {
         Some(Instead::Suites) => suites::print().map(|()| true),
         Some(Instead::Sink(args)) => sink::serve(&args).map(|()| true),
         Some(Instead::Agent(args)) => agent::work(&args).map(|()| true),
+        Some(Instead::Reader(args)) => reader::work(&args).map(|()| true),
         None => measure(&args),
     };
     match ended {
@@ -117,7 +123,7 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
     );
     let mut report = Report::begin();
     for case in cases {
-        let outcome = run::run(&case).with_context(|| format!("run \"{case}\""))?;
+        let outcome = run::run(&case, None, |_| {}).with_context(|| format!("run \"{case}\""))?;
         report.add(case, outcome);
     }
     if let Some(path) = &args.json {

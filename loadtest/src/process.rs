@@ -1,5 +1,6 @@
 //! What a process has used so far, by its own account in `/proc`, and how the processes of a run end together.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -15,6 +16,29 @@ pub(crate) fn cpu() -> anyhow::Result<Duration> {
     Ok(TICK * ticks)
 }
 
+/// CPU time of this process's threads that live, by their names without a number: `seal-0` and `seal-1` are `seal`.
+pub(crate) fn cpu_by_thread() -> anyhow::Result<BTreeMap<String, f64>> {
+    let mut by_name = BTreeMap::new();
+    for task in fs::read_dir("/proc/self/task").context("/proc/self/task")? {
+        // It may have ended just now.
+        let Ok(stat) = fs::read_to_string(task?.path().join("stat")) else {
+            continue;
+        };
+        let (Some(name), Some(ticks)) = (name(&stat), ticks(&stat)) else {
+            continue;
+        };
+        let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-');
+        *by_name.entry(name.to_owned()).or_default() += f64::from(ticks) / 100.0;
+    }
+    Ok(by_name)
+}
+
+/// In brackets, and may hold brackets.
+fn name(stat: &str) -> Option<&str> {
+    let (before, _) = stat.rsplit_once(')')?;
+    Some(before.split_once('(')?.1)
+}
+
 /// utime and stime, the 14th and 15th field; the second, a name in brackets, may hold anything.
 fn ticks(stat: &str) -> Option<u32> {
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -26,12 +50,21 @@ fn ticks(stat: &str) -> Option<u32> {
 
 /// The most memory this process ever had resident, in bytes.
 pub(crate) fn peak_memory() -> anyhow::Result<u64> {
+    of_status("VmHWM:")
+}
+
+/// What it has now.
+pub(crate) fn memory() -> anyhow::Result<u64> {
+    of_status("VmRSS:")
+}
+
+fn of_status(field: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
     let kib: u64 = kib
         .and_then(|kib| kib.trim().parse().ok())
-        .ok_or_else(|| anyhow!("/proc/self/status has no VmHWM"))?;
+        .ok_or_else(|| anyhow!("/proc/self/status has no {field}"))?;
     Ok(kib * 1024)
 }
 
@@ -51,11 +84,14 @@ mod tests {
     fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 120 34 0 0";
         assert_eq!(ticks(stat), Some(154));
+        assert_eq!(name(stat), Some("a) b (c"));
     }
 
     #[test]
     fn this_process_uses_something() {
         assert!(cpu().is_ok());
-        assert!(peak_memory().unwrap() > 1 << 20);
+        assert!(memory().unwrap() > 1 << 20);
+        assert!(peak_memory().unwrap() >= memory().unwrap());
+        assert!(!cpu_by_thread().unwrap().is_empty());
     }
 }

@@ -112,14 +112,9 @@ impl Report {
 
     /// The run that an encrypted one is compared with.
     fn plain_like(&self, case: &Case) -> Option<&Run> {
-        let plain = |run: &&Run| run.case.encryption == Encryption::Off;
-        let like = |run: &&Run| case.is_like(&run.case);
+        let like = |run: &&Run| case.without_encryption() == run.case;
         let encrypted = case.encryption != Encryption::Off;
-        self.runs
-            .iter()
-            .filter(plain)
-            .find(like)
-            .filter(|_| encrypted)
+        self.runs.iter().find(like).filter(|_| encrypted)
     }
 
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {

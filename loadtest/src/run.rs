@@ -1,92 +1,180 @@
-//! One run: a folder, a file of lines, a sink, an agent, and what came of it.
+//! One run: a folder, lines, a sink, an agent, and what came of it.
 
-use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use anyhow::Context;
-use serde::Serialize;
+use anyhow::{Context, anyhow};
+use serde::{Deserialize, Serialize};
 
-use crate::agent::{self, Work};
+use crate::agent::{self, Running, Work};
+use crate::configuration::Configuration;
+use crate::curve::Curve;
 use crate::invariants::{self, Violation};
-use crate::lines;
-use crate::scenario::{Case, Encryption};
-use crate::sink::{self, Arrived, Place, Sink};
+use crate::lines::{Due, Lines};
+use crate::reader::{self, Read};
+use crate::scenario::{Case, Pace, Source};
+use crate::sink::{Arrived, Sink};
 
 /// What a run came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) agent: Work,
     pub(crate) sink: Arrived,
     pub(crate) log_bytes: u64,
+    /// How many times smaller zstd makes 48 KiB of the lines, at level 1.
+    pub(crate) zstd_ratio: f64,
     /// Kinesis records that arrived beyond those acknowledged.
     pub(crate) duplicates: u64,
+    /// At a steady pace: from when a line was due until its request had arrived.
+    pub(crate) due_to_arrived: Option<Curve>,
+    pub(crate) read_back: Option<ReadBack>,
     pub(crate) violations: Vec<Violation>,
 }
 
-/// The folder goes with the run, and with it the file, the state and the certificate.
-pub(crate) fn run(case: &Case) -> anyhow::Result<Outcome> {
-    let folder = tempfile::tempdir().context("no temporary folder")?;
-    let folder = folder.path();
-    let log = folder.join("lines.log");
-    // Just written, so it is in the page cache: the disk is not what is measured.
-    let log_bytes = lines::write(&log, case.lines, case.line_bytes)?;
-    let state = folder.join("state");
-    fs::create_dir(&state)?;
-
-    let ca = case.tls.then(|| folder.join("ca.pem"));
-    let mut sink = Sink::start(case, ca.as_deref())?;
-    let config = folder.join("agent.toml");
-    fs::write(
-        &config,
-        configuration(case, &sink.place, folder).to_string(),
-    )?;
-    let work = agent::run(&config, case.lines, ca.as_deref())?;
-    let arrived = sink.arrived()?;
-
-    let saved = fs::read_to_string(state.join("checkpoint.json"));
-    let saved = saved.context("the agent left no checkpoint")?;
-    let violations = invariants::check(case, &work, &arrived, log_bytes, &saved);
-    Ok(Outcome {
-        duplicates: arrived.entries.saturating_sub(work.counts.entries_stored),
-        agent: work,
-        sink: arrived,
-        log_bytes,
-        violations,
-    })
+/// The reader's half, in a run of its own whose sink keeps records.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ReadBack {
+    pub(crate) log_bytes: u64,
+    pub(crate) read: Read,
 }
 
-/// The agent's configuration: defaults, but for what the case says; and for the quota of shards, which the sink
-/// does not have, unless what failing entries cost is the question.
-fn configuration<'a>(
-    case: &'a Case,
-    place: &'a Place,
-    folder: &'a Path,
-) -> impl fmt::Display + use<'a> {
-    let quoted = |path: &Path| format!("{:?}", path.display().to_string());
-    let encryption = match case.encryption {
-        Encryption::Off => "scope = \"off\"".to_owned(),
-        Encryption::Record => format!(
-            "scope = \"record\"\nkms_key = \"{}\"\ncontext = {{ app = \"loadtest\" }}",
-            sink::KEY
-        ),
+/// Bytes of lines that are read back: what the sink keeps is in memory.
+const READ_BACK: u64 = 40_000_000;
+/// Before the first line is due.
+const LEAD: Duration = Duration::from_millis(300);
+
+/// `told` hears how many of all lines are stored. `hdr_log` is where latencies go, if anywhere.
+pub(crate) fn run(
+    case: &Case,
+    hdr_log: Option<&Path>,
+    told: impl FnMut(agent::Sample),
+) -> anyhow::Result<Outcome> {
+    let mut stage = Stage::set(case, case.sink_keeps())?;
+    let (agent, due) = stage.send(case, hdr_log, told)?;
+    let sink = stage.sink.arrived()?;
+    let mut violations = invariants::check(case, &agent, &sink, stage.log_bytes, &stage.saved()?);
+    let mut outcome = Outcome {
+        duplicates: sink.entries.saturating_sub(agent.counts.entries_stored),
+        agent,
+        sink,
+        log_bytes: stage.log_bytes,
+        zstd_ratio: stage.lines.zstd_ratio(),
+        due_to_arrived: None,
+        read_back: None,
+        violations: Vec::new(),
     };
-    format!(
-        "state_dir = {state}\n\
-         [aws]\nregion = \"{region}\"\nkinesis_endpoint_url = \"{kinesis}\"\nkms_endpoint_url = \"{kms}\"\n\
-         [[source]]\ntype = \"file\"\ninclude = [{log}]\nstart_position = \"beginning\"\nstream = \"{stream}\"\n\
-         [encryption]\n{encryption}\n\
-         [aggregation]\nenabled = {aggregation}\n{delivery}",
-        state = quoted(&folder.join("state")),
-        region = kinseal::fake::DEFAULT_REGION,
-        kinesis = place.kinesis_url,
-        kms = place.kms_url,
-        log = quoted(&folder.join("lines.log")),
-        stream = sink::STREAM,
-        aggregation = case.aggregation,
-        delivery = match case.failing {
-            Some(_) => "",
-            None => "[delivery]\nrate_limit = 1000000\n",
-        },
-    )
+    if let Some(due) = due {
+        outcome.due_to_arrived = Some(stage.sink.latencies(due)?);
+    }
+    if case.sink_keeps() {
+        let read = stage.read_back()?;
+        violations.extend(invariants::check_read(case, &read.read));
+    } else if case.read_back {
+        drop(stage);
+        let few = READ_BACK / (case.line_bytes as u64 + 1);
+        let case = Case {
+            lines: case.lines.min(few).max(1),
+            ..case.clone()
+        };
+        let mut stage = Stage::set(&case, true)?;
+        stage.send(&case, None, |_| {})?;
+        let read = stage.read_back()?;
+        violations.extend(invariants::check_read(&case, &read.read));
+        outcome.read_back = Some(read);
+    }
+    outcome.violations = violations;
+    Ok(outcome)
+}
+
+/// Everything that an agent needs. The folder goes with it, and with that the file, the state and the certificate.
+struct Stage {
+    folder: tempfile::TempDir,
+    sink: Sink,
+    lines: Lines,
+    log_bytes: u64,
+    ca: Option<PathBuf>,
+}
+
+impl Stage {
+    fn set(case: &Case, keep: bool) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("no temporary folder")?;
+        fs::create_dir(folder.path().join("state"))?;
+        let ca = case.tls.then(|| folder.path().join("ca.pem"));
+        Ok(Self {
+            sink: Sink::start(case, keep, ca.as_deref())?,
+            lines: Lines::of(case)?,
+            log_bytes: 0,
+            ca,
+            folder,
+        })
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs an agent until it has stored all lines. Where they came at a pace, also when they were due.
+    fn send(
+        &mut self,
+        case: &Case,
+        hdr_log: Option<&Path>,
+        told: impl FnMut(agent::Sample),
+    ) -> anyhow::Result<(Work, Option<Due>)> {
+        let config = self.at("agent.toml");
+        let configuration = Configuration {
+            case,
+            place: &self.sink.place,
+            folder: self.folder.path(),
+        };
+        fs::write(&config, configuration.to_string())?;
+        let log = self.at("lines.log");
+        let is_there_before = case.source == Source::File && case.pace == Pace::AsFastAsItGoes;
+        if is_there_before {
+            // Just written, so it is in the page cache: the disk is not what is measured.
+            self.log_bytes = self.lines.write(&log, case.lines)?;
+        } else if case.source == Source::File {
+            fs::write(&log, b"")?;
+        }
+        let agent = Running::start(&config, case.lines, self.ca.as_deref(), hdr_log)?;
+        if is_there_before {
+            return Ok((agent.work(told)?, None));
+        }
+        let per_second = match case.pace {
+            Pace::LinesPerSecond(per_second) => Some(per_second),
+            Pace::AsFastAsItGoes => None,
+        };
+        let due = Due {
+            start: SystemTime::now() + LEAD,
+            // As fast as they are taken: all are due at once.
+            per_second: per_second.unwrap_or(u64::MAX),
+        };
+        let mut out: Box<dyn Write + Send> = match case.source {
+            Source::File => Box::new(fs::OpenOptions::new().append(true).open(&log)?),
+            Source::Socket => Box::new(UnixStream::connect(self.at("socket"))?),
+        };
+        let (lines, line_count) = (&mut self.lines, case.lines);
+        let (work, written) = std::thread::scope(|scope| {
+            let writing = scope.spawn(move || lines.write_at_pace(&mut *out, line_count, due));
+            (agent.work(told), writing.join())
+        });
+        let work = work?;
+        self.log_bytes = written.map_err(|_| anyhow!("the writer of lines panicked"))??;
+        Ok((work, per_second.map(|_| due)))
+    }
+
+    fn read_back(&self) -> anyhow::Result<ReadBack> {
+        Ok(ReadBack {
+            log_bytes: self.log_bytes,
+            read: reader::run(&self.sink.place, self.ca.as_deref())?,
+        })
+    }
+
+    /// The checkpoint that the agent left.
+    fn saved(&self) -> anyhow::Result<String> {
+        let saved = fs::read_to_string(self.at("state/checkpoint.json"));
+        saved.context("the agent left no checkpoint")
+    }
 }

@@ -36,20 +36,25 @@ impl Sample {
     }
 
     pub(crate) fn made_up() -> Vec<Self> {
-        let kinds: [(&str, Line); 3] = [
-            ("access log of a web server", access),
-            ("application log in JSON", application),
-            ("syslog", syslog),
-        ];
-        let made = kinds.map(|(name, line)| {
-            let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-            let lines = (0..MADE).map(|n| line(&mut dice, n).into_bytes());
-            Self {
-                name: name.to_owned(),
-                lines: lines.collect(),
-            }
-        });
-        made.into()
+        vec![
+            Self::make("access log of a web server", access),
+            Self::log(),
+            Self::make("syslog", syslog),
+        ]
+    }
+
+    /// What a program logs.
+    pub(crate) fn log() -> Self {
+        Self::make("application log in JSON", application)
+    }
+
+    fn make(name: &str, line: Line) -> Self {
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        let lines = (0..MADE).map(|n| line(&mut dice, n).into_bytes());
+        Self {
+            name: name.to_owned(),
+            lines: lines.collect(),
+        }
     }
 
     pub(crate) fn mean_len(&self) -> f64 {

@@ -1,21 +1,24 @@
 //! The sink: the null stand-in in a process of its own, which counts what arrives and keeps nothing; or the whole
-//! one, where entries are to fail, which keeps what it takes so that each line can be counted.
+//! one, which keeps what it takes with its time, to be read back.
 //!
 //! HTTP/1.1 only, as the agent speaks it to the service. It says where it listens on its first line, answers
-//! each line on its standard input with its counts, and ends when that is closed.
+//! each question on its standard input with a line, and ends when that is closed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use kinseal::aggregate::format::deaggregate;
-use kinseal::fake::{Action, Entries, Fake, Faults, Limits, Rule};
+use hdrhistogram::Histogram;
+use kinseal::fake::{Action, Entries, Fake, Faults, Limits, Rule, Service};
 use serde::{Deserialize, Serialize};
 
-use crate::process;
+use crate::curve::Curve;
+use crate::lines::{self, Due};
 use crate::scenario::Case;
+use crate::{process, reader};
 
 pub(crate) const STREAM: &str = "loadtest";
 pub(crate) const KEY: &str = "alias/loadtest";
@@ -27,9 +30,18 @@ pub(crate) struct Args {
     ca: Option<PathBuf>,
     #[arg(long, default_value_t = 1)]
     shards: usize,
-    /// Keep records, and refuse this percentage of them
+    /// Keep records, to be read back
     #[arg(long)]
+    keep: bool,
+    /// Refuse this percentage of them
+    #[arg(long, requires = "keep")]
     failing: Option<u32>,
+    /// Milliseconds until PutRecords is answered
+    #[arg(long, default_value_t = 0)]
+    sink_ms: u64,
+    /// Milliseconds until KMS answers
+    #[arg(long, default_value_t = 0)]
+    kms_ms: u64,
 }
 
 /// Where the sink listens.
@@ -48,35 +60,19 @@ pub(crate) struct Arrived {
     pub(crate) kms_calls: u64,
     /// Of request bodies.
     pub(crate) body_bytes: u64,
-    /// Where records are kept.
-    pub(crate) lines: Option<Lines>,
     pub(crate) cpu_seconds: f64,
 }
 
-/// User records that can be read back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Lines {
-    pub(crate) different: u64,
-    /// Beyond the first of each.
-    pub(crate) copies: u64,
-}
-
-impl Lines {
-    fn kept_by(fake: &Fake) -> anyhow::Result<Self> {
-        let mut seen = HashSet::new();
-        let mut copies = 0;
-        for record in fake.records(STREAM)? {
-            let data = record.data;
-            let members = deaggregate(&data).map(|m| m.into_iter().map(|m| m.data).collect());
-            for line in members.unwrap_or_else(|| vec![data]) {
-                copies += u64::from(!seen.insert(line));
-            }
-        }
-        Ok(Self {
-            different: seen.len() as u64,
-            copies,
-        })
-    }
+/// What the sink is asked, a line each.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Question {
+    Arrived,
+    /// How long after they were due have lines arrived? Only where records are kept.
+    Latencies {
+        start: Duration,
+        per_second: u64,
+    },
 }
 
 /// All of a run, on as few shards as one.
@@ -84,47 +80,90 @@ const KEPT: usize = 1 << 30;
 
 #[tokio::main]
 pub(crate) async fn serve(args: &Args) -> anyhow::Result<()> {
-    let mut builder = Fake::builder().http2(false);
-    builder = match args.failing {
-        None => builder.null(true),
-        Some(percent) => {
-            let entries = Entries::Percent(f64::from(percent));
-            let rule = Rule::new(Action::Throttle(entries)).on("PutRecords");
-            let limits = Limits {
-                ring_bytes: KEPT,
-                ..Limits::default()
-            };
-            builder.limits(limits).faults(Faults::seeded(5).rule(rule))
-        }
+    let builder = Fake::builder().http2(false).null(!args.keep);
+    let limits = Limits {
+        ring_bytes: KEPT,
+        ..Limits::default()
     };
+    let builder = builder.limits(limits).faults(args.faults());
     let fake = builder.tls(args.ca.is_some()).start().await?;
     if let (Some(path), Some(pem)) = (&args.ca, fake.ca_pem()) {
         std::fs::write(path, pem).with_context(|| format!("cannot write {}", path.display()))?;
     }
     fake.create_stream(STREAM, args.shards)?;
     fake.create_alias(KEY, &fake.create_key())?;
-    say(&Place {
+    let place = Place {
         kinesis_url: fake.kinesis_url(),
         kms_url: fake.kms_url(),
-    })?;
-    let keeps = args.failing.is_some();
+    };
+    say(&place)?;
+    let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         for line in io::stdin().lines() {
-            line?;
-            let counters = fake.counters();
-            say(&Arrived {
-                entries: counters.records_stored,
-                put_records_calls: counters.put_records_calls(),
-                kms_calls: counters.kms_calls_total(),
-                body_bytes: counters.body_bytes,
-                // Before the lines are counted, which is not the sink's work.
-                cpu_seconds: process::cpu()?.as_secs_f64(),
-                lines: keeps.then(|| Lines::kept_by(&fake)).transpose()?,
-            })?;
+            match serde_json::from_str(&line?)? {
+                Question::Arrived => say(&arrived(&fake)?)?,
+                Question::Latencies { start, per_second } => {
+                    let start = SystemTime::UNIX_EPOCH + start;
+                    let due = Due { start, per_second };
+                    say(&runtime.block_on(latencies(&fake, &place, due))?)?;
+                }
+            }
         }
         Ok(())
     })
     .await?
+}
+
+impl Args {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::seeded(5);
+        if let Some(percent) = self.failing {
+            let entries = Entries::Percent(f64::from(percent));
+            faults = faults.rule(Rule::new(Action::Throttle(entries)).on("PutRecords"));
+        }
+        let latency = |ms| Rule::new(Action::Latency(Duration::from_millis(ms)));
+        if self.sink_ms > 0 {
+            faults = faults.rule(latency(self.sink_ms).on("PutRecords"));
+        }
+        if self.kms_ms > 0 {
+            faults = faults.rule(latency(self.kms_ms).service(Service::Kms));
+        }
+        faults
+    }
+}
+
+fn arrived(fake: &Fake) -> anyhow::Result<Arrived> {
+    let counters = fake.counters();
+    Ok(Arrived {
+        entries: counters.records_stored,
+        put_records_calls: counters.put_records_calls(),
+        kms_calls: counters.kms_calls_total(),
+        body_bytes: counters.body_bytes,
+        cpu_seconds: process::cpu()?.as_secs_f64(),
+    })
+}
+
+/// Of every line, opened where it was sealed: from when it was due to when its request had arrived.
+async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Curve> {
+    let arrivals: HashMap<String, SystemTime> = fake
+        .records(STREAM)?
+        .into_iter()
+        .map(|record| (record.sequence, record.arrival))
+        .collect();
+    let mut histogram = Histogram::<u64>::new(3)?;
+    let mut unknown = 0;
+    reader::read(place, |record| {
+        let arrival = arrivals.get(&*record.place.sequence);
+        let (Some(number), Some(arrival)) = (lines::number_of(&record.data), arrival) else {
+            unknown += 1;
+            return;
+        };
+        let waited = arrival.duration_since(due.at(number)).unwrap_or_default();
+        histogram.saturating_record((waited.as_micros() as u64).max(1));
+    })
+    .await?;
+    anyhow::ensure!(unknown == 0, "{unknown} records are no lines of this run");
+    Ok(Curve::of("due to arrived", &histogram))
 }
 
 /// One line of JSON on standard output.
@@ -145,15 +184,22 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    pub(crate) fn start(case: &Case, ca: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn start(case: &Case, keep: bool, ca: Option<&Path>) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["sink", "--shards", &case.shards.to_string()]);
+        command
+            .args(["sink", "--shards", &case.shards.to_string()])
+            .args(["--sink-ms", &case.sink_ms.to_string()])
+            .args(["--kms-ms", &case.kms_ms.to_string()]);
+        if keep {
+            command.arg("--keep");
+        }
         if let Some(percent) = case.failing {
             command.args(["--failing", &percent.to_string()]);
         }
         if let Some(ca) = ca {
             command.arg("--ca").arg(ca);
         }
+        trust(&mut command, ca);
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -171,9 +217,35 @@ impl Sink {
     }
 
     pub(crate) fn arrived(&mut self) -> anyhow::Result<Arrived> {
+        self.answer(&Question::Arrived)
+    }
+
+    /// By when each line was due.
+    pub(crate) fn latencies(&mut self, due: Due) -> anyhow::Result<Curve> {
+        self.answer(&Question::Latencies {
+            start: due.start.duration_since(SystemTime::UNIX_EPOCH)?,
+            per_second: due.per_second,
+        })
+    }
+
+    fn answer<T: for<'de> Deserialize<'de>>(&mut self, question: &Question) -> anyhow::Result<T> {
         let ask = self.ask.as_mut().expect("open until dropped");
-        ask.write_all(b"\n").context("the sink is gone")?;
+        let question = serde_json::to_string(question)? + "\n";
+        ask.write_all(question.as_bytes())
+            .context("the sink is gone")?;
         hear(&mut self.answers)
+    }
+}
+
+/// Has a process that calls the sink trust it, and nobody else's keys.
+pub(crate) fn trust(command: &mut Command, ca: Option<&Path>) {
+    command
+        .env("AWS_ACCESS_KEY_ID", kinseal::fake::DEFAULT_CREDENTIAL)
+        .env("AWS_SECRET_ACCESS_KEY", kinseal::fake::DEFAULT_CREDENTIAL)
+        .env_remove("AWS_SESSION_TOKEN")
+        .env_remove("AWS_PROFILE");
+    if let Some(ca) = ca {
+        command.env("AWS_CA_BUNDLE", ca);
     }
 }
 

@@ -49,6 +49,11 @@ impl Latency {
         Duration::from_micros(self.0.as_ref().map_or(0, Histogram::max))
     }
 
+    /// What it is made of, where anything was timed: microseconds.
+    pub fn histogram(&self) -> Option<&Histogram<u64>> {
+        self.0.as_ref()
+    }
+
     fn made(&mut self) -> &mut Histogram<u64> {
         // 16 KiB, and 8 more for each doubling of the longest duration from 2 ms on.
         let make = || Histogram::new(3).expect("three digits are allowed");

@@ -1,0 +1,72 @@
+//! The agent's configuration for a case, as a user would write it: defaults, but for what the case says.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::scenario::{Cache, Case, Encryption, Source};
+use crate::sink::{self, Place};
+
+pub(crate) struct Configuration<'a> {
+    pub(crate) case: &'a Case,
+    pub(crate) place: &'a Place,
+    pub(crate) folder: &'a Path,
+}
+
+impl fmt::Display for Configuration<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            case,
+            place,
+            folder,
+        } = self;
+        let at = |name: &str| format!("{:?}", folder.join(name).display().to_string());
+        writeln!(f, "state_dir = {}", at("state"))?;
+        writeln!(f, "[aws]\nregion = {:?}", kinseal::fake::DEFAULT_REGION)?;
+        writeln!(f, "kinesis_endpoint_url = {:?}", place.kinesis_url)?;
+        writeln!(f, "kms_endpoint_url = {:?}", place.kms_url)?;
+        writeln!(f, "[[source]]\nstream = {:?}", sink::STREAM)?;
+        match case.source {
+            Source::File => writeln!(
+                f,
+                "type = \"file\"\ninclude = [{}]\nstart_position = \"beginning\"",
+                at("lines.log")
+            )?,
+            Source::Socket => writeln!(f, "type = \"unix\"\npath = {}", at("socket"))?,
+        }
+        self.encryption(f)?;
+        writeln!(f, "[aggregation]\nenabled = {}", case.aggregation)?;
+        if let Some(ms) = case.linger_ms {
+            writeln!(f, "linger = \"{ms}ms\"")?;
+        }
+        // The quota of shards, which the sink does not have, unless what failing entries cost is the question.
+        match case.failing {
+            Some(_) => Ok(()),
+            None => writeln!(f, "[delivery]\nrate_limit = 1000000"),
+        }
+    }
+}
+
+impl Configuration<'_> {
+    fn encryption(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let case = self.case;
+        let scope = match case.encryption {
+            Encryption::Off => return writeln!(f, "[encryption]\nscope = \"off\""),
+            Encryption::Record => "record",
+            Encryption::Block | Encryption::BlockZstd => "block",
+        };
+        writeln!(
+            f,
+            "[encryption]\nscope = {scope:?}\nkms_key = {:?}",
+            sink::KEY
+        )?;
+        writeln!(f, "context = {{ app = \"loadtest\" }}")?;
+        writeln!(f, "suite = {:?}\nbackend = {:?}", case.suite, case.backend)?;
+        if let Cache::Messages(messages) = case.cache {
+            writeln!(f, "cache = {{ max_messages = {messages} }}")?;
+        }
+        if case.encryption == Encryption::BlockZstd {
+            writeln!(f, "[encryption.block]\ncompression = \"zstd\"")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! Latencies as they leave this program: points of a curve for the page, logs for the standard plotters.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, anyhow};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use kinseal::metrics::Histograms;
+use serde::{Deserialize, Serialize};
+
+/// Latency by percentile of one stage.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Curve {
+    pub(crate) stage: String,
+    pub(crate) count: u64,
+    /// Quantiles (0 to 1) and milliseconds.
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
+impl Curve {
+    pub(crate) fn of_stages(histograms: &Histograms) -> Vec<Self> {
+        let stages = histograms.stages().into_iter();
+        let timed = stages.filter_map(|(name, latency)| Some((name, latency.histogram()?)));
+        timed
+            .map(|(name, histogram)| Self::of(name, histogram))
+            .collect()
+    }
+
+    /// Of microseconds.
+    pub(crate) fn of(stage: &str, histogram: &Histogram<u64>) -> Self {
+        // Each step halves what is left above it: as even on the plotters' axis as it can be.
+        let steps = (0..).map(|step| 1.0 - 0.5_f64.powf(f64::from(step) / 3.0));
+        let above = |q: f64| (1.0 - q) * histogram.len() as f64;
+        let quantiles = steps.take_while(|q| above(*q) >= 0.5).chain([1.0]);
+        let ms = |q| histogram.value_at_quantile(q) as f64 / 1e3;
+        Self {
+            stage: stage.to_owned(),
+            count: histogram.len(),
+            points: quantiles.map(|q| (q, ms(q))).collect(),
+        }
+    }
+
+    /// Milliseconds, of the nearest point at or above.
+    pub(crate) fn at(&self, q: f64) -> f64 {
+        let point = self.points.iter().find(|(at, _)| *at >= q - 1e-9);
+        point.or(self.points.last()).map_or(0.0, |(_, ms)| *ms)
+    }
+}
+
+/// An HdrHistogram log: for each stage and second a compressed histogram of microseconds, tagged with the stage.
+///
+/// Format: HdrHistogram's `HistogramLogWriter`, version 1.3, as HistogramLogAnalyzer and others read it.
+pub(crate) struct Log {
+    out: BufWriter<File>,
+    serializer: V2DeflateSerializer,
+    /// All that was logged, and up to when.
+    logged: Histograms,
+    until: Duration,
+}
+
+impl Log {
+    const INTERVAL: Duration = Duration::from_secs(1);
+
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+        let file =
+            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut log = Self {
+            out: BufWriter::new(file),
+            serializer: V2DeflateSerializer::new(),
+            logged: Histograms::new(),
+            until: Duration::ZERO,
+        };
+        let mut head = IntervalLogWriterBuilder::new();
+        head.add_comment("[Histogram log format version 1.3]")
+            .add_comment("kinseal loadtest: microseconds, each stage by its tag")
+            .with_start_time(SystemTime::now());
+        head.begin_log_with(&mut log.out, &mut log.serializer)?;
+        // Some readers look for it.
+        let legend =
+            r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
+        writeln!(log.out, "{legend}")?;
+        Ok(log)
+    }
+
+    pub(crate) fn add_if_due(&mut self, all: &Histograms, now: Duration) -> anyhow::Result<()> {
+        match now >= self.until + Self::INTERVAL {
+            true => self.add(all, now),
+            false => Ok(()),
+        }
+    }
+
+    /// What has come since the last time.
+    pub(crate) fn add(&mut self, all: &Histograms, now: Duration) -> anyhow::Result<()> {
+        let stages = all.stages().into_iter().zip(self.logged.stages());
+        for ((name, latency), (_, before)) in stages {
+            let Some(mut since) = latency.histogram().cloned() else {
+                continue;
+            };
+            if let Some(before) = before.histogram() {
+                since.subtract(before)?;
+            }
+            if since.is_empty() {
+                continue;
+            }
+            let tag = name.replace(' ', "_");
+            let tag = Tag::new(&tag).expect("no comma, no space");
+            IntervalLogWriterBuilder::new()
+                .begin_log_with(&mut self.out, &mut self.serializer)?
+                .write_histogram(&since, self.until, now - self.until, Some(tag))
+                .map_err(|error| anyhow!("the log of latencies: {error:?}"))?;
+        }
+        self.logged = all.clone();
+        self.until = now;
+        self.out.flush()?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+
+    use super::*;
+
+    #[test]
+    fn each_interval_of_a_log_has_what_came_in_it_and_no_stage_is_there_without_any() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut log = Log::create(file.path()).unwrap();
+        let mut all = Histograms::new();
+        for second in 1..=3 {
+            let took = Duration::from_millis(10 * second);
+            all.request.record(took, 5);
+            log.add_if_due(&all, Duration::from_secs(second)).unwrap();
+        }
+        log.add_if_due(&all, Duration::from_millis(3500)).unwrap();
+        let text = std::fs::read(file.path()).unwrap();
+        let entries = IntervalLogIterator::new(&text).map(Result::unwrap);
+        let intervals: Vec<_> = entries
+            .filter_map(|entry| match entry {
+                LogEntry::Interval(interval) => Some(interval),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(intervals.len(), 3);
+        for (second, interval) in intervals.iter().enumerate() {
+            assert_eq!(interval.tag().unwrap().as_str(), "request");
+            assert_eq!(
+                interval.start_timestamp(),
+                Duration::from_secs(second as u64)
+            );
+            let longest = 10_000.0 * (second + 1) as f64;
+            assert!(
+                (longest..longest * 1.001).contains(&interval.max()),
+                "{interval:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_curve_ends_in_the_longest_and_is_as_fine_as_there_are_values() {
+        let mut histogram = Histogram::new(3).unwrap();
+        (1..=1000).for_each(|ms: u64| histogram.record(ms * 1000).unwrap());
+        let curve = Curve::of("s", &histogram);
+        assert!(
+            curve.points.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1),
+            "{curve:?}"
+        );
+        assert!((500.0..520.0).contains(&curve.at(0.5)), "{}", curve.at(0.5));
+        assert!(
+            (1000.0..1001.0).contains(&curve.at(1.0)),
+            "{}",
+            curve.at(1.0)
+        );
+        assert!((15..40).contains(&curve.points.len()), "{curve:?}");
+    }
+}

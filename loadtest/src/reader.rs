@@ -1,0 +1,133 @@
+//! The reader's half: all that lies in the sink, read back and opened as a consumer does.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use kinseal::aws::{self, Credentials, TimeOuts};
+use kinseal::consume::{self, Consumer, KinesisStream, Plaintext, Unpacker, UserRecord};
+use kinseal::fake::{DEFAULT_CREDENTIAL, DEFAULT_REGION};
+use kinseal::record::StreamName;
+use kinseal::seal::EncryptionContext;
+use kinseal::seal::kms::KmsUnwrap;
+use kinseal::seal::open::Opener;
+use kinseal::shutdown;
+use serde::{Deserialize, Serialize};
+
+use crate::process;
+use crate::sink::{self, KEY, Place, STREAM};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(long)]
+    kinesis_url: String,
+    #[arg(long)]
+    kms_url: String,
+}
+
+/// What reading came to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Read {
+    pub(crate) lines: u64,
+    /// Of those: the same bytes as another.
+    pub(crate) copies: u64,
+    pub(crate) unreadable: u64,
+    /// Decrypt.
+    pub(crate) kms_calls: u64,
+    pub(crate) seconds: f64,
+    pub(crate) cpu_seconds: f64,
+}
+
+const TIME_OUTS: TimeOuts = TimeOuts {
+    connect: Duration::from_secs(6),
+    request: Duration::from_secs(60),
+};
+
+/// Reads all that is there; `each` is told every record. Whom to trust is in the environment.
+pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> anyhow::Result<Read> {
+    let began = Instant::now();
+    let settings = aws::Settings {
+        region: Some(DEFAULT_REGION.to_owned()),
+        kinesis_endpoint_url: Some(place.kinesis_url.clone()),
+        kms_endpoint_url: Some(place.kms_url.clone()),
+        credentials: Some(Credentials::new(DEFAULT_CREDENTIAL, DEFAULT_CREDENTIAL)),
+        ..aws::Settings::default()
+    };
+    let clients = aws::clients(&settings, TIME_OUTS).await?;
+    let kms = KmsUnwrap::new(clients.kms, [KEY]);
+    let opener = Opener::new(
+        vec![Arc::new(kms)],
+        EncryptionContext::new(),
+        kinseal::seal::open::OpenSettings::default(),
+    )?;
+    let threads = std::thread::available_parallelism()?.get();
+    let unpacker = Unpacker::opening(Arc::new(opener), Plaintext::Allowed, threads)?;
+    let opener = Arc::clone(unpacker.opener().expect("given just now"));
+    let stream = KinesisStream::new(clients.kinesis, StreamName::new(STREAM)?);
+    let (_stop, shutdown) = shutdown::channel();
+    let reading = consume::Settings {
+        until_empty: true,
+        idle: Duration::from_millis(1),
+        ..consume::Settings::default()
+    };
+    let mut consumer = Consumer::start(Arc::new(stream), unpacker, reading, shutdown);
+    let (mut seen, mut lines, mut unreadable) = (HashSet::new(), 0, 0);
+    while let Some(batch) = consumer.next().await {
+        for record in batch.records {
+            match record {
+                Ok(record) => {
+                    lines += 1;
+                    each(&record);
+                    seen.insert(record.data);
+                }
+                Err(_) => unreadable += 1,
+            }
+        }
+    }
+    consumer.finish().await?;
+    Ok(Read {
+        lines,
+        copies: lines - seen.len() as u64,
+        unreadable,
+        kms_calls: opener.counts().calls,
+        seconds: began.elapsed().as_secs_f64(),
+        cpu_seconds: process::cpu()?.as_secs_f64(),
+    })
+}
+
+#[tokio::main]
+pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
+    process::end_with_parent();
+    let place = Place {
+        kinesis_url: args.kinesis_url.clone(),
+        kms_url: args.kms_url.clone(),
+    };
+    let read = read(&place, |_| {}).await?;
+    println!("{}", serde_json::to_string(&read)?);
+    Ok(())
+}
+
+/// The other side: runs a reader to its end. `ca` is what it is to trust.
+pub(crate) fn run(place: &Place, ca: Option<&Path>) -> anyhow::Result<Read> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["reader", "--kinesis-url", &place.kinesis_url])
+        .args(["--kms-url", &place.kms_url]);
+    sink::trust(&mut command, ca);
+    let mut process = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the reader")?;
+    // Standard input stays open until it has ended: `wait_with_output` would close it.
+    let _until_ended = process.stdin.take();
+    let output = process.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "the reader failed; it says why above"
+    );
+    serde_json::from_slice(&output.stdout).context("the reader ended without an answer")
+}

@@ -1,0 +1,319 @@
+//! A scenario's keys. Those before the first `[[runs]]` hold for all of its tables, which have the same ones.
+
+use anyhow::{Context, bail, ensure};
+use kinseal::config::words;
+use serde::{Deserialize, Serialize};
+use toml_edit::DocumentMut;
+
+use super::{Cache, Case, Encryption, Pace, Source, Text};
+use crate::sample::Sample;
+
+pub(super) const SUITE: &str = "0478";
+pub(super) const BACKEND: &str = "auto";
+
+/// Axes (lists) and what holds for a whole matrix.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Axes {
+    encryption: Option<Vec<Encryption>>,
+    aggregation: Option<Vec<bool>>,
+    line_bytes: Option<Vec<usize>>,
+    source: Option<Vec<Source>>,
+    suite: Option<Vec<String>>,
+    backend: Option<Vec<String>>,
+    cache: Option<Vec<Cache>>,
+    shards: Option<Vec<usize>>,
+    failing_percent: Option<Vec<u32>>,
+    rate: Option<Vec<u64>>,
+    linger: Option<Vec<String>>,
+    /// Of lines, newlines included, for each run; or `lines` of them, or with a rate so many `seconds`.
+    megabytes: Option<f64>,
+    lines: Option<u64>,
+    seconds: Option<u64>,
+    text: Option<Text>,
+    kms_latency: Option<String>,
+    sink_latency: Option<String>,
+    read_back: Option<bool>,
+    tls: Option<bool>,
+}
+
+/// A sequence number and a few bytes around it.
+const LEAST_LINE: usize = 32;
+/// Of a record in clear, and so of a line.
+const LONGEST_LINE: usize = 1_000_000;
+
+/// The matrices of a scenario, in their order.
+pub(super) fn matrices(text: &str) -> anyhow::Result<Vec<Axes>> {
+    let mut document: DocumentMut = text.parse()?;
+    let runs = document.remove("runs");
+    let common: Axes = toml_edit::de::from_document(document)?;
+    let mut matrices = Vec::new();
+    match runs {
+        None => matrices.push(common),
+        Some(runs) => {
+            let Some(tables) = runs.as_array_of_tables() else {
+                bail!("runs: allowed: tables [[runs]]");
+            };
+            for (number, table) in tables.iter().enumerate() {
+                let own: Axes = toml_edit::de::from_document(DocumentMut::from(table.clone()))
+                    .with_context(|| format!("table {} of [[runs]]", number + 1))?;
+                matrices.push(own.or(&common));
+            }
+        }
+    }
+    for matrix in &mut matrices {
+        matrix.check()?;
+        if let Some(Text::Sample(path)) = &matrix.text {
+            let mean = Sample::of(path)?.mean_len();
+            matrix.line_bytes = Some(vec![mean as usize]);
+        }
+    }
+    Ok(matrices)
+}
+
+impl Axes {
+    fn or(self, common: &Self) -> Self {
+        let common = common.clone();
+        // How long a run is has three words, of which a table's own goes first.
+        let has_length = self.megabytes.is_some() || self.lines.is_some() || self.seconds.is_some();
+        let (megabytes, lines, seconds) = match has_length {
+            true => (self.megabytes, self.lines, self.seconds),
+            false => (common.megabytes, common.lines, common.seconds),
+        };
+        Self {
+            encryption: self.encryption.or(common.encryption),
+            aggregation: self.aggregation.or(common.aggregation),
+            line_bytes: self.line_bytes.or(common.line_bytes),
+            source: self.source.or(common.source),
+            suite: self.suite.or(common.suite),
+            backend: self.backend.or(common.backend),
+            cache: self.cache.or(common.cache),
+            shards: self.shards.or(common.shards),
+            failing_percent: self.failing_percent.or(common.failing_percent),
+            rate: self.rate.or(common.rate),
+            linger: self.linger.or(common.linger),
+            megabytes,
+            lines,
+            seconds,
+            text: self.text.or(common.text),
+            kms_latency: self.kms_latency.or(common.kms_latency),
+            sink_latency: self.sink_latency.or(common.sink_latency),
+            read_back: self.read_back.or(common.read_back),
+            tls: self.tls.or(common.tls),
+        }
+    }
+
+    /// What serde does not see.
+    fn check(&self) -> anyhow::Result<()> {
+        fn filled<T>(key: &str, list: Option<&Vec<T>>) -> anyhow::Result<()> {
+            ensure!(
+                list.is_none_or(|l| !l.is_empty()),
+                "{key}: allowed: a list that is not empty"
+            );
+            Ok(())
+        }
+        ensure!(
+            self.encryption.is_some(),
+            "encryption: missing; a list of \"off\", \"record\", \"block\" and \"block_zstd\""
+        );
+        filled("encryption", self.encryption.as_ref())?;
+        filled("aggregation", self.aggregation.as_ref())?;
+        filled("line_bytes", self.line_bytes.as_ref())?;
+        filled("source", self.source.as_ref())?;
+        filled("suite", self.suite.as_ref())?;
+        filled("backend", self.backend.as_ref())?;
+        filled("cache", self.cache.as_ref())?;
+        filled("shards", self.shards.as_ref())?;
+        filled("failing_percent", self.failing_percent.as_ref())?;
+        filled("rate", self.rate.as_ref())?;
+        filled("linger", self.linger.as_ref())?;
+        let lengths = self.line_bytes.iter().flatten();
+        ensure!(
+            lengths
+                .clone()
+                .all(|n| (LEAST_LINE..=LONGEST_LINE).contains(n)),
+            "line_bytes: allowed: a list of numbers from {LEAST_LINE} to {LONGEST_LINE}"
+        );
+        let is_sample = matches!(self.text, Some(Text::Sample(_)));
+        ensure!(
+            self.line_bytes.is_some() != is_sample,
+            "line_bytes: needed, but not with text.sample, whose lines have their own lengths"
+        );
+        ensure!(
+            self.shards
+                .iter()
+                .flatten()
+                .all(|n| (1..=10_000).contains(n)),
+            "shards: allowed: a list of numbers from 1 to 10000"
+        );
+        ensure!(
+            self.failing_percent.iter().flatten().all(|n| *n < 100),
+            "failing_percent: allowed: a list of numbers from 0 to 99"
+        );
+        ensure!(
+            self.rate.iter().flatten().all(|n| *n > 0),
+            "rate: allowed: a list of numbers from 1, lines a second"
+        );
+        let lengths = [
+            self.megabytes.is_some(),
+            self.lines.is_some(),
+            self.seconds.is_some(),
+        ];
+        ensure!(
+            lengths.iter().filter(|given| **given).count() == 1,
+            "megabytes, lines, seconds: one of them says how long a run is"
+        );
+        ensure!(
+            self.seconds.is_none() || self.rate.is_some(),
+            "seconds: allowed: with rate; without one, lines are there before the agent starts"
+        );
+        ensure!(
+            self.megabytes.is_none_or(|n| n > 0.0)
+                && self.lines != Some(0)
+                && self.seconds != Some(0),
+            "megabytes, lines, seconds: allowed: more than 0"
+        );
+        self.kms_ms().and(self.sink_ms()).and(self.lingers())?;
+        Ok(())
+    }
+
+    fn kms_ms(&self) -> anyhow::Result<u64> {
+        millis("kms_latency", self.kms_latency.as_deref())
+    }
+
+    fn sink_ms(&self) -> anyhow::Result<u64> {
+        millis("sink_latency", self.sink_latency.as_deref())
+    }
+
+    fn lingers(&self) -> anyhow::Result<Vec<Option<u64>>> {
+        match &self.linger {
+            None => Ok(vec![None]),
+            Some(all) => all
+                .iter()
+                .map(|linger| millis("linger", Some(linger)).map(Some))
+                .collect(),
+        }
+    }
+
+    /// All combinations.
+    ///
+    /// # Panics
+    ///
+    /// If [`Self::check`] was not asked.
+    pub(super) fn cases(&self) -> Vec<Case> {
+        let text = self.text.clone().unwrap_or(Text::Random);
+        let first = Case {
+            encryption: Encryption::Off,
+            aggregation: true,
+            line_bytes: 0,
+            text,
+            lines: 0,
+            is_counted: self.lines.is_some(),
+            source: Source::File,
+            pace: Pace::AsFastAsItGoes,
+            linger_ms: None,
+            suite: SUITE.to_owned(),
+            backend: BACKEND.to_owned(),
+            cache: Cache::Default,
+            kms_ms: self.kms_ms().expect("checked"),
+            sink_ms: self.sink_ms().expect("checked"),
+            shards: 1,
+            failing: None,
+            read_back: self.read_back.unwrap_or(false),
+            tls: self.tls.unwrap_or(true),
+        };
+        let mut cases = Cases(vec![first]);
+        cases.by(self.line_bytes.as_ref(), |case, n| case.line_bytes = *n);
+        cases.by(self.aggregation.as_ref(), |case, on| case.aggregation = *on);
+        cases.by(self.source.as_ref(), |case, source| case.source = *source);
+        cases.by(self.shards.as_ref(), |case, n| case.shards = *n);
+        cases.by(self.rate.as_ref(), |case, n| {
+            case.pace = Pace::LinesPerSecond(*n)
+        });
+        let lingers = self.lingers().expect("checked");
+        cases.by(Some(&lingers), |case, ms| case.linger_ms = *ms);
+        cases.by(self.failing_percent.as_ref(), |case, n| {
+            case.failing = Some(*n)
+        });
+        cases.by(self.encryption.as_ref(), |case, how| case.encryption = *how);
+        cases.by(self.suite.as_ref(), |case, suite| {
+            case.suite.clone_from(suite)
+        });
+        cases.by(self.backend.as_ref(), |case, name| {
+            case.backend.clone_from(name)
+        });
+        cases.by(self.cache.as_ref(), |case, cache| case.cache = *cache);
+        let with_lines = cases.0.into_iter().map(|mut case| {
+            case.lines = self.lines_of(&case);
+            match case.encryption {
+                Encryption::Off => case.without_encryption(),
+                _ => case,
+            }
+        });
+        with_lines.collect()
+    }
+
+    fn lines_of(&self, case: &Case) -> u64 {
+        let lines = match (self.lines, self.megabytes, case.pace) {
+            (Some(lines), _, _) => lines,
+            (None, Some(megabytes), _) => (megabytes * 1e6) as u64 / (case.line_bytes as u64 + 1),
+            (None, None, Pace::LinesPerSecond(rate)) => rate * self.seconds.unwrap_or(1),
+            (None, None, Pace::AsFastAsItGoes) => 1,
+        };
+        lines.max(1)
+    }
+}
+
+struct Cases(Vec<Case>);
+
+impl Cases {
+    /// Each of them once for each of `values`, if there are any.
+    fn by<T>(&mut self, values: Option<&Vec<T>>, set: impl Fn(&mut Case, &T)) {
+        let Some(values) = values else { return };
+        let each = |case: &Case| {
+            let with = values.iter().map(|value| {
+                let mut case = case.clone();
+                set(&mut case, value);
+                case
+            });
+            with.collect::<Vec<_>>()
+        };
+        self.0 = self.0.iter().flat_map(each).collect();
+    }
+}
+
+fn millis(key: &str, text: Option<&str>) -> anyhow::Result<u64> {
+    let Some(text) = text else { return Ok(0) };
+    let duration = words::duration(text).map_err(|why| anyhow::anyhow!("{key}: {why}"))?;
+    Ok(duration.as_millis() as u64)
+}
+
+/// `"default"`, `"off"`, or a number of messages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum CacheWord {
+    Messages(u64),
+    Word(String),
+}
+
+impl TryFrom<CacheWord> for Cache {
+    type Error = String;
+
+    fn try_from(word: CacheWord) -> Result<Self, String> {
+        match word {
+            CacheWord::Messages(messages) if messages > 0 => Ok(Self::Messages(messages)),
+            CacheWord::Word(word) if word == "default" => Ok(Self::Default),
+            CacheWord::Word(word) if word == "off" => Ok(Self::Messages(1)),
+            _ => Err("allowed: \"default\", \"off\", or how many messages a data key seals".into()),
+        }
+    }
+}
+
+impl From<Cache> for CacheWord {
+    fn from(cache: Cache) -> Self {
+        match cache {
+            Cache::Default => Self::Word("default".to_owned()),
+            Cache::Messages(messages) => Self::Messages(messages),
+        }
+    }
+}

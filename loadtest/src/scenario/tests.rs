@@ -1,0 +1,81 @@
+use super::*;
+
+#[test]
+fn what_is_compiled_in_and_what_lies_beside_it_parses() {
+    assert_eq!(Scenario::smoke().cases(None).len(), 6);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let scenario = Scenario::load(&file.unwrap().path()).unwrap();
+        let mut names: Vec<_> = scenario.cases(None).iter().map(Case::to_string).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), scenario.cases(None).len(), "{}", scenario.name);
+    }
+}
+
+#[test]
+fn each_encrypted_run_follows_the_one_it_is_compared_with() {
+    for scenario in [Scenario::quick(), Scenario::smoke()] {
+        let cases = scenario.cases(None);
+        let mut plain = None;
+        for case in &cases {
+            if case.encryption == Encryption::Off {
+                plain = Some(case.clone());
+            }
+            assert_eq!(plain.as_ref(), Some(&case.without_encryption()), "{case}");
+        }
+    }
+    let only = Scenario::quick().cases(Some("record, single"));
+    assert!(!only.is_empty() && only.iter().all(|case| !case.aggregation));
+}
+
+#[test]
+fn what_only_encryption_has_makes_no_further_runs_without_it() {
+    let text = "encryption = ['off', 'record']\nline_bytes = [200]\nlines = 10\nsuite = ['0478', '0578']\n\
+                backend = ['aws-lc', 'aes-gcm']\ncache = ['off', 100, 'default']\nkms_latency = '20ms'";
+    let cases = Scenario::parse("s", text).unwrap().cases(None);
+    assert_eq!(cases.len(), 1 + 2 * 2 * 3);
+    assert_eq!(cases[0].kms_ms, 0);
+    let names: Vec<_> = cases.iter().map(Case::to_string).collect();
+    assert_eq!(names[0], "off, aggregated, 200 B, 10 lines");
+    assert!(names.contains(
+        &"record, aggregated, 200 B, suite 0578, aws-lc, no key cache, 10 lines".to_owned()
+    ));
+}
+
+#[test]
+fn a_table_of_runs_has_the_keys_before_it_but_for_its_own() {
+    let text = "encryption = ['off']\nline_bytes = [200, 300]\nmegabytes = 1\ntls = false\n\
+                [[runs]]\n[[runs]]\nline_bytes = [400]\nrate = [1000]\nseconds = 3\nlinger = ['0s']";
+    let cases = Scenario::parse("s", text).unwrap().cases(None);
+    assert_eq!(cases.len(), 3);
+    assert!(cases.iter().all(|case| !case.tls));
+    let timed = cases.iter().find(|case| case.line_bytes == 400).unwrap();
+    assert_eq!((timed.lines, timed.linger_ms), (3000, Some(0)));
+    assert_eq!(timed.pace, Pace::LinesPerSecond(1000));
+}
+
+#[test]
+fn mistakes_name_the_key_and_what_is_allowed() {
+    let good = include_str!("../../scenarios/smoke.toml");
+    for (from, to, told) in [
+        ("megabytes = 1", "megabytes = 0", "allowed: more than 0"),
+        ("megabytes = 1", "", "one of them says"),
+        ("\"off\"", "\"of\"", "unknown variant `of`"),
+        ("tls =", "tsl =", "unknown field `tsl`"),
+        ("[200]", "[20]", "line_bytes: allowed"),
+        ("[200]", "[]", "line_bytes: allowed"),
+        (
+            "tls =",
+            "failing_percent = [100]\ntls =",
+            "failing_percent: allowed",
+        ),
+        ("tls =", "shards = [0]\ntls =", "shards: allowed"),
+        ("tls =", "cache = [\"no\"]\ntls =", "how many messages"),
+        ("tls =", "kms_latency = \"soon\"\ntls =", "kms_latency: "),
+        ("megabytes = 1", "seconds = 1", "with rate"),
+    ] {
+        let error = Scenario::parse("s", &good.replace(from, to)).unwrap_err();
+        assert!(format!("{error:#}").contains(told), "{to}: {error:#}");
+    }
+}
