@@ -1,22 +1,22 @@
 //! What client-side encryption costs: the agent as it ships, a file of lines, a sink that only counts.
 //!
 //! ```text
-//! file of lines ──► agent process ──TLS──► sink process (null stand-in)
-//!                        │                     │
-//!                        └── counts, CPU, memory, latencies ──► invariants ──► table, JSON
+//! lines, all there or at a pace ──► agent process ──TLS──► sink process (stand-in, null or keeping)
+//!                                        │                     │          └──► reader process
+//!                                        └── counts, CPU, memory, latencies ──► invariants ──► table, JSON, page, logs
 //! ```
 //!
-//! Three processes, so that each has its own CPU and memory: this one, and itself again as the agent (the
-//! library's front door, started from a configuration file) and as the sink. Every run ends with its
-//! invariants; one that does not hold is named, and the exit code is 1.
+//! Processes, so that each has its own CPU and memory: this one, and itself again as the agent (the library's front
+//! door, started from a configuration file), as the sink and as the reader. Every run ends with its invariants; one that
+//! does not hold is named, and the exit code is 1.
 //!
 //! `bytes-per-line` measures without running anything: what a line costs in a stream, by line rate and linger.
 //! `suites` measures one core: what a message costs in each algorithm suite.
 //!
 //! # Layout
-//! `scenario` (data: what to run) → `lines` (the input) → `run` (one cell of the matrix) with `sink` and
-//! `agent` (the two other processes, both sides of each), `process` (CPU and memory) → `invariants` → `report`. Beside: `bytes_per_line`,
-//! with its own lines from `sample`, and `suites`.
+//! `scenario` (data: what to run) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
+//! `agent` and `reader` (the other processes, both sides of each), `process` (CPU and memory) and `curve` (latencies) →
+//! `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, and `suites`.
 
 mod agent;
 mod bytes_per_line;
@@ -25,6 +25,7 @@ mod curve;
 mod invariants;
 mod lines;
 mod process;
+mod progress;
 mod reader;
 mod report;
 mod run;
@@ -33,14 +34,16 @@ mod scenario;
 mod sink;
 mod suites;
 
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgGroup, Parser, Subcommand};
 
-use crate::report::Report;
-use crate::scenario::Scenario;
+use crate::progress::Progress;
+use crate::report::{Comparison, Prices, Report, Table};
+use crate::scenario::{Case, Scenario};
 
 /// Measures what client-side encryption costs, on this machine
 #[derive(Debug, Parser)]
@@ -59,9 +62,21 @@ struct Args {
     /// Only the runs whose name contains this, like "record" or "200 B"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Write the results here too
+    /// Write the results here, for programs and for --compare
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page with plots here
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write each run's latencies here, as HdrHistogram logs
+    #[arg(long, value_name = "FOLDER")]
+    hdr_logs: Option<PathBuf>,
+    /// Show an earlier run's --json beside this one
+    #[arg(long, value_name = "OLD.json")]
+    compare: Option<PathBuf>,
+    /// Prices and workload for the estimate, instead of loadtest/prices.toml
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
     #[command(subcommand)]
     instead: Option<Instead>,
 }
@@ -82,7 +97,8 @@ enum Instead {
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo run --release -p loadtest -- --quick
+  cargo run --release -p loadtest -- --quick --html report.html --json today.json
+  cargo run --release -p loadtest -- --quick --compare yesterday.json
   cargo run --release -p loadtest -- --scenario loadtest/scenarios/peers.toml --only record --json out.json
   cargo run --release -p loadtest -- bytes-per-line --sample /var/log/syslog";
 
@@ -121,15 +137,57 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
         "no run's name contains {:?}; leave out --only to see them all",
         args.only.as_deref().unwrap_or_default()
     );
-    let mut report = Report::begin();
+    // Before an hour's work, not after it.
+    let old = args.compare.as_deref().map(Report::load).transpose()?;
+    let mut report = Report::begin(&scenario.name, Prices::load(args.prices.as_deref())?);
+    if let Some(folder) = &args.hdr_logs {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let progress = RefCell::new(Progress::of(&cases));
+    let print = |line: String| progress.borrow().print(&line);
+    let table = Table::begin(print);
     for case in cases {
-        let outcome = run::run(&case, None, |_| {}).with_context(|| format!("run \"{case}\""))?;
-        report.add(case, outcome);
+        progress.borrow().begin(&case);
+        let log = args
+            .hdr_logs
+            .as_deref()
+            .map(|folder| hdr_log(folder, &case));
+        let moved = |sample| progress.borrow().moved(&case, sample);
+        let outcome = run::run(&case, log.as_deref(), moved);
+        let outcome = outcome.with_context(|| format!("run \"{case}\""))?;
+        progress.borrow_mut().end(&case);
+        let run = report.add(case, outcome).clone();
+        table.row(&run, &report);
+        // What has been measured outlives a run that fails.
+        args.save(&report, old.as_ref())?;
     }
-    if let Some(path) = &args.json {
-        report
-            .save(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    progress.borrow().finish();
+    let has_held = table.end(&report);
+    if let Some(old) = &old {
+        Comparison::of(old, &report).print(print);
     }
-    Ok(report.end())
+    Ok(has_held)
+}
+
+impl Args {
+    fn save(&self, report: &Report, old: Option<&Report>) -> anyhow::Result<()> {
+        if let Some(path) = &self.json {
+            let saved = report.save(path);
+            saved.with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let Some(path) = &self.html {
+            let saved = report.save_page(path, old);
+            saved.with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Named after the run, in letters that every file system takes.
+fn hdr_log(folder: &Path, case: &Case) -> PathBuf {
+    let name = case.to_string();
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    folder.join(words.join("-") + ".hlog")
 }

@@ -1,135 +1,179 @@
-//! What a person reads, row by row as the runs end, and what a program reads.
+//! What the runs came to: kept as JSON, and shown as a table, as a page, and beside an earlier one.
+
+mod answer;
+mod compare;
+mod cost;
+mod page;
+mod plot;
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
 
-use kinseal::metrics::report::Thousands;
-use serde::Serialize;
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
 
+pub(crate) use self::compare::Comparison;
+pub(crate) use self::cost::Prices;
+pub(crate) use self::table::Table;
 use crate::run::Outcome;
-use crate::scenario::{Case, Encryption};
+use crate::scenario::{Case, Encryption, Pace};
 
-/// The runs so far.
-#[derive(Debug, Serialize)]
+/// The runs so far, and what they were run on.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
+    /// Of this format.
+    version: u32,
+    scenario: String,
+    /// RFC 3339, UTC.
+    made: String,
+    machine: Machine,
     /// A debug build's figures mean nothing.
     optimized: bool,
-    runs: Vec<Run>,
+    prices: Prices,
+    pub(crate) runs: Vec<Run>,
 }
 
-#[derive(Debug, Serialize)]
-struct Run {
-    case: Case,
-    outcome: Outcome,
-    lines_per_second: f64,
-    lines_per_cpu_second: f64,
-    stored_bytes_per_line: f64,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Machine {
+    processor: String,
+    cores: usize,
+    kernel: String,
+    /// Whether keys are derived and aggregates hashed in lanes of 512 bits.
+    avx512: bool,
+    kinseal: String,
 }
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) name: String,
+    pub(crate) case: Case,
+    pub(crate) outcome: Outcome,
+}
+
+const VERSION: u32 = 1;
 
 impl Report {
-    pub(crate) fn begin() -> Self {
-        let optimized = !cfg!(debug_assertions);
-        if !optimized {
-            println!("A debug build: what follows shows that it works, not how fast (--release).");
-        }
-        println!(
-            "{:<38}{:>9}{:>8}{:>8}{:>12}{:>9}{:>9}{:>7}{:>7}{:>8}{:>8}{:>7}{:>6}",
-            "encryption, entries, line",
-            "lines/s",
-            "MB/s",
-            "CPU s",
-            "lines/CPU-s",
-            "B stored",
-            "RSS MiB",
-            "calls",
-            "keys",
-            "p50 ms",
-            "p99 ms",
-            "sink s",
-            "twice",
-        );
+    pub(crate) fn begin(scenario: &str, prices: Prices) -> Self {
         Self {
-            optimized,
+            version: VERSION,
+            scenario: scenario.to_owned(),
+            made: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            machine: Machine::this(),
+            optimized: !cfg!(debug_assertions),
+            prices,
             runs: Vec::new(),
         }
     }
 
-    pub(crate) fn add(&mut self, case: Case, outcome: Outcome) {
-        let (lines, agent) = (case.lines as f64, &outcome.agent);
-        let run = Run {
-            lines_per_second: lines / agent.seconds,
-            lines_per_cpu_second: lines / agent.cpu_seconds,
-            stored_bytes_per_line: agent.counts.bytes_stored as f64 / lines,
-            case,
-            outcome,
-        };
-        self.print(&run);
-        self.runs.push(run);
-    }
-
-    fn print(&self, run: &Run) {
-        let Run { case, outcome, .. } = run;
-        let (agent, sink) = (&outcome.agent, &outcome.sink);
-        println!(
-            "{:<38}{:>9}{:>8.0}{:>8.2}{:>12}{:>9.0}{:>9}{:>7}{:>7}{:>8.1}{:>8.1}{:>7.2}{:>6}",
-            case.to_string(),
-            Thousands(run.lines_per_second as u64).to_string(),
-            outcome.log_bytes as f64 / 1e6 / agent.seconds,
-            agent.cpu_seconds,
-            Thousands(run.lines_per_cpu_second as u64).to_string(),
-            run.stored_bytes_per_line,
-            agent.peak_memory >> 20,
-            agent.counts.calls,
-            agent.counts.data_keys,
-            agent.p50_ms,
-            agent.p99_ms,
-            sink.cpu_seconds,
-            outcome.duplicates,
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        let report: Self = serde_json::from_str(&text).with_context(|| {
+            format!("{shown} is no report of this program (give what --json wrote)")
+        })?;
+        anyhow::ensure!(
+            report.version == VERSION,
+            "{shown} has version {}, this program knows {VERSION}; run it again",
+            report.version
         );
-        if let Some(plain) = self.plain_like(case) {
-            println!(
-                "{:<38}CPU x {:.2}, bytes stored x {:.2}, calls x {:.2}",
-                "    against off",
-                plain.lines_per_cpu_second / run.lines_per_cpu_second,
-                run.stored_bytes_per_line / plain.stored_bytes_per_line,
-                agent.counts.calls as f64 / plain.outcome.agent.counts.calls as f64,
-            );
-        }
-        let without_faults = self.runs.iter().find(|r| case.is_like_but_failing(&r.case));
-        if let Some(without) = without_faults {
-            println!(
-                "{:<38}speed x {:.2}, entries sent again {}",
-                "    against 0 %",
-                run.lines_per_second / without.lines_per_second,
-                Thousands(agent.counts.entries_retried),
-            );
-        }
-        for violation in &outcome.violations {
-            println!("    VIOLATED  {violation}");
-        }
-    }
-
-    /// The run that an encrypted one is compared with.
-    fn plain_like(&self, case: &Case) -> Option<&Run> {
-        let like = |run: &&Run| case.without_encryption() == run.case;
-        let encrypted = case.encryption != Encryption::Off;
-        self.runs.iter().find(like).filter(|_| encrypted)
+        Ok(report)
     }
 
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
         fs::write(path, serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// Says the verdict; true if every invariant held in every run.
-    pub(crate) fn end(&self) -> bool {
-        let violated: usize = self.runs.iter().map(|r| r.outcome.violations.len()).sum();
-        let lines = Thousands(self.runs.iter().map(|r| r.case.lines).sum());
-        if violated == 0 {
-            println!("{lines} lines: none lost, none pending, none twice.");
-        } else {
-            println!("{violated} invariants violated, see above.");
+    /// As one page that needs nothing else.
+    pub(crate) fn save_page(&self, path: &Path, old: Option<&Self>) -> io::Result<()> {
+        fs::write(path, page::page(self, old))
+    }
+
+    pub(crate) fn add(&mut self, case: Case, outcome: Outcome) -> &Run {
+        self.runs.push(Run {
+            name: case.to_string(),
+            case,
+            outcome,
+        });
+        self.runs.last().expect("one was added")
+    }
+
+    /// The run that an encrypted one is compared with.
+    fn plain_like(&self, case: &Case) -> Option<&Run> {
+        let plain = case.without_encryption();
+        let like = self.runs.iter().find(|run| run.case == plain);
+        like.filter(|_| case.encryption != Encryption::Off)
+    }
+
+    fn violations(&self) -> usize {
+        self.runs.iter().map(|r| r.outcome.violations.len()).sum()
+    }
+}
+
+impl Run {
+    fn lines(&self) -> f64 {
+        self.case.lines as f64
+    }
+
+    fn megabytes(&self) -> f64 {
+        self.outcome.log_bytes as f64 / 1e6
+    }
+
+    fn lines_per_second(&self) -> f64 {
+        self.lines() / self.outcome.agent.seconds
+    }
+
+    fn lines_per_cpu_second(&self) -> f64 {
+        self.lines() / self.outcome.agent.cpu_seconds
+    }
+
+    fn bytes_per_line(&self) -> f64 {
+        self.outcome.agent.counts.bytes_stored as f64 / self.lines()
+    }
+
+    fn entries_per_line(&self) -> f64 {
+        self.outcome.agent.counts.entries_stored as f64 / self.lines()
+    }
+
+    fn cpu_per_megabyte(&self) -> f64 {
+        self.outcome.agent.cpu_seconds / self.megabytes()
+    }
+
+    fn is_paced(&self) -> bool {
+        matches!(self.case.pace, Pace::LinesPerSecond(_))
+    }
+
+    /// Milliseconds: at a steady pace from when a line was due to its arrival, else from when it was read to its answer.
+    fn latency(&self, q: f64) -> f64 {
+        let agent = &self.outcome.agent;
+        match &self.outcome.due_to_arrived {
+            Some(curve) => curve.at(q),
+            None => {
+                let whole = agent.latencies.iter().find(|c| c.stage == "line to stored");
+                whole.map_or(0.0, |curve| curve.at(q))
+            }
         }
-        violated == 0
+    }
+}
+
+impl Machine {
+    fn this() -> Self {
+        let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |name: &str| {
+            let line = processors.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()))
+        };
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            processor: field("model name").unwrap_or_else(|| "unknown".to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: kernel.trim().to_owned(),
+            avx512: field("flags").is_some_and(|flags| flags.contains("avx512f")),
+            kinseal: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 }

@@ -1,0 +1,106 @@
+//! Two reports side by side: the runs that both have.
+
+use super::{Report, Run};
+
+/// What has changed since an older report.
+pub(crate) struct Comparison<'r> {
+    pub(super) old: &'r Report,
+    pub(super) rows: Vec<(&'r Run, &'r Run)>,
+    /// Names of runs that only one of them has.
+    pub(super) only_old: Vec<&'r str>,
+    pub(super) only_new: Vec<&'r str>,
+}
+
+/// A figure of a run, and whether more of it is better.
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) of: fn(&Run) -> f64,
+    pub(super) more_is_better: bool,
+    pub(super) digits: usize,
+}
+
+pub(super) const FIGURES: [Figure; 5] = [
+    Figure {
+        name: "lines/CPU-s",
+        of: Run::lines_per_cpu_second,
+        more_is_better: true,
+        digits: 0,
+    },
+    Figure {
+        name: "lines/s",
+        of: Run::lines_per_second,
+        more_is_better: true,
+        digits: 0,
+    },
+    Figure {
+        name: "B/line",
+        of: Run::bytes_per_line,
+        more_is_better: false,
+        digits: 1,
+    },
+    Figure {
+        name: "p99 ms",
+        of: |run| run.latency(0.99),
+        more_is_better: false,
+        digits: 1,
+    },
+    Figure {
+        name: "RSS MiB",
+        of: |run| run.outcome.agent.peak_memory as f64 / f64::from(1 << 20),
+        more_is_better: false,
+        digits: 0,
+    },
+];
+
+impl<'r> Comparison<'r> {
+    pub(crate) fn of(old: &'r Report, new: &'r Report) -> Self {
+        let like = |of: &'r Report, run: &Run| of.runs.iter().find(|other| other.case == run.case);
+        let only = |one: &'r Report, other: &'r Report| {
+            let alone = one.runs.iter().filter(|run| like(other, run).is_none());
+            alone.map(|run| run.name.as_str()).collect()
+        };
+        let both = |run: &'r Run| Some((like(old, run)?, run));
+        Self {
+            old,
+            rows: new.runs.iter().filter_map(both).collect(),
+            only_old: only(old, new),
+            only_new: only(new, old),
+        }
+    }
+
+    pub(crate) fn print(&self, print: impl Fn(String)) {
+        print(String::new());
+        print(format!(
+            "Since {} ({}, {})",
+            self.old.made, self.old.scenario, self.old.machine.processor
+        ));
+        if self.rows.is_empty() {
+            print("no run is in both: the cases have to be the same".to_owned());
+        }
+        for (old, new) in &self.rows {
+            let figures = FIGURES.iter().map(|figure| {
+                let (old, new) = ((figure.of)(old), (figure.of)(new));
+                let digits = figure.digits;
+                format!(
+                    "{} {old:.digits$} → {new:.digits$} ({})",
+                    figure.name,
+                    change(old, new)
+                )
+            });
+            let figures: Vec<_> = figures.collect();
+            print(format!("{}\n    {}", new.name, figures.join(", ")));
+        }
+        for (names, which) in [(&self.only_old, "old"), (&self.only_new, "new")] {
+            if !names.is_empty() {
+                print(format!("only in the {which} one: {}", names.join("; ")));
+            }
+        }
+    }
+}
+
+pub(super) fn change(old: f64, new: f64) -> String {
+    match old > 0.0 {
+        true => super::answer::signed((new / old - 1.0) * 100.0, "%"),
+        false => "–".to_owned(),
+    }
+}

@@ -1,0 +1,117 @@
+//! What a person reads in the terminal, row by row as the runs end.
+
+use kinseal::metrics::report::Thousands;
+
+use super::{Report, Run};
+
+/// Prints rows above whatever else is at the screen's end.
+pub(crate) struct Table<P: Fn(String)> {
+    print: P,
+}
+
+impl<P: Fn(String)> Table<P> {
+    pub(crate) fn begin(print: P) -> Self {
+        if cfg!(debug_assertions) {
+            print(
+                "A debug build: what follows shows that it works, not how fast (--release).".into(),
+            );
+        }
+        print(format!(
+            "{:<46}{:>11}{:>7}{:>12}{:>8}{:>8}{:>8}{:>6}{:>9}{:>9}{:>7}",
+            "encryption, entries, lines",
+            "lines/s",
+            "CPU s",
+            "lines/CPU-s",
+            "B/line",
+            "RSS MiB",
+            "calls",
+            "keys",
+            "p50 ms",
+            "p99 ms",
+            "sink s",
+        ));
+        Self { print }
+    }
+
+    pub(crate) fn row(&self, run: &Run, report: &Report) {
+        let (agent, sink) = (&run.outcome.agent, &run.outcome.sink);
+        (self.print)(format!(
+            "{:<46}{:>11}{:>7.2}{:>12}{:>8.0}{:>8}{:>8}{:>6}{:>9.1}{:>9.1}{:>7.2}",
+            run.name,
+            Thousands(run.lines_per_second() as u64).to_string(),
+            agent.cpu_seconds,
+            Thousands(run.lines_per_cpu_second() as u64).to_string(),
+            run.bytes_per_line(),
+            agent.peak_memory >> 20,
+            agent.counts.calls,
+            agent.counts.data_keys,
+            run.latency(0.5),
+            run.latency(0.99),
+            sink.cpu_seconds,
+        ));
+        self.beside(run, report);
+        for violation in &run.outcome.violations {
+            (self.print)(format!("    VIOLATED  {violation}"));
+        }
+    }
+
+    /// What the row says beside another.
+    fn beside(&self, run: &Run, report: &Report) {
+        let mut said = Vec::new();
+        if let Some(plain) = report.plain_like(&run.case) {
+            said.push(format!(
+                "against off: CPU × {:.2}, bytes × {:.2}",
+                run.cpu_per_megabyte() / plain.cpu_per_megabyte(),
+                run.bytes_per_line() / plain.bytes_per_line(),
+            ));
+        }
+        let without = |other: &&Run| run.case.is_like_but_failing(&other.case);
+        if let Some(without) = report.runs.iter().find(without) {
+            said.push(format!(
+                "against 0 %: speed × {:.2}, entries sent again {}",
+                run.lines_per_second() / without.lines_per_second(),
+                Thousands(run.outcome.agent.counts.entries_retried),
+            ));
+        }
+        if let Some(back) = &run.outcome.read_back {
+            said.push(format!(
+                "reading back: {:.1} CPU-s/GB, {} Decrypt calls",
+                back.read.cpu_seconds * 1e9 / back.log_bytes as f64,
+                back.read.kms_calls,
+            ));
+        }
+        if run.outcome.duplicates > 0 {
+            said.push(format!("{} entries twice", run.outcome.duplicates));
+        }
+        if !said.is_empty() {
+            (self.print)(format!("    {}", said.join("; ")));
+        }
+    }
+
+    /// Says the verdict; true if every invariant held in every run.
+    pub(crate) fn end(&self, report: &Report) -> bool {
+        let answers = report.answers();
+        if !answers.is_empty() {
+            (self.print)(String::new());
+        }
+        for answer in &answers {
+            (self.print)(answer.to_string());
+        }
+        if !answers.is_empty() {
+            let workload = &report.prices.workload;
+            (self.print)(format!(
+                "(shards and dollars for {} lines a second of {} hosts, prices of {})",
+                Thousands(workload.lines_per_second),
+                workload.hosts,
+                report.prices.as_of
+            ));
+        }
+        let violated = report.violations();
+        let lines = Thousands(report.runs.iter().map(|r| r.case.lines).sum());
+        (self.print)(match violated {
+            0 => format!("{lines} lines: none lost, none pending, none twice."),
+            _ => format!("{violated} invariants violated, see above."),
+        });
+        violated == 0
+    }
+}

@@ -1,0 +1,169 @@
+use super::*;
+use crate::agent::{Counts, Sample, Work};
+use crate::curve::Curve;
+use crate::reader::Read;
+use crate::run::ReadBack;
+use crate::scenario::Scenario;
+use crate::sink::Arrived;
+
+/// A report of the quick scenario, of made-up figures: encryption is `slower` times the CPU.
+fn report(slower: f64) -> Report {
+    let mut report = Report::begin("quick", Prices::load(None).unwrap());
+    for case in Scenario::quick().cases(None) {
+        let times = match case.encryption {
+            Encryption::Off => 1.0,
+            _ => slower,
+        };
+        let outcome = outcome(&case, times);
+        report.add(case, outcome);
+    }
+    report
+}
+
+fn outcome(case: &Case, times: f64) -> Outcome {
+    let curve = |stage: &str| Curve {
+        stage: stage.to_owned(),
+        count: 1000,
+        points: vec![
+            (0.0, 1.0),
+            (0.5, 2.0 * times),
+            (0.99, 5.0 * times),
+            (1.0, 9.0 * times),
+        ],
+    };
+    let sample = |n: u32| Sample {
+        seconds: f64::from(n) * 0.2,
+        stored: u64::from(n) * case.lines / 5,
+        cpu_seconds: f64::from(n) * 0.1,
+        memory: 50 << 20,
+    };
+    let counts = Counts {
+        accepted: case.lines,
+        stored: case.lines,
+        dead_lettered: 0,
+        failed: 0,
+        dropped: 0,
+        abandoned: 0,
+        pending: 0,
+        bytes_stored: (case.lines as f64 * 208.0 * times) as u64,
+        entries_stored: case.lines / 100,
+        entries_retried: 0,
+        calls: 7,
+        calls_failed: 0,
+        calls_unknown: 0,
+        data_keys: u64::from(case.encryption != Encryption::Off),
+    };
+    Outcome {
+        agent: Work {
+            seconds: 1.0,
+            cpu_seconds: times,
+            cpu_by_thread: [("seal".to_owned(), times - 0.5), ("tail".to_owned(), 0.2)].into(),
+            peak_memory: 60 << 20,
+            p50_ms: 2.0,
+            p99_ms: 5.0,
+            latencies: vec![curve("line to stored")],
+            counts,
+            samples: (0..=5).map(sample).collect(),
+        },
+        sink: Arrived {
+            entries: case.lines / 100,
+            put_records_calls: 7,
+            kms_calls: 1,
+            body_bytes: 1,
+            cpu_seconds: 0.1,
+        },
+        log_bytes: case.lines * (case.line_bytes as u64 + 1),
+        zstd_ratio: 5.0,
+        duplicates: 0,
+        due_to_arrived: matches!(case.pace, Pace::LinesPerSecond(_))
+            .then(|| curve("due to arrived")),
+        read_back: Some(ReadBack {
+            log_bytes: 1_000_000,
+            read: Read {
+                lines: 1000,
+                copies: 0,
+                unreadable: 0,
+                kms_calls: 1,
+                seconds: 1.0,
+                cpu_seconds: 0.01,
+            },
+        }),
+        violations: Vec::new(),
+    }
+}
+
+#[test]
+fn the_answer_is_what_encryption_adds_to_the_same_lines_in_clear() {
+    let report = report(1.5);
+    let answers = report.answers();
+    assert_eq!(answers.len(), 3);
+    for answer in &answers {
+        assert!((answer.cpu - 50.0).abs() < 0.01, "{answer:?}");
+        assert!((answer.bytes - 50.0).abs() < 0.01, "{answer:?}");
+        assert!((answer.p99_ms.unwrap() - 2.5).abs() < 0.01, "{answer:?}");
+        // 100,000 lines a second of 208 and 312 bytes.
+        assert_eq!(answer.shards, 30.0 - 20.0);
+        assert!(answer.dollars > 10.0 * 0.015 * 730.0, "{answer:?}");
+    }
+    let said = answers[0].to_string();
+    assert!(
+        said.starts_with("Each record encrypted, lines of 200 B: CPU +50 %, bytes +50 %, p99 +2.5 ms, shards +10, +$"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_report_comes_back_from_its_file_and_is_compared_with_another_one() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    report(1.5).save(file.path()).unwrap();
+    let (old, new) = (Report::load(file.path()).unwrap(), report(3.0));
+    let comparison = Comparison::of(&old, &new);
+    assert_eq!(comparison.rows.len(), new.runs.len());
+    assert!(comparison.only_old.is_empty() && comparison.only_new.is_empty());
+    let said = std::cell::RefCell::new(String::new());
+    comparison.print(|line| *said.borrow_mut() += &(line + "\n"));
+    let said = said.into_inner();
+    assert!(said.contains("(−50 %)") && said.contains("(0 %)"), "{said}");
+}
+
+#[test]
+fn what_is_no_report_is_told_from_one_of_another_version() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "{}").unwrap();
+    let error = format!("{:#}", Report::load(file.path()).unwrap_err());
+    assert!(error.contains("no report of this program"), "{error}");
+    let mut later = report(1.0);
+    later.version += 1;
+    later.save(file.path()).unwrap();
+    let error = format!("{:#}", Report::load(file.path()).unwrap_err());
+    assert!(error.contains("run it again"), "{error}");
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_shows_each_run() {
+    let report = report(2.0);
+    let page = page::page(&report, Some(&report));
+    assert!(
+        !page.contains("http") && !page.contains("src=") && !page.contains("<script"),
+        "a link"
+    );
+    for run in &report.runs {
+        assert!(page.contains(&page::escaped(&run.name)), "{}", run.name);
+    }
+    for title in [
+        "Latency by percentile",
+        "Throughput over time",
+        "Memory over time",
+        "CPU per MB by stage",
+        "Bytes per line",
+        "Reading it back",
+        "What that is in money",
+        "Beside an earlier report",
+    ] {
+        assert!(page.contains(title), "{title}");
+    }
+    assert!(
+        !page.contains("NaN") && !page.contains("inf"),
+        "a figure that is none"
+    );
+}
