@@ -143,6 +143,9 @@ fn arrived(fake: &Fake) -> anyhow::Result<Arrived> {
     })
 }
 
+/// In microseconds.
+const HOUR: u64 = 3_600_000_000;
+
 /// Of every line, opened where it was sealed: from when it was due to when its request had arrived.
 async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Curve> {
     let arrivals: HashMap<String, SystemTime> = fake
@@ -151,7 +154,7 @@ async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Curve
         .map(|record| (record.sequence, record.arrival))
         .collect();
     let mut histogram = Histogram::<u64>::new(3)?;
-    let mut unknown = 0;
+    let mut unknown = 0_u64;
     reader::read(place, |record| {
         let arrival = arrivals.get(&*record.place.sequence);
         let (Some(number), Some(arrival)) = (lines::number_of(&record.data), arrival) else {
@@ -159,7 +162,10 @@ async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Curve
             return;
         };
         let waited = arrival.duration_since(due.at(number)).unwrap_or_default();
-        histogram.saturating_record((waited.as_micros() as u64).max(1));
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        histogram
+            .record(micros.clamp(1, HOUR))
+            .expect("it grows to an hour");
     })
     .await?;
     anyhow::ensure!(unknown == 0, "{unknown} records are no lines of this run");

@@ -285,7 +285,7 @@ fn cpu(out: &mut String, report: &Report) {
         Bar {
             name: short(run),
             parts: STAGES.iter().map(part).collect(),
-            label: format!("{:.2} ms", run.cpu_per_megabyte() * 1e3),
+            label: format!("{:.1} ms", run.cpu_per_megabyte() * 1e3),
         }
     };
     let parts = STAGES.map(|(name, class, _)| (name, class));

@@ -104,6 +104,7 @@ pub struct StoredRecord {
     /// The explicit hash key, or the MD5 of the partition key.
     pub hash_key: HashKey,
     pub data: Bytes,
+    /// To the microsecond.
     pub arrival: SystemTime,
 }
 
@@ -221,7 +222,7 @@ impl Kinesis {
                     partition_key: record.partition_key.to_string(),
                     hash_key: record.hash_key,
                     data: record.data.clone(),
-                    arrival: UNIX_EPOCH + Duration::from_millis(record.arrival),
+                    arrival: UNIX_EPOCH + Duration::from_micros(record.arrival_us),
                 });
             });
         }

@@ -179,8 +179,8 @@ fn render_record(shard: &Shard, record: &Stored, out: &mut Vec<u8>) {
     let head = format!(
         "{{\"SequenceNumber\":\"{}\",\"ApproximateArrivalTimestamp\":{}.{:03},\"PartitionKey\":",
         shard.sequence(record.counter),
-        record.arrival / 1000,
-        record.arrival % 1000
+        record.arrival_ms() / 1000,
+        record.arrival_ms() % 1000
     );
     out.extend_from_slice(head.as_bytes());
     serde_json::to_writer(&mut *out, &record.partition_key)

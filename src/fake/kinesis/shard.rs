@@ -50,13 +50,18 @@ struct State {
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) counter: u64,
-    pub(crate) arrival: u64,
+    /// Microseconds since the Unix epoch; the service tells milliseconds.
+    pub(crate) arrival_us: u64,
     pub(crate) hash_key: HashKey,
     pub(crate) partition_key: Box<str>,
     pub(crate) data: Bytes,
 }
 
 impl Stored {
+    pub(crate) fn arrival_ms(&self) -> u64 {
+        self.arrival_us / 1000
+    }
+
     pub(crate) fn size(&self) -> usize {
         self.data.len() + self.partition_key.len()
     }
@@ -165,7 +170,7 @@ impl Shard {
         state.ring_bytes += size + RECORD_OVERHEAD;
         state.ring.push_back(Stored {
             counter,
-            arrival: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            arrival_us: u64::try_from(now.as_micros()).unwrap_or(u64::MAX),
             hash_key: record.hash_key,
             partition_key: record.partition_key,
             data: record.data,
@@ -195,7 +200,9 @@ impl Shard {
     /// The position of the first record that arrived at or after `millis`.
     pub(crate) fn position_at(&self, millis: u64) -> u64 {
         let state = self.state();
-        let index = state.ring.partition_point(|record| record.arrival < millis);
+        let index = state
+            .ring
+            .partition_point(|record| record.arrival_ms() < millis);
         state
             .ring
             .get(index)
@@ -258,7 +265,7 @@ impl Shard {
             unread_since: state
                 .ring
                 .get(index.saturating_add(records.len()))
-                .map(|record| record.arrival),
+                .map(Stored::arrival_ms),
             next: (!at_end || state.closed.is_none()).then_some(next),
             records,
         }
