@@ -89,7 +89,7 @@ pub(crate) struct Counts {
 /// How often to look whether all is stored: a few per mille of a core.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often a sample is told.
-const SAMPLE: Duration = Duration::from_millis(200);
+const SAMPLE: Duration = Duration::from_millis(100);
 /// Without any progress, something is broken.
 const STUCK: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(10);
