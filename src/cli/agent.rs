@@ -157,7 +157,7 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let _ = write!(std::io::stderr(), "{report}");
     ended.map_err(|e: AgentError| anyhow::Error::from(e))?;
 
-    let Abandoned { again, never } = Abandoned::of(&report, &settings);
+    let Abandoned { again, never, lost } = Abandoned::of(&report, &settings);
     if again > 0 {
         let (were, them) = if again == 1 {
             ("record was", "it")
@@ -171,9 +171,24 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
             Thousands(again)
         );
     }
-    if never > 0 {
+    if lost > 0 {
         anyhow::bail!(
-            "{} records were not stored within the grace period, and a source that is no file cannot be read \
+            "{} {}; the log says why, and which files",
+            Thousands(lost),
+            match lost {
+                1 => "record of the spool is lost",
+                _ => "records of the spool are lost",
+            }
+        );
+    }
+    if never > 0 {
+        let were = if never == 1 {
+            "record was"
+        } else {
+            "records were"
+        };
+        anyhow::bail!(
+            "{} {were} not stored within the grace period, and a source that is no file cannot be read \
              again; give a longer --grace",
             Thousands(never)
         );
@@ -186,22 +201,27 @@ struct Abandoned {
     again: u64,
     /// Of streams to which others than files went: which of the records were theirs is not known.
     never: u64,
+    /// In the spool.
+    lost: u64,
 }
 
 impl Abandoned {
     fn of(report: &Report, settings: &Settings) -> Self {
-        let (mut again, mut never) = (0, 0);
+        let (mut again, mut never, mut lost) = (0, 0, 0);
         for stream in &report.streams {
             let mut sources = settings
                 .sources
                 .iter()
                 .filter(|s| s.stream == stream.stream);
+            let counts = &stream.counts;
+            let not_in_time = counts.abandoned - counts.lost_in_spool;
+            lost += counts.lost_in_spool;
             match sources.all(|source| matches!(source.kind, SourceKind::File(_))) {
-                true => again += stream.counts.abandoned,
-                false => never += stream.counts.abandoned,
+                true => again += not_in_time,
+                false => never += not_in_time,
             }
         }
-        Self { again, never }
+        Self { again, never, lost }
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Counters {
     pub dropped: AtomicU64,
     /// Their tickets went without an answer, as when a pipeline is stopped; their source has them.
     pub abandoned: AtomicU64,
+    /// Of those: were in the spool, and are there no more, or cannot be read.
+    pub lost_in_spool: AtomicU64,
     /// In the spool now, and without an answer: a part of what is pending.
     pub spooled: AtomicU64,
 
@@ -117,6 +119,7 @@ pub struct Counts {
     pub failed: u64,
     pub dropped: u64,
     pub abandoned: u64,
+    pub lost_in_spool: u64,
     pub spooled: u64,
     pub plain_bytes: u64,
     pub sealed_bytes: u64,
@@ -150,6 +153,12 @@ impl Counters {
         self.pending.fetch_sub(records, Ordering::Release);
     }
 
+    /// So many that should be in the spool are not.
+    pub fn lose(&self, records: u64) {
+        Self::add(&self.abandoned, records);
+        Self::add(&self.lost_in_spool, records);
+    }
+
     pub fn snapshot(&self) -> Counts {
         let read = |c: &AtomicU64| c.load(Ordering::Acquire);
         Counts {
@@ -159,6 +168,7 @@ impl Counters {
             failed: read(&self.failed),
             dropped: read(&self.dropped),
             abandoned: read(&self.abandoned),
+            lost_in_spool: read(&self.lost_in_spool),
             spooled: read(&self.spooled),
             pending: read(&self.pending),
             accepted: read(&self.accepted),
@@ -199,6 +209,7 @@ impl std::ops::AddAssign for Counts {
         self.failed += other.failed;
         self.dropped += other.dropped;
         self.abandoned += other.abandoned;
+        self.lost_in_spool += other.lost_in_spool;
         self.spooled += other.spooled;
         self.plain_bytes += other.plain_bytes;
         self.sealed_bytes += other.sealed_bytes;

@@ -18,6 +18,37 @@ struct Saved {
     settled: u64,
     /// CRC-32 of it, 8 bytes, the highest first: a wrong one would pass over what was never sent.
     crc32: u32,
+    /// Not of an older program.
+    spool: Option<SavedSpool>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedSpool {
+    id: u32,
+    end: u64,
+    /// CRC-32 of `settled`, `id` and `end`, the highest byte first.
+    crc32: u32,
+}
+
+/// What is known of a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Note {
+    /// User records that are settled.
+    pub(super) settled: u64,
+    /// Whose segments these are.
+    pub(super) spool: u32,
+    /// So many it had taken, at least, and they were synced.
+    pub(super) end: u64,
+}
+
+impl Note {
+    fn checksum(self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.settled.to_be_bytes());
+        hasher.update(&self.spool.to_be_bytes());
+        hasher.update(&self.end.to_be_bytes());
+        hasher.finalize()
+    }
 }
 
 fn checksum(settled: u64) -> u32 {
@@ -27,8 +58,11 @@ fn checksum(settled: u64) -> u32 {
 /// What is on disk.
 #[derive(Debug)]
 pub(super) enum Cursor {
-    /// 0 where none was ever saved.
-    At(u64),
+    /// None was ever saved, or somebody removed it.
+    Missing,
+    Noted(Note),
+    /// By an older program.
+    Settled(u64),
     Damaged {
         why: String,
     },
@@ -38,26 +72,45 @@ pub(super) fn load(disk: &dyn Disk, dir: &Path) -> Result<Cursor, SpoolError> {
     let path = dir.join(NAME);
     let bytes = match disk.open(&path).and_then(|file| file.read(0, 4096)) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Cursor::At(0)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Cursor::Missing),
+        Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
+            return Ok(Cursor::Damaged { why: e.to_string() });
+        }
         Err(source) => return Err(SpoolError::Unusable { dir: path, source }),
     };
-    match serde_json::from_slice(&bytes) {
-        Ok(Saved {
-            version: VERSION,
-            settled,
-            crc32,
-        }) if crc32 == checksum(settled) => Ok(Cursor::At(settled)),
-        Ok(Saved {
-            version: VERSION, ..
-        }) => Ok(Cursor::Damaged {
-            why: "its checksum is wrong".to_owned(),
-        }),
-        Ok(Saved { version, .. }) => Err(SpoolError::Cursor {
+    let saved: Saved = match serde_json::from_slice(&bytes) {
+        Ok(saved) => saved,
+        Err(e) => return Ok(Cursor::Damaged { why: e.to_string() }),
+    };
+    if saved.version != VERSION {
+        return Err(SpoolError::Cursor {
             path,
-            found: version,
-        }),
-        Err(e) => Ok(Cursor::Damaged { why: e.to_string() }),
+            found: saved.version,
+        });
     }
+    let (is_right, cursor) = match saved.spool {
+        None => (true, Cursor::Settled(saved.settled)),
+        Some(SavedSpool { id, end, crc32 }) => {
+            let note = Note {
+                settled: saved.settled,
+                spool: id,
+                end,
+            };
+            (crc32 == note.checksum(), Cursor::Noted(note))
+        }
+    };
+    Ok(match is_right && saved.crc32 == checksum(saved.settled) {
+        true => cursor,
+        false => Cursor::Damaged {
+            why: "its checksum is wrong".to_owned(),
+        },
+    })
+}
+
+/// Whether there is one.
+pub(super) fn is_there(disk: &dyn Disk, dir: &Path) -> bool {
+    let opened = disk.open(&dir.join(NAME));
+    !opened.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Under its other name nobody takes it for a cursor.
@@ -74,11 +127,16 @@ pub(super) fn put_aside(disk: &dyn Disk, dir: &Path, why: &str) -> io::Result<()
 }
 
 /// Once this returns it survives a power cut.
-pub(super) fn save(disk: &dyn Disk, dir: &Path, settled: u64) -> io::Result<()> {
+pub(super) fn save(disk: &dyn Disk, dir: &Path, note: Note) -> io::Result<()> {
     let saved = Saved {
         version: VERSION,
-        settled,
-        crc32: checksum(settled),
+        settled: note.settled,
+        crc32: checksum(note.settled),
+        spool: Some(SavedSpool {
+            id: note.spool,
+            end: note.end,
+            crc32: note.checksum(),
+        }),
     };
     let (path, unfinished) = (dir.join(NAME), dir.join(UNFINISHED));
     match disk.remove(&unfinished) {

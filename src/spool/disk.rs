@@ -36,6 +36,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>>;
     /// Makes what was appended survive a power cut.
     fn sync(&self) -> io::Result<()>;
+    fn size(&self) -> io::Result<u64>;
     /// Whether this is the file that has that name; it has none any more if somebody removed or moved it.
     fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
@@ -115,6 +116,10 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {

@@ -3,7 +3,8 @@
 //! All numbers are little endian.
 //!
 //! ```text
-//! header  "KINSPOOL"  version u16  flags u16 (1: plaintext)  id u64  first u64  crc u32          32 bytes
+//! header  "KINSPOOL"  version u16  flags u16  id u64  first u64  crc u32                         32 bytes
+//!         flags  1: plaintext  2: the higher half of the id is the spool's, and the same in all of its segments
 //! frame   mark u32  crc u32  length u32  │ number u64  born u64 (ms since 1970)  records u32  route  data
 //! route   0  │  1  length u16  partition key  │  2  length u16  partition key  hash key u128
 //! ```
@@ -21,6 +22,7 @@ pub(super) const HEADER_LEN: usize = 32;
 const MAGIC: &[u8; 8] = b"KINSPOOL";
 const VERSION: u16 = 1;
 const PLAIN: u16 = 1;
+const OF_A_SPOOL: u16 = 2;
 
 /// Before a frame's body.
 pub(super) const FRAME_HEAD: usize = 12;
@@ -29,14 +31,17 @@ const MARK: u32 = u32::from_le_bytes([0xb5, b'k', b's', 0xf7]);
 const LEAST_BODY: usize = 8 + 8 + 4 + 1;
 /// More than a record of the largest kind (10 MiB) in base64, with its key. A longer one is damage.
 const MOST_BODY: usize = 32 << 20;
+pub(super) const MOST_FRAME: usize = FRAME_HEAD + MOST_BODY;
 
 /// What a segment says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     /// What it holds is not encrypted.
     pub(super) plain: bool,
-    /// Random.
+    /// Random, or its lower half is.
     pub(super) id: u64,
+    /// Whether its higher half is the spool's.
+    pub(super) is_of_a_spool: bool,
     /// The number of the first record that was to come.
     pub(super) first: u64,
 }
@@ -51,11 +56,27 @@ pub(super) enum NoHeader {
 }
 
 impl Header {
+    /// Of a new segment.
+    pub(super) fn new(plain: bool, spool: u32, first: u64) -> Self {
+        Self {
+            plain,
+            id: u64::from(spool) << 32 | u64::from(rand::random::<u32>()),
+            is_of_a_spool: true,
+            first,
+        }
+    }
+
+    /// Which spool it was written for, if it says so: numbers count from that one's beginning.
+    pub(super) fn spool(self) -> Option<u32> {
+        self.is_of_a_spool.then_some((self.id >> 32) as u32)
+    }
+
     pub(super) fn encode(self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
-        let flags = if self.plain { PLAIN } else { 0 };
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags = flag(self.plain, PLAIN) | flag(self.is_of_a_spool, OF_A_SPOOL);
         bytes[10..12].copy_from_slice(&flags.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.id.to_le_bytes());
         bytes[20..28].copy_from_slice(&self.first.to_le_bytes());
@@ -73,14 +94,28 @@ impl Header {
         let header = (|| {
             let (version, flags) = (rest.u16()?, rest.u16()?);
             let (id, first, crc) = (rest.u64()?, rest.u64()?, rest.u32()?);
-            let plain = flags & PLAIN != 0;
-            (crc == crc32fast::hash(checked)).then_some((version, Self { plain, id, first }))
+            let header = Self {
+                plain: flags & PLAIN != 0,
+                id,
+                is_of_a_spool: flags & OF_A_SPOOL != 0,
+                first,
+            };
+            (crc == crc32fast::hash(checked)).then_some((version, header))
         })();
         match header.ok_or(NoHeader::Damaged)? {
             (VERSION, header) => Ok(header),
             (version, _) => Err(NoHeader::Version(version)),
         }
     }
+}
+
+/// The id of a segment whose header has a changed bit, by `after`, what follows the header: its first frame has the id in
+/// its checksum.
+pub(super) fn id_by_first_frame(header: &[u8], after: &Bytes) -> Option<u64> {
+    let id = u64::from_le_bytes(header.get(12..20)?.try_into().ok()?);
+    let changed = (0..u64::BITS).map(|bit| id ^ 1 << bit);
+    let fits = |id: &u64| matches!(frame_at(after, *id), Found::Frame(..));
+    std::iter::once(id).chain(changed).find(fits)
 }
 
 /// A sealed record, as it waits on disk.
@@ -315,15 +350,27 @@ mod tests {
 
         #[test]
         fn a_header_comes_back_and_nothing_else_is_one(
-            plain: bool, id: u64, first: u64, at: prop::sample::Index, change in 1u8..,
+            plain: bool, id: u64, is_of_a_spool: bool, first: u64, at: prop::sample::Index, change in 1u8..,
         ) {
-            let header = Header { plain, id, first };
+            let header = Header { plain, id, is_of_a_spool, first };
             let bytes = header.encode();
             prop_assert_eq!(Header::decode(&bytes), Ok(header));
             let mut changed = bytes;
             changed[at.index(HEADER_LEN)] ^= change;
             prop_assert!(Header::decode(&changed).is_err());
             prop_assert_eq!(Header::decode(&bytes[..at.index(HEADER_LEN)]), Err(NoHeader::Damaged));
+        }
+
+        #[test]
+        fn the_id_of_a_header_with_a_changed_bit_is_found_by_the_first_frame(
+            frame in frames(), spool: u32, first: u64, bit in 0..HEADER_LEN * 8,
+        ) {
+            let header = Header::new(true, spool, first);
+            let mut bytes = header.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let after = encoded(&frame, header.id);
+            prop_assert_eq!(id_by_first_frame(&bytes, &after), Some(header.id));
+            prop_assert_eq!(id_by_first_frame(&bytes, &after.slice(1..)), None);
         }
 
         #[test]
@@ -338,6 +385,7 @@ mod tests {
         let mut bytes = Header {
             plain: false,
             id: 1,
+            is_of_a_spool: false,
             first: 2,
         }
         .encode();

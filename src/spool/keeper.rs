@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::shelf::Shelf;
 use super::{Disk, Sync, cursor, restore};
-use crate::metrics::Counters;
 use crate::recurring::{Recurring, Unsaid};
 
 /// Saves the cursor and deletes what is settled.
@@ -33,7 +32,7 @@ impl Keeper {
             let dropped = self.aside(Self::drop_done).await;
             tokio::time::sleep_until(save_at).await;
             save_at = Instant::now() + Self::EVERY;
-            let saved = self.aside(Self::save).await;
+            let saved = self.aside(Self::save_meanwhile).await;
             match dropped.and(saved) {
                 Ok(()) => {
                     if let Some(down_for) = trouble.end(Instant::now()) {
@@ -64,33 +63,44 @@ impl Keeper {
         drop(self.shelf.take_parked());
         let dropped = self.drop_done();
         self.restore_or_give_up();
-        dropped.and(self.save())
+        dropped.and(self.save(self.sync != Sync::Never))
     }
 
-    /// What somebody removed is on disk again, or was not stored and is gone with this process.
+    /// What somebody removed is on disk again, or was not stored and is gone with this process; so is what was cut off.
     fn restore_or_give_up(&self) {
         let (shelf, disk) = (&self.shelf, &*self.disk);
-        let Err(error) = restore::restore(shelf, disk, self.sync) else {
-            return;
-        };
+        let restored = restore::restore(shelf, disk, self.sync);
         // Some of them have their answer, behind one that has none.
         let waiting = shelf.counters.snapshot().spooled;
         let missing = restore::missing(shelf).min(waiting);
+        if missing == 0 {
+            return;
+        }
+        let why = match restored {
+            Ok(()) => "they were cut off".to_owned(),
+            Err(error) => format!("they cannot be written again: {error}"),
+        };
         tracing::error!(
-            path = %shelf.dir().display(), records = missing, %error,
-            "somebody removed files of the spool, and they cannot be written again: these records are lost. Stop the \
-             agent before its spool is removed"
+            path = %shelf.dir().display(), records = missing, why,
+            "somebody removed or cut files of the spool, and these records are lost. Stop the agent before its spool is \
+             removed"
         );
-        Counters::add(&shelf.counters.abandoned, missing);
+        shelf.counters.lose(missing);
         shelf.counters.unspool(missing);
     }
 
-    fn save(&self) -> io::Result<()> {
+    fn save_meanwhile(&self) -> io::Result<()> {
+        self.save(self.sync == Sync::Always)
+    }
+
+    /// `is_synced`: all that was appended would survive a power cut.
+    fn save(&self, is_synced: bool) -> io::Result<()> {
         let mut saved = self.shelf.saved.lock().expect("no panic while held");
-        let settled = self.shelf.settled_to();
-        if Some(settled) != *saved {
-            cursor::save(&*self.disk, self.shelf.dir(), settled)?;
-            *saved = Some(settled);
+        let note = self.shelf.note(is_synced);
+        if Some(note) != *saved {
+            self.shelf.hold()?;
+            cursor::save(&*self.disk, self.shelf.dir(), note)?;
+            *saved = Some(note);
         }
         Ok(())
     }

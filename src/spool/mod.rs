@@ -29,6 +29,7 @@ mod cursor;
 mod disk;
 mod frame;
 mod keeper;
+mod look;
 mod open;
 mod reader;
 mod restore;

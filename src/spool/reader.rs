@@ -181,7 +181,7 @@ impl Reader {
             "the spool is damaged: these records cannot be read and are not sent; the file, if it is there, is kept as \
              .damaged"
         );
-        Counters::add(&self.counters.abandoned, records);
+        self.counters.lose(records);
         self.shelf.lost(from, self.next, readable.ordinal);
     }
 

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::DiskFile;
+use super::cursor::Note;
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::{CheckpointError, Lock};
 use crate::delivery::{SpanSettled, Ticket};
@@ -23,7 +24,9 @@ pub struct Shelf {
     /// Held while segments are deleted or restored.
     pub(super) files: Mutex<()>,
     /// The cursor as it is on disk, if it is there; held while that is written.
-    pub(super) saved: Mutex<Option<u64>>,
+    pub(super) saved: Mutex<Option<Note>>,
+    /// In the ids of its segments.
+    pub(super) spool: u32,
     pub(super) counters: Arc<Counters>,
     /// For the reader: there is more to read, or never will be.
     pub(super) grown: Notify,
@@ -64,6 +67,8 @@ pub(super) struct Segment {
     pub(super) open: bool,
     /// Some of it could not be read: it is kept.
     pub(super) damaged: bool,
+    /// Somebody cut it while it was in use.
+    pub(super) cut: bool,
 }
 
 /// What the reader may read.
@@ -84,6 +89,7 @@ impl Shelf {
         dir: PathBuf,
         lock: Arc<Lock>,
         segments: VecDeque<Segment>,
+        spool: u32,
         (settled, end): (u64, u64),
         counters: Arc<Counters>,
     ) -> Self {
@@ -100,7 +106,8 @@ impl Shelf {
                 reading: true,
             }),
             files: Mutex::default(),
-            saved: Mutex::new(Some(settled)),
+            saved: Mutex::default(),
+            spool,
             counters,
             grown: Notify::new(),
             freed: Notify::new(),
@@ -162,6 +169,7 @@ impl Shelf {
             len,
             open: true,
             damaged: false,
+            cut: false,
         });
     }
 
@@ -240,6 +248,32 @@ impl Shelf {
     /// Everything before it is settled.
     pub(super) fn settled_to(&self) -> u64 {
         self.state().ledger.position()
+    }
+
+    /// For the next run. `is_synced`: all that was appended would survive a power cut.
+    pub(super) fn note(&self, is_synced: bool) -> Note {
+        let state = self.state();
+        let settled = state.ledger.position();
+        Note {
+            settled,
+            spool: self.spool,
+            end: if is_synced { state.end } else { settled },
+        }
+    }
+
+    /// Somebody cut the segment of that ordinal: it ends there, and what was behind cannot be read any more.
+    pub(super) fn cut(&self, ordinal: u64, len: u64) {
+        let mut state = self.state();
+        let mut segments = state.segments.iter_mut();
+        if let Some(segment) = segments.find(|segment| segment.ordinal == ordinal) {
+            (segment.len, segment.damaged, segment.cut) = (len, true, true);
+        }
+        drop(state);
+        self.grown.notify_one();
+    }
+
+    pub(super) fn all(&self) -> Vec<Segment> {
+        self.state().segments.iter().cloned().collect()
     }
 
     /// Segments that hold what is not settled, the oldest first.

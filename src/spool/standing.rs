@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cursor::{self, Cursor};
+use super::cursor::{self, Cursor, Note};
 use super::disk::{Disk, RealDisk};
 use super::frame::{HEADER_LEN, Header};
-use super::open::segments;
+use super::look::segments;
 use super::walk::Walk;
 
 /// A stream's part.
@@ -41,9 +41,9 @@ impl Standing {
 
     fn of(disk: &dyn Disk, dir: PathBuf) -> io::Result<Self> {
         let mut next = match cursor::load(disk, &dir).map_err(io::Error::other)? {
-            Cursor::At(settled) => settled,
+            Cursor::Settled(settled) | Cursor::Noted(Note { settled, .. }) => settled,
             // As for the agent that will find it.
-            Cursor::Damaged { .. } => 0,
+            Cursor::Missing | Cursor::Damaged { .. } => 0,
         };
         let mut standing = Self {
             records: 0,

@@ -124,6 +124,37 @@ impl TestDisk {
         state.files.insert(path, stored);
     }
 
+    /// Somebody removes a file of the stream `s`; false if there was none.
+    pub(super) fn remove(&self, name: &str) -> bool {
+        let path = super::rig::settings().path.join("s").join(name);
+        self.state().unlink(&path).is_some()
+    }
+
+    /// Somebody copies what is here over what is there.
+    pub(super) fn copy_all_to(&self, other: &Self) {
+        let files = self.state().files.clone();
+        for (path, file) in files {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            other.put(&name, &file.bytes);
+        }
+    }
+
+    /// The same of segments, but for those that are there under the same name.
+    pub(super) fn copy_segments_to(&self, other: &Self) {
+        let there = other.names();
+        let files = self.state().files.clone();
+        for (path, file) in files {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.ends_with(".spool") && !there.contains(&name) {
+                other.put(&name, &file.bytes);
+            }
+        }
+    }
+
+    pub(super) fn refuses_writes(&self) -> bool {
+        self.state().refuses_writes
+    }
+
     /// Changes what lies in the one segment there is.
     pub(super) fn damage(&self, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state();
@@ -306,6 +337,11 @@ impl DiskFile for TestFile {
         let file = state.inode(self.inode);
         file.synced = file.bytes.len();
         Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let mut state = self.disk.state();
+        Ok(state.inode(self.inode).bytes.len() as u64)
     }
 
     fn is_at(&self, path: &Path) -> io::Result<bool> {

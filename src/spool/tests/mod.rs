@@ -1,5 +1,6 @@
 //! The three at work, on a disk that can do all that disks do.
 
+mod damage;
 mod disk;
 mod model;
 mod removed;
@@ -194,85 +195,6 @@ async fn memory_comes_first_while_the_stream_takes_it_and_the_disk_when_it_does_
 }
 
 #[tokio::test(start_paused = true)]
-async fn damage_is_read_over_counted_and_kept() {
-    let mut rig = Rig::new(settings());
-    for n in 0..10 {
-        rig.append(n..n + 1, Ask::Nothing).await;
-    }
-    rig.receive(10).await;
-    let disk = rig.crash().await;
-    let whole = disk.bytes();
-    disk.damage(|bytes| bytes[whole / 2] ^= 1);
-    let mut rig = Rig::on(disk, settings());
-    assert_eq!(rig.found(), 10);
-    let received = rig.receive(9).await;
-    assert_eq!(received.len(), 9);
-    rig.settle(|_| true).await;
-    assert_eq!(rig.counters.snapshot().abandoned, 1);
-    let (disk, left) = rig.end().await;
-    assert_eq!(left, 0);
-    assert!(
-        disk.names().iter().any(|name| name.ends_with(".damaged")),
-        "{:?}",
-        disk.names()
-    );
-}
-
-/// Three segments of ten records each.
-async fn three_segments() -> (super::Settings, TestDisk) {
-    let small = super::Settings {
-        max_bytes: 16 << 20,
-        ..settings()
-    };
-    let mut rig = Rig::new(small.clone());
-    rig.large = 110_000;
-    for n in 0..30 {
-        rig.append(n..n + 1, Ask::Nothing).await;
-        rig.receive(1).await;
-    }
-    let disk = rig.crash().await;
-    let segments = disk
-        .names()
-        .into_iter()
-        .filter(|name| name.ends_with(".spool"));
-    assert_eq!(segments.count(), 3);
-    (small, disk)
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_file_that_is_damaged_is_the_one_that_is_kept() {
-    let (small, disk) = three_segments().await;
-    // A bit of its last frame, a whole one.
-    disk.damage_nth(1, |bytes| *bytes.last_mut().unwrap() ^= 1);
-    let mut rig = Rig::on(disk, small);
-    assert_eq!(rig.receive(29).await.len(), 29);
-    rig.settle(|_| true).await;
-    assert_eq!(rig.counters.snapshot().abandoned, 1);
-    let (disk, _) = rig.end().await;
-    let kept = disk
-        .names()
-        .into_iter()
-        .filter(|name| name.ends_with(".damaged"));
-    assert_eq!(kept.collect::<Vec<_>>(), ["00000000000000000010.damaged"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_first_segment_without_its_header_is_no_settled_one() {
-    for change in [
-        |bytes: &mut Vec<u8>| bytes.clear(),
-        |bytes: &mut Vec<u8>| bytes[20] ^= 1,
-    ] {
-        let (small, disk) = three_segments().await;
-        disk.damage_nth(0, change);
-        let mut rig = Rig::on(disk, small);
-        assert_eq!(rig.receive(20).await, (10..30).collect::<Vec<_>>());
-        rig.settle(|_| true).await;
-        assert_eq!(rig.counters.snapshot().abandoned, 10);
-        rig.end().await;
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn memory_comes_first_but_for_who_waits_for_the_disk() {
     let mut rig = Rig::new(super::Settings {
         mode: Mode::MemoryFirst,
@@ -336,52 +258,6 @@ fn what_waits_is_seen_from_outside_while_the_spool_is_at_work_or_not() {
         (seen[0].records, seen[0].bytes, seen[0].oldest_ms),
         (0, 0, None)
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_damaged_cursor_is_kept_and_all_that_is_there_is_sent() {
-    for damage in [
-        &b""[..],
-        b"{\"version\":1,\"settled\":",
-        // A digit more would pass over what was never sent.
-        b"{\"version\":1,\"settled\":999,\"crc32\":1}",
-    ] {
-        // The oldest segment was deleted, or has lost its header.
-        for is_deleted in [true, false] {
-            let (small, disk) = three_segments().await;
-            if is_deleted {
-                disk.remove_nth(0);
-            } else {
-                disk.damage_nth(0, |bytes| bytes[20] ^= 1);
-            }
-            disk.put("cursor.json", damage);
-            let mut rig = Rig::on(disk, small.clone());
-            assert_eq!(rig.receive(20).await, (10..30).collect::<Vec<_>>());
-            rig.settle(|_| true).await;
-            let lost = rig.counters.snapshot().abandoned;
-            assert_eq!(lost, if is_deleted { 0 } else { 10 });
-            let (disk, left) = rig.end().await;
-            assert_eq!(left, 0);
-            assert!(disk.names().contains(&"cursor.damaged".to_owned()));
-            assert_eq!(Rig::on(disk, small).found(), 0);
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_is_missing_where_the_next_segment_goes_on_is_counted_and_its_file_kept() {
-    let (small, disk) = three_segments().await;
-    // Its last two records, and half of the one before.
-    disk.damage_nth(1, |bytes| {
-        bytes.truncate(bytes.len() - 2 * 110_000 - 55_000)
-    });
-    let mut rig = Rig::on(disk, small);
-    assert_eq!(rig.receive(27).await.len(), 27);
-    rig.settle(|_| true).await;
-    assert_eq!(rig.counters.snapshot().abandoned, 3);
-    let (disk, _) = rig.end().await;
-    let kept = "00000000000000000010.damaged".to_owned();
-    assert!(disk.names().contains(&kept), "{:?}", disk.names());
 }
 
 #[test]

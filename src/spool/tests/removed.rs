@@ -134,6 +134,61 @@ async fn nothing_is_written_where_another_process_has_the_directory_by_now() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_older_spool_that_is_put_in_its_place_is_not_mixed_with_it() {
+    let mut older = Rig::new(settings());
+    older.append(100..130, Ask::Nothing).await;
+    older.receive(30).await;
+    let (older, _) = older.end().await;
+    let mut rig = Rig::new(settings());
+    rig.append(0..20, Ask::Spooled).await;
+    rig.receive(20).await;
+    rig.disk.remove_all();
+    older.copy_all_to(&rig.disk);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (disk, left) = rig.end().await;
+    assert_eq!(left, 20);
+    let mut rig = Rig::on(disk, settings());
+    assert_eq!(rig.receive(20).await, (0..20).collect::<Vec<_>>());
+    let names = rig.disk.names();
+    assert!(
+        names.iter().any(|name| name.ends_with(".foreign")),
+        "{names:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_after_a_file_was_cut_is_there_and_what_was_in_it_is_not_called_spooled() {
+    let mut rig = Rig::new(settings());
+    rig.append(0..5, Ask::Nothing).await;
+    rig.receive(5).await;
+    rig.disk.damage(Vec::clear);
+    rig.append(5..8, Ask::Spooled).await;
+    rig.receive(3).await;
+    assert_eq!(rig.answer(6), Some(Delivery::Spooled));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let counters = std::sync::Arc::clone(&rig.counters);
+    let (disk, left) = rig.end().await;
+    assert_eq!((left, counters.snapshot().abandoned), (3, 5));
+    let mut rig = Rig::on(disk, settings());
+    assert_eq!(rig.receive(3).await, [5, 6, 7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_that_is_removed_is_saved_again_a_second_later() {
+    let mut rig = Rig::new(settings());
+    for n in 0..4 {
+        rig.append(n..n + 1, Ask::Nothing).await;
+        rig.receive(1).await;
+    }
+    rig.settle(|n| n < 2).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(rig.disk.remove("cursor.json"));
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let rig = Rig::on(rig.crash().await, settings());
+    assert_eq!(rig.found(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_cursor_has_its_folder_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings::under(dir.path());

@@ -36,8 +36,10 @@ struct Current {
 }
 
 impl Current {
-    fn has_its_name(&self) -> bool {
+    /// It has its name, and nobody cut it.
+    fn is_whole(&self) -> bool {
         self.file.is_at(&self.path).unwrap_or(false)
+            && self.file.size().is_ok_and(|len| len >= self.len)
     }
 }
 
@@ -95,7 +97,7 @@ impl Appender {
 
     /// Writes again what somebody removed, where it waits. After an error it is looked for again the next time.
     pub(super) fn restore(&mut self) -> io::Result<()> {
-        if self.current.take_if(|c| !c.has_its_name()).is_some() {
+        if self.current.take_if(|c| !c.is_whole()).is_some() {
             self.shelf.close_last();
         }
         restore(&self.shelf, &*self.disk, self.sync)
@@ -118,7 +120,7 @@ impl Appender {
 
     fn write(&mut self, frames: &[Frame<Bytes>]) -> io::Result<(u64, u64)> {
         // What is written now is to be answered for.
-        if self.current.as_ref().is_some_and(|c| !c.has_its_name()) {
+        if self.current.as_ref().is_some_and(|c| !c.is_whole()) {
             self.restore()?;
         }
         let is_full = |current: &Current| current.len >= self.segment_bytes;
@@ -143,11 +145,7 @@ impl Appender {
         self.leave();
         self.sync()?;
         self.shelf.hold()?;
-        let header = Header {
-            plain: self.plain,
-            id: rand::random(),
-            first: self.next,
-        };
+        let header = Header::new(self.plain, self.shelf.spool, self.next);
         let (path, file) = restore::create(&*self.disk, self.shelf.dir(), self.next)?;
         let bytes = header.encode();
         let begun = file.append(&bytes).and_then(|()| match self.sync {
