@@ -222,11 +222,21 @@ fn a_spool_that_is_removed_in_an_outage_is_written_again_whether_the_agent_is_st
 
     let mut agent = home.start_agent();
     until_spooled(&mut agent, 1000);
+    let size = |home: &Home| {
+        let folder = home.state().join("spool").join(STREAM);
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let segments = entries.filter(|e| e.path().extension().is_some_and(|e| e == "spool"));
+        segments
+            .map(|e| e.metadata().map_or(0, |meta| meta.len()))
+            .sum::<u64>()
+    };
+    let before = size(&home);
     fs::remove_dir_all(home.state()).expect("ours");
     // Though nothing comes.
-    agent.until("it looks", |agent| {
-        agent.stderr().contains("written again").then_some(())
+    agent.until("it looks, and has written", |_| {
+        (size(&home) == before).then_some(())
     });
+    assert!(agent.stderr().contains("written again"), "{agent:?}");
     agent.kill();
 
     site.fake.set_faults(Faults::seeded(2));
