@@ -71,6 +71,8 @@ fn tell_cut(segment: &Segment, shelf: &Shelf) -> io::Result<()> {
 fn restore_one(segment: &Segment, shelf: &Shelf, disk: &dyn Disk, sync: Sync) -> io::Result<()> {
     // Another process may have the directory by now, and records of the same numbers.
     shelf.hold()?;
+    // It may have gone with them.
+    disk.create_dir(shelf.dir())?;
     put_others_aside(shelf, disk)?;
     let (path, file) = create(disk, shelf.dir(), segment.first)?;
     let written = copy(segment, &*file).and_then(|()| match sync {

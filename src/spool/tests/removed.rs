@@ -188,6 +188,18 @@ async fn a_cursor_that_is_removed_is_saved_again_a_second_later() {
     assert_eq!(rig.found(), 2);
 }
 
+#[tokio::test]
+async fn a_folder_that_is_removed_with_all_that_waits_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings::under(dir.path());
+    let mut rig = Rig::really(settings.clone());
+    rig.append(0..3, Ask::Nothing).await;
+    rig.receive(3).await;
+    std::fs::remove_dir_all(&settings.path).unwrap();
+    assert_eq!(rig.end().await.1, 3);
+    assert_eq!(Rig::really(settings).found(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_cursor_has_its_folder_made_again() {
     let dir = tempfile::tempdir().unwrap();
