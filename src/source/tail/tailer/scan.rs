@@ -270,7 +270,8 @@ impl Tailer {
                     tracing::warn!(
                         path = %path.display(), stream = %self.checkpoints.stream(),
                         read_by = &*taken.by, left_alone_by = self.checkpoints.name(),
-                        "file matches two sources of one stream; the first to meet such a file reads it.                          Exclude it from one of them"
+                        "file matches two sources of one stream; the first to meet such a file reads it. \
+                         Exclude it from one of them"
                     );
                 }
                 None
