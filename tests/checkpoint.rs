@@ -5,11 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use kinseal::fake::{Action, Entries, Faults, Rule};
 use serde_json::Value;
 
 use crate::support::agent::{FinalReport, Home, STREAM, kinseal};
-use crate::support::lines;
+use crate::support::lines::{self, Arrived};
 use crate::support::process::{Ended, Running, run};
 use crate::support::servers::StandIn;
 
@@ -162,4 +164,76 @@ fn a_state_directory_that_is_removed_is_made_anew_and_is_whose_lock_is_in_it() {
     assert!(said.contains("in use by process"), "{said}");
     home.until_settled(&mut second, &home.log());
     FinalReport::of(second);
+}
+
+fn gz(text: &str) -> Vec<u8> {
+    let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+    gz.write_all(text.as_bytes()).expect("memory");
+    gz.finish().expect("memory")
+}
+
+/// Waits until the agent has given up a file of this name.
+fn until_damaged(home: &Home, agent: &mut Running, file: &Path) {
+    let path = file.to_str().expect("UTF-8");
+    let is_damaged = |row: &Value| row["path"] == path && row["state"] == "damaged";
+    agent.until("a file is listed as damaged", |_| {
+        listed(home).iter().any(is_damaged).then_some(())
+    });
+}
+
+#[test]
+fn a_damaged_file_is_not_stored_until_its_whole_copy_is_or_it_is_set_to_its_end() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    home.set_include(&["*.gz"]);
+    let text: String = (1..=1000)
+        .map(|number| lines::line(number) + "\n")
+        .collect();
+    // In the middle of a line: the whole file has two members, the damaged one something else behind the first.
+    let (first, rest) = text.split_at(text.len() / 2 + 3);
+    assert!(!first.ends_with('\n'));
+    let damaged = [gz(first), b"no member of gzip's".repeat(10)].concat();
+    let file = home.logs().join("a.gz");
+    let name = file.to_str().expect("UTF-8");
+    fs::write(&file, &damaged).expect("room for it");
+    let mut agent = home.start_agent();
+    until_damaged(&home, &mut agent, &file);
+    assert!(agent.stderr().contains("compressed file is damaged"));
+    let list = checkpoint("list", &home, &[]).stdout;
+    assert!(String::from_utf8_lossy(&list).contains("a.gz: damaged, "));
+    let expect_refused = || {
+        let refused = checkpoint("wait", &home, &[name]);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        for words in [name, "damaged", "whole copy", "checkpoint set"] {
+            assert!(refused.stderr.contains(words), "{refused:?}");
+        }
+    };
+    expect_refused();
+    FinalReport::of(agent);
+    expect_refused();
+    let mut agent = home.start_agent();
+    until_damaged(&home, &mut agent, &file);
+    expect_refused();
+
+    let copy = home.path().join("copy");
+    fs::write(&copy, [gz(first), gz(rest)].concat()).expect("room for it");
+    fs::rename(&copy, &file).expect("one folder");
+    checkpoint("wait", &home, &[name]).expect_success();
+    let rows = listed(&home);
+    assert!(rows.iter().all(|row| row["state"] == "stored"), "{rows:?}");
+    let arrived = Arrived::of(home.consume(&[]));
+    arrived.expect_all(1..=1000);
+    arrived.expect_no_doubles();
+
+    let file = home.logs().join("b.gz");
+    let name = file.to_str().expect("UTF-8");
+    fs::write(&file, &damaged[100..]).expect("room for it");
+    until_damaged(&home, &mut agent, &file);
+    FinalReport::of(agent);
+    checkpoint("set", &home, &[name, "end"]).expect_success();
+    checkpoint("wait", &home, &[name]).expect_success();
+    let agent = home.start_agent();
+    checkpoint("wait", &home, &[name]).expect_success();
+    FinalReport::of(agent);
 }

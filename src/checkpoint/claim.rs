@@ -115,6 +115,12 @@ impl Claim {
         self.all.find(&self.id, path)
     }
 
+    /// This file, at `path`, has been read to its end: forgets damaged ones that it takes the place of, of those that
+    /// `is_copy` says hold the same.
+    pub fn forget_damaged(&self, path: &Path, is_copy: impl Fn(&SavedFile) -> bool) {
+        self.all.forget_damaged(&self.id, path, is_copy);
+    }
+
     /// Follows the file from `start` on. Whatever was known of it, or of other content in it, is forgotten.
     pub fn track(&self, file: TrackedFile, start: Place) -> Arc<FileLedger> {
         self.all.track(&self.id, &self.by, file, start)

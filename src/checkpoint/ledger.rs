@@ -91,7 +91,8 @@ struct State {
     ledger: Ledger<Place>,
     read_to: u64,
     closed: bool,
-    packed: Option<u64>,
+    /// Of a compressed file that was read to its end: its bytes on disk, and whether there should be more.
+    packed: Option<(u64, bool)>,
 }
 
 /// What is known of a file, but for its identity.
@@ -172,10 +173,18 @@ impl FileLedger {
         self.changed();
     }
 
-    /// All of a compressed file was read that there is to read; it has `packed` bytes on disk.
-    pub fn unpacked(&self, packed: u64) {
-        self.state().packed = Some(packed);
+    /// All of a compressed file was read that there is to read; it has `packed` bytes on disk, and is `damaged` where there
+    /// should be more.
+    pub fn unpacked(&self, packed: u64, damaged: bool) {
+        self.state().packed = Some((packed, damaged));
         self.changed();
+    }
+
+    /// More of it is read, or what was read is not settled. What is left of a damaged file is for another to read.
+    pub fn is_under_way(&self) -> bool {
+        let state = self.state();
+        let is_damaged = state.packed.is_some_and(|(_, damaged)| damaged);
+        !((state.closed || is_damaged) && state.ledger.is_settled())
     }
 
     /// Closed, and nothing is outstanding.
@@ -209,7 +218,8 @@ impl FileLedger {
             size_seen: state.file.size_seen,
             updated,
             finished: state.closed && state.ledger.is_settled(),
-            packed_bytes: state.packed,
+            packed_bytes: state.packed.map(|(packed, _)| packed),
+            damaged: state.packed.is_some_and(|(_, damaged)| damaged),
         }
     }
 

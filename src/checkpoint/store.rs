@@ -9,6 +9,9 @@
 //!            "size_seen":82944,"updated":1767225600}]}
 //! ```
 //!
+//! A compressed file that was read to its end has its size on disk too, `"packed_bytes":23404`, and `"damaged":true` where
+//! that was not the end of what was packed. Programs that knew neither did without.
+//!
 //! A stream is named as the configuration names it: the same one by its ARN is another. A file that goes to two
 //! streams has an entry for each.
 //!
@@ -77,10 +80,13 @@ pub struct SavedFile {
     /// Of a compressed file that there is nothing left to read of: its size on disk. Offsets are in what it unpacks to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed_bytes: Option<u64>,
+    /// And it was more, that cannot be unpacked: what was read of it is not all of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
 }
 
 impl SavedFile {
-    /// A compressed file that has `packed` bytes on disk has been read to its end.
+    /// A compressed file that has `packed` bytes on disk has been read as far as it can be.
     pub fn is_all_of(&self, packed: u64) -> bool {
         self.packed_bytes == Some(packed)
     }

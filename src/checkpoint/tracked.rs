@@ -142,7 +142,7 @@ impl Checkpoints {
         let files = (state.files.iter()).filter(|(id, _)| id.stream == *stream);
         let files = files.map(|(id, entry)| match entry {
             Entry::Unclaimed(file) => (file.clone(), false),
-            Entry::Tracked { ledger, .. } => (ledger.saved(id, 0), !ledger.is_finished()),
+            Entry::Tracked { ledger, .. } => (ledger.saved(id, 0), ledger.is_under_way()),
         });
         let past = state.past.iter().filter(|file| file.stream == *stream);
         files
@@ -158,6 +158,28 @@ impl Checkpoints {
             drop(state);
             self.0.changes.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// The content of `whole` has been read to its end: forgets the files that had it before and were damaged, which are
+    /// those that `is_copy` says. One that may be there still stays.
+    pub(super) fn forget_damaged(
+        &self,
+        whole: &Id,
+        path: &Path,
+        is_copy: impl Fn(&SavedFile) -> bool,
+    ) {
+        let path = path.to_string_lossy();
+        self.state().files.retain(|id, entry| {
+            let file = match entry {
+                Entry::Unclaimed(file) => file.clone(),
+                Entry::Tracked { ledger, .. } if !ledger.is_under_way() => ledger.saved(id, 0),
+                Entry::Tracked { .. } => return true,
+            };
+            let is_gone = file.finished || file.path == path;
+            let is_other = id.stream == whole.stream && id != whole;
+            !(file.damaged && is_gone && is_other && is_copy(&file))
+        });
+        self.0.changes.fetch_add(1, Ordering::Release);
     }
 
     /// In one step, so that of two sources that meet a file at once one has it.
@@ -445,6 +467,7 @@ mod tests {
             updated: inode,
             finished,
             packed_bytes: None,
+            damaged: false,
         };
         let files = (0..1100).map(|inode| file(inode, inode >= 50));
         let mut files = files.map(|f| (id_of(&f), Entry::Unclaimed(f))).collect();

@@ -24,6 +24,7 @@ fn saved(offset: u64) -> Saved {
             updated: 1_767_225_600,
             finished: false,
             packed_bytes: None,
+            damaged: false,
         }],
         past: Vec::new(),
     }
@@ -44,6 +45,12 @@ fn what_was_saved_is_loaded_and_a_person_can_read_it() {
     let text = std::fs::read_to_string(store.path()).unwrap();
     assert!(text.starts_with("{\n  \"version\": 1,"), "{text}");
     assert!(text.contains("\"path\": \"/var/log/a.log\""), "{text}");
+    // As those that were written before there was such a thing.
+    assert!(!text.contains("damaged"), "{text}");
+    let mut damaged = saved(3);
+    (damaged.files[0].packed_bytes, damaged.files[0].damaged) = (Some(50), true);
+    store.save(&damaged).unwrap();
+    assert_eq!(store.load().unwrap(), Some(damaged));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `kinseal checkpoint set` and `reset`. They write, so the agent must be stopped; they hold its lock meanwhile.
 
-use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +11,7 @@ use super::{Selection, absolute, store};
 use crate::checkpoint::{Lock, SavedFile};
 use crate::cli::form::plural;
 use crate::record::StreamName;
-use crate::source::tail::saved_at;
+use crate::source::tail::Settable;
 
 /// Change where reading of a file goes on, while the agent is stopped
 ///
@@ -23,7 +22,7 @@ pub(super) struct SetArgs {
     selection: Selection,
     #[arg(value_name = "LOG")]
     file: PathBuf,
-    /// "beginning", "end", or a number of bytes, which is where a line begins
+    /// "beginning", "end", or a number of bytes (unpacked ones of a compressed file), which is where a line begins
     #[arg(value_name = "PLACE", value_parser = place)]
     place: Place,
 }
@@ -84,33 +83,30 @@ pub(super) fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
         };
         streams.push(stream.clone());
     }
-    let offset = offset(args.place, &path, meta.len()).with_context(|| shown.clone())?;
+    let file = Settable::open(&path).with_context(|| shown.clone())?;
+    let offset = offset(args.place, &file).with_context(|| shown.clone())?;
     saved
         .files
         .retain(|f| !is_it(f) || !streams.contains(&f.stream));
     for stream in &streams {
-        let file = saved_at(stream, &path, offset).with_context(|| shown.clone())?;
-        saved.files.push(file);
+        let stored = file.saved_at(stream, offset);
+        saved.files.push(stored.with_context(|| shown.clone())?);
         println!("{stream}: {shown}: goes on at {offset}");
     }
     store(&dir).save(&saved)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn offset(place: Place, path: &Path, size: u64) -> anyhow::Result<u64> {
+fn offset(place: Place, file: &Settable) -> anyhow::Result<u64> {
     let offset = match place {
         Place::Beginning => return Ok(0),
-        Place::End => return Ok(size),
+        Place::End => return Ok(file.size()),
         Place::Offset(offset) => offset,
     };
-    if offset > size {
-        bail!("{offset} is past its end, which is at {size}");
+    if offset > file.size() {
+        bail!("{offset} is past its end, which is at {}", file.size());
     }
-    let mut before = [b'\n'];
-    if offset > 0 {
-        File::open(path)?.read_exact_at(&mut before, offset - 1)?;
-    }
-    if before != *b"\n" {
+    if !file.begins_line(offset)? {
         bail!("{offset} is in the middle of a line; give where one begins");
     }
     Ok(offset)

@@ -17,8 +17,9 @@ use crate::source::tail::Standing;
 
 /// List files: how much of each is stored, how far it is behind, and whether it is safe to delete
 ///
-/// A file is "stored" if all of it is: also its last line, so that while a line is unfinished it is not. May be used
-/// while the agent runs, which saves its checkpoint each second.
+/// A file is "stored" if all of it is: also its last line, so that while a line is unfinished it is not. A compressed one
+/// is "damaged" if it cannot be unpacked to its end. May be used while the agent runs, which saves its checkpoint each
+/// second.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct ListArgs {
@@ -103,16 +104,25 @@ impl<'a> Row<'a> {
         row.is_stored = standing.is_stored(file);
         (row.state, row.behind) = match &standing {
             Standing::Present { behind: 0, .. } => ("stored", Some(0)),
-            Standing::Present { behind, .. } => ("behind", Some(*behind)),
+            Standing::Present { behind, .. } | Standing::Unended { behind, .. } => {
+                ("behind", Some(*behind))
+            }
+            // How much it should have nobody knows.
+            Standing::Damaged { .. } => ("damaged", None),
             Standing::Changed { size, .. } => ("changed", Some(*size)),
             Standing::Gone if row.is_stored => ("stored, gone", Some(0)),
+            Standing::Gone if file.damaged => ("damaged, gone", None),
             Standing::Gone => ("gone", None),
         };
-        if let Standing::Present { path, size, .. } | Standing::Changed { path, size } = standing {
+        if let Standing::Present { path, size, .. }
+        | Standing::Unended { path, size, .. }
+        | Standing::Damaged { path, size }
+        | Standing::Changed { path, size } = standing
+        {
             row.path = path.to_string_lossy().into_owned();
             row.size = Some(size);
         }
-        if row.behind != Some(0) {
+        if !row.is_stored {
             let since = now.saturating_sub(Duration::from_secs(file.updated));
             row.behind_for = Some(Duration::from_secs(since.as_secs()));
         }
@@ -127,6 +137,9 @@ impl<'a> Row<'a> {
         text.push_str(&format!(", {} stored", Bytes(self.file.offset)));
         if let Some(size) = self.size {
             text.push_str(&format!(" of {}", Bytes(size)));
+        }
+        if self.state == "damaged" {
+            text.push_str(" that can be unpacked");
         }
         if let (Some(behind), Some(time)) = (self.behind, self.behind_for) {
             text.push_str(&format!(

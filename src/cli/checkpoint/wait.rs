@@ -102,22 +102,41 @@ fn waits(path: &Path, saved: &Saved, selection: &Selection) -> anyhow::Result<Op
             "{shown}: not in the checkpoint; is it included by a [[source]], and does the agent run?"
         )));
     }
-    Ok(of_file.into_iter().find_map(|file| {
+    for file in of_file {
         let stream = &file.stream;
-        match Standing::of(file) {
-            Ok(standing) if standing.is_stored(file) => None,
-            Ok(Standing::Present { behind, .. }) => {
-                Some(format!("{shown}: {} behind for {stream}", Bytes(behind)))
+        let why = match Standing::of(file) {
+            Ok(standing) if standing.is_stored(file) => continue,
+            Ok(Standing::Damaged { size, .. }) => bail!(
+                "{shown}: damaged: {} of the {} that can be unpacked of it are stored for {stream}, and the rest cannot be \
+                 read. Put a whole copy in its place: it is read on from there. If the rest is not wanted, remove it, or \
+                 stop the agent and run: kinseal checkpoint set {shown} end",
+                Bytes(file.offset),
+                Bytes(size)
+            ),
+            Ok(Standing::Gone) if file.damaged => bail!(
+                "{shown}: gone, and it was damaged: {} that could be unpacked of it are stored for {stream}. Put a whole \
+                 copy in its place: it is read on from there",
+                Bytes(file.offset)
+            ),
+            Ok(Standing::Present { behind, .. } | Standing::Unended { behind, .. })
+                if behind > 0 =>
+            {
+                format!("{shown}: {} behind for {stream}", Bytes(behind))
             }
-            Ok(Standing::Changed { .. }) => Some(format!(
-                "{shown}: written anew and not read yet for {stream}"
-            )),
-            Ok(Standing::Gone) => Some(format!(
+            Ok(Standing::Present { .. } | Standing::Unended { .. }) => {
+                format!("{shown}: not read to its end for {stream}; is it still being written?")
+            }
+            Ok(Standing::Changed { .. }) => {
+                format!("{shown}: written anew and not read yet for {stream}")
+            }
+            Ok(Standing::Gone) => format!(
                 "{shown}: gone, and for {stream} only {} of {} are stored",
                 Bytes(file.offset),
                 Bytes(file.size_seen)
-            )),
-            Err(e) => Some(format!("{shown}: {e}")),
-        }
-    }))
+            ),
+            Err(e) => format!("{shown}: {e}"),
+        };
+        return Ok(Some(why));
+    }
+    Ok(None)
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Instant;
 
-use super::packed::{Packing, Unpacker};
+use super::packed::{End, Packing, Unpacker};
 use crate::readat::read_upto;
 
 /// An open file.
@@ -65,11 +65,19 @@ impl Content {
         }
     }
 
-    /// There will be no more of it.
-    pub(super) fn has_ended(&self, path: &Path, now: Instant) -> bool {
+    /// How it has ended, if there will be no more of it.
+    pub(super) fn end(&self, path: &Path, now: Instant) -> Option<End> {
         match self {
-            Self::Plain(_) => false,
-            Self::Packed(packed) => packed.borrow_mut().has_ended(path, now),
+            Self::Plain(_) => None,
+            Self::Packed(packed) => packed.borrow_mut().end(path, now),
+        }
+    }
+
+    /// When its end was last met, it was that of what was packed.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Packed(packed) => packed.borrow().is_whole(),
         }
     }
 

@@ -57,6 +57,12 @@ impl Head {
         self.0.len()
     }
 
+    /// Whether the first of these bytes are those that `fingerprint` is of.
+    pub(super) fn begins_with(&self, fingerprint: Fingerprint) -> bool {
+        let first = self.0.get(..fingerprint.len as usize);
+        first.is_some_and(|first| ShortHash::of(first) == fingerprint)
+    }
+
     /// Whether `file` has these bytes still.
     pub(super) fn still_begins(&self, file: &Content) -> io::Result<bool> {
         Ok(file.read_upto(0, self.0.len())? == self.0)
@@ -236,6 +242,7 @@ mod tests {
             updated: 0,
             finished: false,
             packed_bytes: None,
+            damaged: false,
         };
         let is = |content: &[u8]| is_saved(&saved, &file(content), content.len() as u64).unwrap();
         assert!(is(&content));

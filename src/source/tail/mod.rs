@@ -21,7 +21,8 @@
 //! lost.
 //!
 //! What is compressed (gzip, zstd) is unpacked as it is read, one file at a time, and is known to have been read under
-//! its plain name by the checkpoint's hashes of that.
+//! its plain name by the checkpoint's hashes of that. Where it is cut short or damaged, the line that it breaks off in is not
+//! sent: the place stays before it, for a whole copy.
 //!
 //! A file that is read to its end and quiet for `close_inactive` is closed, and so are the ones that were quiet
 //! longest where more than `max_open_files` would be open. It is opened again when it grows, and known again by
@@ -36,6 +37,7 @@ mod newcomers;
 mod outlet;
 mod packed;
 mod reader;
+mod settable;
 mod skim;
 mod standing;
 mod tailer;
@@ -51,7 +53,8 @@ use tokio::sync::oneshot;
 pub use self::discover::{GlobError, Globs};
 use self::newcomers::Live;
 use self::outlet::{Ended, Outlet};
-pub use self::standing::{Standing, saved_at};
+pub use self::settable::Settable;
+pub use self::standing::Standing;
 use self::tailer::Tailer;
 use self::watch::Watch;
 use super::join::LineRules;

@@ -5,7 +5,8 @@
 //! window of zstd, some KiB for gzip.
 //!
 //! A file whose last bytes are missing may be on its way to disk: it waits, and goes on when it has grown. One
-//! that does not grow for [`PATIENCE`], or that is damaged, ends where it cannot be read any further.
+//! that does not grow for [`PATIENCE`], or that is damaged, ends where it cannot be read any further: not at the end of
+//! what was packed.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -54,6 +55,15 @@ pub(super) struct Unpacker {
     state: State,
     /// What there was of the file when its end was met.
     packed: u64,
+}
+
+/// How a file has ended that there will be no more of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// All of it was read.
+    Whole,
+    /// It cannot be unpacked any further.
+    Damaged,
 }
 
 /// How the last read ended.
@@ -115,16 +125,21 @@ impl Unpacker {
         matches!(self.state, State::CutOff(_))
     }
 
-    /// There will be no more of it: all was read, or it cannot be, which is said once.
-    pub(super) fn has_ended(&mut self, path: &Path, now: Instant) -> bool {
+    /// All that there was of it when it was last read.
+    pub(super) fn is_whole(&self) -> bool {
+        self.state == State::Whole
+    }
+
+    /// There will be no more of it; that it is damaged is said once.
+    pub(super) fn end(&mut self, path: &Path, now: Instant) -> Option<End> {
         let why = match &mut self.state {
-            State::Reading => return false,
-            State::Whole => return true,
+            State::Reading => return None,
+            State::Whole => return Some(End::Whole),
             // Just made.
-            State::CutOff(_) if self.packed == 0 => return false,
+            State::CutOff(_) if self.packed == 0 => return None,
             State::CutOff(since) => {
                 if now < *since.get_or_insert(now) + PATIENCE {
-                    return false;
+                    return None;
                 }
                 format!("it ends too early, after {} bytes", self.packed)
             }
@@ -133,12 +148,12 @@ impl Unpacker {
         if !why.is_empty() {
             tracing::error!(
                 path = %path.display(), unpacked = self.furthest, why,
-                "compressed file is damaged: what can be unpacked of it is sent, and nothing behind that. Put a whole copy \
-                 in its place, and the rest is read"
+                "compressed file is damaged: what can be unpacked of it is sent, up to its last whole line, and nothing \
+                 behind that. Put a whole copy in its place, and the rest is read"
             );
         }
         self.state = State::Damaged(String::new());
-        true
+        Some(End::Damaged)
     }
 
     /// What is there of `len` bytes from `offset` on.

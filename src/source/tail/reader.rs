@@ -17,6 +17,7 @@
 //! its first line.
 
 mod descriptor;
+mod ending;
 mod joined;
 mod overlong;
 mod sending;
@@ -198,7 +199,10 @@ impl Reader {
         self.seen(size, read_to);
         if size == read_to {
             self.caught_up = true;
-            self.quiet_since.get_or_insert(now);
+            // What is packed waits for its end, however long that is in coming.
+            if !self.is_packed() {
+                self.quiet_since.get_or_insert(now);
+            }
             if self.rest_is_due(&outlet.rules, now) {
                 self.send_rest(outlet)?;
             } else if self.open_is_due(&outlet.rules, now) {
@@ -230,25 +234,6 @@ impl Reader {
         self.seen(size, self.read_to());
         self.caught_up = read == 0;
         Ok(self.progress())
-    }
-
-    fn caught_up(&mut self, outlet: &Outlet, now: Instant) -> Result<Turn, TurnError> {
-        let file = self.file.as_ref().expect("open in a turn");
-        if !file.has_ended(&self.path, now) {
-            return Ok(Turn::CaughtUp);
-        }
-        let packed = file.metadata()?.len();
-        self.send_rest(outlet)?;
-        self.ledger.unpacked(packed);
-        Ok(Turn::Ended)
-    }
-
-    /// No newline will come: sends what is left as a line, and has the checkpoint forget the file once all of
-    /// it is settled.
-    pub(super) fn close(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
-        self.send_rest(outlet)?;
-        self.ledger.close();
-        Ok(())
     }
 
     #[cfg(test)]
@@ -299,8 +284,7 @@ impl Reader {
             return Ok(());
         }
         // What is packed is not easily read again.
-        let is_packed = self.file.as_ref().is_some_and(Content::is_packed);
-        let longest = if is_packed {
+        let longest = if self.is_packed() {
             UNFINISHED_KEPT
         } else {
             LONGEST_KEPT
@@ -341,44 +325,9 @@ impl Reader {
             && (!(self.reopened || from_its_head) || self.head.still_begins(file)?))
     }
 
-    fn start_over(&mut self, outlet: &Outlet) -> Result<(), TurnError> {
-        tracing::info!(
-            path = %self.path.display(), read = self.read_to(),
-            "file has other content now; reading it from its beginning"
-        );
-        // Its newline went with the old content; a line cut short is better than none.
-        match self.skimmed.take() {
-            None => self.send_rest(outlet)?,
-            Some(skimmed) => {
-                tracing::warn!(
-                    path = %self.path.display(), bytes = skimmed.to() - self.framer.at(),
-                    "file was truncated within an unfinished line; these bytes of it are lost"
-                );
-                self.send_open(outlet, Joiner::flush)?;
-            }
-        }
-        if std::mem::take(&mut self.reopened) {
-            self.maker = outlet.making.of(&self.path);
-        }
-        self.head = Head::none();
-        self.tail = Tail::default();
-        self.framer = framer(0, outlet);
-        self.joined = Joined::new(&outlet.rules, 0);
-        self.place = Place {
-            offset: 0,
-            tail: self.tail.hash(),
-        };
-        let tracked = tracked(&self.path, self.head.fingerprint(), 0);
-        self.sent = self.place;
-        self.ledger = self.claim.track(tracked, self.place);
-        self.caught_up = false;
-        Ok(())
-    }
-
     /// How long a packed file is is seen at its end.
     fn seen(&self, size: u64, read_to: u64) {
-        let is_packed = self.file.as_ref().is_some_and(Content::is_packed);
-        let size = if is_packed { read_to } else { size };
+        let size = if self.is_packed() { read_to } else { size };
         self.ledger.seen(size, read_to);
     }
 

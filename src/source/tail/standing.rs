@@ -6,14 +6,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use rustix::io::Errno;
 
 use super::content::Content;
-use super::identity::{FileId, Head, Tail, is_saved};
+use super::identity::is_saved;
 use crate::checkpoint::SavedFile;
-use crate::record::StreamName;
 
 /// What has become of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +22,19 @@ pub enum Standing {
         size: u64,
         /// Bytes that are not stored yet, an unfinished line among them.
         behind: u64,
+    },
+    /// It is there and compressed, and the agent has not met its end yet: which may be yet to be written.
+    Unended {
+        path: PathBuf,
+        /// What can be unpacked of it now.
+        size: u64,
+        behind: u64,
+    },
+    /// It is there and compressed, and cannot be unpacked to its end: it is cut short or damaged, and was given up.
+    Damaged {
+        path: PathBuf,
+        /// What can be unpacked of it.
+        size: u64,
     },
     /// It is there, and what the checkpoint knows of it is no longer in it: it was cut short or written anew, and will
     /// be read from its beginning.
@@ -41,17 +52,22 @@ impl Standing {
             return Ok(Self::Gone);
         };
         let meta = file.metadata()?;
-        if saved.is_all_of(meta.len()) {
+        let was_read = saved.is_all_of(meta.len());
+        if was_read && !saved.damaged {
             let size = saved.size_seen;
             let behind = size.saturating_sub(saved.offset);
             return Ok(Self::Present { path, size, behind });
         }
         let size = file.whole_size()?;
-        Ok(if is_saved(saved, &file, size)? {
-            let behind = size.saturating_sub(saved.offset);
-            Self::Present { path, size, behind }
-        } else {
-            Self::Changed { path, size }
+        // A whole copy may have the same size.
+        let is_damaged = was_read && !file.is_whole();
+        let behind = size.saturating_sub(saved.offset);
+        let is_packed = file.is_packed() && meta.len() > 0;
+        Ok(match is_saved(saved, &file, size)? {
+            _ if is_damaged => Self::Damaged { path, size },
+            false => Self::Changed { path, size },
+            true if is_packed => Self::Unended { path, size, behind },
+            true => Self::Present { path, size, behind },
         })
     }
 
@@ -59,35 +75,10 @@ impl Standing {
     pub fn is_stored(&self, saved: &SavedFile) -> bool {
         match self {
             Self::Present { behind, .. } => *behind == 0,
-            Self::Changed { .. } => false,
-            Self::Gone => saved.finished && saved.offset >= saved.size_seen,
+            Self::Unended { .. } | Self::Damaged { .. } | Self::Changed { .. } => false,
+            Self::Gone => saved.finished && saved.offset >= saved.size_seen && !saved.damaged,
         }
     }
-}
-
-/// What the checkpoint would know of a file that is stored up to `offset`, on its way to `stream`.
-///
-/// # Errors
-///
-/// The file cannot be read.
-pub fn saved_at(stream: &StreamName, path: &Path, offset: u64) -> io::Result<SavedFile> {
-    let file = Content::open(path)?;
-    let meta = file.metadata()?;
-    let FileId { device, inode } = FileId::of(&meta);
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Ok(SavedFile {
-        stream: stream.clone(),
-        path: path.to_string_lossy().into_owned(),
-        device,
-        inode,
-        fingerprint: Head::read(&file)?.fingerprint(),
-        offset,
-        tail_hash: Tail::read(&file, offset)?.hash(),
-        size_seen: file.whole_size()?,
-        updated: since_1970.map_or(0, |since| since.as_secs()),
-        finished: false,
-        packed_bytes: None,
-    })
 }
 
 /// Where it was last seen, or renamed within that directory.
@@ -138,9 +129,13 @@ fn opened(path: PathBuf) -> io::Result<Option<(PathBuf, Content)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::StreamName;
+    use crate::source::tail::Settable;
 
     fn saved(path: &Path, offset: u64) -> SavedFile {
-        saved_at(&StreamName::new("logs").unwrap(), path, offset).unwrap()
+        let file = Settable::open(path).unwrap();
+        let stream = StreamName::new("logs").unwrap();
+        file.saved_at(&stream, offset).unwrap()
     }
 
     #[test]

@@ -341,8 +341,12 @@ impl Tailer {
             };
             // A last look: it may have been written to since the last turn.
             let closed = match tailed.reader.turn(&self.outlet, now) {
-                Ok(Turn::CaughtUp | Turn::Ended) => {
-                    tailed.reader.close(&self.outlet).map(|()| true)
+                // It comes to its end, or is given up, in its own time.
+                Ok(Turn::CaughtUp) if tailed.reader.lacks_its_end() => continue,
+                Ok(Turn::CaughtUp) => tailed.reader.close(&self.outlet).map(|()| true),
+                Ok(Turn::Ended) => {
+                    tailed.reader.ledger().close();
+                    Ok(true)
                 }
                 Ok(Turn::Away) => closing::give_up(&mut tailed.reader, &self.outlet).map(|()| true),
                 turn => turn.map(|_| false),

@@ -58,6 +58,7 @@ impl Tailer {
             self.leave(path, claim, saved, meta);
             return Ok(());
         }
+        let was_damaged = (saved.as_ref()).is_some_and(|s| s.damaged && s.is_all_of(meta.len()));
         let offset = match saved {
             Some(saved) => saved.offset,
             None => match self.known_of(path, &file)? {
@@ -77,6 +78,9 @@ impl Tailer {
             },
         };
         let reader = Reader::new(path.to_owned(), file, offset, claim, &self.outlet)?;
+        if was_damaged {
+            reader.was_damaged(meta.len());
+        }
         let tailed = self.tailed(reader);
         self.insert(FileId::of(meta), tailed);
         Ok(())
@@ -100,7 +104,7 @@ impl Tailer {
             size_seen: 0,
         };
         let ledger = claim.track(tracked, nothing);
-        ledger.unpacked(meta.len());
+        ledger.unpacked(meta.len(), false);
         let done = Done {
             _claim: claim,
             ledger,
@@ -124,7 +128,7 @@ impl Tailer {
             size_seen: saved.size_seen,
         };
         let ledger = claim.track(tracked, place);
-        ledger.unpacked(meta.len());
+        ledger.unpacked(meta.len(), false);
         let done = Done {
             _claim: claim,
             ledger,
@@ -259,7 +263,8 @@ impl Tailer {
         }
         let mut alike: Vec<(SavedFile, bool)> = self.checkpoints.contents();
         alike.retain(|(saved, is_read)| begins_as(saved, &head, path, *is_read));
-        alike.sort_by_key(|(saved, _)| saved.offset);
+        // Of two that are as far, one that is read goes further.
+        alike.sort_by_key(|(saved, is_read)| (saved.offset, *is_read));
         let (mut known, mut at, mut tail) = (Known::Nothing, 0, Tail::default());
         for (saved, is_read) in alike {
             while at < saved.offset {
@@ -296,13 +301,13 @@ fn is_of(saved: &SavedFile, file: &Content, meta: &Metadata) -> io::Result<bool>
     Ok(ShortHash::of(&file.read_upto(0, len)?) == saved.fingerprint)
 }
 
-/// It was read to its end, and all that was read is stored.
+/// It was read to its end, and all that was read is stored. A damaged one may be whole now, of whatever size.
 fn is_settled(saved: &SavedFile, meta: &Metadata) -> bool {
-    saved.is_all_of(meta.len()) && saved.offset >= saved.size_seen
+    saved.is_all_of(meta.len()) && saved.offset >= saved.size_seen && !saved.damaged
 }
 
 fn is_left_out(saved: &SavedFile) -> bool {
-    saved.packed_bytes.is_some() && saved.size_seen == 0
+    saved.packed_bytes.is_some() && saved.size_seen == 0 && !saved.damaged
 }
 
 /// Whether `head` is the beginning of what was `saved`. A short one is shared by many: then the names must be alike.

@@ -1,6 +1,7 @@
 //! Real files, a clock of our own, and a pipeline that settles when it is told to.
 
 mod closing;
+mod damaged;
 mod joined;
 mod overlong;
 mod packed;
