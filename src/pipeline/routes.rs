@@ -15,6 +15,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch as value};
@@ -109,6 +110,7 @@ pub(super) fn watch(
         asked_at: Instant::now(),
         may_not_describe: false,
         may_not_list: false,
+        seems_auto: false,
         undescribed: Recurring::default(),
         unlisted: Recurring::default(),
     };
@@ -144,6 +146,8 @@ struct Upkeep {
     /// Denied, and said so.
     may_not_describe: bool,
     may_not_list: bool,
+    /// Where nobody may ask: by where records are stored.
+    seems_auto: bool,
     undescribed: Recurring,
     unlisted: Recurring,
 }
@@ -166,6 +170,12 @@ impl Upkeep {
                 tokio::time::sleep_until(self.described_at() + DOUBT_PAUSE).await;
                 self.describe_at_last().await;
                 routes = self.routes().await;
+                let is_same =
+                    latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes);
+                if is_same && requested.notified().now_or_never().is_some() {
+                    self.assume_auto();
+                    routes = self.routes().await;
+                }
             }
             let limits = self.limits();
             latest.send_modify(|latest| match latest {
@@ -311,9 +321,26 @@ impl Upkeep {
         *self.described_at.lock().expect("no panic while held")
     }
 
-    /// Without permission to ask, assumes what nearly all streams do.
+    /// Without permission to ask, assumes what nearly all streams do, until the evidence is against it.
     fn distributes_by_key(&self) -> bool {
-        (self.described).is_none_or(|d| d.distribution == Distribution::ByKey)
+        match self.described {
+            Some(description) => description.distribution == Distribution::ByKey,
+            None => !self.seems_auto,
+        }
+    }
+
+    /// The listing has been the same for as long as doubts wait, and records go on being stored elsewhere than it says.
+    /// Where nobody may ask why, they go unaggregated, which is right wherever they land; else each aggregate that
+    /// lands elsewhere would be sent again for ever.
+    fn assume_auto(&mut self) {
+        if self.described.is_none() && !std::mem::replace(&mut self.seems_auto, true) {
+            tracing::warn!(
+                stream = %self.stream,
+                "records are stored on other shards than the listing says, and kinesis:DescribeStreamSummary, which would say \
+                 why, is denied: taken for a stream whose RecordDistributionStrategy is AUTO. Nothing is aggregated from now \
+                 on; allow it for this identity"
+            );
+        }
     }
 
     /// That the service distributes records by itself now, no listing would tell that does not come: `None` then.

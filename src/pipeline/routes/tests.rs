@@ -185,6 +185,30 @@ async fn evidence_that_the_listing_does_not_explain_has_the_stream_described_aga
 }
 
 #[tokio::test(start_paused = true)]
+async fn doubt_that_lasts_where_nobody_may_ask_makes_it_a_stream_that_distributes_by_itself() {
+    let stream = Stream::of(2);
+    stream.set_distribution(Err(DENIED));
+    let (refresh, mut facts) = stream.watch();
+    assert_eq!(next(&mut facts).await, known(2));
+    // Once is a reshard that is not listed yet, say.
+    refresh.request();
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(latest(&facts), known(2));
+    let mut seconds = 0;
+    while latest(&facts) != Routes::Auto {
+        refresh.request();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        seconds += 1;
+        assert!(seconds < 30, "still {:?}", latest(&facts));
+    }
+    assert!(seconds >= 10, "after {seconds} s");
+    // It is allowed at last.
+    stream.set_distribution(Ok(Distribution::ByKey));
+    tokio::time::sleep(LONG).await;
+    assert_eq!(latest(&facts), known(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn lasting_doubt_describes_every_ten_seconds_at_most() {
     let stream = Stream::of(3);
     let (refresh, _routes) = stream.watch();
