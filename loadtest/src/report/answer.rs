@@ -112,8 +112,12 @@ pub(super) fn signed(value: f64, unit: &str) -> String {
     shown.trim_end().to_owned()
 }
 
+/// With a digit behind the point, where it says something.
 pub(super) fn signed_fine(value: f64, unit: &str) -> String {
-    format!("{value:+.1} {unit}").replace('-', "−")
+    match value.abs() {
+        v if v >= 99.95 => signed(value, unit),
+        _ => format!("{value:+.1} {unit}").replace('-', "−"),
+    }
 }
 
 pub(super) fn signed_dollars(value: f64) -> String {

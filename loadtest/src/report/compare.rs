@@ -54,7 +54,8 @@ pub(super) const FIGURES: [Figure; 5] = [
 
 impl<'r> Comparison<'r> {
     pub(crate) fn of(old: &'r Report, new: &'r Report) -> Self {
-        let like = |of: &'r Report, run: &Run| of.runs.iter().find(|other| other.case == run.case);
+        // How long a run was may differ.
+        let like = |of: &'r Report, run: &Run| of.runs.iter().find(|other| other.name == run.name);
         let only = |one: &'r Report, other: &'r Report| {
             let alone = one.runs.iter().filter(|run| like(other, run).is_none());
             alone.map(|run| run.name.as_str()).collect()
@@ -75,7 +76,7 @@ impl<'r> Comparison<'r> {
             self.old.made, self.old.scenario, self.old.machine.processor
         ));
         if self.rows.is_empty() {
-            print("no run is in both: the cases have to be the same".to_owned());
+            print("no run is in both: their names have to be the same".to_owned());
         }
         for (old, new) in &self.rows {
             let figures = FIGURES.iter().map(|figure| {
