@@ -129,6 +129,26 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
 }
 
 impl Counts {
+    /// Each sent by itself.
+    pub(crate) fn of_single_lines(lines: u64, bytes: u64) -> Self {
+        Self {
+            accepted: lines,
+            stored: lines,
+            dead_lettered: 0,
+            failed: 0,
+            dropped: 0,
+            abandoned: 0,
+            pending: 0,
+            bytes_stored: bytes,
+            entries_stored: lines,
+            entries_retried: 0,
+            calls: lines,
+            calls_failed: 0,
+            calls_unknown: 0,
+            data_keys: 0,
+        }
+    }
+
     fn of(counts: &metrics::Counts) -> Self {
         Self {
             accepted: counts.accepted,

@@ -31,6 +31,8 @@ impl fmt::Display for Configuration<'_> {
                 "type = \"file\"\ninclude = [{}]\nstart_position = \"beginning\"",
                 at("lines.log")
             )?,
+            // Nobody reads it.
+            Source::Bare => {}
             Source::Socket => writeln!(f, "type = \"unix\"\npath = {}", at("socket"))?,
         }
         self.encryption(f)?;

@@ -37,7 +37,7 @@ impl Lines {
     }
 
     /// Appends the line of that number, newline included.
-    fn append(&mut self, number: u64, out: &mut Vec<u8>) {
+    pub(crate) fn append(&mut self, number: u64, out: &mut Vec<u8>) {
         let begin = out.len();
         let len = match self {
             Self::Random(_, len) | Self::Log(_, len) => *len,

@@ -15,10 +15,11 @@
 //!
 //! # Layout
 //! `scenario` (data: what to run) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
-//! `agent` and `reader` (the other processes, both sides of each), `process` (CPU and memory) and `curve` (latencies) →
+//! `agent`, `bare` and `reader` (the other processes, both sides of each), `process` (CPU and memory) and `curve` (latencies) →
 //! `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, and `suites`.
 
 mod agent;
+mod bare;
 mod bytes_per_line;
 mod configuration;
 mod curve;
@@ -93,6 +94,8 @@ enum Instead {
     Agent(agent::Args),
     #[command(hide = true)]
     Reader(reader::Args),
+    #[command(hide = true)]
+    Bare(bare::Args),
 }
 
 const EXAMPLES: &str = "\
@@ -112,6 +115,7 @@ fn main() -> ExitCode {
         Some(Instead::Sink(args)) => sink::serve(&args).map(|()| true),
         Some(Instead::Agent(args)) => agent::work(&args).map(|()| true),
         Some(Instead::Reader(args)) => reader::work(&args).map(|()| true),
+        Some(Instead::Bare(args)) => bare::work(&args).map(|()| true),
         None => measure(&args),
     };
     match ended {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use kinseal::aws::{self, Credentials, TimeOuts};
+use kinseal::aws::{self, Clients, Credentials, TimeOuts};
 use kinseal::consume::{self, Consumer, KinesisStream, Plaintext, Unpacker, UserRecord};
 use kinseal::fake::{DEFAULT_CREDENTIAL, DEFAULT_REGION};
 use kinseal::record::StreamName;
@@ -46,9 +46,8 @@ const TIME_OUTS: TimeOuts = TimeOuts {
     request: Duration::from_secs(60),
 };
 
-/// Reads all that is there; `each` is told every record. Whom to trust is in the environment.
-pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> anyhow::Result<Read> {
-    let began = Instant::now();
+/// Of the stand-ins.
+pub(crate) async fn clients(place: &Place) -> anyhow::Result<Clients> {
     let settings = aws::Settings {
         region: Some(DEFAULT_REGION.to_owned()),
         kinesis_endpoint_url: Some(place.kinesis_url.clone()),
@@ -56,7 +55,13 @@ pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> an
         credentials: Some(Credentials::new(DEFAULT_CREDENTIAL, DEFAULT_CREDENTIAL)),
         ..aws::Settings::default()
     };
-    let clients = aws::clients(&settings, TIME_OUTS).await?;
+    Ok(aws::clients(&settings, TIME_OUTS).await?)
+}
+
+/// Reads all that is there; `each` is told every record. Whom to trust is in the environment.
+pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> anyhow::Result<Read> {
+    let began = Instant::now();
+    let clients = clients(place).await?;
     let kms = KmsUnwrap::new(clients.kms, [KEY]);
     let opener = Opener::new(
         vec![Arc::new(kms)],

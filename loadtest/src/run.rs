@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{self, Running, Work};
+use crate::bare;
 use crate::configuration::Configuration;
 use crate::curve::Curve;
 use crate::invariants::{self, Violation};
@@ -55,7 +56,8 @@ pub(crate) fn run(
     let mut stage = Stage::set(case, case.sink_keeps())?;
     let (agent, due) = stage.send(case, hdr_log, told)?;
     let sink = stage.sink.arrived()?;
-    let mut violations = invariants::check(case, &agent, &sink, stage.log_bytes, &stage.saved()?);
+    let saved = stage.saved(case)?;
+    let mut violations = invariants::check(case, &agent, &sink, stage.log_bytes, &saved);
     let mut outcome = Outcome {
         duplicates: sink.entries.saturating_sub(agent.counts.entries_stored),
         agent,
@@ -138,6 +140,13 @@ impl Stage {
         } else if case.source == Source::File {
             fs::write(&log, b"")?;
         }
+        if let (Source::Bare, Pace::LinesPerSecond(per_second)) = (case.source, case.pace) {
+            let start = SystemTime::now() + LEAD;
+            let due = Due { start, per_second };
+            let work = bare::run(case, &self.sink.place, due, &log, self.ca.as_deref())?;
+            self.log_bytes = fs::metadata(&log)?.len();
+            return Ok((work, Some(due)));
+        }
         let agent = Running::start(&config, case.lines, self.ca.as_deref(), hdr_log)?;
         if is_there_before {
             return Ok((agent.work(told)?, None));
@@ -153,7 +162,7 @@ impl Stage {
         };
         let mut out: Box<dyn Write + Send> = match case.source {
             Source::File => Box::new(fs::OpenOptions::new().append(true).open(&log)?),
-            Source::Socket => Box::new(UnixStream::connect(self.at("socket"))?),
+            Source::Socket | Source::Bare => Box::new(UnixStream::connect(self.at("socket"))?),
         };
         let (lines, line_count) = (&mut self.lines, case.lines);
         let (work, written) = std::thread::scope(|scope| {
@@ -172,8 +181,11 @@ impl Stage {
         })
     }
 
-    /// The checkpoint that the agent left.
-    fn saved(&self) -> anyhow::Result<String> {
+    /// The checkpoint that the agent left, if there was one.
+    fn saved(&self, case: &Case) -> anyhow::Result<String> {
+        if case.source == Source::Bare {
+            return Ok(String::new());
+        }
         let saved = fs::read_to_string(self.at("state/checkpoint.json"));
         saved.context("the agent left no checkpoint")
     }

@@ -46,6 +46,8 @@ pub(crate) enum Text {
 pub(crate) enum Source {
     File,
     Socket,
+    /// No agent: each line is sent by a call of its own.
+    Bare,
 }
 
 /// How many messages one data key seals.
@@ -194,7 +196,9 @@ impl fmt::Display for Encryption {
 /// What is the default is not said.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let aggregation = if self.aggregation {
+        let aggregation = if self.source == Source::Bare {
+            "no agent"
+        } else if self.aggregation {
             "aggregated"
         } else {
             "single"

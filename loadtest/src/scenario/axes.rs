@@ -173,6 +173,15 @@ impl Axes {
                 && self.seconds != Some(0),
             "megabytes, lines, seconds: allowed: more than 0"
         );
+        let is_bare = self
+            .source
+            .iter()
+            .flatten()
+            .any(|source| *source == Source::Bare);
+        ensure!(
+            !is_bare || self.rate.is_some() && self.encryption == Some(vec![Encryption::Off]),
+            "source: \"bare\" needs a rate, and encryption = [\"off\"]"
+        );
         self.kms_ms().and(self.sink_ms()).and(self.lingers())?;
         Ok(())
     }

@@ -1,0 +1,126 @@
+//! No agent: a loop that writes each line to a file when it is due, and sends it at once by a call of its own, through the
+//! SDK. What is above it is what an agent adds; it is no match for one, and takes some hundred lines a second.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, ensure};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+
+use crate::agent::{Counts, Work};
+use crate::lines::{Due, Lines};
+use crate::scenario::Case;
+use crate::sink::{self, Place, STREAM};
+use crate::{process, reader};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[arg(long)]
+    kinesis_url: String,
+    #[arg(long)]
+    kms_url: String,
+    /// The case, as JSON
+    #[arg(long)]
+    case: String,
+    /// When the first line is due, in nanoseconds since 1970
+    #[arg(long)]
+    start_nanos: u64,
+    #[arg(long)]
+    per_second: u64,
+    /// Where lines are written
+    #[arg(long)]
+    log: PathBuf,
+}
+
+#[tokio::main]
+pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
+    process::end_with_parent();
+    let case: Case = serde_json::from_str(&args.case)?;
+    let due = Due {
+        start: SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(args.start_nanos),
+        per_second: args.per_second,
+    };
+    let place = Place {
+        kinesis_url: args.kinesis_url.clone(),
+        kms_url: args.kms_url.clone(),
+    };
+    let client = reader::clients(&place).await?.kinesis;
+    // A connection, before the first line is due.
+    client.list_shards().stream_name(STREAM).send().await?;
+    let began = Instant::now();
+    let mut lines = Lines::of(&case)?;
+    let mut file = std::fs::File::create(&args.log)?;
+    let (mut line, mut bytes) = (Vec::new(), 0);
+    for number in 0..case.lines {
+        let wait = due.at(number).duration_since(SystemTime::now());
+        if let Ok(wait) = wait {
+            tokio::time::sleep(wait).await;
+        }
+        line.clear();
+        lines.append(number, &mut line);
+        file.write_all(&line)?;
+        line.pop();
+        bytes += line.len() as u64 + 1;
+        let entry = PutRecordsRequestEntry::builder()
+            .data(Blob::new(&line[..]))
+            .partition_key("k")
+            .build()?;
+        let call = client.put_records().stream_name(STREAM).records(entry);
+        let answer = call.send().await?;
+        ensure!(
+            answer.failed_record_count() == Some(0),
+            "the sink refused a line"
+        );
+    }
+    println!(
+        "{}",
+        serde_json::to_string(&Work {
+            seconds: began.elapsed().as_secs_f64(),
+            cpu_seconds: process::cpu()?.as_secs_f64(),
+            cpu_by_thread: process::cpu_by_thread()?,
+            peak_memory: process::peak_memory()?,
+            p50_ms: 0.0,
+            p99_ms: 0.0,
+            latencies: Vec::new(),
+            counts: Counts::of_single_lines(case.lines, bytes),
+            samples: Vec::new(),
+        })?
+    );
+    Ok(())
+}
+
+/// The other side: runs it to its end.
+pub(crate) fn run(
+    case: &Case,
+    place: &Place,
+    due: Due,
+    log: &Path,
+    ca: Option<&Path>,
+) -> anyhow::Result<Work> {
+    let start = due.start.duration_since(SystemTime::UNIX_EPOCH)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["bare", "--kinesis-url", &place.kinesis_url])
+        .args(["--kms-url", &place.kms_url])
+        .args(["--case", &serde_json::to_string(case)?])
+        .args(["--start-nanos", &start.as_nanos().to_string()])
+        .args(["--per-second", &due.per_second.to_string(), "--log"])
+        .arg(log);
+    sink::trust(&mut command, ca);
+    let mut process = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the bare loop")?;
+    // Standard input stays open until it has ended: `wait_with_output` would close it.
+    let _until_ended = process.stdin.take();
+    let output = process.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "the bare loop failed; it says why above"
+    );
+    serde_json::from_slice(&output.stdout).context("the bare loop ended without an answer")
+}
