@@ -35,10 +35,14 @@ const REFUSALS: f64 = 50.0;
 const FEW_REFUSALS: f64 = 3.0;
 /// The part of entries that may be throttled: at the full rate, some always are.
 const TOLERATED: f64 = 0.01;
+/// And without a cut: as many are where hosts share a shard and each refusal takes a little off, which is enough.
+const TOLERATED_UNCUT: f64 = 0.02;
 /// Standard deviations that are still chance.
 const CHANCE: f64 = 3.0;
 /// Of what the shard took, after a cut. The rest lets it recover, and what was refused come again.
 const KEEP: f64 = 0.94;
+/// Of the level, at least, when a cut that seems in vain is tried again.
+const KEEP_AGAIN: f64 = 0.7;
 /// What is more than this being refused is no ailment of the service, but far too much being sent.
 const MOST_USUAL: f64 = 0.4;
 /// Until it is tried again whether a lower rate helps.
@@ -200,7 +204,7 @@ impl Level {
 
     /// More was throttled than is usual and tolerated, and than chance would have it.
     fn is_more(&self, seen: &Seen) -> bool {
-        let expected = (self.usual + TOLERATED).min(1.0);
+        let expected = (self.usual + TOLERATED_UNCUT).min(1.0);
         let most = expected + CHANCE * seen.deviation(expected);
         seen.throttled >= FEW_REFUSALS && seen.throttled_part() > most
     }
@@ -220,7 +224,8 @@ impl Level {
                     self.usual_since = now;
                 }
                 Verdict::Again(trial) => {
-                    self.bring_to((taken * KEEP).clamp(FLOOR, self.level));
+                    let least = (self.level * KEEP_AGAIN).max(FLOOR);
+                    self.bring_to((taken * KEEP).clamp(least, self.level));
                     self.trial = Some(trial);
                 }
                 Verdict::Helped => self.bring_to(self.level),
@@ -253,7 +258,8 @@ impl Level {
         // It was looked at because it was much, which is more than it is on average.
         let likely = throttled - seen.deviation(throttled);
         if expected < throttled / 2.0 && likely < MOST_USUAL {
-            self.trial = Some(Trial::new(before, self.usual, likely));
+            let (entries, refused) = (seen.entries, seen.throttled);
+            self.trial = Some(Trial::new(before, self.usual, likely, entries, refused));
         }
     }
 

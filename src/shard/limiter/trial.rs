@@ -1,15 +1,24 @@
 //! Whether a cut of a shard's rate helps, or entries are refused whatever the rate is.
 //!
-//! A sequential probability ratio test (Wald, 1945): each answer after the cut adds to the evidence for the one or
-//! the other, and it is over as soon as that is enough; mostly after a few seconds. A cut that seems in vain is made
-//! a second time before it is given up: hosts that have only just come to share a shard may still be giving way.
+//! A sequential probability ratio test (Wald, 1945, <https://doi.org/10.1214/aoms/1177731118>): each answer after
+//! the cut adds to the evidence for the one or the other, and it is over as soon as that is enough; mostly after a
+//! few seconds. A cut that seems in vain is made deeper and tried again before it is given up: hosts that
+//! have only just come to share a shard may still be giving way.
 
-/// Evidence that is enough: the natural logarithm of how much likelier the one is. Wrong once in twenty.
-const ENOUGH: f64 = 3.0;
+/// Evidence that a cut is in vain, the natural logarithm of how much likelier that is: wrong once in twenty, and both
+/// trials once in four hundred.
+const IN_VAIN: f64 = 3.0;
+/// Evidence that it helps: wrong once in three thousand. A rate that came down for nothing takes a minute to come up,
+/// and of the next cut even less is left; one that is held a few seconds longer than need be costs next to nothing.
+const HELPED: f64 = 8.0;
 /// Where there is no more time, what it takes to give up.
 const SOME: f64 = 2.0;
-/// A cut helps if of what was refused beyond the usual, this part still is: less than half, but others need time.
-const STILL_REFUSED: f64 = 0.25;
+/// A cut helps if of what was refused beyond the usual, this part still is,
+const STILL_REFUSED: f64 = 0.15;
+/// or as much as hosts that share a shard are refused all the time,
+const SHARING: f64 = 0.03;
+/// and of less than twice that, a half.
+const STILL_REFUSED_OF_FEW: f64 = 0.5;
 
 /// A cut that has to show whether it helps.
 #[derive(Debug, Clone)]
@@ -21,6 +30,9 @@ pub(super) struct Trial {
     helped: f64,
     /// For "in vain", in nats.
     evidence: f64,
+    /// Answers to what was sent at the level before and after the cut, and how many were refusals.
+    entries: f64,
+    refused: f64,
     /// Answers to what was sent before the cut tell nothing about it.
     settled: bool,
     second: bool,
@@ -32,7 +44,7 @@ pub(super) enum Verdict {
     /// Only what was sent before has been answered until now.
     Later(Trial),
     Helped,
-    /// It seems in vain: cut again, and see.
+    /// It seems in vain: cut more, and see.
     Again(Trial),
     InVain {
         /// The level before.
@@ -43,13 +55,18 @@ pub(super) enum Verdict {
 }
 
 impl Trial {
-    /// Of a cut from level `before`, where `refused` of entries were throttled rather than the `usual` part.
-    pub(super) fn new(before: f64, usual: f64, refused: f64) -> Self {
+    /// Of a cut from level `before`, where `refused` of so many `entries` were throttled: of all there are `likely`
+    /// that part, rather than the `usual` one.
+    pub(super) fn new(before: f64, usual: f64, likely: f64, entries: f64, refused: f64) -> Self {
+        let more = likely - usual;
+        let still = (more * STILL_REFUSED).max(SHARING);
         Self {
             before,
-            in_vain: refused,
-            helped: usual + (refused - usual) * STILL_REFUSED,
+            in_vain: likely,
+            helped: usual + still.min(more * STILL_REFUSED_OF_FEW),
             evidence: 0.0,
+            entries,
+            refused,
             settled: false,
             second: false,
         }
@@ -57,6 +74,8 @@ impl Trial {
 
     pub(super) fn weigh(&mut self, throttled: bool) {
         if self.settled {
+            self.entries += 1.0;
+            self.refused += if throttled { 1.0 } else { 0.0 };
             let likely = |refused: f64| if throttled { refused } else { 1.0 - refused };
             self.evidence += (likely(self.in_vain) / likely(self.helped)).ln();
         }
@@ -64,7 +83,7 @@ impl Trial {
 
     /// Whether more answers would tell anything.
     pub(super) fn is_decided(&self) -> bool {
-        !self.settled || self.evidence.abs() >= ENOUGH
+        !self.settled || self.evidence >= IN_VAIN || self.evidence <= -HELPED
     }
 
     pub(super) fn verdict(self) -> Verdict {
@@ -77,7 +96,7 @@ impl Trial {
         } else if self.second {
             Verdict::InVain {
                 before: self.before,
-                usual: self.in_vain,
+                usual: self.refused / self.entries,
             }
         } else {
             Verdict::Again(Self {
