@@ -57,7 +57,8 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     for number in 0..case.lines {
         let wait = due.at(number).duration_since(SystemTime::now());
         if let Ok(wait) = wait {
-            tokio::time::sleep(wait).await;
+            // The runtime's own is rounded up to a millisecond.
+            std::thread::sleep(wait);
         }
         line.clear();
         lines.append(number, &mut line);
