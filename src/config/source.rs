@@ -131,6 +131,7 @@ fn read(t: &mut Table<'_>) -> Part {
                 "start_position",
                 "ignore_older",
                 "close_inactive",
+                "rotate_wait",
                 "max_open_files",
                 "max_line_bytes",
                 "multiline",
@@ -203,6 +204,7 @@ fn read_file(t: &mut Table<'_>, format: &Written<LineFormat>) -> Option<SourceKi
     let times = Duration::from_secs(1)..=Duration::from_secs(10 * 365 * 86_400);
     let ignore_older = t.duration_or_none("ignore_older", times.clone());
     let close_inactive = t.duration("close_inactive", times);
+    let rotate_wait = t.duration("rotate_wait", Duration::ZERO..=Duration::from_secs(86_400));
     let max_open_files = t.integer("max_open_files", 1..=1_000_000);
     let max_line_bytes = t.bytes("max_line_bytes", 1..=MAX_LINE as u64);
     let rules = lines::read_rules(t, format);
@@ -220,6 +222,7 @@ fn read_file(t: &mut Table<'_>, format: &Written<LineFormat>) -> Option<SourceKi
         start_position: start_position.or_default(default.start_position)?,
         ignore_older: ignore_older.or_default(default.ignore_older)?,
         close_inactive: close_inactive.or_default(default.close_inactive)?,
+        rotate_wait: rotate_wait.or_default(default.rotate_wait)?,
         max_line_bytes: longest.or_default(None)?,
         max_open_files: most_open.or_default(default.max_open_files)?,
         rules: rules?,

@@ -31,8 +31,7 @@ fn pointer(text: &str) -> Field {
 
 #[test]
 fn old_files_open_files_and_long_lines_are_as_the_source_says() {
-    let words =
-        "ignore_older = '7d'\nclose_inactive = '1m'\nmax_open_files = 7\nmax_line_bytes = '1KiB'";
+    let words = "ignore_older = '7d'\nclose_inactive = '1m'\nrotate_wait = '9s'\nmax_open_files = 7\nmax_line_bytes = '1KiB'";
     let source = "[[source]]\ntype = 'file'\ninclude = ['/var/log/*.log']\nstream = 's'";
     let text = format!("{source}\n{words}\n[encryption]\nscope = 'off'");
     let settings = parse("f", &text, &Fixed(&[])).unwrap();
@@ -41,6 +40,7 @@ fn old_files_open_files_and_long_lines_are_as_the_source_says() {
     };
     assert_eq!(file.ignore_older, Some(Duration::from_secs(7 * 86_400)));
     assert_eq!(file.close_inactive, Duration::from_secs(60));
+    assert_eq!(file.rotate_wait, Duration::from_secs(9));
     assert_eq!((file.max_open_files, file.max_line_bytes), (7, Some(1024)));
 }
 

@@ -4,7 +4,7 @@
 //!
 //! - every line of a file that matches is handed over once, and once more only after a restart, from where the
 //!   checkpoint says that everything before is settled;
-//! - a file that is renamed is read on to its end, and [`ROTATE_WAIT`] longer; the file that takes its name is
+//! - a file that is renamed is read on to its end, and `rotate_wait` longer; the file that takes its name is
 //!   read from its beginning, after it. A file that was renamed while nobody looked is found by its identity
 //!   in its directory and finished first. One that came and was renamed while nobody looked has never been
 //!   met: only a glob that matches its new name as well (`app.log*`) finds it;
@@ -66,10 +66,6 @@ use crate::delivery::MemoryBudget;
 use crate::record::StreamName;
 use crate::shutdown::Shutdown;
 
-/// A file that has lost its name is read for so long: its writer may not have noticed yet. As Fluent Bit's
-/// `Rotate_Wait`.
-pub const ROTATE_WAIT: Duration = Duration::from_secs(5);
-
 /// A source keeps so many bytes of unfinished lines in memory, of all its files together. A guess: a short line
 /// for each of 10,000 files.
 pub const UNFINISHED_KEPT: usize = 4 << 20;
@@ -85,6 +81,8 @@ pub struct Settings {
     pub ignore_older: Option<Duration>,
     /// A file that has been read to its end, and not written to since, is closed after so long.
     pub close_inactive: Duration,
+    /// A file that has lost its name is read for so long: its writer may not have noticed yet.
+    pub rotate_wait: Duration,
     /// Files of the source that are held open at once.
     pub max_open_files: usize,
     /// Longer lines are dead-lettered; none: what the stream takes.
@@ -109,6 +107,8 @@ impl Default for Settings {
             ignore_older: None,
             // As Filebeat's `close_inactive`.
             close_inactive: Duration::from_secs(5 * 60),
+            // As Fluent Bit's `Rotate_Wait`.
+            rotate_wait: Duration::from_secs(5),
             // Half of the 1024 that a process may have open where nobody raised it.
             max_open_files: 512,
             max_line_bytes: None,

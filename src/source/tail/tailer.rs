@@ -121,7 +121,7 @@ impl Tailer {
             close_inactive: settings.close_inactive,
             open_files: OpenFiles::new(settings.max_open_files),
             known_includes: settings.include.iter().filter(known).cloned().collect(),
-            rotate_wait: super::ROTATE_WAIT,
+            rotate_wait: settings.rotate_wait,
             checkpoints,
             outlet,
             watch,

@@ -144,3 +144,24 @@ fn old_file_that_the_checkpoint_knows_is_read_on() {
     rig.start();
     assert_eq!(rig.deliver(), ["2"]);
 }
+
+#[test]
+fn a_renamed_file_is_read_for_as_long_as_rotate_wait_says() {
+    let mut rig = Rig::new(&["a.log"]);
+    rig.settings.rotate_wait = Duration::from_secs(60);
+    rig.start();
+    rig.append("a.log", "1\n");
+    rig.deliver();
+    rig.rename("a.log", "a.log.1");
+    // Each look is ten seconds after the one before.
+    for _ in 0..5 {
+        assert_eq!(rig.deliver(), NOTHING);
+    }
+    rig.append("a.log.1", "2, by a writer that has not noticed\n");
+    assert_eq!(rig.deliver(), ["2, by a writer that has not noticed"]);
+    assert_eq!(rig.status().len(), 1);
+    assert_eq!(rig.deliver(), NOTHING);
+    assert_eq!(rig.status().len(), 0, "it is closed");
+    rig.append("a.log.1", "3, too late\n");
+    assert_eq!(rig.deliver(), NOTHING);
+}
