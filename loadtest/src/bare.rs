@@ -3,10 +3,10 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
@@ -111,17 +111,5 @@ pub(crate) fn run(
         .args(["--per-second", &due.per_second.to_string(), "--log"])
         .arg(log);
     sink::trust(&mut command, ca);
-    let mut process = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start the bare loop")?;
-    // Standard input stays open until it has ended: `wait_with_output` would close it.
-    let _until_ended = process.stdin.take();
-    let output = process.wait_with_output()?;
-    ensure!(
-        output.status.success(),
-        "the bare loop failed; it says why above"
-    );
-    serde_json::from_slice(&output.stdout).context("the bare loop ended without an answer")
+    process::answer(&mut command, "the bare loop")
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
+use serde::de::DeserializeOwned;
 
 /// CPU time of this process, user and system, all threads, in steps of 10 ms.
 pub(crate) fn cpu() -> anyhow::Result<Duration> {
@@ -74,6 +76,21 @@ pub(crate) fn end_with_parent() {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(1);
     });
+}
+
+/// The other side of it: runs a program of ours, `what` in messages, to its end, and takes the answer it prints.
+pub(crate) fn answer<T: DeserializeOwned>(command: &mut Command, what: &str) -> anyhow::Result<T> {
+    let mut process = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {what}"))?;
+    // Standard input stays open until it has ended: `wait_with_output` would close it.
+    let _until_ended = process.stdin.take();
+    let output = process.wait_with_output()?;
+    ensure!(output.status.success(), "{what} failed; it says why above");
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("{what} ended without an answer"))
 }
 
 #[cfg(test)]

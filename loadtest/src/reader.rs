@@ -2,11 +2,10 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
 use kinseal::aws::{self, Clients, Credentials, TimeOuts};
 use kinseal::consume::{self, Consumer, KinesisStream, Plaintext, Unpacker, UserRecord};
 use kinseal::fake::{DEFAULT_CREDENTIAL, DEFAULT_REGION};
@@ -122,17 +121,5 @@ pub(crate) fn run(place: &Place, ca: Option<&Path>) -> anyhow::Result<Read> {
         .args(["reader", "--kinesis-url", &place.kinesis_url])
         .args(["--kms-url", &place.kms_url]);
     sink::trust(&mut command, ca);
-    let mut process = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start the reader")?;
-    // Standard input stays open until it has ended: `wait_with_output` would close it.
-    let _until_ended = process.stdin.take();
-    let output = process.wait_with_output()?;
-    ensure!(
-        output.status.success(),
-        "the reader failed; it says why above"
-    );
-    serde_json::from_slice(&output.stdout).context("the reader ended without an answer")
+    process::answer(&mut command, "the reader")
 }
