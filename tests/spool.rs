@@ -233,10 +233,10 @@ fn a_spool_that_is_removed_in_an_outage_is_written_again_whether_the_agent_is_st
     let before = size(&home);
     fs::remove_dir_all(home.state()).expect("ours");
     // Though nothing comes.
-    agent.until("it looks, and has written", |_| {
-        (size(&home) == before).then_some(())
+    agent.until("it looks, has written, and says so", |agent| {
+        let written = size(&home) == before;
+        (written && agent.stderr().contains("written again")).then_some(())
     });
-    assert!(agent.stderr().contains("written again"), "{agent:?}");
     agent.kill();
 
     site.fake.set_faults(Faults::seeded(2));
