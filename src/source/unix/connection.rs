@@ -7,7 +7,7 @@ use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use super::turns::{SHORT, Turn, Turns};
+use super::turns::{SHORT, Share, Turns};
 use crate::shutdown::Shutdown;
 use crate::source::Closed;
 use crate::source::framing::counted::Fault;
@@ -65,36 +65,42 @@ pub(super) async fn read_on(
     turns: &Turns,
     shutdown: Shutdown,
 ) -> Result<(), Ended> {
-    let mut turn: Option<Turn> = None;
+    let mut share: Option<Share> = None;
     loop {
-        let is_long = taker.unfinished() > SHORT;
-        if !is_long {
-            turn = None;
-        }
-        let waits_for_its_turn = is_long && turn.is_none();
+        // What one more read may bring is held beside it.
+        let long = taker.unfinished().saturating_sub(SHORT);
+        let lacks = match long {
+            0 => {
+                share = None;
+                0
+            }
+            _ => share.get_or_insert_with(|| turns.share()).lacks(long),
+        };
         let since = Instant::now();
         // Before room is reserved: a client that is silent holds none.
         tokio::select! {
             biased;
             () = shutdown.stopped() => break,
-            next = turns.next(), if waits_for_its_turn => {
-                turn = Some(next);
+            more = turns.more(lacks), if lacks > 0 => {
+                share.as_mut().expect("it lacks").add(more);
                 continue;
             }
-            readable = stream.readable(), if !waits_for_its_turn => readable?,
-            () = is_over(turn.as_ref(), since) => return Err(Ended::Stalled(taker.unfinished())),
+            readable = stream.readable(), if lacks == 0 => readable?,
+            () = is_over(share.as_ref(), since), if lacks == 0 => {
+                return Err(Ended::Stalled(taker.unfinished()));
+            }
             () = taker.is_due() => {
                 taker.do_due().await?;
                 continue;
             }
         }
-        if let Some(turn) = &mut turn {
-            turn.spend(since);
+        if let Some(share) = &mut share {
+            share.spend(since);
         }
         let read = |held: &mut Vec<u8>| stream.try_read_buf(&mut held.limit(BLOCK));
-        match (read_block(taker, read).await?, &mut turn) {
+        match (read_block(taker, read).await?, &mut share) {
             (Some(0), _) => return Ok(()),
-            (Some(bytes), Some(turn)) => turn.has_come(bytes),
+            (Some(bytes), Some(share)) => share.has_come(bytes),
             _ => {}
         }
     }
@@ -107,9 +113,9 @@ pub(super) async fn read_on(
     Ok(())
 }
 
-async fn is_over(turn: Option<&Turn>, since: Instant) {
-    match turn {
-        Some(turn) => turn.is_over(since).await,
+async fn is_over(share: Option<&Share>, since: Instant) {
+    match share {
+        Some(share) => share.is_over(since).await,
         None => std::future::pending().await,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use rustix::net::AddressFamily;
 use rustix::process::{getegid, geteuid};
@@ -185,6 +186,28 @@ async fn clients_beyond_the_most_wait_and_silent_ones_hold_up_nobody() {
     drop(busy);
     assert_eq!(rig.lines(1).await, ["three"]);
     drop(silent);
+}
+
+#[tokio::test]
+async fn clients_that_stop_within_long_lines_hold_up_no_other_with_a_long_line() {
+    let long = vec![b'x'; 1_000_000];
+    let mut rig = start(1 << 26);
+    let mut stopped = Vec::new();
+    for _ in 0..7 {
+        let mut client = rig.client().await;
+        client.write_all(&long).await.unwrap();
+        stopped.push(client);
+    }
+    let mut honest = rig.client().await;
+    let began = Instant::now();
+    honest.write_all(&long).await.unwrap();
+    honest.write_all(b"\n").await.unwrap();
+    assert_eq!(rig.lines(1).await[0].len(), long.len());
+    let took = began.elapsed();
+    // Less than any is waited for; it takes some milliseconds.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    stopped[0].write_all(b"\n").await.unwrap();
+    assert_eq!(rig.lines(1).await[0].len(), long.len(), "none is cut off");
 }
 
 #[tokio::test]

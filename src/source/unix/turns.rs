@@ -1,9 +1,10 @@
-//! Whose long record is read.
+//! Who is read on within a long record.
 //!
 //! What is held of a record that has not come whole is in no budget: memory is reserved for what is read, and a client
-//! that is silent holds none. So that a thousand clients do not hold ten megabytes each, only one of them at a time is
-//! read on beyond [`SHORT`]; the others wait for their turn with what they have sent so far, and lose nothing. Whoever
-//! has its turn and keeps the others waiting for long is not read any more.
+//! that is silent holds none. So that a thousand clients do not hold ten megabytes each, what all hold beyond [`SHORT`]
+//! comes from a [`ROOM`] that they share. Where it is full, one of them at a time is read on, so that one can always
+//! end; the others wait with what they have sent so far, and lose nothing. Whoever is waited for while others want its
+//! room is not read any more.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,8 +12,11 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// So much of a record may be held without its turn: more than most records have.
+/// So much of a record may be held without a share: more than most records have.
 pub(super) const SHORT: usize = 64 * 1024;
+/// So much is held beyond, of all clients of a socket together, before one keeps another waiting: eight of the largest
+/// records that a stream takes by default, or some sixty of twice [`SHORT`].
+const ROOM: usize = 8 << 20;
 /// So long a client may be waited for in all, within one record, while another waits.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// And so long while several do. Not less: a busy machine, or a collection of garbage, keeps a client from writing for
@@ -25,7 +29,9 @@ const BYTES_PER_SECOND: f64 = (1 << 20) as f64;
 /// The turns of a socket's clients.
 #[derive(Debug, Clone)]
 pub(super) struct Turns {
-    /// The first who asks is the first who gets it.
+    /// In bytes.
+    room: Arc<Semaphore>,
+    /// To be read on though there is no room. The first who asks is the first who gets it.
     turn: Arc<Semaphore>,
     line: Arc<Mutex<Line>>,
 }
@@ -35,52 +41,120 @@ pub(super) struct Turns {
 struct Line {
     waiting: usize,
     since: Option<Instant>,
+    /// Somebody has just given way to them: it is seen first whether that is enough.
+    gave_way: Option<Instant>,
 }
 
-/// While it lives, nobody else has one.
+/// What one client holds of a long record.
 #[derive(Debug)]
-pub(super) struct Turn {
-    _permit: OwnedSemaphorePermit,
-    line: Arc<Mutex<Line>>,
-    /// Its client was waited for so long while others waited.
+pub(super) struct Share {
+    turns: Turns,
+    room: Option<OwnedSemaphorePermit>,
+    turn: Option<OwnedSemaphorePermit>,
+    /// The client was waited for so long while others waited.
     spent: Duration,
+}
+
+/// What was waited for.
+#[derive(Debug)]
+pub(super) enum More {
+    Room(OwnedSemaphorePermit),
+    Turn(OwnedSemaphorePermit),
 }
 
 impl Turns {
     pub(super) fn new() -> Self {
         Self {
+            room: Arc::new(Semaphore::new(ROOM)),
             turn: Arc::new(Semaphore::new(1)),
             line: Arc::default(),
         }
     }
 
-    /// Cancel safe: the place in the line is lost.
-    pub(super) async fn next(&self) -> Turn {
-        let _waiting = Waiting::one_more(&self.line);
-        let permit = Arc::clone(&self.turn).acquire_owned().await;
-        Turn {
-            _permit: permit.expect("never closed"),
-            line: Arc::clone(&self.line),
+    /// Of nothing yet.
+    pub(super) fn share(&self) -> Share {
+        Share {
+            turns: self.clone(),
+            room: None,
+            turn: None,
             spent: Duration::ZERO,
+        }
+    }
+
+    /// Waits until there is room for so many bytes, or nobody else is read on without. Cancel safe: the place in the line
+    /// is lost.
+    pub(super) async fn more(&self, bytes: usize) -> More {
+        let _waiting = Waiting::one_more(&self.line);
+        let room = async {
+            match u32::try_from(bytes) {
+                Ok(bytes) if bytes as usize <= ROOM => {
+                    Arc::clone(&self.room).acquire_many_owned(bytes).await
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            room = room => More::Room(room.expect("never closed")),
+            turn = Arc::clone(&self.turn).acquire_owned() => More::Turn(turn.expect("never closed")),
         }
     }
 }
 
-impl Turn {
-    /// How often it is looked how many others wait.
+impl Share {
+    /// How often it is looked how many others wait, and how long it takes to see whether one that gave way is enough.
     const LOOK: Duration = Duration::from_millis(100);
+
+    /// So many bytes more than it has room for; 0: its client may be read on until it holds `bytes`. What is free is taken
+    /// at once.
+    pub(super) fn lacks(&mut self, bytes: usize) -> usize {
+        let has = self
+            .room
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let lacks = bytes.saturating_sub(has);
+        if lacks == 0 || self.turn.is_some() {
+            return 0;
+        }
+        let free = u32::try_from(lacks).ok();
+        let free = free.and_then(|n| Arc::clone(&self.turns.room).try_acquire_many_owned(n).ok());
+        match free {
+            Some(free) => {
+                self.add(More::Room(free));
+                0
+            }
+            None => lacks,
+        }
+    }
+
+    pub(super) fn add(&mut self, more: More) {
+        match (more, &mut self.room) {
+            (More::Turn(turn), _) => self.turn = Some(turn),
+            (More::Room(more), Some(room)) => room.merge(more),
+            (More::Room(more), none) => *none = Some(more),
+        }
+    }
 
     /// Resolves when its client, waited for since `since`, has kept others waiting for too long. Cancel safe.
     pub(super) async fn is_over(&self, since: Instant) {
         loop {
             let kept_waiting = self.kept_waiting(since);
             let left = self.patience().saturating_sub(self.spent);
-            if kept_waiting.is_some_and(|so_long| so_long >= left) {
+            if kept_waiting.is_some_and(|so_long| so_long >= left) && self.gives_way() {
                 return;
             }
-            let wait = kept_waiting.map_or(Self::LOOK, |so_long| left - so_long);
-            tokio::time::sleep(wait.min(Self::LOOK)).await;
+            let wait = kept_waiting.map_or(Self::LOOK, |so_long| left.saturating_sub(so_long));
+            tokio::time::sleep(wait.clamp(Duration::from_millis(1), Self::LOOK)).await;
         }
+    }
+
+    /// One after the other, so that no more do than have to.
+    fn gives_way(&self) -> bool {
+        let mut line = self.turns.line.lock().expect("no panic while held");
+        let another_has = line.gave_way.is_some_and(|at| at.elapsed() < Self::LOOK);
+        if !another_has {
+            line.gave_way = Some(Instant::now());
+        }
+        !another_has
     }
 
     /// Its client was waited for since `since`.
@@ -95,14 +169,18 @@ impl Turn {
     }
 
     fn patience(&self) -> Duration {
-        let others = self.line.lock().expect("no panic while held").waiting;
-        if others > 1 { LEAST_PATIENCE } else { PATIENCE }
+        let line = self.turns.line.lock().expect("no panic while held");
+        if line.waiting > 1 {
+            LEAST_PATIENCE
+        } else {
+            PATIENCE
+        }
     }
 
     /// For how long others wait now, of the time since `since`.
     fn kept_waiting(&self, since: Instant) -> Option<Duration> {
-        let others = self.line.lock().expect("no panic while held").since?;
-        Some(since.max(others).elapsed())
+        let line = self.turns.line.lock().expect("no panic while held");
+        Some(since.max(line.since?).elapsed())
     }
 }
 
@@ -133,76 +211,145 @@ mod tests {
 
     use super::*;
 
+    /// A client that holds so much.
+    async fn holder(turns: &Turns, bytes: usize) -> Share {
+        let mut share = turns.share();
+        let lacks = share.lacks(bytes);
+        if lacks > 0 {
+            share.add(turns.more(lacks).await);
+        }
+        share
+    }
+
+    /// Nothing is left of the room, nor is the turn.
+    async fn all_of_it(turns: &Turns) -> [Share; 2] {
+        [holder(turns, ROOM).await, holder(turns, 1).await]
+    }
+
     #[tokio::test]
-    async fn one_has_its_turn_and_the_next_when_it_is_over() {
+    async fn while_there_is_room_nobody_waits() {
         let turns = Turns::new();
-        let first = turns.next().await;
-        let mut second = Box::pin(turns.next());
+        let mut stopped = Vec::new();
+        for _ in 0..ROOM / (2 * SHORT) {
+            let mut share = turns.share();
+            assert_eq!(share.lacks(SHORT), 0);
+            assert_eq!(share.lacks(2 * SHORT), 0, "it grows");
+            stopped.push(share);
+        }
+        assert_eq!(turns.share().lacks(1), 1, "all of it is taken");
+        stopped.pop();
+        assert_eq!(turns.share().lacks(2 * SHORT), 0, "and comes back");
+    }
+
+    #[tokio::test]
+    async fn where_there_is_no_room_one_at_a_time_is_read_on_however_long_its_record_is() {
+        let turns = Turns::new();
+        let [_room, mut first] = all_of_it(&turns).await;
+        assert_eq!(first.lacks(2 * ROOM), 0);
+        let mut second = Box::pin(holder(&turns, 2 * ROOM));
         assert!(second.as_mut().now_or_never().is_none());
         drop(first);
-        second.await;
+        assert_eq!(second.await.lacks(3 * ROOM), 0);
+    }
+
+    #[tokio::test]
+    async fn who_waits_gets_the_room_that_another_gives_back() {
+        let turns = Turns::new();
+        let [room, _turn] = all_of_it(&turns).await;
+        let mut waits = Box::pin(holder(&turns, SHORT));
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(room);
+        let share = waits.await;
+        assert!(share.turn.is_none(), "the turn stays with who has it");
     }
 
     /// Polls it for so long, as a client's task does.
-    async fn is_over_within(turn: &Turn, time: Duration) -> bool {
-        let over = turn.is_over(Instant::now());
+    async fn is_over_within(share: &Share, time: Duration) -> bool {
+        let over = share.is_over(Instant::now());
         tokio::time::timeout(time, over).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_is_over_when_others_have_waited_for_its_client_too_long_in_all() {
         let turns = Turns::new();
-        let mut turn = turns.next().await;
+        let [mut share, _turn] = all_of_it(&turns).await;
         let alone = Instant::now();
-        assert!(!is_over_within(&turn, 100 * PATIENCE).await, "nobody waits");
-        turn.spend(alone);
+        assert!(
+            !is_over_within(&share, 100 * PATIENCE).await,
+            "nobody waits"
+        );
+        share.spend(alone);
 
         let others = turns.clone();
-        let other = tokio::spawn(async move { others.next().await });
+        let other = tokio::spawn(async move { others.more(1).await });
         tokio::task::yield_now().await;
         let contested = Instant::now();
-        assert!(!is_over_within(&turn, PATIENCE * 2 / 3).await);
-        turn.spend(contested);
-        assert!(is_over_within(&turn, PATIENCE / 2).await);
-        drop(turn);
+        assert!(!is_over_within(&share, PATIENCE * 2 / 3).await);
+        share.spend(contested);
+        assert!(is_over_within(&share, PATIENCE / 2).await);
+        drop(share);
         other.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_that_have_stopped_in_turn_hold_up_an_honest_one_for_five_seconds_each() {
-        for (stopped, most) in [(1, 10), (10, 55), (100, 505)] {
+    async fn an_honest_one_waits_for_none_that_have_stopped_while_there_is_room_and_then_five_seconds_for_each_eight()
+     {
+        for stopped in [1_usize, 8, 100] {
             let turns = Turns::new();
             let began = Instant::now();
             for _ in 0..stopped {
                 let turns = turns.clone();
                 tokio::spawn(async move {
-                    let turn = turns.next().await;
-                    turn.is_over(Instant::now()).await;
+                    let share = holder(&turns, 1 << 20).await;
+                    share.is_over(Instant::now()).await;
                 });
                 tokio::task::yield_now().await;
             }
-            let _honest = turns.next().await;
+            let _honest = holder(&turns, 1 << 20).await;
             let waited = began.elapsed();
-            assert!(waited <= Duration::from_secs(most), "{stopped}: {waited:?}");
+            let most = match stopped {
+                ..=8 => Duration::ZERO,
+                // In turns of five seconds, eight or nine at once.
+                _ => LEAST_PATIENCE * u32::try_from(stopped / 8 + 1).unwrap(),
+            };
+            assert!(waited <= most, "{stopped}: {waited:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_give_way_than_have_to() {
+        let turns = Turns::new();
+        let mut stopped = Vec::new();
+        for _ in 0..9 {
+            let turns = turns.clone();
+            stopped.push(tokio::spawn(async move {
+                let share = holder(&turns, 1 << 20).await;
+                share.is_over(Instant::now()).await;
+            }));
+            tokio::task::yield_now().await;
+        }
+        let _honest = holder(&turns, 1 << 20).await;
+        tokio::time::sleep(100 * PATIENCE).await;
+        assert_eq!(stopped.iter().filter(|s| s.is_finished()).count(), 1);
+        stopped.iter().for_each(tokio::task::JoinHandle::abort);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_sends_a_mebibyte_a_second_keeps_its_turn_whoever_waits_and_who_drips_does_not() {
         for (block, keeps) in [(64 * 1024, true), (1024, false)] {
             let turns = Turns::new();
-            let mut turn = turns.next().await;
+            let [mut share, _turn] = all_of_it(&turns).await;
             for _ in 0..50 {
                 let turns = turns.clone();
-                tokio::spawn(async move { turns.next().await });
+                tokio::spawn(async move { turns.more(1).await });
             }
             tokio::task::yield_now().await;
             let mut kept = true;
             for _ in 0..160 {
                 let since = Instant::now();
-                kept &= !is_over_within(&turn, Duration::from_millis(60)).await;
-                turn.spend(since);
-                turn.has_come(block);
+                kept &= !is_over_within(&share, Duration::from_millis(60)).await;
+                share.spend(since);
+                share.has_come(block);
             }
             assert_eq!(kept, keeps, "{block}");
         }
