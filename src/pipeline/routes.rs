@@ -157,6 +157,12 @@ impl Upkeep {
         self.describe_at_last().await;
         let mut first = Some(self.first_routes(latest).await);
         let mut cause = Cause::Age;
+        let is_published = |routes: &Routes| {
+            let published = latest.borrow();
+            published
+                .as_ref()
+                .is_some_and(|facts| facts.routes == *routes)
+        };
         loop {
             let mut routes = match first.take() {
                 Some(routes) => routes,
@@ -164,15 +170,13 @@ impl Upkeep {
             };
             if cause == Cause::Evidence
                 && matches!(routes, Routes::Known(_))
-                && latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes)
+                && is_published(&routes)
             {
                 self.is_published();
                 tokio::time::sleep_until(self.described_at() + DOUBT_PAUSE).await;
                 self.describe_at_last().await;
                 routes = self.routes().await;
-                let is_same =
-                    latest.borrow().as_ref().map(|latest| &latest.routes) == Some(&routes);
-                if is_same && requested.notified().now_or_never().is_some() {
+                if is_published(&routes) && requested.notified().now_or_never().is_some() {
                     self.assume_auto();
                     routes = self.routes().await;
                 }

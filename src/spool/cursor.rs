@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Disk, SpoolError};
+use super::{Disk, SpoolError, disk::put_aside as put_file_aside};
 
 const NAME: &str = "cursor.json";
 const UNFINISHED: &str = "cursor.json.new";
@@ -116,8 +116,7 @@ pub(super) fn is_there(disk: &dyn Disk, dir: &Path) -> bool {
 /// Under its other name nobody takes it for a cursor.
 pub(super) fn put_aside(disk: &dyn Disk, dir: &Path, why: &str) -> io::Result<()> {
     let path = dir.join(NAME);
-    let aside = path.with_extension("damaged");
-    disk.rename(&path, &aside)?;
+    let aside = put_file_aside(disk, &path, "damaged")?;
     tracing::error!(
         path = %aside.display(), why,
         "the spool's cursor is damaged and kept under this name: what is in the spool is sent from its oldest record on, \

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::durable;
@@ -39,6 +39,20 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn size(&self) -> io::Result<u64>;
     /// Whether this is the file that has that name; it has none any more if somebody removed or moved it.
     fn is_at(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// Renames a file that nobody is to take for what it was, and has its new name, which no other file had.
+pub(super) fn put_aside(disk: &dyn Disk, path: &Path, extension: &str) -> io::Result<PathBuf> {
+    let mut aside = path.with_extension(extension);
+    for again in 1.. {
+        match disk.open(&aside) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+            Err(e) => return Err(e),
+            Ok(_) => aside = path.with_extension(format!("{again}.{extension}")),
+        }
+    }
+    disk.rename(path, &aside)?;
+    Ok(aside)
 }
 
 /// The machine's own. What it makes is for this user alone.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::disk::put_aside;
 use super::shelf::Shelf;
 use super::{Disk, Sync, cursor, restore};
 use crate::recurring::{Recurring, Unsaid};
@@ -122,7 +123,7 @@ impl Keeper {
         let mut done = shelf.take_done();
         while let Some(segment) = done.front() {
             let dropped = match segment.damaged {
-                true => disk.rename(&segment.path, &segment.path.with_extension("damaged")),
+                true => put_aside(&**disk, &segment.path, "damaged").map(drop),
                 false => disk.remove(&segment.path),
             };
             match dropped {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::cursor::Cursor;
+use super::disk::put_aside;
 use super::frame::{Found, HEADER_LEN, Header, MOST_FRAME, NoHeader, frame_at, id_by_first_frame};
-use super::restore::put_aside;
+use super::restore::put_foreign_aside;
 use super::shelf::Segment;
 use super::walk::Walk;
 use super::{Disk, DiskFile, SpoolError, Sync};
@@ -129,7 +130,7 @@ impl<'a> Look<'a> {
             let torn = self.torn.as_ref().map(|(path, _)| path);
             if let Some(at) = self.useless.iter().position(|path| Some(path) == torn) {
                 let path = self.useless.remove(at);
-                let kept = self.disk.rename(&path, &path.with_extension("damaged"));
+                let kept = put_aside(self.disk, &path, "damaged");
                 kept.map_err(|source| SpoolError::Unusable { dir: path, source })?;
             }
         }
@@ -175,8 +176,8 @@ impl<'a> Look<'a> {
                         path = %path.display(), bytes = len,
                         "a spool segment has no readable header: it is kept as .damaged, and its records are not sent"
                     );
-                    let aside = path.with_extension("damaged");
-                    return self.disk.rename(&path, &aside).map_err(unusable);
+                    let kept = put_aside(self.disk, &path, "damaged");
+                    return kept.map(drop).map_err(unusable);
                 }
                 tracing::warn!(
                     path = %path.display(), bytes = len,
@@ -187,7 +188,7 @@ impl<'a> Look<'a> {
             }
         };
         if header.spool().is_some_and(|spool| spool != self.spool) {
-            return put_aside(self.disk, &path).map_err(unusable);
+            return put_foreign_aside(self.disk, &path).map_err(unusable);
         }
         self.through_frames(header, path, file, len)
     }

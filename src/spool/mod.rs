@@ -18,6 +18,7 @@
 //!   synced, and `sync` says when that is. What was settled after the cursor was last saved (each second) is sent again;
 //! - a frame that was cut short ends its segment; damage within is read over, told with how many records it took, and
 //!   its file is kept beside, as `.damaged`; so is a damaged cursor, and what is there is sent from the oldest record on;
+//! - an older copy of the spool, put in its place, is kept beside, as `.foreign`: its numbers mean other records;
 //! - what somebody removes while it is at work is sent all the same, and is on disk again a second later;
 //! - a disk that refuses, or has no room within `max_bytes`, is waited for: records keep their memory meanwhile, and
 //!   their sources wait, or drop as their `when_full` says;

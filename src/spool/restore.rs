@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::disk::put_aside;
 use super::frame::HEADER_LEN;
 use super::look::{segment_path, segments};
 use super::shelf::{Segment, Shelf};
@@ -47,7 +48,7 @@ pub(super) fn restore(shelf: &Shelf, disk: &dyn Disk, sync: Sync) -> io::Result<
     if restored > 0 {
         tracing::warn!(
             path = %shelf.dir().display(), files = restored,
-            "somebody removed files of the spool: what waits in them was written again, and nothing is lost. Stop the agent \
+            "somebody removed files of the spool: what waits in them was written again, and is not lost. Stop the agent \
              before its spool is removed"
         );
     }
@@ -95,16 +96,15 @@ fn put_others_aside(shelf: &Shelf, disk: &dyn Disk) -> io::Result<()> {
         let is_it = |segment: &Segment| segment.path == path;
         let ours = all.iter().find(|segment| is_it(segment));
         if ours.is_none_or(|segment| !segment.file.is_at(&path).unwrap_or(true)) {
-            put_aside(disk, &path)?;
+            put_foreign_aside(disk, &path)?;
         }
     }
     Ok(())
 }
 
 /// Under its other name nobody takes it for a segment of this spool.
-pub(super) fn put_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
-    let aside = path.with_extension("foreign");
-    disk.rename(path, &aside)?;
+pub(super) fn put_foreign_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let aside = put_aside(disk, path, "foreign")?;
     tracing::error!(
         path = %aside.display(),
         "this file was written for another spool, whose numbers mean others here: it is kept under this name, and its records \

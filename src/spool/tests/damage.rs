@@ -207,9 +207,21 @@ async fn files_of_another_spool_are_put_aside_and_nothing_is_taken_for_what_it_i
     rig.settle(|_| true).await;
     let (disk, left) = rig.end().await;
     assert_eq!(left, 0);
-    let foreign = disk
-        .names()
-        .into_iter()
-        .filter(|name| name.ends_with(".foreign"));
-    assert!(foreign.count() >= 2, "{:?}", disk.names());
+    let foreign = |disk: &TestDisk| {
+        let names = disk.names().into_iter();
+        names.filter(|name| name.ends_with(".foreign")).count()
+    };
+    let (once, names) = (foreign(&disk), disk.names());
+    assert!(once >= 2, "{names:?}");
+
+    // Somebody tries it again: what was kept stays.
+    other.copy_segments_to(&disk);
+    let rig = Rig::on(disk, small);
+    let (disk, _) = rig.end().await;
+    assert!(foreign(&disk) > once, "{:?}", disk.names());
+    assert!(
+        names
+            .iter()
+            .all(|name| disk.names().contains(name) || !name.ends_with(".foreign"))
+    );
 }
