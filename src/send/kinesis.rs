@@ -4,21 +4,24 @@
 //!
 //! The request's body is [ours](super::body): the SDK's serialiser holds the payloads three times over and encodes them
 //! byte by byte. Everything else stays the SDK's: endpoint, credentials, the signature (over our body: it is put in
-//! place before signing), TLS, time-outs, and what an answer or an error means.
+//! place before signing, with the hash of one that is written while it is sent), TLS, time-outs, and what an answer or an
+//! error means.
 
 use std::error::Error;
 
 use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_kinesis::error::BoxError;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
-use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{CallError, CallOutcome, EntryOutcome, PutRecords, body};
+use super::body::{self, Body};
+use super::{CallError, CallOutcome, EntryOutcome, PutRecords};
 use crate::batch::Batch;
 use crate::record::StreamName;
 
@@ -40,17 +43,14 @@ impl Kinesis {
     }
 
     async fn call(&self, stream: &StreamName, batch: &Batch) -> CallOutcome {
-        let body = body::put_records(stream, batch.entries());
+        let body = WithBody(body::put_records(stream, batch.entries()));
         // For the SDK the stream decides the endpoint; no entries, so that it has nothing to write.
         let request = self.client.put_records();
         let request = match stream.arn() {
             Some(arn) => request.stream_arn(arn),
             None => request.stream_name(stream.name()),
         };
-        let request = request
-            .customize()
-            .mutate_request(move |request| replace_body(request, &body));
-        match request.send().await {
+        match request.customize().interceptor(body).send().await {
             Ok(answer) => read_answer(answer, batch.len()),
             Err(error) => CallOutcome::Failed(call_error(&error)),
         }
@@ -67,10 +67,40 @@ impl PutRecords for Kinesis {
     }
 }
 
-fn replace_body(request: &mut HttpRequest, body: &Bytes) {
-    let headers = request.headers_mut();
-    headers.insert(CONTENT_LENGTH, body.len().to_string());
-    *request.body_mut() = SdkBody::from(Bytes::clone(body));
+/// Puts a body in the place of the SDK's own, which has no entries.
+#[derive(Debug)]
+struct WithBody(Body);
+
+impl Intercept for WithBody {
+    fn name(&self) -> &'static str {
+        "WithBody"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let length = self.0.length().to_string();
+        request.headers_mut().insert(CONTENT_LENGTH, length);
+        *request.body_mut() = self.0.clone().into();
+        if let Body::Long(long) = &self.0 {
+            // What is not in memory would not be signed.
+            let signed = PayloadSigningOverride::Precomputed(hex(&long.hash()));
+            config.interceptor_state().store_put(signed);
+        }
+        Ok(())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 fn read_answer(answer: PutRecordsOutput, sent: usize) -> CallOutcome {

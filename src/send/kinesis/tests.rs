@@ -10,9 +10,12 @@ use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::*;
@@ -21,6 +24,7 @@ use crate::aggregate::reducer::{Reducer, Routes};
 use crate::batch::Limits;
 use crate::fake::Fake;
 use crate::record::{HashKey, PartitionKey, RecordKey};
+use crate::send::body::Long;
 
 const STREAMS: [&str; 2] = [
     "shop-logs",
@@ -158,6 +162,57 @@ proptest! {
         prop_assert_eq!(headers(&ours), headers(&theirs));
         let length = ours.body().bytes().unwrap().len().to_string();
         prop_assert_eq!(ours.headers().get("content-length"), Some(length.as_str()));
+    }
+}
+
+/// Entries of which one or two fill a piece, and some many.
+fn long_records() -> impl Strategy<Value = Vec<(Vec<u8>, Keys)>> {
+    let data = (
+        any::<u8>(),
+        prop_oneof![0..200_usize, 40_000..200_000_usize],
+    );
+    let data = data.prop_map(|(byte, len)| (0..len).map(|n| byte.wrapping_add(n as u8)).collect());
+    let key = "[a-z\"\\\\]{1,256}";
+    prop::collection::vec((data, (key, prop::option::of(any::<u128>()))), 2..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_body_that_is_written_while_it_is_sent_is_the_sdks_and_its_length_and_hash_are_known_before(
+        stream in streams(),
+        records in long_records(),
+    ) {
+        let batch = batch(records);
+        let kept = Kept::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(call_by_the_sdk_alone(&kept.client(), &stream, &batch));
+        let theirs = kept.last();
+        let body = body::put_records(&stream, batch.entries());
+        let length = body.length();
+        let (ours, pieces) = match body {
+            Body::Whole(bytes) => (bytes.to_vec(), vec![bytes.len()]),
+            Body::Long(mut long) => {
+                let hash = long.hash();
+                // Sent a second time, it is the same.
+                let again = runtime.block_on(Long::clone(&long).collect()).unwrap().to_bytes();
+                let (mut sent, mut pieces) = (Vec::new(), Vec::new());
+                while let Some(piece) = runtime.block_on(long.frame()) {
+                    let piece = piece.unwrap().into_data().unwrap();
+                    pieces.push(piece.len());
+                    sent.extend_from_slice(&piece);
+                }
+                prop_assert_eq!(&again[..], &sent[..]);
+                prop_assert_eq!(hash, <[u8; 32]>::from(Sha256::digest(&sent)));
+                (sent, pieces)
+            }
+        };
+        prop_assert_eq!(ours.len() as u64, length);
+        prop_assert!(pieces.iter().all(|len| (1..70_000).contains(len)), "{:?}", pieces);
+        prop_assert!(pieces.len() > 1 || length < 70_000, "{:?}", pieces);
+        let value = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+        prop_assert_eq!(value(&ours), value(theirs.body().bytes().unwrap()));
     }
 }
 
