@@ -19,7 +19,7 @@ use rustix::time::{ClockId, clock_gettime};
 use kinseal::source::frame::{Framer, MAX_LINE};
 
 /// As `tail` reads.
-const BLOCK: usize = 256 << 10;
+const BLOCK: usize = 96 << 10;
 const FILE: usize = 64 << 20;
 const LINES: [usize; 3] = [100, 200, 1000];
 
@@ -86,9 +86,14 @@ fn split(file: &mut File) -> usize {
     let mut count = 0;
     let mut lines = Vec::with_capacity(BLOCK);
     loop {
-        let mut block = Read::take(&mut *file, BLOCK as u64);
-        let read = framer.fill(BLOCK, |held| block.read_to_end(held));
-        if read.expect("readable") == 0 {
+        let read = framer.fill(BLOCK, |held| {
+            let begins = held.len();
+            held.resize(begins + BLOCK, 0);
+            let read = file.read(&mut held[begins..]).expect("readable");
+            held.truncate(begins + read);
+            read
+        });
+        if read == 0 {
             return count;
         }
         while let Some(line) = framer.next_line() {

@@ -6,16 +6,33 @@ use std::os::unix::fs::FileExt;
 
 /// What is there of `len` bytes from `offset` on; less only at its end.
 pub(crate) fn read_upto(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
+    let mut bytes = Vec::new();
+    append_upto(file, &mut bytes, offset, len)?;
+    Ok(bytes)
+}
+
+/// Appends the same to `to`, and says how much that was. What it appended counts also if it fails.
+pub(crate) fn append_upto(
+    file: &File,
+    to: &mut Vec<u8>,
+    offset: u64,
+    len: usize,
+) -> io::Result<usize> {
+    let start = to.len();
+    // To write zeros first costs a tenth of reading, and saves the calls by which `read_to_end` feels its way.
+    to.resize(start + len, 0);
     let mut have = 0;
-    while have < len {
-        match file.read_at(&mut bytes[have..], offset + have as u64) {
-            Ok(0) => break,
+    let ended = loop {
+        if have == len {
+            break Ok(());
+        }
+        match file.read_at(&mut to[start + have..], offset + have as u64) {
+            Ok(0) => break Ok(()),
             Ok(n) => have += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            Err(e) => break Err(e),
         }
-    }
-    bytes.truncate(have);
-    Ok(bytes)
+    };
+    to.truncate(start + have);
+    ended.map(|()| have)
 }

@@ -2,12 +2,12 @@
 
 use std::cell::RefCell;
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 use std::time::Instant;
 
 use super::packed::{End, Packing, Unpacker};
-use crate::readat::read_upto;
+use crate::readat::{append_upto, read_upto};
 
 /// An open file.
 #[derive(Debug)]
@@ -113,11 +113,7 @@ impl Content {
         len: usize,
     ) -> io::Result<usize> {
         match self {
-            Self::Plain(file) => {
-                let mut file = file;
-                file.seek(SeekFrom::Start(offset))?;
-                file.take(len as u64).read_to_end(to)
-            }
+            Self::Plain(file) => append_upto(file, to, offset, len),
             Self::Packed(packed) => packed.borrow_mut().read_into(to, offset, len),
         }
     }
