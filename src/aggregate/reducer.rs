@@ -334,16 +334,16 @@ impl<M: Member> Reducer<M> {
             },
             // The first member's own keys lead to the right shard, and cost nothing new.
             (
-                Route::Hashed {
+                route @ Route::Hashed {
                     partition_key,
-                    explicit,
                     hash_key,
+                    ..
                 },
                 routes,
             ) => Container {
                 partition_key: partition_key.clone(),
                 explicit: match routes {
-                    Routes::Known(_) | Routes::Unpredictable => *explicit,
+                    Routes::Known(_) | Routes::Unpredictable => route.explicit(),
                     Routes::Auto => None,
                 },
                 predicted: match routes {
@@ -401,11 +401,7 @@ impl Container {
     fn member_key<'a>(&'a self, route: &'a Route) -> (&'a PartitionKey, Option<HashKey>) {
         match route {
             Route::Any => (&self.partition_key, self.explicit),
-            Route::Hashed {
-                partition_key,
-                explicit,
-                ..
-            } => (partition_key, *explicit),
+            Route::Hashed { partition_key, .. } => (partition_key, route.explicit()),
         }
     }
 }
@@ -434,7 +430,8 @@ impl Reducer<SealedRecord> {
             // The map it was made by does not count any more.
             (Routes::Unpredictable, [_, _, ..]) if entry.predicted().is_some() => false,
             (Routes::Known(_) | Routes::Unpredictable, [first, ..]) => {
-                let due = self.container_key == ContainerKey::Kpl || first.route().is_explicit();
+                let due =
+                    self.container_key == ContainerKey::Kpl || first.route().explicit().is_some();
                 explicit || !due
             }
             (Routes::Known(_) | Routes::Unpredictable, []) => true,

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use super::DeadRecord;
 use crate::delivery::FailReason;
 use crate::record::{PartitionKey, Record, RecordKey, StreamName};
-use crate::seal::Route;
 
 /// A record that was not stored, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,17 +34,9 @@ pub struct Line<'a> {
 
 impl Line<'static> {
     pub(super) fn of(dead: &DeadRecord, stream: &str) -> Self {
-        let (partition_key, explicit_hash_key) = match dead.record.route() {
-            Route::Any => (None, None),
-            Route::Hashed {
-                partition_key,
-                explicit,
-                ..
-            } => (
-                Some(partition_key.to_string()),
-                explicit.map(|k| k.to_string()),
-            ),
-        };
+        let route = dead.record.route();
+        let partition_key = route.partition_key().map(PartitionKey::to_string);
+        let explicit_hash_key = route.explicit().map(|key| key.to_string());
         Self {
             time_ms: now_ms(),
             stream: stream.to_owned(),

@@ -131,9 +131,10 @@ pub enum Route {
     Any,
     Hashed {
         partition_key: PartitionKey,
-        /// Where the caller gave one; then `hash_key` equals it.
-        explicit: Option<HashKey>,
         hash_key: HashKey,
+        /// The caller gave the hash key; else it is the partition key's. Not a second one: every record that waits has
+        /// room for it.
+        is_explicit: bool,
     },
 }
 
@@ -144,12 +145,12 @@ impl Route {
             RecordKey::Keyed(partition_key) => Self::Hashed {
                 hash_key: partition_key.hash_key(),
                 partition_key,
-                explicit: None,
+                is_explicit: false,
             },
             RecordKey::Explicit(partition_key, hash_key) => Self::Hashed {
                 partition_key,
-                explicit: Some(hash_key),
                 hash_key,
+                is_explicit: true,
             },
         }
     }
@@ -160,13 +161,13 @@ impl Route {
             Self::Any => RecordKey::Any,
             Self::Hashed {
                 partition_key,
-                explicit: None,
+                is_explicit: false,
                 ..
             } => RecordKey::Keyed(partition_key.clone()),
             Self::Hashed {
                 partition_key,
-                explicit: Some(hash_key),
-                ..
+                hash_key,
+                is_explicit: true,
             } => RecordKey::Explicit(partition_key.clone(), *hash_key),
         }
     }
@@ -179,15 +180,16 @@ impl Route {
         }
     }
 
-    /// Whether the caller gave a hash key.
-    pub fn is_explicit(&self) -> bool {
-        matches!(
-            self,
+    /// The hash key, where the caller gave one.
+    pub fn explicit(&self) -> Option<HashKey> {
+        match self {
             Self::Hashed {
-                explicit: Some(_),
+                hash_key,
+                is_explicit: true,
                 ..
-            }
-        )
+            } => Some(*hash_key),
+            _ => None,
+        }
     }
 }
 

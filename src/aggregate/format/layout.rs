@@ -14,17 +14,39 @@ pub struct Layout {
     protobuf_len: usize,
 }
 
+/// Small, since there is one for every record that waits. Places in tables have no more than
+/// [`MAX_MEMBERS`](super::MAX_MEMBERS).
 #[derive(Debug, Clone, Copy)]
 struct MemberLayout {
-    key: usize,
-    hash_key: Option<usize>,
     data_len: usize,
+    key: u32,
+    /// [`NO_HASH_KEY`](Self::NO_HASH_KEY): none.
+    hash_key: u32,
 }
 
 impl MemberLayout {
+    const NO_HASH_KEY: u32 = u32::MAX;
+
+    fn new(data_len: usize, key: usize, hash_key: Option<usize>) -> Self {
+        let place = |place| u32::try_from(place).expect("tables are short");
+        Self {
+            data_len,
+            key: place(key),
+            hash_key: hash_key.map_or(Self::NO_HASH_KEY, place),
+        }
+    }
+
+    fn key(self) -> usize {
+        self.key as usize
+    }
+
+    fn hash_key(self) -> Option<usize> {
+        (self.hash_key != Self::NO_HASH_KEY).then_some(self.hash_key as usize)
+    }
+
     fn body_len(self) -> usize {
-        let hash_key = self.hash_key.map_or(0, |i| 1 + varint_len(i));
-        1 + varint_len(self.key) + hash_key + 1 + varint_len(self.data_len) + self.data_len
+        let hash_key = self.hash_key().map_or(0, |i| 1 + varint_len(i));
+        1 + varint_len(self.key()) + hash_key + 1 + varint_len(self.data_len) + self.data_len
     }
 }
 
@@ -97,10 +119,10 @@ impl Layout {
         member: MemberLayout,
         grows_by: usize,
     ) {
-        if member.key == self.keys.len() {
+        if member.key() == self.keys.len() {
             self.keys.push(key.clone());
         }
-        if let (Some(index), Some(hash_key)) = (member.hash_key, hash_key)
+        if let (Some(index), Some(hash_key)) = (member.hash_key(), hash_key)
             && index == self.hash_keys.len()
         {
             self.hash_keys.push(hash_key);
@@ -128,11 +150,7 @@ impl Layout {
                 self.hash_keys.len()
             })
         });
-        let member = MemberLayout {
-            key: key_index,
-            hash_key: hash_key_index,
-            data_len,
-        };
+        let member = MemberLayout::new(data_len, key_index, hash_key_index);
         let body = member.body_len();
         (member, grows_by + 1 + varint_len(body) + body)
     }
@@ -180,8 +198,8 @@ impl Layout {
             );
             let mut fields = Fields::new();
             fields.tag(3, LENGTH_DELIMITED).varint(member.body_len());
-            fields.tag(1, VARINT).varint(member.key);
-            if let Some(index) = member.hash_key {
+            fields.tag(1, VARINT).varint(member.key());
+            if let Some(index) = member.hash_key() {
                 fields.tag(2, VARINT).varint(index);
             }
             fields.tag(3, LENGTH_DELIMITED).varint(data.len());
