@@ -10,7 +10,7 @@ use super::super::routes::WAIT_FOR_LISTING;
 use super::{Answered, Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Ticket};
 use crate::metrics::Counters;
 use crate::send::{CallOutcome, EntryOutcome, Ordering};
 use crate::shard::ShardId;
@@ -230,39 +230,40 @@ impl Owner {
     ) {
         Counters::add(&self.counters.entries_stored, 1);
         Counters::add(&self.counters.bytes_stored, entry.size() as u64);
-        let mut delivery = Delivery::Stored {
-            shard,
-            sequence,
-            attempts: entry.attempts,
-        };
         self.lanes.release(&entry.predicted().cloned());
-        let mut stored = 0;
-        // Neighbours mostly come from one chunk and share its clock: one histogram entry for each run.
-        let mut run = (now, 0);
+        let records = entry.user_records();
+        let stored = |attempts| Delivery::Stored {
+            shard: Arc::clone(&shard),
+            sequence: Arc::clone(&sequence),
+            attempts,
+        };
+        // Neighbours mostly come from one chunk: they are told together, since what each alone costs is shared by cores.
+        let mut run: Option<(Ticket, u32)> = None;
         for member in entry.into_members() {
-            if let Delivery::Stored { attempts, .. } = &mut delivery {
-                *attempts = member.attempts();
-            }
+            let attempts = member.attempts();
             for ticket in member.into_tickets() {
-                let (born, records) = (ticket.born(), u64::from(ticket.records()));
-                stored += records;
-                if born == run.0 {
-                    run.1 += records;
-                } else {
-                    self.record_latency(run, now);
-                    run = (born, records);
+                let ticket = match &mut run {
+                    Some((run, same)) if *same == attempts => match run.absorb(ticket) {
+                        Ok(()) => continue,
+                        Err(ticket) => ticket,
+                    },
+                    _ => ticket,
+                };
+                if let Some((ended, attempts)) = run.replace((ticket, attempts)) {
+                    self.settle_timed(ended, &stored(attempts), now);
                 }
-                ticket.settle(&delivery);
             }
         }
-        self.record_latency(run, now);
-        Counters::add(&self.counters.stored, stored);
+        if let Some((ended, attempts)) = run {
+            self.settle_timed(ended, &stored(attempts), now);
+        }
+        Counters::add(&self.counters.stored, records);
     }
 
-    pub(super) fn record_latency(&mut self, (born, records): (Instant, u64), now: Instant) {
-        if records > 0 {
-            let latency = now.saturating_duration_since(born);
-            self.histograms.line_to_stored.record(latency, records);
-        }
+    fn settle_timed(&mut self, ticket: Ticket, delivery: &Delivery, now: Instant) {
+        let latency = now.saturating_duration_since(ticket.born());
+        let records = u64::from(ticket.records());
+        self.histograms.line_to_stored.record(latency, records);
+        ticket.settle(delivery);
     }
 }
