@@ -136,7 +136,8 @@ impl Pipeline {
         let (sealed_tx, sealed_rx) = mpsc::channel(Self::CHUNKS);
         let (control_tx, control_rx) = mpsc::unbounded_channel();
         let intake = Intake::new(chunk_tx, parts.budget.clone(), costs)
-            .counting(Arc::clone(&parts.counters));
+            .counting(Arc::clone(&parts.counters))
+            .lingering(parts.aggregation.linger);
         let budgets = spooled.iter().flat_map(|s| [&s.sources, &s.reader]);
         let largest = budgets
             .chain([&parts.budget])

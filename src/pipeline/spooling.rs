@@ -54,7 +54,9 @@ impl Spooling {
 
         let (chunk_tx, chunk_rx) = mpsc::channel(Pipeline::CHUNKS);
         let (writer_tx, writer_rx) = mpsc::channel(Pipeline::CHUNKS);
-        let intake = Intake::new(chunk_tx, sources.clone(), costs).counting(counters());
+        let intake = Intake::new(chunk_tx, sources.clone(), costs)
+            .counting(counters())
+            .lingering(parts.aggregation.linger);
         let (mut tasks, packer) = sealing::stages(parts, chunk_rx, writer_tx, Pipeline::CHUNKS);
         if let Some(packer) = packer {
             let packing = Packing {

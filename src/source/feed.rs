@@ -16,6 +16,7 @@
 mod joined;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -79,6 +80,11 @@ impl Feed {
     pub(super) fn framed(mut self, framing: Framing) -> Self {
         self.framer = Splitter::new(framing);
         self
+    }
+
+    /// For how long reading may be left off once little came.
+    pub(super) fn pause(&self) -> Duration {
+        self.intake.pause()
     }
 
     /// Room for `more` bytes and what is held already; none where nobody may wait for it. Cancel safe.

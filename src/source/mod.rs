@@ -18,6 +18,7 @@ pub mod tail;
 pub mod unix;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -41,7 +42,7 @@ pub enum WhenFull {
 pub struct Chunk {
     pub records: Vec<Accepted>,
     /// How long it took to read and split them. Waiting for data, for memory or for the pipeline is not in it.
-    pub read_took: std::time::Duration,
+    pub read_took: Duration,
 }
 
 /// A record that has a ticket: from here on it is owed an answer.
@@ -59,16 +60,34 @@ pub struct Intake {
     budget: MemoryBudget,
     costs: Costs,
     counters: Arc<Counters>,
+    pause: Duration,
 }
 
 impl Intake {
+    /// The longest [`pause`](Self::pause): few wake-ups a second, and less than anybody notices in a log. A guess.
+    const LONGEST_PAUSE: Duration = Duration::from_millis(10);
+
     pub fn new(chunks: mpsc::Sender<Chunk>, budget: MemoryBudget, costs: Costs) -> Self {
         Self {
             chunks,
             budget,
             costs,
             counters: Arc::default(),
+            pause: Duration::ZERO,
         }
+    }
+
+    /// Records wait for company this long anyway.
+    #[must_use]
+    pub fn lingering(self, linger: Duration) -> Self {
+        let pause = (linger / 10).min(Self::LONGEST_PAUSE);
+        Self { pause, ..self }
+    }
+
+    /// For how long a source that has read all there was, which was little, may leave off before it reads again. Each
+    /// read wakes everything behind it, and lines that a program writes one by one are one read each.
+    pub fn pause(&self) -> Duration {
+        self.pause
     }
 
     /// Counts what is accepted here.

@@ -157,7 +157,7 @@ impl Tail {
     ) -> Result<Self, TailError> {
         let globs = Globs::new(&settings.include, &settings.exclude)?;
         let runtime = Handle::current();
-        let watch = Watch::new();
+        let watch = Watch::new(intake.pause());
         let waker = watch.waker();
         let outlet = Outlet {
             runtime: runtime.clone(),

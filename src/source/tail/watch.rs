@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use notify::event::{ModifyKind, RenameMode};
@@ -55,10 +55,17 @@ pub(super) struct Changes {
 pub(super) struct Waker(Sender<Signal>);
 
 impl Watch {
-    pub(super) fn new() -> Self {
+    /// Of lines that are written one by one, events are taken together for `pause`: the system makes one of those that
+    /// follow each other in a file.
+    pub(super) fn new(pause: Duration) -> Self {
         let mut watch = Self::polling();
         let (sender, overflowed) = (watch.sender.clone(), Arc::clone(&watch.overflowed));
-        match notify::recommended_watcher(move |event| pass_on(event, &sender, &overflowed)) {
+        let mut pace = Pace::new(pause);
+        let take = move |event| {
+            pass_on(event, &sender, &overflowed);
+            pace.keep();
+        };
+        match notify::recommended_watcher(take) {
             Ok(notifier) => watch.notifier = Some(notifier),
             Err(error) => gave_up(Path::new("/"), &error),
         }
@@ -161,6 +168,28 @@ impl Waker {
     pub(super) fn wake(&self) {
         // A full queue wakes as well.
         let _ = self.0.try_send(Signal::Wake);
+    }
+}
+
+/// Between two looks for events.
+#[derive(Debug)]
+struct Pace {
+    pause: Duration,
+    ended: Instant,
+}
+
+impl Pace {
+    fn new(pause: Duration) -> Self {
+        let ended = Instant::now();
+        Self { pause, ended }
+    }
+
+    /// Pauses on the watcher's own thread, unless it has just done so: what had come by then is passed on at once.
+    fn keep(&mut self) {
+        if !self.pause.is_zero() && self.ended.elapsed() > self.pause / 10 {
+            std::thread::sleep(self.pause);
+            self.ended = Instant::now();
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! One client of a stream socket, to its end.
 
+use std::time::Duration;
+
 use tokio::net::UnixStream;
 
 use super::complaints::Complaints;
@@ -64,6 +66,10 @@ impl Taker for Feed {
 
     fn unfinished(&self) -> usize {
         self.framer.pending().len()
+    }
+
+    fn pause(&self) -> Duration {
+        Self::pause(self)
     }
 
     async fn is_due(&self) {

@@ -1,11 +1,13 @@
 //! What a client sends over its connection, block by block, to its end.
 
 use std::io;
+use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::BufMut;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::turns::{SHORT, Share, Turns};
 use crate::shutdown::Shutdown;
@@ -18,6 +20,8 @@ pub(super) const BLOCK: usize = 64 * 1024;
 /// After a stop, so much is still read of what a client had sent. More than a socket holds by default on
 /// Linux (`net.core.wmem_default`, 208 KiB), so that a client that has finished loses nothing.
 const LAST_READ: usize = 1024 * 1024;
+/// A read that brings as much is worth what it wakes.
+const ENOUGH: usize = 16 * 1024;
 
 /// Why nothing is read on.
 #[derive(Debug)]
@@ -51,6 +55,11 @@ pub(super) trait Taker: Send {
     /// What is held of a record that has not come whole.
     fn unfinished(&self) -> usize;
 
+    /// After a read that brought little, so long may pass until the next.
+    fn pause(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Resolves when there is something else to do. Cancel safe.
     fn is_due(&self) -> impl Future<Output = ()> + Send;
 
@@ -66,6 +75,7 @@ pub(super) async fn read_on(
     shutdown: Shutdown,
 ) -> Result<(), Ended> {
     let mut share: Option<Share> = None;
+    let mut paused: Option<Pin<Box<Sleep>>> = None;
     loop {
         // What one more read may bring is held beside it.
         let long = taker.unfinished().saturating_sub(SHORT);
@@ -85,7 +95,11 @@ pub(super) async fn read_on(
                 share.as_mut().expect("it lacks").add(more);
                 continue;
             }
-            readable = stream.readable(), if lacks == 0 => readable?,
+            () = over(&mut paused), if paused.is_some() => {
+                paused = None;
+                continue;
+            }
+            readable = stream.readable(), if lacks == 0 && paused.is_none() => readable?,
             () = is_over(share.as_ref(), since), if lacks == 0 => {
                 return Err(Ended::Stalled(taker.unfinished()));
             }
@@ -101,6 +115,9 @@ pub(super) async fn read_on(
         match (read_block(taker, read).await?, &mut share) {
             (Some(0), _) => return Ok(()),
             (Some(bytes), Some(share)) => share.has_come(bytes),
+            (Some(bytes), None) if bytes < ENOUGH && !taker.pause().is_zero() => {
+                paused = Some(Box::pin(sleep(taker.pause())));
+            }
             _ => {}
         }
     }
@@ -116,6 +133,13 @@ pub(super) async fn read_on(
 async fn is_over(share: Option<&Share>, since: Instant) {
     match share {
         Some(share) => share.is_over(since).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn over(pause: &mut Option<Pin<Box<Sleep>>>) {
+    match pause {
+        Some(pause) => pause.await,
         None => std::future::pending().await,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::net::AddressFamily;
 use rustix::process::{getegid, geteuid};
@@ -50,6 +50,10 @@ fn start(memory: usize) -> Rig {
 }
 
 fn start_with(memory: usize, change: impl FnOnce(&mut Settings)) -> Rig {
+    start_lingering(memory, Duration::ZERO, change)
+}
+
+fn start_lingering(memory: usize, linger: Duration, change: impl FnOnce(&mut Settings)) -> Rig {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());
     change(&mut settings);
@@ -58,7 +62,7 @@ fn start_with(memory: usize, change: impl FnOnce(&mut Settings)) -> Rig {
     let budget = MemoryBudget::new(memory);
     let counters: Arc<Counters> = Arc::default();
     let intake = Intake::new(to, budget.clone(), Costs::new(0, true));
-    let intake = intake.counting(Arc::clone(&counters));
+    let intake = intake.counting(Arc::clone(&counters)).lingering(linger);
     let (stop, shutdown) = shutdown::channel();
     let run =
         tokio::spawn(async move { listener.run(intake, &Keying::RANDOM.into(), shutdown).await });
@@ -208,6 +212,25 @@ async fn clients_that_stop_within_long_lines_hold_up_no_other_with_a_long_line()
     assert!(took < Duration::from_secs(4), "{took:?}");
     stopped[0].write_all(b"\n").await.unwrap();
     assert_eq!(rig.lines(1).await[0].len(), long.len(), "none is cut off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_that_are_written_one_by_one_are_read_together_where_they_linger_anyway() {
+    for (linger, together) in [(Duration::from_millis(100), true), (Duration::ZERO, false)] {
+        let mut rig = start_lingering(1 << 26, linger, |_| ());
+        let mut client = rig.client().await;
+        client.write_all(b"at once\n").await.unwrap();
+        assert_eq!(rig.lines(1).await, ["at once"]);
+        // The clock stands still while somebody has something to do.
+        for _ in 0..20 {
+            client.write_all(b"line\n").await.unwrap();
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let first = rig.chunks.recv().await.unwrap().records.len();
+        assert_eq!(first == 20, together, "{first} with {linger:?}");
+    }
 }
 
 #[tokio::test]
