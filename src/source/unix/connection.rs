@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::BufMut;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
-use super::turns::{SHORT, Share, Turns};
+use super::turns::{SHORT, Share, Turns, Waited};
 use crate::shutdown::Shutdown;
 use crate::source::Closed;
 use crate::source::framing::counted::Fault;
@@ -79,28 +79,20 @@ pub(super) async fn read_on(
     loop {
         // What one more read may bring is held beside it.
         let long = taker.unfinished().saturating_sub(SHORT);
-        let lacks = match long {
-            0 => {
-                share = None;
-                0
-            }
-            _ => share.get_or_insert_with(|| turns.share()).lacks(long),
-        };
-        let since = Instant::now();
-        // Before room is reserved: a client that is silent holds none.
+        if long == 0 {
+            share = None;
+        }
+        let since = share.as_ref().map(Share::clock);
+        // Before room is reserved, of either kind: a client that is silent holds none, and waits for none.
         tokio::select! {
             biased;
             () = shutdown.stopped() => break,
-            more = turns.more(lacks), if lacks > 0 => {
-                share.as_mut().expect("it lacks").add(more);
-                continue;
-            }
             () = over(&mut paused), if paused.is_some() => {
                 paused = None;
                 continue;
             }
-            readable = stream.readable(), if lacks == 0 && paused.is_none() => readable?,
-            () = is_over(share.as_ref(), since), if lacks == 0 => {
+            readable = stream.readable(), if paused.is_none() => readable?,
+            () = is_over(share.as_ref().zip(since)) => {
                 return Err(Ended::Stalled(taker.unfinished()));
             }
             () = taker.is_due() => {
@@ -108,8 +100,23 @@ pub(super) async fn read_on(
                 continue;
             }
         }
-        if let Some(share) = &mut share {
+        if let (Some(share), Some(since)) = (&mut share, since) {
             share.spend(since);
+        }
+        if long > 0 {
+            let share = share.get_or_insert_with(|| turns.share());
+            let lacks = share.lacks(long);
+            if lacks > 0 {
+                tokio::select! {
+                    biased;
+                    () = shutdown.stopped() => break,
+                    more = turns.more(lacks) => share.add(more),
+                    () = taker.is_due() => {
+                        taker.do_due().await?;
+                        continue;
+                    }
+                }
+            }
         }
         let read = |held: &mut Vec<u8>| stream.try_read_buf(&mut held.limit(BLOCK));
         match (read_block(taker, read).await?, &mut share) {
@@ -130,9 +137,9 @@ pub(super) async fn read_on(
     Ok(())
 }
 
-async fn is_over(share: Option<&Share>, since: Instant) {
-    match share {
-        Some(share) => share.is_over(since).await,
+async fn is_over(client: Option<(&Share, Waited)>) {
+    match client {
+        Some((share, since)) => share.is_over(since).await,
         None => std::future::pending().await,
     }
 }

@@ -6,7 +6,7 @@
 //! end; the others wait with what they have sent so far, and lose nothing. Whoever is waited for while others want its
 //! room is not read any more.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -36,11 +36,14 @@ pub(super) struct Turns {
     line: Arc<Mutex<Line>>,
 }
 
-/// Those who wait, and since when there is anyone.
+/// Those who wait, and for how long there has been anyone, again and again: who waits for a long record gets its room
+/// piece by piece, and waits for each.
 #[derive(Debug, Default)]
 struct Line {
     waiting: usize,
     since: Option<Instant>,
+    /// Before that.
+    waited: Duration,
     /// Somebody has just given way to them: it is seen first whether that is enough.
     gave_way: Option<Instant>,
 }
@@ -54,6 +57,10 @@ pub(super) struct Share {
     /// The client was waited for so long while others waited.
     spent: Duration,
 }
+
+/// A moment on the clock that goes only while somebody waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waited(Duration);
 
 /// What was waited for.
 #[derive(Debug)]
@@ -69,6 +76,10 @@ impl Turns {
             turn: Arc::new(Semaphore::new(1)),
             line: Arc::default(),
         }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().expect("no panic while held")
     }
 
     /// Of nothing yet.
@@ -134,32 +145,38 @@ impl Share {
         }
     }
 
+    /// Now. What others wait is counted from here.
+    pub(super) fn clock(&self) -> Waited {
+        Waited(self.turns.line().waited_for())
+    }
+
     /// Resolves when its client, waited for since `since`, has kept others waiting for too long. Cancel safe.
-    pub(super) async fn is_over(&self, since: Instant) {
+    pub(super) async fn is_over(&self, since: Waited) {
         loop {
-            let kept_waiting = self.kept_waiting(since);
             let left = self.patience().saturating_sub(self.spent);
-            if kept_waiting.is_some_and(|so_long| so_long >= left) && self.gives_way() {
+            let left = left.saturating_sub(self.kept_waiting(since));
+            if left.is_zero() && self.gives_way() {
                 return;
             }
-            let wait = kept_waiting.map_or(Self::LOOK, |so_long| left.saturating_sub(so_long));
-            tokio::time::sleep(wait.clamp(Duration::from_millis(1), Self::LOOK)).await;
+            let wait = if left.is_zero() { Self::LOOK } else { left };
+            tokio::time::sleep(wait.min(Self::LOOK)).await;
         }
     }
 
     /// One after the other, so that no more do than have to.
     fn gives_way(&self) -> bool {
-        let mut line = self.turns.line.lock().expect("no panic while held");
-        let another_has = line.gave_way.is_some_and(|at| at.elapsed() < Self::LOOK);
-        if !another_has {
+        let mut line = self.turns.line();
+        let is_enough = line.gave_way.is_some_and(|at| at.elapsed() < Self::LOOK);
+        let gives_way = line.waiting > 0 && !is_enough;
+        if gives_way {
             line.gave_way = Some(Instant::now());
         }
-        !another_has
+        gives_way
     }
 
     /// Its client was waited for since `since`.
-    pub(super) fn spend(&mut self, since: Instant) {
-        self.spent += self.kept_waiting(since).unwrap_or_default();
+    pub(super) fn spend(&mut self, since: Waited) {
+        self.spent += self.kept_waiting(since);
     }
 
     /// So many bytes have come of it after that.
@@ -169,18 +186,22 @@ impl Share {
     }
 
     fn patience(&self) -> Duration {
-        let line = self.turns.line.lock().expect("no panic while held");
-        if line.waiting > 1 {
+        if self.turns.line().waiting > 1 {
             LEAST_PATIENCE
         } else {
             PATIENCE
         }
     }
 
-    /// For how long others wait now, of the time since `since`.
-    fn kept_waiting(&self, since: Instant) -> Option<Duration> {
-        let line = self.turns.line.lock().expect("no panic while held");
-        Some(since.max(line.since?).elapsed())
+    fn kept_waiting(&self, Waited(since): Waited) -> Duration {
+        self.turns.line().waited_for().saturating_sub(since)
+    }
+}
+
+impl Line {
+    /// For how long there was anyone, in all.
+    fn waited_for(&self) -> Duration {
+        self.waited + self.since.map(|since| since.elapsed()).unwrap_or_default()
     }
 }
 
@@ -199,7 +220,10 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut line = self.0.lock().expect("no panic while held");
         line.waiting -= 1;
+        // It was enough for this one.
+        line.gave_way = None;
         if line.waiting == 0 {
+            line.waited = line.waited_for();
             line.since = None;
         }
     }
@@ -265,7 +289,7 @@ mod tests {
 
     /// Polls it for so long, as a client's task does.
     async fn is_over_within(share: &Share, time: Duration) -> bool {
-        let over = share.is_over(Instant::now());
+        let over = share.is_over(share.clock());
         tokio::time::timeout(time, over).await.is_ok()
     }
 
@@ -273,7 +297,7 @@ mod tests {
     async fn a_turn_is_over_when_others_have_waited_for_its_client_too_long_in_all() {
         let turns = Turns::new();
         let [mut share, _turn] = all_of_it(&turns).await;
-        let alone = Instant::now();
+        let alone = share.clock();
         assert!(
             !is_over_within(&share, 100 * PATIENCE).await,
             "nobody waits"
@@ -283,7 +307,7 @@ mod tests {
         let others = turns.clone();
         let other = tokio::spawn(async move { others.more(1).await });
         tokio::task::yield_now().await;
-        let contested = Instant::now();
+        let contested = share.clock();
         assert!(!is_over_within(&share, PATIENCE * 2 / 3).await);
         share.spend(contested);
         assert!(is_over_within(&share, PATIENCE / 2).await);
@@ -301,7 +325,7 @@ mod tests {
                 let turns = turns.clone();
                 tokio::spawn(async move {
                     let share = holder(&turns, 1 << 20).await;
-                    share.is_over(Instant::now()).await;
+                    share.is_over(share.clock()).await;
                 });
                 tokio::task::yield_now().await;
             }
@@ -316,6 +340,30 @@ mod tests {
         }
     }
 
+    /// It waits for each of its pieces anew.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_record_waits_ten_seconds_in_all_however_many_have_stopped() {
+        let turns = Turns::new();
+        for _ in 0..ROOM / SHORT + 1 {
+            let turns = turns.clone();
+            tokio::spawn(async move {
+                // The last of them has the turn.
+                let share = holder(&turns, SHORT).await;
+                share.is_over(share.clock()).await;
+            });
+            tokio::task::yield_now().await;
+        }
+        let (mut honest, began) = (turns.share(), Instant::now());
+        for piece in 1..=(10 << 20) / SHORT {
+            let lacks = honest.lacks(piece * SHORT);
+            if lacks > 0 {
+                honest.add(turns.more(lacks).await);
+            }
+        }
+        let waited = began.elapsed();
+        assert!(waited <= PATIENCE + Duration::from_secs(1), "{waited:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn no_more_give_way_than_have_to() {
         let turns = Turns::new();
@@ -324,7 +372,7 @@ mod tests {
             let turns = turns.clone();
             stopped.push(tokio::spawn(async move {
                 let share = holder(&turns, 1 << 20).await;
-                share.is_over(Instant::now()).await;
+                share.is_over(share.clock()).await;
             }));
             tokio::task::yield_now().await;
         }
@@ -346,7 +394,7 @@ mod tests {
             tokio::task::yield_now().await;
             let mut kept = true;
             for _ in 0..160 {
-                let since = Instant::now();
+                let since = share.clock();
                 kept &= !is_over_within(&share, Duration::from_millis(60)).await;
                 share.spend(since);
                 share.has_come(block);
