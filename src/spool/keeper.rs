@@ -116,11 +116,18 @@ impl Keeper {
         working.await.map_err(io::Error::other)?
     }
 
-    /// Deletes segments of which all is settled; the damaged ones are kept aside.
+    /// Deletes segments of which all is settled; the damaged ones are kept aside. The cursor is saved before, so that what
+    /// is gone and was not settled can be told from them.
     fn drop_done(&self) -> io::Result<()> {
         let (shelf, disk) = (&self.shelf, &self.disk);
         let _one_at_a_time = shelf.files.lock().expect("no panic while held");
         let mut done = shelf.take_done();
+        if !done.is_empty()
+            && let Err(error) = self.save_meanwhile()
+        {
+            shelf.put_back(done);
+            return Err(error);
+        }
         while let Some(segment) = done.front() {
             let dropped = match segment.damaged {
                 true => put_aside(&**disk, &segment.path, "damaged").map(drop),

@@ -62,6 +62,8 @@ pub(super) struct Look<'a> {
     /// The segment before ends within a frame, with so many bytes. Who begins behind it tells what that means.
     torn: Option<(PathBuf, u64)>,
     sync: Sync,
+    /// The cursor was saved before anything that it says is settled was deleted.
+    is_exact: bool,
     /// Segments of which everything is settled, or is in an earlier one too.
     useless: Vec<PathBuf>,
     /// User records that are not encrypted, of those that are to be sent.
@@ -82,7 +84,7 @@ impl<'a> Look<'a> {
         // From the first record on, if it is not known which are settled.
         let oldest = || listed.first().map_or(0, |(first, _, _)| *first);
         let (settled, spool, end) = match cursor {
-            Cursor::Missing => (0, None, 0),
+            Cursor::Missing => (oldest(), None, 0),
             Cursor::Settled(settled) => (*settled, None, 0),
             Cursor::Noted(note) => (note.settled, Some(note.spool), note.end),
             Cursor::Damaged { .. } => (oldest(), None, 0),
@@ -103,6 +105,7 @@ impl<'a> Look<'a> {
             is_behind_damage: false,
             torn: None,
             sync,
+            is_exact: matches!(cursor, Cursor::Noted(_)),
             useless: Vec::new(),
             plain: 0,
         };
@@ -225,18 +228,25 @@ impl<'a> Look<'a> {
         let is_behind_damage = std::mem::take(&mut self.is_behind_damage);
         if header.first > self.next && !is_behind_damage {
             match self.segments.back_mut() {
-                // Segments before it were deleted since the cursor was saved: they were settled.
-                None => (self.settled, self.next) = (header.first, header.first),
+                // An older program deleted what was settled before it saved the cursor.
+                None if !self.is_exact => (self.settled, self.next) = (header.first, header.first),
+                // Somebody removed it: the reader counts what is missing.
+                None => tracing::error!(
+                    path = %path.display(), missing = header.first - self.next,
+                    "the spool is damaged: files before this one, its oldest, are gone"
+                ),
                 Some(before) => before.damaged = true,
             }
         }
         let before = self.next;
+        let mut taken = 0;
         let mut walk = Walk::new(header.id, HEADER_LEN as u64);
         while let Some(frames) = walk.next(&*file, len).map_err(unusable)? {
             for frame in frames {
                 // What was written again after an error counts once.
                 if frame.number >= self.next {
                     self.next = frame.number + u64::from(frame.records);
+                    taken += u64::from(frame.records);
                 }
             }
         }
@@ -245,9 +255,15 @@ impl<'a> Look<'a> {
             self.torn = Some((path.clone(), len - valid));
         }
         if header.plain {
-            self.plain += self.next - before;
+            self.plain += taken;
         }
         if self.next == before {
+            if valid > HEADER_LEN as u64 {
+                tracing::warn!(
+                    path = %path.display(), bytes = valid,
+                    "all records of this file of the spool are stored already, by its cursor: it is deleted"
+                );
+            }
             self.useless.push(path);
             return Ok(());
         }

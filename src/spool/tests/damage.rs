@@ -51,6 +51,28 @@ async fn damage_is_read_over_counted_and_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_that_are_gone_are_counted_wherever_they_were() {
+    for gone in 0..3 {
+        let (small, disk) = three_segments().await;
+        // So that a cursor is there: where it is not, nobody knows what was settled.
+        let (disk, left) = Rig::on(disk, small.clone()).end().await;
+        assert_eq!(left, 30);
+        disk.remove_nth(gone);
+        let mut rig = Rig::on(disk, small);
+        assert_eq!(rig.receive(20).await.len(), 20, "{gone}");
+        rig.settle(|_| true).await;
+        assert_eq!(rig.counters.snapshot().abandoned, 10, "{gone}");
+        let (disk, left) = rig.end().await;
+        assert_eq!(left, 0);
+        let names = disk.names();
+        assert!(
+            names.iter().all(|name| !name.ends_with(".spool")),
+            "{names:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_file_that_is_damaged_is_the_one_that_is_kept() {
     let (small, disk) = three_segments().await;
     // A bit of its last frame, a whole one.
