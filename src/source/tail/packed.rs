@@ -204,14 +204,21 @@ impl Unpacker {
         let packed = self.file.metadata()?.len();
         let stream = self.stream.as_mut().expect("begun");
         let before = to.len();
-        let outcome = stream.take(len as u64).read_to_end(to);
+        let mut outcome = stream.take(len as u64).read_to_end(to);
+        if outcome.as_ref().is_err_and(is_of_the_decoder) {
+            let read = to.len() - before;
+            if let Err(error) = self.one_by_one(self.at + read as u64, len - read, to) {
+                outcome = Err(error);
+            }
+        }
         let read = to.len() - before;
         self.at += read as u64;
         self.furthest = self.furthest.max(self.at);
         match outcome {
             Ok(_) if read == len => return Ok(read),
             Ok(_) => self.state = State::Whole,
-            Err(error) => self.state = self.judged(error)?,
+            Err(error) if error.raw_os_error().is_some() => return Err(error),
+            Err(error) => self.state = self.judged(&error),
         }
         // Whatever comes behind is read from the beginning again.
         self.stream = None;
@@ -222,13 +229,80 @@ impl Unpacker {
         Ok(read)
     }
 
-    /// What a decoder's error says of the file; others are the disk's.
-    fn judged(&self, error: io::Error) -> io::Result<State> {
+    /// Appends what can be unpacked from `offset` on, up to `len` bytes. A decoder that meets damage throws away what it has
+    /// made for the same read: so each byte is read alone, and how much there is does not depend on who asked for what.
+    fn one_by_one(&self, offset: u64, len: usize, to: &mut Vec<u8>) -> io::Result<()> {
+        let mut stream = self.begin()?;
+        let passed = io::copy(&mut (&mut stream).take(offset), &mut io::sink());
+        if passed.is_ok_and(|passed| passed == offset) {
+            let mut byte = [0];
+            for _ in 0..len {
+                match stream.read(&mut byte) {
+                    Ok(1) => to.push(byte[0]),
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a decoder's error says of the file.
+    fn judged(&self, error: &io::Error) -> State {
         match (error.kind(), &self.state) {
-            _ if error.raw_os_error().is_some() => Err(error),
-            (io::ErrorKind::UnexpectedEof, State::CutOff(since)) => Ok(State::CutOff(*since)),
-            (io::ErrorKind::UnexpectedEof, _) => Ok(State::CutOff(None)),
-            _ => Ok(State::Damaged(error.to_string())),
+            (io::ErrorKind::UnexpectedEof, State::CutOff(since)) => State::CutOff(*since),
+            (io::ErrorKind::UnexpectedEof, _) => State::CutOff(None),
+            _ => State::Damaged(error.to_string()),
+        }
+    }
+}
+
+/// What it has read is not what was packed; neither the disk's, nor for want of more.
+fn is_of_the_decoder(error: &io::Error) -> bool {
+    error.raw_os_error().is_none() && error.kind() != io::ErrorKind::UnexpectedEof
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Lines, compressed, with a byte changed behind the middle.
+    fn damaged(packing: Packing, at: usize) -> File {
+        let text: String = (0..100_000).map(|n| format!("gz-{n:07}\n")).collect();
+        let mut packed = match packing {
+            Packing::Gzip => {
+                let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+                gz.write_all(text.as_bytes()).unwrap();
+                gz.finish().unwrap()
+            }
+            Packing::Zstd => zstd::encode_all(text.as_bytes(), 1).unwrap(),
+        };
+        let middle = packed.len() / 2;
+        packed[middle + at] ^= 0xff;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&packed).unwrap();
+        file
+    }
+
+    /// How far it can be read, in reads of `step`.
+    fn end(file: &File, packing: Packing, step: usize) -> u64 {
+        let mut unpacker = Unpacker::new(file.try_clone().unwrap(), packing);
+        let mut at = 0;
+        while unpacker.is_unpacking() {
+            at += unpacker.read_upto(at, step).unwrap().len() as u64;
+        }
+        at
+    }
+
+    #[test]
+    fn what_can_be_unpacked_of_a_damaged_file_does_not_depend_on_how_it_is_read() {
+        for packing in [Packing::Gzip, Packing::Zstd] {
+            for at in (0..400).step_by(20) {
+                let file = damaged(packing, at);
+                let ends = [1_000, 98_304, 262_144, 300_000].map(|step| end(&file, packing, step));
+                assert_eq!(ends, [ends[0]; 4], "{packing:?} {at}");
+            }
         }
     }
 }
