@@ -93,8 +93,6 @@ impl fmt::Display for SourceKind {
 }
 
 impl Settings {
-    /// Where the system keeps what a service must not lose.
-    pub const STATE_DIR: &str = "/var/lib/kinseal";
     /// A few seconds of a busy log at a shard's pace.
     pub const MEMORY_LIMIT: usize = 64 << 20;
     pub const LOG_INTERVAL: Duration = Duration::from_secs(60);

@@ -17,8 +17,8 @@
 //! Modules stand in the order of a record's journey. Each group may use those above it:
 //!
 //! - words: [`record`] and its checked parts, [`delivery`] (tickets, memory), [`retry`] (verdicts),
-//!   [`metrics`], [`shutdown`], `recurring` (what the log says of trouble), `secretfile` (how keys are read) and
-//!   `readat`;
+//!   [`metrics`], [`shutdown`], `recurring` (what the log says of trouble), `secretfile` (how keys are read),
+//!   `statedir` and `readat`;
 //! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
 //!   [`source::frame`] (lines), [`daemon::message`] (the KPL's daemon);
 //! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`], [`spool`],
@@ -80,6 +80,7 @@ mod durable;
 mod readat;
 mod recurring;
 mod secretfile;
+mod statedir;
 
 #[cfg(feature = "fake")]
 pub mod fake;

@@ -10,6 +10,7 @@ use super::claim::{Id, SourceCheckpoints, Taken};
 use super::ledger::{FileLedger, Place, TrackedFile};
 use super::store::{CheckpointError, Disk, Lock, RealDisk, Saved, SavedFile, SavedInclude, Store};
 use crate::record::StreamName;
+use crate::recurring::{Recurring, Unsaid};
 use crate::shutdown::Shutdown;
 
 /// An entry that no source has claimed for so long is dropped: its file is gone, or no longer included. A
@@ -34,6 +35,8 @@ struct Inner {
     state: Mutex<State>,
     /// Held while saving. Never taken inside `state`, and `state` never held during I/O.
     saver: Mutex<Saver>,
+    /// It cannot be saved.
+    trouble: Mutex<Recurring>,
 }
 
 #[derive(Debug)]
@@ -109,6 +112,7 @@ impl Checkpoints {
                 saved: by_id,
                 is_gone: false,
             }),
+            trouble: Mutex::default(),
         })))
     }
 
@@ -283,26 +287,41 @@ impl Checkpoints {
         interval: Duration,
         shutdown: Shutdown,
     ) -> Result<(), CheckpointError> {
-        let mut failing = false;
         while !shutdown.is_stopped() {
             tokio::select! {
                 () = shutdown.stopped() => break,
                 () = tokio::time::sleep(interval) => {}
             }
             let this = self.clone();
-            let outcome = tokio::task::spawn_blocking(move || this.save_if_moved()).await;
-            match outcome.expect("saving does not panic") {
-                Err(error @ CheckpointError::InUse { .. }) => return Err(error),
-                Err(error) if !failing => {
-                    failing = true;
-                    tracing::error!(%error, "the checkpoint stands still");
+            let outcome = tokio::task::spawn_blocking(move || this.save_and_tell()).await;
+            outcome.expect("saving does not panic")?;
+        }
+        Ok(())
+    }
+
+    /// The same as [`save_if_moved`](Self::save_if_moved), and the log says of trouble that it begins, goes on and ends,
+    /// whoever meets it.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::InUse`], and no other: another process has the state directory now.
+    pub fn save_and_tell(&self) -> Result<(), CheckpointError> {
+        let outcome = self.save_if_moved();
+        let mut trouble = self.0.trouble.lock().expect("no panic while held");
+        match outcome {
+            Err(error @ CheckpointError::InUse { .. }) => return Err(error),
+            Err(error) => {
+                if let Some(Unsaid(others)) = trouble.goes_on(tokio::time::Instant::now()) {
+                    tracing::error!(%error, others_unsaid = others, "the checkpoint stands still");
                 }
-                Ok(true) if failing => {
-                    failing = false;
-                    tracing::info!(path = %self.0.store.path().display(), "the checkpoint moves again");
-                }
-                _ => {}
             }
+            Ok(true) => {
+                if let Some(down_for) = trouble.end(tokio::time::Instant::now()) {
+                    let path = self.0.store.path();
+                    tracing::info!(path = %path.display(), ?down_for, "the checkpoint moves again");
+                }
+            }
+            Ok(false) => {}
         }
         Ok(())
     }

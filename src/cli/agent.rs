@@ -17,7 +17,7 @@ use crate::metrics::report::Thousands;
 use crate::record::StreamName;
 use crate::seal::{self, CacheSettings, KeyChoice, Scope, block, message};
 use crate::source::{stdin, tail, unix};
-use crate::spool;
+use crate::{spool, statedir};
 
 /// Send records from files, sockets or standard input to Kinesis streams, until stopped
 ///
@@ -74,7 +74,8 @@ pub struct AgentArgs {
         next_help_heading = "AWS (default: as every AWS tool finds it)"
     )]
     pub connection: ConnectionArgs,
-    /// Where checkpoints and dead letters are kept [default: /var/lib/kinseal]
+    /// Where checkpoints and dead letters are kept [default: /var/lib/kinseal, or for an
+    /// ordinary user ~/.local/state/kinseal]
     #[arg(long, value_name = "DIR", help_heading = "Running")]
     pub state_dir: Option<PathBuf>,
     /// Standard input: records wait on disk until they are stored, and the next agent sends what this one could not
@@ -278,7 +279,7 @@ impl AgentArgs {
         };
         let state_dir = match &self.state_dir {
             Some(dir) => std::path::absolute(dir)?,
-            None => Settings::STATE_DIR.into(),
+            None => statedir::default_dir(),
         };
         let spool = self.spool.then(|| spool::Settings::under(&state_dir));
         Ok(Settings {

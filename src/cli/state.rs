@@ -6,13 +6,15 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::config::{self, Settings};
+use crate::statedir;
 
 #[derive(Debug, Args)]
 pub(super) struct StateArgs {
     /// The agent's configuration: says where its state is
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where the state is, if not where the configuration says [default: /var/lib/kinseal]
+    /// Where the state is, if not where the configuration says [default: /var/lib/kinseal, or for an
+    /// ordinary user ~/.local/state/kinseal]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -28,7 +30,7 @@ impl StateArgs {
         let dir = match (&self.state_dir, settings) {
             (Some(dir), _) => dir.clone(),
             (None, Some(settings)) => settings.state_dir.clone(),
-            (None, None) => Settings::STATE_DIR.into(),
+            (None, None) => statedir::default_dir(),
         };
         if !dir.is_dir() {
             bail!(

@@ -41,6 +41,7 @@ use crate::aws;
 use crate::batch::{Limits, RecordLimit};
 pub use crate::pipeline::StreamSettings as Stream;
 use crate::source::Costs;
+use crate::statedir;
 
 /// The settings in the file at `path`.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Mistakes> {
@@ -131,7 +132,7 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
         check_memory(file, &memory_limit, &streams);
         check_regions(file, &aws, &sources);
 
-        let state_dir = state_dir.or_default(Settings::STATE_DIR.into())?;
+        let state_dir = state_dir.or_default(statedir::default_dir())?;
         let spool = match spool {
             Written::Given(spool, _) => Some(spool.resolve(&state_dir)?),
             Written::Absent => None,

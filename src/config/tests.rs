@@ -50,7 +50,13 @@ fn defaults() -> Settings {
         message: message::Settings::default(),
     };
     let aws = aws::Settings::default();
-    Settings::for_one(name, kind, encryption, aws, Settings::STATE_DIR.into())
+    Settings::for_one(
+        name,
+        kind,
+        encryption,
+        aws,
+        crate::statedir::OF_THE_SYSTEM.into(),
+    )
 }
 
 #[test]

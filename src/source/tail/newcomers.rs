@@ -146,10 +146,8 @@ impl Newcomers {
             }
         }
         // By its identity it is found again after a crash, whatever it is called by then.
-        if self.held.len() > known_before
-            && let Err(error) = self.checkpoints.save_if_moved()
-        {
-            tracing::error!(%error, "the checkpoint stands still");
+        if self.held.len() > known_before {
+            self.checkpoints.save_new();
         }
         let now = Instant::now();
         self.next_look = now + pause(self.every, now - began);

@@ -211,10 +211,8 @@ impl Tailer {
     /// Before anything of a new file is read: after a crash it is found by its identity, whatever it is called
     /// by then; and one that started at its end does not start there once more.
     fn save_new(&mut self) {
-        if std::mem::take(&mut self.has_unsaved)
-            && let Err(error) = self.checkpoints.save_if_moved()
-        {
-            tracing::error!(%error, "the checkpoint stands still");
+        if std::mem::take(&mut self.has_unsaved) {
+            self.checkpoints.save_new();
         }
     }
 
