@@ -12,7 +12,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use aws_smithy_types::body::SdkBody;
 use base64_simd::STANDARD;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -117,15 +116,6 @@ impl Body {
         match self {
             Self::Whole(bytes) => bytes.len() as u64,
             Self::Long(long) => long.left,
-        }
-    }
-}
-
-impl From<Body> for SdkBody {
-    fn from(body: Body) -> Self {
-        match body {
-            Body::Whole(bytes) => Self::from(bytes),
-            Body::Long(long) => Self::retryable(move || Self::from_body_1_x(long.clone())),
         }
     }
 }

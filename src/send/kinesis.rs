@@ -95,6 +95,15 @@ impl Intercept for WithBody {
     }
 }
 
+impl From<Body> for SdkBody {
+    fn from(body: Body) -> Self {
+        match body {
+            Body::Whole(bytes) => Self::from(bytes),
+            Body::Long(long) => Self::retryable(move || Self::from_body_1_x(long.clone())),
+        }
+    }
+}
+
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut hex, byte| {
