@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -12,7 +12,9 @@ use kinseal::agent::Agent;
 use kinseal::{config, metrics};
 use serde::{Deserialize, Serialize};
 
+use crate::answers::Answers;
 use crate::curve::{Curve, Log};
+use crate::scenario::Case;
 use crate::{process, sink};
 
 #[derive(Debug, clap::Args)]
@@ -22,6 +24,9 @@ pub(crate) struct Args {
     /// That come to it in all
     #[arg(long)]
     lines: u64,
+    /// Stop only when told on standard input that all answers have come
+    #[arg(long)]
+    answered: bool,
     /// Write each second's latencies here, as an HdrHistogram log
     #[arg(long)]
     hdr_log: Option<PathBuf>,
@@ -50,7 +55,7 @@ pub(crate) struct Sample {
 /// What the agent says of its work.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Work {
-    /// From the start of the agent until the last line was stored.
+    /// From the start of the agent until the last line was stored, and where they are answered, until the last answer.
     pub(crate) seconds: f64,
     /// In the same time, with the start of the process.
     pub(crate) cpu_seconds: f64,
@@ -65,6 +70,9 @@ pub(crate) struct Work {
     /// Filled in by the other side.
     #[serde(default)]
     pub(crate) samples: Vec<Sample>,
+    /// Where a line's sender is told what became of it.
+    #[serde(default)]
+    pub(crate) answers: Option<Answers>,
 }
 
 /// The agent's own account of records, entries and calls.
@@ -96,13 +104,19 @@ const GRACE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
-    process::end_with_parent();
+    let all_answered = process::end_with_parent();
     let settings = config::load(&args.config, &config::System)?;
     let started = Instant::now();
     let agent = Agent::start(&settings).await?;
     say(&Said::Started)?;
     let mut log = args.hdr_log.as_deref().map(Log::create).transpose()?;
-    let stored = all_stored(&agent, args.lines, started, log.as_mut()).await;
+    let mut stored = all_stored(&agent, args.lines, started, log.as_mut()).await;
+    if stored.is_ok() && args.answered {
+        let answered = tokio::time::timeout(STUCK, all_answered).await;
+        stored = answered
+            .map(|_| ())
+            .context("stuck: all lines are stored, and not all of their answers come");
+    }
     let (took, cpu) = (started.elapsed(), process::cpu()?);
     let cpu_by_thread = process::cpu_by_thread()?;
     let report = agent.stop(GRACE).await?;
@@ -125,6 +139,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
         latencies: Curve::of_stages(&stream.histograms),
         counts: Counts::of(&stream.counts),
         samples: Vec::new(),
+        answers: None,
     })))
 }
 
@@ -218,6 +233,8 @@ async fn all_stored(
 #[derive(Debug)]
 pub(crate) struct Running {
     process: Child,
+    /// Ends it when dropped.
+    ask: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
@@ -225,14 +242,17 @@ impl Running {
     /// Resolves when its sources are open. `ca` is what it is to trust.
     pub(crate) fn start(
         config: &Path,
-        lines: u64,
+        case: &Case,
         ca: Option<&Path>,
         hdr_log: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["agent", "--lines", &lines.to_string(), "--config"])
+            .args(["agent", "--lines", &case.lines.to_string(), "--config"])
             .arg(config);
+        if case.source.is_answered() {
+            command.arg("--answered");
+        }
         if let Some(path) = hdr_log {
             command.arg("--hdr-log").arg(path);
         }
@@ -243,13 +263,23 @@ impl Running {
             .spawn()
             .context("cannot start the agent")?;
         let answers = BufReader::new(process.stdout.take().expect("piped"));
-        let mut running = Self { process, answers };
+        let ask = process.stdin.take();
+        let mut running = Self {
+            process,
+            ask,
+            answers,
+        };
         match running.hear()? {
             Said::Started => Ok(running),
             Said::Sample(_) | Said::Work(_) => {
                 bail!("the agent said something else than its start")
             }
         }
+    }
+
+    /// What tells it that all answers have come, when something is written there. It ends with it.
+    pub(crate) fn answered(&mut self) -> ChildStdin {
+        self.ask.take().expect("asked for once")
     }
 
     /// Waits for its end, and tells each moment of it.
@@ -278,7 +308,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // Its end follows from that, if it has not come yet.
-        drop(self.process.stdin.take());
+        self.ask = None;
         let _ = self.process.wait();
     }
 }

@@ -88,6 +88,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
             latencies: Vec::new(),
             counts: Counts::of_single_lines(case.lines, bytes),
             samples: Vec::new(),
+            answers: None,
         })?
     );
     Ok(())

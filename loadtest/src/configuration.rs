@@ -34,6 +34,11 @@ impl fmt::Display for Configuration<'_> {
             // Nobody reads it.
             Source::Bare => {}
             Source::Socket => writeln!(f, "type = \"unix\"\npath = {}", at("socket"))?,
+            Source::Kpl => writeln!(
+                f,
+                "type = \"unix\"\npath = {}\nframing = \"kpl\"",
+                at("socket")
+            )?,
         }
         self.encryption(f)?;
         writeln!(f, "[aggregation]\nenabled = {}", case.aggregation)?;

@@ -42,6 +42,18 @@ pub(crate) fn check(
         equal.check("checkpoint's offset", offset(checkpoint), log_bytes);
     }
 
+    if case.source.is_answered() {
+        let answers = agent.answers.clone().unwrap_or_default();
+        equal.check("answers that a line is stored", answers.stored, case.lines);
+        equal.check("answers that nobody asked for", answers.unasked, 0);
+        if let Some(why) = answers.first_refusal {
+            let refused = answers.refused;
+            equal.0.push(Violation(format!(
+                "answers that a line is not stored: {refused}, the first: {why}"
+            )));
+        }
+    }
+
     // The sink's account: it can have more than was acknowledged (counted as duplicates), never less.
     equal.check("entries at the sink", sink.entries, counts.entries_stored);
     if !case.aggregation && !case.encryption.is_block() {

@@ -22,7 +22,7 @@ pub(crate) enum Lines {
 
 /// Digits of a line's number, and a space.
 const NUMBER: usize = 13;
-/// Bytes that one write hands over.
+/// Bytes that are handed over together, about.
 const AT_ONCE: usize = 64 << 10;
 /// Bytes of a block, whose ratio is told.
 const BLOCK: usize = 48 << 10;
@@ -99,10 +99,11 @@ impl Lines {
         Ok(bytes)
     }
 
-    /// Writes each when it is due, or as soon after that as it is taken: so many a second from `start` on.
-    pub(crate) fn write_at_pace(
+    /// Hands over each when it is due, or as soon after that as it is taken: so many a second from `start` on. `taken` has
+    /// whole lines each time, with their newlines. How many bytes that were.
+    pub(crate) fn hand_over(
         &mut self,
-        out: &mut dyn Write,
+        mut taken: impl FnMut(&[u8]) -> io::Result<()>,
         lines: u64,
         pace: Due,
     ) -> io::Result<u64> {
@@ -120,7 +121,7 @@ impl Lines {
                 continue;
             }
             bytes += pending.len() as u64;
-            out.write_all(&pending)?;
+            taken(&pending)?;
         }
         Ok(bytes)
     }
@@ -199,13 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_at_a_pace_is_what_is_written_at_once_and_not_before_it_is_due() {
+    fn what_is_handed_over_at_a_pace_is_what_is_written_at_once_and_not_before_it_is_due() {
         let file = tempfile::NamedTempFile::new().unwrap();
         lines(Text::Log).write(file.path(), 50).unwrap();
         let start = SystemTime::now() + Duration::from_millis(20);
         let (mut out, per_second) = (Vec::new(), 1000);
         let pace = Due { start, per_second };
-        let bytes = lines(Text::Log).write_at_pace(&mut out, 50, pace).unwrap();
+        let taken = |lines: &[u8]| out.write_all(lines);
+        let bytes = lines(Text::Log).hand_over(taken, 50, pace).unwrap();
         assert!(SystemTime::now() >= pace.at(49));
         assert_eq!(bytes, out.len() as u64);
         assert_eq!(out, std::fs::read(file.path()).unwrap());

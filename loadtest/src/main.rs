@@ -15,15 +15,17 @@
 //!
 //! # Layout
 //! `scenario` (data: what to run) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
-//! `agent`, `bare` and `reader` (the other processes, both sides of each), `process` (CPU and memory) and `curve` (latencies) →
-//! `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, and `suites`.
+//! `agent`, `bare` and `reader` (the other processes, both sides of each), `kpl` (a client of the agent's), `answers` (what a line's
+//! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, and `suites`.
 
 mod agent;
+mod answers;
 mod bare;
 mod bytes_per_line;
 mod configuration;
 mod curve;
 mod invariants;
+mod kpl;
 mod lines;
 mod process;
 mod progress;

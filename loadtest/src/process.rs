@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
 use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
 
 /// CPU time of this process, user and system, all threads, in steps of 10 ms.
 pub(crate) fn cpu() -> anyhow::Result<Duration> {
@@ -70,12 +71,18 @@ fn of_status(field: &str) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Ends this process when the one that started it is gone: that one holds the other end of standard input.
-pub(crate) fn end_with_parent() {
+/// Ends this process when the one that started it is gone: that one holds the other end of standard input. Resolves when
+/// it says something there.
+pub(crate) fn end_with_parent() -> oneshot::Receiver<()> {
+    let (said, hears) = oneshot::channel();
     std::thread::spawn(|| {
+        if io::stdin().read(&mut [0]).is_ok_and(|len| len > 0) {
+            let _ = said.send(());
+        }
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         std::process::exit(1);
     });
+    hears
 }
 
 /// The other side of it: runs a program of ours, `what` in messages, to its end, and takes the answer it prints.

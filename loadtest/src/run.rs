@@ -1,7 +1,7 @@
 //! One run: a folder, lines, a sink, an agent, and what came of it.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,10 +14,11 @@ use crate::bare;
 use crate::configuration::Configuration;
 use crate::curve::Curve;
 use crate::invariants::{self, Violation};
+use crate::kpl::{self, Frames};
 use crate::lines::{Due, Lines};
 use crate::reader::{self, Read};
 use crate::scenario::{Case, Pace, Source};
-use crate::sink::{Arrived, Sink};
+use crate::sink::{self, Arrived, Sink};
 
 /// What a run came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +45,9 @@ pub(crate) struct ReadBack {
 
 /// Bytes of lines that are read back: what the sink keeps is in memory.
 const READ_BACK: u64 = 40_000_000;
+/// Takes whole lines.
+type Taken = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
+
 /// Before the first line is due.
 const LEAD: Duration = Duration::from_millis(300);
 
@@ -147,7 +151,7 @@ impl Stage {
             self.log_bytes = fs::metadata(&log)?.len();
             return Ok((work, Some(due)));
         }
-        let agent = Running::start(&config, case.lines, self.ca.as_deref(), hdr_log)?;
+        let mut agent = Running::start(&config, case, self.ca.as_deref(), hdr_log)?;
         if is_there_before {
             return Ok((agent.work(told)?, None));
         }
@@ -160,16 +164,38 @@ impl Stage {
             // As fast as they are taken: all are due at once.
             per_second: per_second.unwrap_or(u64::MAX),
         };
-        let mut out: Box<dyn Write + Send> = match case.source {
-            Source::File => Box::new(fs::OpenOptions::new().append(true).open(&log)?),
-            Source::Socket | Source::Bare => Box::new(UnixStream::connect(self.at("socket"))?),
+        let mut answering = None;
+        let mut taken: Taken = match case.source {
+            Source::File => {
+                let mut log = fs::OpenOptions::new().append(true).open(&log)?;
+                Box::new(move |lines| log.write_all(lines))
+            }
+            Source::Kpl => {
+                let socket = UnixStream::connect(self.at("socket"))?;
+                answering = Some(BufReader::new(socket.try_clone()?));
+                let mut frames = Frames::new(sink::STREAM, socket);
+                Box::new(move |lines| frames.send(lines))
+            }
+            Source::Socket | Source::Bare => {
+                let mut socket = UnixStream::connect(self.at("socket"))?;
+                Box::new(move |lines| socket.write_all(lines))
+            }
         };
         let (lines, line_count) = (&mut self.lines, case.lines);
-        let (work, written) = std::thread::scope(|scope| {
-            let writing = scope.spawn(move || lines.write_at_pace(&mut *out, line_count, due));
-            (agent.work(told), writing.join())
+        let answered = agent.answered();
+        let told_answered = || (&answered).write_all(b"\n");
+        let (work, written, answers) = std::thread::scope(|scope| {
+            let writing = scope.spawn(move || lines.hand_over(&mut *taken, line_count, due));
+            let answers = answering
+                .map(|frames| scope.spawn(move || kpl::answers(frames, line_count, told_answered)));
+            let work = agent.work(told);
+            (work, writing.join(), answers.map(|reading| reading.join()))
         });
-        let work = work?;
+        let mut work = work?;
+        if let Some(answers) = answers {
+            let answers = answers.map_err(|_| anyhow!("the reader of answers panicked"))?;
+            work.answers = Some(answers?);
+        }
         self.log_bytes = written.map_err(|_| anyhow!("the writer of lines panicked"))??;
         Ok((work, per_second.map(|_| due)))
     }

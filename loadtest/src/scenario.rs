@@ -46,6 +46,8 @@ pub(crate) enum Text {
 pub(crate) enum Source {
     File,
     Socket,
+    /// Frames of the KPL's on a socket, each of which is answered.
+    Kpl,
     /// No agent: each line is sent by a call of its own.
     Bare,
 }
@@ -148,6 +150,13 @@ impl Scenario {
     }
 }
 
+impl Source {
+    /// Whether who puts a line is told what became of it.
+    pub(crate) fn is_answered(self) -> bool {
+        self == Self::Kpl
+    }
+}
+
 impl Encryption {
     pub(crate) fn is_block(self) -> bool {
         matches!(self, Self::Block | Self::BlockZstd)
@@ -213,8 +222,10 @@ impl fmt::Display for Case {
             Text::Log => write!(f, " of log")?,
             Text::Sample(path) => write!(f, " of {}", path.display())?,
         }
-        if self.source == Source::Socket {
-            write!(f, ", socket")?;
+        match self.source {
+            Source::File | Source::Bare => {}
+            Source::Socket => write!(f, ", socket")?,
+            Source::Kpl => write!(f, ", kpl")?,
         }
         if let Pace::LinesPerSecond(lines) = self.pace {
             write!(f, ", {lines}/s")?;

@@ -64,6 +64,7 @@ fn outcome(case: &Case, times: f64) -> Outcome {
             latencies: vec![curve("line to stored")],
             counts,
             samples: (0..=5).map(sample).collect(),
+            answers: None,
         },
         sink: Arrived {
             entries: case.lines / 100,
