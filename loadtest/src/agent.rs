@@ -1,5 +1,8 @@
-//! The agent under test, in a process of its own: the library's front door, from a configuration file as a
-//! user would write it. It reads until all lines have been stored, stops, and says what that took.
+//! The agent under test, in a process of its own, from a configuration file as a user would write it; or a program that puts
+//! its lines by the library, with the settings of such a file. It reads until all lines have been stored, stops, and says what that took.
+
+mod door;
+mod program;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -8,25 +11,24 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use kinseal::agent::Agent;
+use kinseal::metrics::report::{Account, Calls, Latencies};
 use kinseal::{config, metrics};
 use serde::{Deserialize, Serialize};
 
+use self::door::Door;
 use crate::answers::Answers;
 use crate::curve::{Curve, Log};
-use crate::scenario::Case;
+use crate::lines::Due;
+use crate::scenario::{Case, Source};
 use crate::{process, sink};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[arg(long)]
     config: PathBuf,
-    /// That come to it in all
+    /// As JSON
     #[arg(long)]
-    lines: u64,
-    /// Stop only when told on standard input that all answers have come
-    #[arg(long)]
-    answered: bool,
+    case: String,
     /// Write each second's latencies here, as an HdrHistogram log
     #[arg(long)]
     hdr_log: Option<PathBuf>,
@@ -36,8 +38,8 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Said {
-    /// Sources are open.
-    Started,
+    /// Sources are open; when lines are due, if it makes them itself.
+    Started(Option<Due>),
     Sample(Sample),
     Work(Box<Work>),
 }
@@ -73,6 +75,9 @@ pub(crate) struct Work {
     /// Where a line's sender is told what became of it.
     #[serde(default)]
     pub(crate) answers: Option<Answers>,
+    /// Of lines that its process made itself, newlines included.
+    #[serde(default)]
+    pub(crate) made_bytes: u64,
 }
 
 /// The agent's own account of records, entries and calls.
@@ -106,29 +111,30 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     let all_answered = process::end_with_parent();
     let settings = config::load(&args.config, &config::System)?;
+    let case: Case = serde_json::from_str(&args.case)?;
+    let is_answered = case.source.is_answered();
+    let program = (case.source == Source::Library).then(|| case.clone());
     let started = Instant::now();
-    let agent = Agent::start(&settings).await?;
-    say(&Said::Started)?;
+    let mut door = Door::open(&settings, program).await?;
+    say(&Said::Started(door.due()))?;
     let mut log = args.hdr_log.as_deref().map(Log::create).transpose()?;
-    let mut stored = all_stored(&agent, args.lines, started, log.as_mut()).await;
-    if stored.is_ok() && args.answered {
-        let answered = tokio::time::timeout(STUCK, all_answered).await;
-        stored = answered
-            .map(|_| ())
-            .context("stuck: all lines are stored, and not all of their answers come");
+    let mut done = all_stored(&door, case.lines, started, log.as_mut()).await;
+    if done.is_ok() {
+        let answered = door.all_answered(is_answered.then_some(all_answered));
+        let answered = tokio::time::timeout(STUCK, answered).await;
+        done = answered
+            .unwrap_or_else(|_| bail!("stuck: all lines are stored, and not all are answered"));
     }
-    let (took, cpu) = (started.elapsed(), process::cpu()?);
-    let cpu_by_thread = process::cpu_by_thread()?;
-    let report = agent.stop(GRACE).await?;
-    stored?;
+    let (took, cpu) = (started.elapsed(), door.cpu()?);
+    let cpu_by_thread = door.cpu_by_thread()?;
+    let ended = door.close(GRACE).await;
+    done?;
 
-    let [stream] = &report.streams[..] else {
-        bail!("the configuration has {} streams", report.streams.len());
-    };
+    let ended = ended?;
     if let Some(log) = &mut log {
-        log.add(&stream.histograms, started.elapsed())?;
+        log.add(&ended.histograms, started.elapsed())?;
     }
-    let latency = |q| stream.histograms.line_to_stored.quantile(q).as_secs_f64() * 1e3;
+    let latency = |q| ended.histograms.line_to_stored.quantile(q).as_secs_f64() * 1e3;
     say(&Said::Work(Box::new(Work {
         seconds: took.as_secs_f64(),
         cpu_seconds: cpu.as_secs_f64(),
@@ -136,10 +142,11 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
         peak_memory: process::peak_memory()?,
         p50_ms: latency(0.5),
         p99_ms: latency(0.99),
-        latencies: Curve::of_stages(&stream.histograms),
-        counts: Counts::of(&stream.counts),
+        latencies: Curve::of_stages(&ended.histograms),
+        counts: Counts::of(&ended.counts),
         samples: Vec::new(),
-        answers: None,
+        answers: ended.answers,
+        made_bytes: ended.made_bytes,
     })))
 }
 
@@ -192,7 +199,7 @@ fn say(what: &Said) -> anyhow::Result<()> {
 }
 
 async fn all_stored(
-    agent: &Agent,
+    door: &Door,
     lines: u64,
     started: Instant,
     mut log: Option<&mut Log>,
@@ -200,30 +207,33 @@ async fn all_stored(
     let mut moved = (0, Instant::now());
     let mut sampled = started;
     loop {
-        let report = agent.report().await;
-        let stored = report.streams.iter().map(|s| s.counts.stored).sum();
+        let (counts, histograms) = door.so_far().await;
+        let stored = counts.stored;
         let is_done = stored >= lines;
         if is_done || sampled.elapsed() >= SAMPLE {
             sampled = Instant::now();
             say(&Said::Sample(Sample {
                 seconds: started.elapsed().as_secs_f64(),
                 stored,
-                cpu_seconds: process::cpu()?.as_secs_f64(),
+                cpu_seconds: door.cpu()?.as_secs_f64(),
                 memory: process::memory()?,
             }))?;
         }
         if is_done {
             return Ok(());
         }
-        if let (Some(log), Some(stream)) = (log.as_deref_mut(), report.streams.first()) {
-            log.add_if_due(&stream.histograms, started.elapsed())?;
+        if let Some(log) = log.as_deref_mut() {
+            log.add_if_due(&histograms, started.elapsed())?;
         }
         if stored > moved.0 {
             moved = (stored, Instant::now());
         }
         ensure!(
             moved.1.elapsed() < STUCK,
-            "stuck: {stored} of {lines} lines stored, and none more in {STUCK:?}\n{report}"
+            "stuck: {stored} of {lines} lines stored, and none more in {STUCK:?}\n{}\n{}\n{}",
+            Account(&counts),
+            Calls(&counts),
+            Latencies(&histograms)
         );
         tokio::time::sleep(LOOK).await;
     }
@@ -236,6 +246,8 @@ pub(crate) struct Running {
     /// Ends it when dropped.
     ask: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    /// When lines are due that it makes itself.
+    pub(crate) due: Option<Due>,
 }
 
 impl Running {
@@ -248,11 +260,8 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["agent", "--lines", &case.lines.to_string(), "--config"])
+            .args(["agent", "--case", &serde_json::to_string(case)?, "--config"])
             .arg(config);
-        if case.source.is_answered() {
-            command.arg("--answered");
-        }
         if let Some(path) = hdr_log {
             command.arg("--hdr-log").arg(path);
         }
@@ -268,9 +277,13 @@ impl Running {
             process,
             ask,
             answers,
+            due: None,
         };
         match running.hear()? {
-            Said::Started => Ok(running),
+            Said::Started(due) => {
+                running.due = due;
+                Ok(running)
+            }
             Said::Sample(_) | Said::Work(_) => {
                 bail!("the agent said something else than its start")
             }
@@ -287,7 +300,7 @@ impl Running {
         let mut samples = Vec::new();
         loop {
             match self.hear()? {
-                Said::Started => {}
+                Said::Started(_) => {}
                 Said::Sample(sample) => {
                     samples.push(sample);
                     told(sample);

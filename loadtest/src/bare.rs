@@ -89,6 +89,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
             counts: Counts::of_single_lines(case.lines, bytes),
             samples: Vec::new(),
             answers: None,
+            made_bytes: 0,
         })?
     );
     Ok(())

@@ -33,6 +33,8 @@ impl fmt::Display for Configuration<'_> {
             )?,
             // Nobody reads it.
             Source::Bare => {}
+            // A stream needs a source, which the library does not have.
+            Source::Library => writeln!(f, "type = \"stdin\"")?,
             Source::Socket => writeln!(f, "type = \"unix\"\npath = {}", at("socket"))?,
             Source::Kpl => writeln!(
                 f,

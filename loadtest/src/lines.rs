@@ -9,8 +9,10 @@ use kinseal::aggregate::format::Layout;
 use kinseal::record::PartitionKey;
 use kinseal::seal::block::Packing;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sample::Sample;
-use crate::scenario::{Case, Text};
+use crate::scenario::{Case, Pace, Text};
 
 /// Makes lines, the same ones each time.
 pub(crate) enum Lines {
@@ -128,13 +130,31 @@ impl Lines {
 }
 
 /// When a line is due, at a steady pace.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Due {
     pub(crate) start: SystemTime,
     pub(crate) per_second: u64,
 }
 
 impl Due {
+    /// Before the first line of a pace is due.
+    const LEAD: Duration = Duration::from_millis(300);
+
+    /// Without a pace: all of them now.
+    pub(crate) fn from_now_on(pace: Pace) -> Self {
+        let now = SystemTime::now();
+        match pace {
+            Pace::LinesPerSecond(per_second) => Self {
+                start: now + Self::LEAD,
+                per_second,
+            },
+            Pace::AsFastAsItGoes => Self {
+                start: now,
+                per_second: u64::MAX,
+            },
+        }
+    }
+
     pub(crate) fn at(self, number: u64) -> SystemTime {
         let nanos = u128::from(number) * 1_000_000_000 / u128::from(self.per_second);
         self.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

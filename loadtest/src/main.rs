@@ -6,8 +6,8 @@
 //!                                        └── counts, CPU, memory, latencies ──► invariants ──► table, JSON, page, logs
 //! ```
 //!
-//! Processes, so that each has its own CPU and memory: this one, and itself again as the agent (the library's front
-//! door, started from a configuration file), as the sink and as the reader. Every run ends with its invariants; one that
+//! Processes, so that each has its own CPU and memory: this one, and itself again as the agent (started from a
+//! configuration file, or a program that uses the library), as the sink and as the reader. Every run ends with its invariants; one that
 //! does not hold is named, and the exit code is 1.
 //!
 //! `bytes-per-line` measures without running anything: what a line costs in a stream, by line rate and linger.

@@ -36,6 +36,12 @@ pub(crate) fn cpu_by_thread() -> anyhow::Result<BTreeMap<String, f64>> {
     Ok(by_name)
 }
 
+/// CPU time of the threads of that name, as long as they live.
+pub(crate) fn cpu_of(name: &str) -> anyhow::Result<Duration> {
+    let seconds = cpu_by_thread()?.get(name).copied();
+    Ok(Duration::from_secs_f64(seconds.unwrap_or_default()))
+}
+
 /// In brackets, and may hold brackets.
 fn name(stat: &str) -> Option<&str> {
     let (before, _) = stat.rsplit_once(')')?;

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
@@ -47,9 +46,6 @@ pub(crate) struct ReadBack {
 const READ_BACK: u64 = 40_000_000;
 /// Takes whole lines.
 type Taken = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
-
-/// Before the first line is due.
-const LEAD: Duration = Duration::from_millis(300);
 
 /// `told` hears how many of all lines are stored. `hdr_log` is where latencies go, if anywhere.
 pub(crate) fn run(
@@ -144,26 +140,23 @@ impl Stage {
         } else if case.source == Source::File {
             fs::write(&log, b"")?;
         }
-        if let (Source::Bare, Pace::LinesPerSecond(per_second)) = (case.source, case.pace) {
-            let start = SystemTime::now() + LEAD;
-            let due = Due { start, per_second };
+        if case.source == Source::Bare {
+            let due = Due::from_now_on(case.pace);
             let work = bare::run(case, &self.sink.place, due, &log, self.ca.as_deref())?;
             self.log_bytes = fs::metadata(&log)?.len();
             return Ok((work, Some(due)));
         }
         let mut agent = Running::start(&config, case, self.ca.as_deref(), hdr_log)?;
+        let is_paced = case.pace != Pace::AsFastAsItGoes;
+        if let Some(due) = agent.due {
+            let work = agent.work(told)?;
+            self.log_bytes = work.made_bytes;
+            return Ok((work, is_paced.then_some(due)));
+        }
         if is_there_before {
             return Ok((agent.work(told)?, None));
         }
-        let per_second = match case.pace {
-            Pace::LinesPerSecond(per_second) => Some(per_second),
-            Pace::AsFastAsItGoes => None,
-        };
-        let due = Due {
-            start: SystemTime::now() + LEAD,
-            // As fast as they are taken: all are due at once.
-            per_second: per_second.unwrap_or(u64::MAX),
-        };
+        let due = Due::from_now_on(case.pace);
         let mut answering = None;
         let mut taken: Taken = match case.source {
             Source::File => {
@@ -176,7 +169,7 @@ impl Stage {
                 let mut frames = Frames::new(sink::STREAM, socket);
                 Box::new(move |lines| frames.send(lines))
             }
-            Source::Socket | Source::Bare => {
+            Source::Socket | Source::Bare | Source::Library => {
                 let mut socket = UnixStream::connect(self.at("socket"))?;
                 Box::new(move |lines| socket.write_all(lines))
             }
@@ -197,7 +190,7 @@ impl Stage {
             work.answers = Some(answers?);
         }
         self.log_bytes = written.map_err(|_| anyhow!("the writer of lines panicked"))??;
-        Ok((work, per_second.map(|_| due)))
+        Ok((work, is_paced.then_some(due)))
     }
 
     fn read_back(&self) -> anyhow::Result<ReadBack> {
@@ -209,7 +202,7 @@ impl Stage {
 
     /// The checkpoint that the agent left, if there was one.
     fn saved(&self, case: &Case) -> anyhow::Result<String> {
-        if case.source == Source::Bare {
+        if matches!(case.source, Source::Bare | Source::Library) {
             return Ok(String::new());
         }
         let saved = fs::read_to_string(self.at("state/checkpoint.json"));

@@ -48,6 +48,8 @@ pub(crate) enum Source {
     Socket,
     /// Frames of the KPL's on a socket, each of which is answered.
     Kpl,
+    /// The library's producer in a program, which waits for each receipt.
+    Library,
     /// No agent: each line is sent by a call of its own.
     Bare,
 }
@@ -65,7 +67,7 @@ pub(crate) enum Cache {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Pace {
-    /// All are there before the agent starts.
+    /// All are there before the agent starts, or come as fast as they are taken.
     AsFastAsItGoes,
     /// So many lines a second, whatever the agent does: each line's latency counts from when it was due.
     LinesPerSecond(u64),
@@ -153,7 +155,7 @@ impl Scenario {
 impl Source {
     /// Whether who puts a line is told what became of it.
     pub(crate) fn is_answered(self) -> bool {
-        self == Self::Kpl
+        matches!(self, Self::Kpl | Self::Library)
     }
 }
 
@@ -226,6 +228,7 @@ impl fmt::Display for Case {
             Source::File | Source::Bare => {}
             Source::Socket => write!(f, ", socket")?,
             Source::Kpl => write!(f, ", kpl")?,
+            Source::Library => write!(f, ", library")?,
         }
         if let Pace::LinesPerSecond(lines) = self.pace {
             write!(f, ", {lines}/s")?;

@@ -65,6 +65,7 @@ fn outcome(case: &Case, times: f64) -> Outcome {
             counts,
             samples: (0..=5).map(sample).collect(),
             answers: None,
+            made_bytes: 0,
         },
         sink: Arrived {
             entries: case.lines / 100,

@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn what_is_compiled_in_and_what_lies_beside_it_parses() {
-    assert_eq!(Scenario::smoke().cases(None).len(), 7);
+    assert_eq!(Scenario::smoke().cases(None).len(), 9);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     for file in std::fs::read_dir(folder).unwrap() {
         let scenario = Scenario::load(&file.unwrap().path()).unwrap();
@@ -15,7 +15,7 @@ fn what_is_compiled_in_and_what_lies_beside_it_parses() {
 
 /// Each way to encrypt, by each source that an agent has.
 fn sources() -> Scenario {
-    let text = "encryption = ['block', 'off']\nline_bytes = [200]\nlines = 10\nsource = ['file', 'socket', 'kpl']";
+    let text = "encryption = ['block', 'off']\nline_bytes = [200]\nlines = 10\nsource = ['file', 'socket', 'kpl', 'library']";
     Scenario::parse("s", text).unwrap()
 }
 
@@ -24,7 +24,7 @@ fn a_runs_name_says_where_its_lines_come_from_unless_it_is_a_file() {
     let cases = sources().cases(Some("off"));
     let names: Vec<_> = cases.iter().map(Case::to_string).collect();
     let lines = |source: &str| format!("off, aggregated, 200 B{source}, 10 lines");
-    assert_eq!(names, ["", ", socket", ", kpl"].map(lines));
+    assert_eq!(names, ["", ", socket", ", kpl", ", library"].map(lines));
 }
 
 #[test]
