@@ -19,8 +19,9 @@ use self::door::Door;
 use crate::answers::Answers;
 use crate::curve::{Curve, Log};
 use crate::lines::Due;
+use crate::process;
 use crate::scenario::{Case, Source};
-use crate::{process, sink};
+use crate::target::Place;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -251,10 +252,11 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Resolves when its sources are open. `ca` is what it is to trust.
+    /// Resolves when its sources are open. `ca` is what it is to trust of `place`.
     pub(crate) fn start(
         config: &Path,
         case: &Case,
+        place: &Place,
         ca: Option<&Path>,
         hdr_log: Option<&Path>,
     ) -> anyhow::Result<Self> {
@@ -265,7 +267,7 @@ impl Running {
         if let Some(path) = hdr_log {
             command.arg("--hdr-log").arg(path);
         }
-        sink::trust(&mut command, ca);
+        place.admit(&mut command, ca);
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

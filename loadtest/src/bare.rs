@@ -10,18 +10,19 @@ use anyhow::ensure;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
+use kinseal::record::StreamName;
+
 use crate::agent::{Counts, Work};
 use crate::lines::{Due, Lines};
 use crate::scenario::Case;
-use crate::sink::{self, Place, STREAM};
+use crate::target::Place;
 use crate::{process, reader};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// As JSON
     #[arg(long)]
-    kinesis_url: String,
-    #[arg(long)]
-    kms_url: String,
+    place: String,
     /// The case, as JSON
     #[arg(long)]
     case: String,
@@ -43,13 +44,12 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
         start: SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(args.start_nanos),
         per_second: args.per_second,
     };
-    let place = Place {
-        kinesis_url: args.kinesis_url.clone(),
-        kms_url: args.kms_url.clone(),
-    };
+    let place: Place = serde_json::from_str(&args.place)?;
+    let stream = StreamName::new(&place.stream)?;
+    let stream = stream.name();
     let client = reader::clients(&place).await?.kinesis;
     // A connection, before the first line is due.
-    client.list_shards().stream_name(STREAM).send().await?;
+    client.list_shards().stream_name(stream).send().await?;
     let began = Instant::now();
     let mut lines = Lines::of(&case)?;
     let mut file = std::fs::File::create(&args.log)?;
@@ -69,7 +69,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
             .data(Blob::new(&line[..]))
             .partition_key("k")
             .build()?;
-        let call = client.put_records().stream_name(STREAM).records(entry);
+        let call = client.put_records().stream_name(stream).records(entry);
         let answer = call.send().await?;
         ensure!(
             answer.failed_record_count() == Some(0),
@@ -106,12 +106,11 @@ pub(crate) fn run(
     let start = due.start.duration_since(SystemTime::UNIX_EPOCH)?;
     let mut command = Command::new(std::env::current_exe()?);
     command
-        .args(["bare", "--kinesis-url", &place.kinesis_url])
-        .args(["--kms-url", &place.kms_url])
+        .args(["bare", "--place", &serde_json::to_string(place)?])
         .args(["--case", &serde_json::to_string(case)?])
         .args(["--start-nanos", &start.as_nanos().to_string()])
         .args(["--per-second", &due.per_second.to_string(), "--log"])
         .arg(log);
-    sink::trust(&mut command, ca);
+    place.admit(&mut command, ca);
     process::answer(&mut command, "the bare loop")
 }

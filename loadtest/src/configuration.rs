@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::scenario::{Cache, Case, Encryption, Source};
-use crate::sink::{self, Place};
+use crate::target::Place;
 
 pub(crate) struct Configuration<'a> {
     pub(crate) case: &'a Case,
@@ -21,10 +21,17 @@ impl fmt::Display for Configuration<'_> {
         } = self;
         let at = |name: &str| format!("{:?}", folder.join(name).display().to_string());
         writeln!(f, "state_dir = {}", at("state"))?;
-        writeln!(f, "[aws]\nregion = {:?}", kinseal::fake::DEFAULT_REGION)?;
-        writeln!(f, "kinesis_endpoint_url = {:?}", place.kinesis_url)?;
-        writeln!(f, "kms_endpoint_url = {:?}", place.kms_url)?;
-        writeln!(f, "[[source]]\nstream = {:?}", sink::STREAM)?;
+        writeln!(f, "[aws]")?;
+        if place.is_stand_in {
+            writeln!(f, "region = {:?}", kinseal::fake::DEFAULT_REGION)?;
+        }
+        if let Some(url) = &place.kinesis_url {
+            writeln!(f, "kinesis_endpoint_url = {url:?}")?;
+        }
+        if let Some(url) = &place.kms_url {
+            writeln!(f, "kms_endpoint_url = {url:?}")?;
+        }
+        writeln!(f, "[[source]]\nstream = {:?}", place.stream)?;
         match case.source {
             Source::File => writeln!(
                 f,
@@ -47,10 +54,10 @@ impl fmt::Display for Configuration<'_> {
         if let Some(ms) = case.linger_ms {
             writeln!(f, "linger = \"{ms}ms\"")?;
         }
-        // The quota of shards, which the sink does not have, unless what failing entries cost is the question.
-        match case.failing {
-            Some(_) => Ok(()),
-            None => writeln!(f, "[delivery]\nrate_limit = 1000000"),
+        // The quota of shards, which a stand-in does not have, unless what failing entries cost is the question.
+        match place.is_stand_in && case.failing.is_none() {
+            true => writeln!(f, "[delivery]\nrate_limit = 1000000"),
+            false => Ok(()),
         }
     }
 }
@@ -63,11 +70,10 @@ impl Configuration<'_> {
             Encryption::Record => "record",
             Encryption::Block | Encryption::BlockZstd => "block",
         };
-        writeln!(
-            f,
-            "[encryption]\nscope = {scope:?}\nkms_key = {:?}",
-            sink::KEY
-        )?;
+        writeln!(f, "[encryption]\nscope = {scope:?}")?;
+        if let Some(key) = &self.place.kms_key {
+            writeln!(f, "kms_key = {key:?}")?;
+        }
         writeln!(f, "context = {{ app = \"loadtest\" }}")?;
         writeln!(f, "suite = {:?}\nbackend = {:?}", case.suite, case.backend)?;
         if let Cache::Messages(messages) = case.cache {

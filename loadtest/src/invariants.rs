@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::agent::Work;
+use crate::agent::{Counts, Work};
 use crate::reader::Read;
 use crate::scenario::{Cache, Case, Encryption, Source, Text};
 use crate::sink::Arrived;
@@ -19,11 +19,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Empty if all is well. `checkpoint` is the file the agent left.
+/// Empty if all is well. `checkpoint` is the file the agent left. Where the sink is not ours, the agent's own account has to
+/// hold all the same.
 pub(crate) fn check(
     case: &Case,
     agent: &Work,
-    sink: &Arrived,
+    sink: Option<&Arrived>,
     log_bytes: u64,
     checkpoint: &str,
 ) -> Vec<Violation> {
@@ -54,22 +55,16 @@ pub(crate) fn check(
         }
     }
 
-    // The sink's account: it can have more than was acknowledged (counted as duplicates), never less.
-    equal.check("entries at the sink", sink.entries, counts.entries_stored);
     if !case.aggregation && !case.encryption.is_block() {
-        equal.check("records at the sink", sink.entries, case.lines);
+        equal.check("records stored", counts.entries_stored, case.lines);
     }
-    equal.check("calls at the sink", sink.put_records_calls, counts.calls);
-    equal.check("calls failed", counts.calls_failed, 0);
-    if case.failing.is_none_or(|percent| percent == 0) {
-        // Without faults, an entry sent again is a finding too.
-        equal.check("entries sent again", counts.entries_retried, 0);
-    }
-
-    // Where the cache has its default, one key for all of a short run, and none where nothing is encrypted.
-    if case.cache == Cache::Default {
-        let keys = u64::from(case.encryption != Encryption::Off);
-        equal.check("data keys", counts.data_keys, keys);
+    match sink {
+        Some(sink) => equal.check_sink(case, counts, sink),
+        // It may throttle, and a run may be longer than a data key is used.
+        None => {
+            let (has_keys, encrypts) = (counts.data_keys > 0, case.encryption != Encryption::Off);
+            equal.check("with data keys", has_keys.into(), encrypts.into());
+        }
     }
     equal.0
 }
@@ -89,6 +84,22 @@ pub(crate) fn check_read(case: &Case, read: &Read) -> Vec<Violation> {
 struct Equal(Vec<Violation>);
 
 impl Equal {
+    /// It can have more than was acknowledged (counted as duplicates), never less.
+    fn check_sink(&mut self, case: &Case, counts: &Counts, sink: &Arrived) {
+        self.check("entries at the sink", sink.entries, counts.entries_stored);
+        self.check("calls at the sink", sink.put_records_calls, counts.calls);
+        self.check("calls failed", counts.calls_failed, 0);
+        if case.failing.is_none_or(|percent| percent == 0) {
+            // Without faults, an entry sent again is a finding too.
+            self.check("entries sent again", counts.entries_retried, 0);
+        }
+        // Where the cache has its default, one key for all of a short run, and none where nothing is encrypted.
+        if case.cache == Cache::Default {
+            let keys = u64::from(case.encryption != Encryption::Off);
+            self.check("data keys", counts.data_keys, keys);
+        }
+    }
+
     fn check(&mut self, what: &str, found: u64, wanted: u64) {
         if found != wanted {
             let told = format!("{what}: {found}, and it has to be {wanted}");
@@ -101,4 +112,70 @@ impl Equal {
 fn offset(checkpoint: &str) -> u64 {
     let saved: serde_json::Value = serde_json::from_str(checkpoint).unwrap_or_default();
     saved["files"][0]["offset"].as_u64().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answers::Answers;
+    use crate::report::tests::outcome;
+    use crate::scenario::Scenario;
+
+    fn case(source: Source) -> Case {
+        let text = "encryption = ['record']\nline_bytes = [200]\nlines = 1000";
+        let case = Scenario::parse("s", text).unwrap().cases(None).remove(0);
+        Case { source, ..case }
+    }
+
+    fn told(case: &Case, agent: &Work, sink: Option<&Arrived>) -> Vec<String> {
+        let violations = check(case, agent, sink, 0, "");
+        violations.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn where_lines_are_answered_each_has_to_be_told_that_it_is_stored_once() {
+        let case = case(Source::Kpl);
+        let outcome = outcome(&case, 1.0);
+        let mut agent = outcome.agent;
+        let all = Answers {
+            stored: 1000,
+            ..Answers::default()
+        };
+        let violated = |agent: &Work| told(&case, agent, outcome.sink.as_ref());
+        assert_eq!(violated(&agent).len(), 1, "none was answered");
+        agent.answers = Some(all.clone());
+        assert_eq!(violated(&agent), [""; 0]);
+
+        let mut answers = all.clone();
+        answers.unasked = 1;
+        agent.answers = Some(answers);
+        assert_eq!(violated(&agent).len(), 1);
+
+        let mut answers = all;
+        answers.stored -= 1;
+        answers.refuse(|| "too old".to_owned());
+        agent.answers = Some(answers);
+        let violated = violated(&agent);
+        assert_eq!(violated.len(), 2);
+        assert!(
+            violated[1].ends_with("1, the first: too old"),
+            "{violated:?}"
+        );
+    }
+
+    #[test]
+    fn where_the_sink_is_not_ours_the_agents_own_account_has_to_hold() {
+        let case = case(Source::Socket);
+        let outcome = outcome(&case, 1.0);
+        let (mut agent, sink) = (outcome.agent, outcome.sink);
+        // As a real stream may have it.
+        agent.counts.entries_retried = 5;
+        agent.counts.data_keys = 2;
+        assert_eq!(told(&case, &agent, None), [""; 0]);
+        assert_eq!(told(&case, &agent, sink.as_ref()).len(), 2);
+
+        agent.counts.data_keys = 0;
+        agent.counts.stored -= 1;
+        assert_eq!(told(&case, &agent, None).len(), 2);
+    }
 }

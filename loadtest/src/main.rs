@@ -14,7 +14,7 @@
 //! `suites` measures one core: what a message costs in each algorithm suite.
 //!
 //! # Layout
-//! `scenario` (data: what to run) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
+//! `scenario` (data: what to run) and `target` (where to) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
 //! `agent`, `bare` and `reader` (the other processes, both sides of each), `kpl` (a client of the agent's), `answers` (what a line's
 //! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, and `suites`.
 
@@ -36,13 +36,15 @@ mod sample;
 mod scenario;
 mod sink;
 mod suites;
+mod target;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{ArgGroup, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgGroup, CommandFactory, Parser, Subcommand};
 
 use crate::progress::Progress;
 use crate::report::{Comparison, Prices, Report, Table};
@@ -80,6 +82,8 @@ struct Args {
     /// Prices and workload for the estimate, instead of loadtest/prices.toml
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
+    #[command(flatten)]
+    target: target::Args,
     #[command(subcommand)]
     instead: Option<Instead>,
 }
@@ -105,6 +109,7 @@ Examples:
   cargo run --release -p loadtest -- --quick --html report.html --json today.json
   cargo run --release -p loadtest -- --quick --compare yesterday.json
   cargo run --release -p loadtest -- --scenario loadtest/scenarios/peers.toml --only record --json out.json
+  cargo run --release -p loadtest -- --quick --stream s --endpoint http://127.0.0.1:4567 --only \"off,\"
   cargo run --release -p loadtest -- bytes-per-line --sample /var/log/syslog";
 
 fn main() -> ExitCode {
@@ -145,14 +150,22 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
     );
     // Before an hour's work, not after it.
     let old = args.compare.as_deref().map(Report::load).transpose()?;
-    let mut report = Report::begin(&scenario.name, Prices::load(args.prices.as_deref())?);
+    let prices = Prices::load(args.prices.as_deref())?;
+    let (target, cases) = match args.target.target(cases, &prices) {
+        Ok(found) => found,
+        // As of any other mistake of usage.
+        Err(refusal) => Args::command()
+            .error(ErrorKind::ValueValidation, refusal)
+            .exit(),
+    };
+    let mut report = Report::begin(&scenario.name, &target, prices);
     if let Some(folder) = &args.hdr_logs {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let progress = RefCell::new(Progress::of(&cases));
     let print = |line: String| progress.borrow().print(&line);
-    let table = Table::begin(print);
+    let table = Table::begin(&report, print);
     for case in cases {
         progress.borrow().begin(&case);
         let log = args
@@ -160,7 +173,7 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
             .as_deref()
             .map(|folder| hdr_log(folder, &case));
         let moved = |sample| progress.borrow().moved(&case, sample);
-        let outcome = run::run(&case, log.as_deref(), moved);
+        let outcome = run::run(&case, &target, log.as_deref(), moved);
         let outcome = outcome.with_context(|| format!("run \"{case}\""))?;
         progress.borrow_mut().end(&case);
         let run = report.add(case, outcome).clone();
@@ -196,4 +209,26 @@ fn hdr_log(folder: &Path, case: &Case) -> PathBuf {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
     folder.join(words.join("-") + ".hlog")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_go_together() {
+        Args::command().debug_assert();
+        let parsed = |args: &str| Args::try_parse_from(args.split(' '));
+        assert!(parsed("loadtest --smoke --stream s --endpoint http://127.0.0.1").is_ok());
+        // Where a stream is needed, and none is named.
+        for alone in [
+            "--endpoint u",
+            "--kms-endpoint u",
+            "--kms-key k",
+            "--yes-this-costs-money",
+        ] {
+            let error = parsed(&format!("loadtest {alone}")).unwrap_err();
+            assert!(error.to_string().contains("--stream <NAME>"), "{error}");
+        }
+    }
 }

@@ -17,14 +17,13 @@ use kinseal::shutdown;
 use serde::{Deserialize, Serialize};
 
 use crate::process;
-use crate::sink::{self, KEY, Place, STREAM};
+use crate::target::Place;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// As JSON
     #[arg(long)]
-    kinesis_url: String,
-    #[arg(long)]
-    kms_url: String,
+    place: String,
 }
 
 /// What reading came to.
@@ -45,13 +44,14 @@ const TIME_OUTS: TimeOuts = TimeOuts {
     request: Duration::from_secs(60),
 };
 
-/// Of the stand-ins.
+/// Of a stand-in, or of what the environment says.
 pub(crate) async fn clients(place: &Place) -> anyhow::Result<Clients> {
+    let own = Credentials::new(DEFAULT_CREDENTIAL, DEFAULT_CREDENTIAL);
     let settings = aws::Settings {
-        region: Some(DEFAULT_REGION.to_owned()),
-        kinesis_endpoint_url: Some(place.kinesis_url.clone()),
-        kms_endpoint_url: Some(place.kms_url.clone()),
-        credentials: Some(Credentials::new(DEFAULT_CREDENTIAL, DEFAULT_CREDENTIAL)),
+        region: place.is_stand_in.then(|| DEFAULT_REGION.to_owned()),
+        kinesis_endpoint_url: place.kinesis_url.clone(),
+        kms_endpoint_url: place.kms_url.clone(),
+        credentials: place.is_stand_in.then_some(own),
         ..aws::Settings::default()
     };
     Ok(aws::clients(&settings, TIME_OUTS).await?)
@@ -61,7 +61,7 @@ pub(crate) async fn clients(place: &Place) -> anyhow::Result<Clients> {
 pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> anyhow::Result<Read> {
     let began = Instant::now();
     let clients = clients(place).await?;
-    let kms = KmsUnwrap::new(clients.kms, [KEY]);
+    let kms = KmsUnwrap::new(clients.kms, &place.kms_key);
     let opener = Opener::new(
         vec![Arc::new(kms)],
         EncryptionContext::new(),
@@ -70,7 +70,7 @@ pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> an
     let threads = std::thread::available_parallelism()?.get();
     let unpacker = Unpacker::opening(Arc::new(opener), Plaintext::Allowed, threads)?;
     let opener = Arc::clone(unpacker.opener().expect("given just now"));
-    let stream = KinesisStream::new(clients.kinesis, StreamName::new(STREAM)?);
+    let stream = KinesisStream::new(clients.kinesis, StreamName::new(&place.stream)?);
     let (_stop, shutdown) = shutdown::channel();
     let reading = consume::Settings {
         until_empty: true,
@@ -105,10 +105,7 @@ pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> an
 #[tokio::main]
 pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     process::end_with_parent();
-    let place = Place {
-        kinesis_url: args.kinesis_url.clone(),
-        kms_url: args.kms_url.clone(),
-    };
+    let place: Place = serde_json::from_str(&args.place)?;
     let read = read(&place, |_| {}).await?;
     println!("{}", serde_json::to_string(&read)?);
     Ok(())
@@ -117,9 +114,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
 /// The other side: runs a reader to its end. `ca` is what it is to trust.
 pub(crate) fn run(place: &Place, ca: Option<&Path>) -> anyhow::Result<Read> {
     let mut command = Command::new(std::env::current_exe()?);
-    command
-        .args(["reader", "--kinesis-url", &place.kinesis_url])
-        .args(["--kms-url", &place.kms_url]);
-    sink::trust(&mut command, ca);
+    command.args(["reader", "--place", &serde_json::to_string(place)?]);
+    place.admit(&mut command, ca);
     process::answer(&mut command, "the reader")
 }

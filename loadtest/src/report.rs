@@ -7,7 +7,7 @@ mod page;
 mod plot;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs;
 use std::io;
@@ -18,10 +18,11 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::compare::Comparison;
-pub(crate) use self::cost::Prices;
+pub(crate) use self::cost::{PUT_UNIT, Prices};
 pub(crate) use self::table::Table;
 use crate::run::Outcome;
 use crate::scenario::{Case, Encryption, Pace};
+use crate::target::Target;
 
 /// The runs so far, and what they were run on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub(crate) struct Report {
     /// Of this format.
     version: u32,
     scenario: String,
+    /// The stream, where it is not a stand-in's.
+    #[serde(default)]
+    target: Option<String>,
     /// RFC 3339, UTC.
     made: String,
     machine: Machine,
@@ -58,10 +62,14 @@ pub(crate) struct Run {
 const VERSION: u32 = 1;
 
 impl Report {
-    pub(crate) fn begin(scenario: &str, prices: Prices) -> Self {
+    pub(crate) fn begin(scenario: &str, target: &Target, prices: Prices) -> Self {
         Self {
             version: VERSION,
             scenario: scenario.to_owned(),
+            target: match target {
+                Target::StandIn => None,
+                Target::Named(place) => Some(place.to_string()),
+            },
             made: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             machine: Machine::this(),
             optimized: !cfg!(debug_assertions),
@@ -109,6 +117,14 @@ impl Report {
         like.filter(|_| case.encryption != Encryption::Off)
     }
 
+    /// What holds where no invariant is violated.
+    fn verdict(&self) -> &'static str {
+        match self.target {
+            None => "none lost, none pending, none twice",
+            Some(_) => "none lost, none pending, by the agent's own account (sink: not ours)",
+        }
+    }
+
     fn violations(&self) -> usize {
         self.runs.iter().map(|r| r.outcome.violations.len()).sum()
     }
@@ -141,6 +157,14 @@ impl Run {
 
     fn cpu_per_megabyte(&self) -> f64 {
         self.outcome.agent.cpu_seconds / self.megabytes()
+    }
+
+    /// Seconds.
+    fn sink_cpu(&self) -> String {
+        match &self.outcome.sink {
+            Some(sink) => format!("{:.2}", sink.cpu_seconds),
+            None => "–".to_owned(),
+        }
     }
 
     fn is_paced(&self) -> bool {

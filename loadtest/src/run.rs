@@ -17,18 +17,20 @@ use crate::kpl::{self, Frames};
 use crate::lines::{Due, Lines};
 use crate::reader::{self, Read};
 use crate::scenario::{Case, Pace, Source};
-use crate::sink::{self, Arrived, Sink};
+use crate::sink::{Arrived, Sink};
+use crate::target::{Place, Target};
 
 /// What a run came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) agent: Work,
-    pub(crate) sink: Arrived,
+    /// None: it is not ours, and what arrived there is not known.
+    pub(crate) sink: Option<Arrived>,
     pub(crate) log_bytes: u64,
     /// How many times smaller zstd makes 48 KiB of the lines, at level 1.
     pub(crate) zstd_ratio: f64,
     /// Kinesis records that arrived beyond those acknowledged.
-    pub(crate) duplicates: u64,
+    pub(crate) duplicates: Option<u64>,
     /// At a steady pace: from when a line was due until its request had arrived.
     pub(crate) due_to_arrived: Option<Curve>,
     pub(crate) read_back: Option<ReadBack>,
@@ -50,16 +52,18 @@ type Taken = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
 /// `told` hears how many of all lines are stored. `hdr_log` is where latencies go, if anywhere.
 pub(crate) fn run(
     case: &Case,
+    target: &Target,
     hdr_log: Option<&Path>,
     told: impl FnMut(agent::Sample),
 ) -> anyhow::Result<Outcome> {
-    let mut stage = Stage::set(case, case.sink_keeps())?;
+    let mut stage = Stage::set(case, target, case.sink_keeps())?;
     let (agent, due) = stage.send(case, hdr_log, told)?;
-    let sink = stage.sink.arrived()?;
+    let sink = stage.sink.as_mut().map(Sink::arrived).transpose()?;
     let saved = stage.saved(case)?;
-    let mut violations = invariants::check(case, &agent, &sink, stage.log_bytes, &saved);
+    let mut violations = invariants::check(case, &agent, sink.as_ref(), stage.log_bytes, &saved);
+    let entries = sink.as_ref().map(|sink| sink.entries);
     let mut outcome = Outcome {
-        duplicates: sink.entries.saturating_sub(agent.counts.entries_stored),
+        duplicates: entries.map(|entries| entries.saturating_sub(agent.counts.entries_stored)),
         agent,
         sink,
         log_bytes: stage.log_bytes,
@@ -68,10 +72,10 @@ pub(crate) fn run(
         read_back: None,
         violations: Vec::new(),
     };
-    if let Some(due) = due {
-        outcome.due_to_arrived = Some(stage.sink.latencies(due)?);
+    if let (Some(due), Some(sink)) = (due, &mut stage.sink) {
+        outcome.due_to_arrived = Some(sink.latencies(due)?);
     }
-    if case.sink_keeps() {
+    if stage.sink.is_some() && case.sink_keeps() {
         let read = stage.read_back()?;
         violations.extend(invariants::check_read(case, &read.read));
     } else if case.read_back {
@@ -81,7 +85,7 @@ pub(crate) fn run(
             lines: case.lines.min(few).max(1),
             ..case.clone()
         };
-        let mut stage = Stage::set(&case, true)?;
+        let mut stage = Stage::set(&case, target, true)?;
         stage.send(&case, None, |_| {})?;
         let read = stage.read_back()?;
         violations.extend(invariants::check_read(&case, &read.read));
@@ -94,19 +98,29 @@ pub(crate) fn run(
 /// Everything that an agent needs. The folder goes with it, and with that the file, the state and the certificate.
 struct Stage {
     folder: tempfile::TempDir,
-    sink: Sink,
+    place: Place,
+    /// Where `place` is ours.
+    sink: Option<Sink>,
     lines: Lines,
     log_bytes: u64,
     ca: Option<PathBuf>,
 }
 
 impl Stage {
-    fn set(case: &Case, keep: bool) -> anyhow::Result<Self> {
+    fn set(case: &Case, target: &Target, keep: bool) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("no temporary folder")?;
         fs::create_dir(folder.path().join("state"))?;
-        let ca = case.tls.then(|| folder.path().join("ca.pem"));
+        let (place, sink, ca) = match target {
+            Target::StandIn => {
+                let ca = case.tls.then(|| folder.path().join("ca.pem"));
+                let (place, sink) = Sink::start(case, keep, ca.as_deref())?;
+                (place, Some(sink), ca)
+            }
+            Target::Named(place) => (place.clone(), None, None),
+        };
         Ok(Self {
-            sink: Sink::start(case, keep, ca.as_deref())?,
+            place,
+            sink,
             lines: Lines::of(case)?,
             log_bytes: 0,
             ca,
@@ -128,7 +142,7 @@ impl Stage {
         let config = self.at("agent.toml");
         let configuration = Configuration {
             case,
-            place: &self.sink.place,
+            place: &self.place,
             folder: self.folder.path(),
         };
         fs::write(&config, configuration.to_string())?;
@@ -142,11 +156,11 @@ impl Stage {
         }
         if case.source == Source::Bare {
             let due = Due::from_now_on(case.pace);
-            let work = bare::run(case, &self.sink.place, due, &log, self.ca.as_deref())?;
+            let work = bare::run(case, &self.place, due, &log, self.ca.as_deref())?;
             self.log_bytes = fs::metadata(&log)?.len();
             return Ok((work, Some(due)));
         }
-        let mut agent = Running::start(&config, case, self.ca.as_deref(), hdr_log)?;
+        let mut agent = Running::start(&config, case, &self.place, self.ca.as_deref(), hdr_log)?;
         let is_paced = case.pace != Pace::AsFastAsItGoes;
         if let Some(due) = agent.due {
             let work = agent.work(told)?;
@@ -166,7 +180,7 @@ impl Stage {
             Source::Kpl => {
                 let socket = UnixStream::connect(self.at("socket"))?;
                 answering = Some(BufReader::new(socket.try_clone()?));
-                let mut frames = Frames::new(sink::STREAM, socket);
+                let mut frames = Frames::new(&self.place.stream, socket);
                 Box::new(move |lines| frames.send(lines))
             }
             Source::Socket | Source::Bare | Source::Library => {
@@ -196,7 +210,7 @@ impl Stage {
     fn read_back(&self) -> anyhow::Result<ReadBack> {
         Ok(ReadBack {
             log_bytes: self.log_bytes,
-            read: reader::run(&self.sink.place, self.ca.as_deref())?,
+            read: reader::run(&self.place, self.ca.as_deref())?,
         })
     }
 

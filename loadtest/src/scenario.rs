@@ -117,7 +117,7 @@ impl Scenario {
         Self::parse(&name, &text).with_context(|| format!("scenario {shown}"))
     }
 
-    fn parse(name: &str, text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn parse(name: &str, text: &str) -> anyhow::Result<Self> {
         Ok(Self {
             name: name.to_owned(),
             matrices: axes::matrices(text)?,

@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use crate::curve::Curve;
 use crate::lines::{self, Due};
 use crate::scenario::Case;
+use crate::target::Place;
 use crate::{process, reader};
 
-pub(crate) const STREAM: &str = "loadtest";
-pub(crate) const KEY: &str = "alias/loadtest";
+const STREAM: &str = "loadtest";
+const KEY: &str = "alias/loadtest";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -42,13 +43,6 @@ pub(crate) struct Args {
     /// Milliseconds until KMS answers
     #[arg(long, default_value_t = 0)]
     kms_ms: u64,
-}
-
-/// Where the sink listens.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Place {
-    pub(crate) kinesis_url: String,
-    pub(crate) kms_url: String,
 }
 
 /// What has arrived.
@@ -93,8 +87,11 @@ pub(crate) async fn serve(args: &Args) -> anyhow::Result<()> {
     fake.create_stream(STREAM, args.shards)?;
     fake.create_alias(KEY, &fake.create_key())?;
     let place = Place {
-        kinesis_url: fake.kinesis_url(),
-        kms_url: fake.kms_url(),
+        stream: STREAM.to_owned(),
+        kms_key: Some(KEY.to_owned()),
+        kinesis_url: Some(fake.kinesis_url()),
+        kms_url: Some(fake.kms_url()),
+        is_stand_in: true,
     };
     say(&place)?;
     let runtime = tokio::runtime::Handle::current();
@@ -183,14 +180,17 @@ fn say(what: &impl Serialize) -> anyhow::Result<()> {
 /// The other side: a sink that is running. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    pub(crate) place: Place,
     process: Child,
     ask: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Sink {
-    pub(crate) fn start(case: &Case, keep: bool, ca: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        case: &Case,
+        keep: bool,
+        ca: Option<&Path>,
+    ) -> anyhow::Result<(Place, Self)> {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["sink", "--shards", &case.shards.to_string()])
@@ -214,12 +214,12 @@ impl Sink {
         let ask = process.stdin.take();
         let mut answers = BufReader::new(process.stdout.take().expect("piped"));
         let place = hear(&mut answers)?;
-        Ok(Self {
-            place,
+        let sink = Self {
             process,
             ask,
             answers,
-        })
+        };
+        Ok((place, sink))
     }
 
     pub(crate) fn arrived(&mut self) -> anyhow::Result<Arrived> {

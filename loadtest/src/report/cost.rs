@@ -42,7 +42,7 @@ pub(super) struct Cost {
 const SHARD_BYTES: f64 = 1_048_576.0;
 const SHARD_RECORDS: f64 = 1000.0;
 /// A PUT payload unit (Kinesis Data Streams pricing).
-const PUT_UNIT: f64 = 25_000.0;
+pub(crate) const PUT_UNIT: f64 = 25_000.0;
 const HOURS: f64 = 730.0;
 /// The cache's default `max_age`.
 const KEYS_PER_HOUR: f64 = 12.0;
@@ -59,6 +59,14 @@ impl Prices {
             "{shown}: workload: lines_per_second and hosts have to be more than 0"
         );
         Ok(prices)
+    }
+
+    pub(crate) fn as_of(&self) -> &str {
+        &self.as_of
+    }
+
+    pub(crate) fn of_put_units(&self, units: u64) -> f64 {
+        units as f64 / 1e6 * self.million_put_units
     }
 
     /// As if entries were as full as in the run.

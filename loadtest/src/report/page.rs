@@ -54,9 +54,11 @@ fn head(out: &mut String, report: &Report) {
     }
     let (machine, workload) = (&report.machine, &report.prices.workload);
     let violated = match report.violations() {
-        0 => "Nothing was lost, left pending, or sent twice.".to_owned(),
+        0 => format!("Of the lines: {}.", report.verdict()),
         n => format!("<strong>{n} invariants were violated: see the table.</strong>"),
     };
+    let target = report.target.as_ref();
+    let target = target.map_or(String::new(), |target| format!(", to {target}"));
     let debug = if report.optimized {
         ""
     } else {
@@ -65,11 +67,12 @@ fn head(out: &mut String, report: &Report) {
     let _ = write!(
         out,
         "<p class=\"small\">Against the same lines sent in clear. Shards and dollars for {} lines a second of {} hosts, at \
-         prices of {}. {violated}{debug}<br>Scenario {}, {}; {} cores of {}{}, Linux {}; kinseal {}.</p>",
+         prices of {}. {violated}{debug}<br>Scenario {}{}, {}; {} cores of {}{}, Linux {}; kinseal {}.</p>",
         Thousands(workload.lines_per_second),
         workload.hosts,
         escaped(&report.prices.as_of),
         escaped(&report.scenario),
+        escaped(&target),
         escaped(&report.made),
         machine.cores,
         escaped(&machine.processor),
@@ -367,7 +370,7 @@ fn money(out: &mut String, report: &Report) {
 
 fn all_runs(out: &mut String, report: &Report) {
     let rows = report.runs.iter().map(|run| {
-        let (agent, sink) = (&run.outcome.agent, &run.outcome.sink);
+        let agent = &run.outcome.agent;
         let violations: Vec<String> = run
             .outcome
             .violations
@@ -388,7 +391,7 @@ fn all_runs(out: &mut String, report: &Report) {
             format!("{}", agent.peak_memory >> 20),
             Thousands(agent.counts.calls).to_string(),
             agent.counts.data_keys.to_string(),
-            format!("{:.2}", sink.cpu_seconds),
+            run.sink_cpu(),
             verdict,
         ]
     });

@@ -10,7 +10,12 @@ pub(crate) struct Table<P: Fn(String)> {
 }
 
 impl<P: Fn(String)> Table<P> {
-    pub(crate) fn begin(print: P) -> Self {
+    pub(crate) fn begin(report: &Report, print: P) -> Self {
+        if let Some(target) = &report.target {
+            print(format!(
+                "To {target}. Sink: not ours, so what arrives there is not counted."
+            ));
+        }
         if cfg!(debug_assertions) {
             print(
                 "A debug build: what follows shows that it works, not how fast (--release).".into(),
@@ -34,9 +39,9 @@ impl<P: Fn(String)> Table<P> {
     }
 
     pub(crate) fn row(&self, run: &Run, report: &Report) {
-        let (agent, sink) = (&run.outcome.agent, &run.outcome.sink);
+        let agent = &run.outcome.agent;
         (self.print)(format!(
-            "{:<46}{:>11}{:>7.2}{:>12}{:>8.0}{:>8}{:>8}{:>6}{:>9.1}{:>9.1}{:>7.2}",
+            "{:<46}{:>11}{:>7.2}{:>12}{:>8.0}{:>8}{:>8}{:>6}{:>9.1}{:>9.1}{:>7}",
             run.name,
             Thousands(run.lines_per_second() as u64).to_string(),
             agent.cpu_seconds,
@@ -47,7 +52,7 @@ impl<P: Fn(String)> Table<P> {
             agent.counts.data_keys,
             run.latency(0.5),
             run.latency(0.99),
-            sink.cpu_seconds,
+            run.sink_cpu(),
         ));
         self.beside(run, report);
         for violation in &run.outcome.violations {
@@ -80,8 +85,8 @@ impl<P: Fn(String)> Table<P> {
                 back.read.kms_calls,
             ));
         }
-        if run.outcome.duplicates > 0 {
-            said.push(format!("{} entries twice", run.outcome.duplicates));
+        if let Some(twice) = run.outcome.duplicates.filter(|entries| *entries > 0) {
+            said.push(format!("{twice} entries twice"));
         }
         if !said.is_empty() {
             (self.print)(format!("    {}", said.join("; ")));
@@ -109,7 +114,7 @@ impl<P: Fn(String)> Table<P> {
         let violated = report.violations();
         let lines = Thousands(report.runs.iter().map(|r| r.case.lines).sum());
         (self.print)(match violated {
-            0 => format!("{lines} lines: none lost, none pending, none twice."),
+            0 => format!("{lines} lines: {}.", report.verdict()),
             _ => format!("{violated} invariants violated, see above."),
         });
         violated == 0

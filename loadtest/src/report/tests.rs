@@ -8,7 +8,7 @@ use crate::sink::Arrived;
 
 /// A report of the quick scenario, of made-up figures: encryption is `slower` times the CPU.
 fn report(slower: f64) -> Report {
-    let mut report = Report::begin("quick", Prices::load(None).unwrap());
+    let mut report = Report::begin("quick", &Target::StandIn, Prices::load(None).unwrap());
     for case in Scenario::quick().cases(None) {
         let times = match case.encryption {
             Encryption::Off => 1.0,
@@ -20,7 +20,7 @@ fn report(slower: f64) -> Report {
     report
 }
 
-fn outcome(case: &Case, times: f64) -> Outcome {
+pub(crate) fn outcome(case: &Case, times: f64) -> Outcome {
     let curve = |stage: &str| Curve {
         stage: stage.to_owned(),
         count: 1000,
@@ -67,16 +67,16 @@ fn outcome(case: &Case, times: f64) -> Outcome {
             answers: None,
             made_bytes: 0,
         },
-        sink: Arrived {
+        sink: Some(Arrived {
             entries: case.lines / 100,
             put_records_calls: 7,
             kms_calls: 1,
             body_bytes: 1,
             cpu_seconds: 0.1,
-        },
+        }),
         log_bytes: case.lines * (case.line_bytes as u64 + 1),
         zstd_ratio: 5.0,
-        duplicates: 0,
+        duplicates: Some(0),
         due_to_arrived: matches!(case.pace, Pace::LinesPerSecond(_))
             .then(|| curve("due to arrived")),
         read_back: Some(ReadBack {
@@ -167,5 +167,37 @@ fn the_page_needs_nothing_else_and_shows_each_run() {
     assert!(
         !page.contains("NaN") && !page.contains("inf"),
         "a figure that is none"
+    );
+}
+
+#[test]
+fn a_report_of_a_sink_that_is_not_ours_says_so_and_claims_nothing_of_it() {
+    let mut report = report(2.0);
+    report.target = Some("stream s at <here>".to_owned());
+    for run in &mut report.runs {
+        (run.outcome.sink, run.outcome.duplicates) = (None, None);
+    }
+    let said = std::cell::RefCell::new(String::new());
+    let print = |line: String| *said.borrow_mut() += &(line + "\n");
+    let table = Table::begin(&report, print);
+    table.row(&report.runs[0], &report);
+    assert!(table.end(&report));
+    let said = said.borrow();
+    assert!(
+        said.contains("To stream s at <here>. Sink: not ours"),
+        "{said}"
+    );
+    assert!(!said.contains("none twice"), "{said}");
+
+    let page = page::page(&report, None);
+    assert!(page.contains("to stream s at &lt;here&gt;"));
+    assert!(page.contains("(sink: not ours)") && !page.contains("none twice"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    report.save(file.path()).unwrap();
+    assert!(
+        Report::load(file.path()).unwrap().runs[0]
+            .outcome
+            .sink
+            .is_none()
     );
 }
