@@ -160,7 +160,7 @@ impl Stage {
             self.log_bytes = fs::metadata(&log)?.len();
             return Ok((work, Some(due)));
         }
-        let mut agent = Running::start(&config, case, &self.place, self.ca.as_deref(), hdr_log)?;
+        let agent = Running::start(&config, case, &self.place, self.ca.as_deref(), hdr_log)?;
         let is_paced = case.pace != Pace::AsFastAsItGoes;
         if let Some(due) = agent.due {
             let work = agent.work(told)?;
@@ -170,11 +170,24 @@ impl Stage {
         if is_there_before {
             return Ok((agent.work(told)?, None));
         }
+        let (work, due) = self.feed(agent, case, told)?;
+        Ok((work, is_paced.then_some(due)))
+    }
+
+    /// Hands lines to a running agent, and reads its answers where there are any.
+    fn feed(
+        &mut self,
+        mut agent: Running,
+        case: &Case,
+        told: impl FnMut(agent::Sample),
+    ) -> anyhow::Result<(Work, Due)> {
         let due = Due::from_now_on(case.pace);
         let mut answering = None;
         let mut taken: Taken = match case.source {
             Source::File => {
-                let mut log = fs::OpenOptions::new().append(true).open(&log)?;
+                let mut log = fs::OpenOptions::new()
+                    .append(true)
+                    .open(self.at("lines.log"))?;
                 Box::new(move |lines| log.write_all(lines))
             }
             Source::Kpl => {
@@ -204,7 +217,7 @@ impl Stage {
             work.answers = Some(answers?);
         }
         self.log_bytes = written.map_err(|_| anyhow!("the writer of lines panicked"))??;
-        Ok((work, is_paced.then_some(due)))
+        Ok((work, due))
     }
 
     fn read_back(&self) -> anyhow::Result<ReadBack> {
