@@ -205,7 +205,8 @@ fn latency(out: &mut String, report: &Report) {
     };
     let says = "At a steady pace: from when a line was due to when the request that held it had arrived, so that a line which \
                 waits for a stalled writer counts too.";
-    let plots = lines_of(report, Run::is_paced, (&x, &y), whole);
+    let has_arrivals = |run: &Run| run.outcome.due_to_arrived.is_some();
+    let plots = lines_of(report, has_arrivals, (&x, &y), whole);
     figures(out, "Latency by percentile", says, plots);
 }
 

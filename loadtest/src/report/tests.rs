@@ -176,6 +176,7 @@ fn a_report_of_a_sink_that_is_not_ours_says_so_and_claims_nothing_of_it() {
     report.target = Some("stream s at <here>".to_owned());
     for run in &mut report.runs {
         (run.outcome.sink, run.outcome.duplicates) = (None, None);
+        run.outcome.due_to_arrived = None;
     }
     let said = std::cell::RefCell::new(String::new());
     let print = |line: String| *said.borrow_mut() += &(line + "\n");
@@ -191,6 +192,9 @@ fn a_report_of_a_sink_that_is_not_ours_says_so_and_claims_nothing_of_it() {
 
     let page = page::page(&report, None);
     assert!(page.contains("to stream s at &lt;here&gt;"));
+    assert!(!page.contains("Latency by percentile"));
+    let answers = report.answers();
+    assert!(answers.iter().all(|answer| answer.p99_ms.is_none()));
     assert!(page.contains("(sink: not ours)") && !page.contains("none twice"));
     let file = tempfile::NamedTempFile::new().unwrap();
     report.save(file.path()).unwrap();
