@@ -17,6 +17,7 @@ use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
+use aws_smithy_types::body::SdkBody;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 

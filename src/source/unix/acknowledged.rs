@@ -148,10 +148,9 @@ impl Taker for Reader {
                 Some(room) => room,
                 None => self.room(0).await?,
             };
-            let asked = self.next_asked(slot);
-            let is_last = asked.len() < MAX_LINES;
+            let (asked, are_all) = self.next_asked(slot);
             self.send(asked, &mut here, &mut read).await?;
-            if is_last && self.slots.available_permits() > 0 {
+            if are_all {
                 break;
             }
         }
@@ -196,16 +195,18 @@ impl Reader {
         }
     }
 
-    /// The next records, as far as there are slots; what else is asked is done at once.
-    fn next_asked(&mut self, slot: OwnedSemaphorePermit) -> Vec<Asked> {
+    /// The next records, as far as there are slots, and whether no whole frame is left; what else is asked is done at once.
+    fn next_asked(&mut self, slot: OwnedSemaphorePermit) -> (Vec<Asked>, bool) {
         let (mut asked, mut slot) = (Vec::new(), Some(slot));
         while asked.len() < MAX_LINES {
             let free = slot
                 .take()
                 .or_else(|| Arc::clone(&self.slots).try_acquire_owned().ok());
-            let Some(free) = free else { break };
+            let Some(free) = free else {
+                return (asked, false);
+            };
             let Some(frame) = self.frames.next_record() else {
-                break;
+                return (asked, true);
             };
             let at = frame.at;
             match Request::decode(frame.bytes) {
@@ -227,7 +228,7 @@ impl Reader {
                     .about(self.peer, &Complaint::Nonsense(&error)),
             }
         }
-        asked
+        (asked, false)
     }
 
     /// What can be said of a record at once.
@@ -323,5 +324,75 @@ impl Reader {
     fn owe(&self, owed: Owed) {
         // Who is gone needs no answer.
         let _ = self.owed.send(owed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::delivery::MemoryBudget;
+    use crate::source::Costs;
+    use crate::source::keying::Keying;
+    use crate::source::making::Making;
+
+    /// A frame of the KPL's: message 1 with a PutRecord of a stream's name and a byte.
+    const FRAME: &[u8] = b"\0\0\0\x0a\x08\x01\x1a\x06\x0a\x01s\x22\x01x";
+
+    async fn reader(
+        slots: usize,
+    ) -> (Reader, mpsc::Receiver<Chunk>, mpsc::UnboundedReceiver<Owed>) {
+        let (client, _other) = UnixStream::pair().unwrap();
+        let (to, chunks) = mpsc::channel(1);
+        let (owed, owes) = mpsc::unbounded_channel();
+        let (answering, _) = mpsc::channel(1);
+        let reader = Reader {
+            frames: Counted::new(Prefix::BigEndian, LONGEST),
+            intake: Intake::new(to, MemoryBudget::new(1 << 26), Costs::new(0, true)),
+            maker: Making::from(Keying::RANDOM).of(Path::new("socket")),
+            ack: Ack::Stored,
+            desk: Desk {
+                stream: StreamName::new("s").unwrap(),
+                flush: Arc::new(|| ()),
+                answering,
+            },
+            owed,
+            slots: Arc::new(Semaphore::new(slots)),
+            peer: Peer::of(&client).unwrap(),
+            complaints: Complaints::of("socket".into()),
+        };
+        (reader, chunks, owes)
+    }
+
+    #[tokio::test]
+    async fn whole_frames_are_taken_though_an_answer_frees_a_slot_while_others_are_handed_over() {
+        let (mut reader, mut chunks, mut owes) = reader(2).await;
+        // The pipeline has enough to do.
+        let busy = Chunk {
+            records: Vec::new(),
+            read_took: Duration::ZERO,
+        };
+        assert!(reader.intake.try_send(busy).is_ok());
+        let answer_to_come = Arc::clone(&reader.slots).try_acquire_owned().unwrap();
+        reader
+            .frames
+            .fill(3 * FRAME.len(), |held| held.extend(FRAME.repeat(3)));
+        let room = reader.room(0).await.unwrap();
+        let (_, read) = Read::of(|| ());
+        let taking = tokio::spawn(async move { reader.take(room, read).await.is_ok() });
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        drop(answer_to_come);
+        let mut records = 0;
+        while let Some(chunk) = chunks.recv().await {
+            records += chunk.records.len();
+            while owes.try_recv().is_ok() {}
+            tokio::task::yield_now().await;
+        }
+        assert!(taking.await.unwrap());
+        assert_eq!(records, 3);
     }
 }

@@ -8,6 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 
 use crate::daemon::message::{Attempt, PutRecordResult, encode_no_metrics};
@@ -46,7 +47,8 @@ impl Owed {
 pub(super) struct Answers {
     to: OwnedWriteHalf,
     owed: mpsc::UnboundedReceiver<Owed>,
-    /// Records on their way.
+    /// Records on their way. Asked outside of the runtime's budget: once that is spent, each of thousands would be asked
+    /// again and again, and none would know.
     waiting: FuturesUnordered<BoxFuture<'static, Known>>,
     /// Frames that are not written yet, and the slots that they free.
     frames: Vec<u8>,
@@ -93,7 +95,7 @@ impl Answers {
         while is_read || !self.waiting.is_empty() {
             tokio::select! {
                 biased;
-                Some(known) = self.waiting.next(), if !self.waiting.is_empty() => self.answer(known),
+                Some(known) = unconstrained(self.waiting.next()), if !self.waiting.is_empty() => self.answer(known),
                 owed = self.owed.recv(), if is_read => match owed {
                     Some(owed) => self.owe(owed),
                     None => is_read = false,
@@ -140,7 +142,7 @@ impl Answers {
         while self.frames.len() < Self::BLOCK {
             if let Ok(owed) = self.owed.try_recv() {
                 self.owe(owed);
-            } else if let Some(Some(known)) = self.waiting.next().now_or_never() {
+            } else if let Some(Some(known)) = unconstrained(self.waiting.next()).now_or_never() {
                 self.answer(known);
             } else {
                 return;
