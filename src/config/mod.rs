@@ -216,8 +216,8 @@ fn check_memory(file: &File<'_>, limit: &Written<u64>, streams: &[Option<Stream>
     let least = (record * Costs::COPIES_OF_A_RECORD).max(Settings::LEAST_MEMORY) as u64;
     if *limit < least {
         let text = format!(
-            "found {}; allowed: at least {}, because a record is held as read, sealed, aggregated and in its \
-             request: {} times batch.max_record_bytes, and 8MiB at least",
+            "found {}; allowed: at least {}, because a record is held as read, sealed and aggregated, with room \
+             to spare: {} times batch.max_record_bytes, and 8MiB at least",
             words::show_bytes(*limit),
             words::show_bytes(least),
             Costs::COPIES_OF_A_RECORD,

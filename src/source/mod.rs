@@ -190,8 +190,8 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// What the largest record takes of memory, in its own sizes, rounded up: itself, and 10/3 of what is sealed.
-    pub const COPIES_OF_A_RECORD: usize = 5;
+    /// What the largest record takes of memory, in its own sizes, rounded up: itself, and twice what is sealed.
+    pub const COPIES_OF_A_RECORD: usize = 4;
     /// `SealedRecord`, its key, its place in an aggregate and, until that is encoded, in its layout. An estimate, held
     /// against what the system says of records of 20 bytes: with 160 it was 99.9 MiB of the 96 that there are, and with
     /// 208 once 99.2.
@@ -212,9 +212,10 @@ impl Costs {
         }
     }
 
-    /// A sealed byte's worst case is its own place, its copy in the aggregate, and base64 in a request: 10/3.
+    /// A sealed byte's worst case is its own place and its copy in the aggregate; a request holds no more than a piece of
+    /// its body.
     pub fn of(self, records: usize, bytes: usize) -> usize {
         let sealed = bytes + records * self.sealed_overhead;
-        bytes + (10 * sealed).div_ceil(3) + records * self.per_record
+        bytes + 2 * sealed + records * self.per_record
     }
 }

@@ -214,12 +214,12 @@ async fn a_record_may_be_as_large_as_the_stream_says_from_when_it_says_so() {
 async fn memory_bounds_what_the_stream_says() {
     let service = Service::well_behaved(1);
     *service.max_record_bytes.lock().unwrap() = 10 << 20;
-    let pipeline = start(&service, |p| p.budget = MemoryBudget::new(20 << 20));
+    let pipeline = start(&service, |p| p.budget = MemoryBudget::new(16 << 20));
     let fits = put(&pipeline, vec![0; (4 << 20) - 10], any()).await;
     let over = put(&pipeline, vec![0; 4 << 20], any()).await;
     assert!(fits.await.is_stored());
     let Delivery::Failed { reason, .. } = over.await else {
-        panic!("stored beyond a fifth of the memory");
+        panic!("stored beyond a quarter of the memory");
     };
     assert!(matches!(reason, FailReason::TooLarge { limit, .. } if limit == 4 << 20));
 }

@@ -48,7 +48,7 @@ use crate::source::making::Maker;
 pub(super) const BLOCK: usize = 96 * 1024;
 
 /// A longer unfinished line is read again rather than kept: few are.
-const LONGEST_KEPT: usize = 64 * 1024;
+const LONGEST_KEPT: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(super) enum TurnError {

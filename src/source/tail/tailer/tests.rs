@@ -715,11 +715,11 @@ fn unfinished_line_not_kept_comes_when_its_file_is_closed_and_after_a_restart() 
 #[test]
 fn file_truncated_within_a_line_not_kept_starts_over() {
     let mut rig = Rig::started(&["a"]);
-    rig.append("a", &"x".repeat(100_000));
+    rig.append("a", &"x".repeat(300_000));
     assert_eq!(rig.deliver(), NOTHING);
-    fs::write(rig.path("a"), "new\n".repeat(50_000)).unwrap();
+    fs::write(rig.path("a"), "new\n".repeat(100_000)).unwrap();
     assert!(
-        rig.deliver() == vec!["new"; 50_000],
+        rig.deliver() == vec!["new"; 100_000],
         "and it is longer than before"
     );
 }
