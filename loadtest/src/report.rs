@@ -12,10 +12,11 @@ pub(crate) mod tests;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 pub(crate) use self::compare::Comparison;
 pub(crate) use self::cost::{PUT_UNIT, Prices};
@@ -50,6 +51,10 @@ struct Machine {
     /// Whether keys are derived and aggregates hashed in lanes of 512 bits.
     avx512: bool,
     kinseal: String,
+    /// SHA-256 of one core, in MB/s: what the signature of each request demands of whoever sends it, and what figures of
+    /// two machines may be set beside.
+    #[serde(default)]
+    sha256_mb_per_s: f64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -198,6 +203,18 @@ impl Machine {
             kernel: kernel.trim().to_owned(),
             avx512: field("flags").is_some_and(|flags| flags.contains("avx512f")),
             kinseal: env!("CARGO_PKG_VERSION").to_owned(),
+            sha256_mb_per_s: sha256_mb_per_s(),
         }
     }
+}
+
+/// The best of some short tries: what others do on the machine only takes away.
+fn sha256_mb_per_s() -> f64 {
+    let data = vec![0x5a_u8; 4 << 20];
+    let speed = |_| {
+        let began = Instant::now();
+        std::hint::black_box(Sha256::digest(std::hint::black_box(&data)));
+        data.len() as f64 / 1e6 / began.elapsed().as_secs_f64()
+    };
+    (0..10).map(speed).fold(0.0, f64::max)
 }

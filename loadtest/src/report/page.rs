@@ -67,7 +67,8 @@ fn head(out: &mut String, report: &Report) {
     let _ = write!(
         out,
         "<p class=\"small\">Against the same lines sent in clear. Shards and dollars for {} lines a second of {} hosts, at \
-         prices of {}. {violated}{debug}<br>Scenario {}{}, {}; {} cores of {}{}, Linux {}; kinseal {}.</p>",
+         prices of {}. {violated}{debug}<br>Scenario {}{}, {}; {} cores of {}{}, each of which hashes \
+         {} MB/s (SHA-256), Linux {}; kinseal {}.</p>",
         Thousands(workload.lines_per_second),
         workload.hosts,
         escaped(&report.prices.as_of),
@@ -77,6 +78,7 @@ fn head(out: &mut String, report: &Report) {
         machine.cores,
         escaped(&machine.processor),
         if machine.avx512 { " with AVX-512" } else { "" },
+        Thousands(machine.sha256_mb_per_s as u64),
         escaped(&machine.kernel),
         escaped(&machine.kinseal),
     );

@@ -22,6 +22,10 @@ impl<P: Fn(String)> Table<P> {
             );
         }
         print(format!(
+            "One core of this machine hashes {} MB/s (SHA-256, of every byte that is sent).",
+            Thousands(report.machine.sha256_mb_per_s as u64)
+        ));
+        print(format!(
             "{:<46}{:>11}{:>7}{:>12}{:>8}{:>8}{:>8}{:>6}{:>9}{:>9}{:>7}",
             "encryption, entries, lines",
             "lines/s",
