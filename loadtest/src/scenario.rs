@@ -98,6 +98,9 @@ pub(crate) struct Case {
     pub(crate) failing: Option<u32>,
     /// Whether what was stored is read back and opened, in a run of its own.
     pub(crate) read_back: bool,
+    /// Whether the sink keeps what it takes, in the run that is measured, and all of it is read back.
+    #[serde(default)]
+    pub(crate) keep: bool,
     pub(crate) tls: bool,
 }
 
@@ -189,7 +192,7 @@ impl Case {
 
     /// Whether records are kept, each with its time, instead of only counted.
     pub(crate) fn sink_keeps(&self) -> bool {
-        self.failing.is_some() || matches!(self.pace, Pace::LinesPerSecond(_))
+        self.keep || self.failing.is_some() || matches!(self.pace, Pace::LinesPerSecond(_))
     }
 }
 

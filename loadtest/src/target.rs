@@ -121,6 +121,7 @@ impl Place {
                 sink_ms: 0,
                 failing: None,
                 read_back: false,
+                keep: false,
                 // As its URL says.
                 tls: true,
                 ..case.clone()

@@ -34,6 +34,7 @@ pub(super) struct Axes {
     kms_latency: Option<String>,
     sink_latency: Option<String>,
     read_back: Option<bool>,
+    keep: Option<bool>,
     tls: Option<bool>,
 }
 
@@ -99,6 +100,7 @@ impl Axes {
             kms_latency: self.kms_latency.or(common.kms_latency),
             sink_latency: self.sink_latency.or(common.sink_latency),
             read_back: self.read_back.or(common.read_back),
+            keep: self.keep.or(common.keep),
             tls: self.tls.or(common.tls),
         }
     }
@@ -229,6 +231,7 @@ impl Axes {
             shards: 1,
             failing: None,
             read_back: self.read_back.unwrap_or(false),
+            keep: self.keep.unwrap_or(false),
             tls: self.tls.unwrap_or(true),
         };
         let mut cases = Cases(vec![first]);
