@@ -39,7 +39,7 @@ impl fmt::Display for Configuration<'_> {
                 at("lines.log")
             )?,
             // Nobody reads it.
-            Source::Bare => {}
+            Source::Bare | Source::Python => {}
             // A stream needs a source, which the library does not have.
             Source::Library => writeln!(f, "type = \"stdin\"")?,
             Source::Socket => writeln!(f, "type = \"unix\"\npath = {}", at("socket"))?,

@@ -15,7 +15,7 @@
 //!
 //! # Layout
 //! `scenario` (data: what to run) and `target` (where to) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
-//! `agent`, `bare` and `reader` (the other processes, both sides of each), `kpl` (a client of the agent's), `answers` (what a line's
+//! `agent`, `bare` and `reader` (the other processes, both sides of each), `python` (another program in the agent's place), `kpl` (a client of the agent's), `answers` (what a line's
 //! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, and `suites`.
 
 mod agent;
@@ -29,6 +29,7 @@ mod kpl;
 mod lines;
 mod process;
 mod progress;
+mod python;
 mod reader;
 mod report;
 mod run;
@@ -159,6 +160,7 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
             .exit(),
     };
     let mut report = Report::begin(&scenario.name, &target, prices);
+    let python = python::interpreter(&cases)?;
     if let Some(folder) = &args.hdr_logs {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
@@ -173,7 +175,7 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
             .as_deref()
             .map(|folder| hdr_log(folder, &case));
         let moved = |sample| progress.borrow().moved(&case, sample);
-        let outcome = run::run(&case, &target, log.as_deref(), moved);
+        let outcome = run::run(&case, &target, python.as_deref(), log.as_deref(), moved);
         let outcome = outcome.with_context(|| format!("run \"{case}\""))?;
         progress.borrow_mut().end(&case);
         let run = report.add(case, outcome).clone();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::agent::Sample;
-use crate::scenario::{Case, Encryption, Pace};
+use crate::scenario::{Case, Encryption, Pace, Source};
 
 /// A bar below the rows of the table.
 pub(crate) struct Progress {
@@ -66,6 +66,7 @@ fn guess(case: &Case) -> u64 {
         Pace::AsFastAsItGoes => {
             let bytes = case.lines * (case.line_bytes as u64 + 1);
             let micros = match case.encryption {
+                Encryption::Record if case.source == Source::Python => 250.0,
                 Encryption::Off => 2.0,
                 Encryption::Record => 6.0,
                 Encryption::Block | Encryption::BlockZstd => 2.5,

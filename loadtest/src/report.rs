@@ -176,16 +176,18 @@ impl Run {
         matches!(self.case.pace, Pace::LinesPerSecond(_))
     }
 
-    /// Milliseconds: at a steady pace from when a line was due to its arrival, else from when it was read to its answer.
-    fn latency(&self, q: f64) -> f64 {
-        let agent = &self.outcome.agent;
-        match &self.outcome.due_to_arrived {
-            Some(curve) => curve.at(q),
-            None => {
-                let whole = agent.latencies.iter().find(|c| c.stage == "line to stored");
-                whole.map_or(0.0, |curve| curve.at(q))
-            }
-        }
+    /// Milliseconds: at a steady pace from when a line was due to its arrival, else from when it was read to its answer, which
+    /// other programs do not tell.
+    fn latency(&self, q: f64) -> Option<f64> {
+        let mut of_agent = self.outcome.agent.latencies.iter();
+        let whole = || of_agent.find(|curve| curve.stage == "line to stored");
+        let curve = self.outcome.due_to_arrived.as_ref().or_else(whole)?;
+        Some(curve.at(q))
+    }
+
+    fn latency_shown(&self, q: f64) -> String {
+        let shown = |ms| format!("{ms:.1}");
+        self.latency(q).map_or_else(|| "–".to_owned(), shown)
     }
 }
 

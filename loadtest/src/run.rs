@@ -15,6 +15,7 @@ use crate::curve::Curve;
 use crate::invariants::{self, Violation};
 use crate::kpl::{self, Frames};
 use crate::lines::{Due, Lines};
+use crate::python;
 use crate::reader::{self, Read};
 use crate::scenario::{Case, Pace, Source};
 use crate::sink::{Arrived, Sink};
@@ -49,14 +50,16 @@ const READ_BACK: u64 = 40_000_000;
 /// Takes whole lines.
 type Taken = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
 
-/// `told` hears how many of all lines are stored. `hdr_log` is where latencies go, if anywhere.
+/// `told` hears how many of all lines are stored. `python` is what runs a script, if the case needs that; `hdr_log` is where
+/// latencies go, if anywhere.
 pub(crate) fn run(
     case: &Case,
     target: &Target,
+    python: Option<&Path>,
     hdr_log: Option<&Path>,
     told: impl FnMut(agent::Sample),
 ) -> anyhow::Result<Outcome> {
-    let mut stage = Stage::set(case, target, case.sink_keeps())?;
+    let mut stage = Stage::set(case, target, python, case.sink_keeps())?;
     let (agent, due) = stage.send(case, hdr_log, told)?;
     let sink = stage.sink.as_mut().map(Sink::arrived).transpose()?;
     let saved = stage.saved(case)?;
@@ -85,7 +88,7 @@ pub(crate) fn run(
             lines: case.lines.min(few).max(1),
             ..case.clone()
         };
-        let mut stage = Stage::set(&case, target, true)?;
+        let mut stage = Stage::set(&case, target, python, true)?;
         stage.send(&case, None, |_| {})?;
         let read = stage.read_back()?;
         violations.extend(invariants::check_read(&case, &read.read));
@@ -96,7 +99,7 @@ pub(crate) fn run(
 }
 
 /// Everything that an agent needs. The folder goes with it, and with that the file, the state and the certificate.
-struct Stage {
+struct Stage<'a> {
     folder: tempfile::TempDir,
     place: Place,
     /// Where `place` is ours.
@@ -104,10 +107,16 @@ struct Stage {
     lines: Lines,
     log_bytes: u64,
     ca: Option<PathBuf>,
+    python: Option<&'a Path>,
 }
 
-impl Stage {
-    fn set(case: &Case, target: &Target, keep: bool) -> anyhow::Result<Self> {
+impl<'a> Stage<'a> {
+    fn set(
+        case: &Case,
+        target: &Target,
+        python: Option<&'a Path>,
+        keep: bool,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("no temporary folder")?;
         fs::create_dir(folder.path().join("state"))?;
         let (place, sink, ca) = match target {
@@ -124,6 +133,7 @@ impl Stage {
             lines: Lines::of(case)?,
             log_bytes: 0,
             ca,
+            python,
             folder,
         })
     }
@@ -147,7 +157,8 @@ impl Stage {
         };
         fs::write(&config, configuration.to_string())?;
         let log = self.at("lines.log");
-        let is_there_before = case.source == Source::File && case.pace == Pace::AsFastAsItGoes;
+        let is_caught_up_with = matches!(case.source, Source::File | Source::Python);
+        let is_there_before = is_caught_up_with && case.pace == Pace::AsFastAsItGoes;
         if is_there_before {
             // Just written, so it is in the page cache: the disk is not what is measured.
             self.log_bytes = self.lines.write(&log, case.lines)?;
@@ -159,6 +170,11 @@ impl Stage {
             let work = bare::run(case, &self.place, due, &log, self.ca.as_deref())?;
             self.log_bytes = fs::metadata(&log)?.len();
             return Ok((work, Some(due)));
+        }
+        if case.source == Source::Python {
+            let python = self.python.context("no interpreter for a Python program")?;
+            let work = python::run(python, case, &self.place, &log, self.ca.as_deref())?;
+            return Ok((work, None));
         }
         let agent = Running::start(&config, case, &self.place, self.ca.as_deref(), hdr_log)?;
         let is_paced = case.pace != Pace::AsFastAsItGoes;
@@ -196,7 +212,7 @@ impl Stage {
                 let mut frames = Frames::new(&self.place.stream, socket);
                 Box::new(move |lines| frames.send(lines))
             }
-            Source::Socket | Source::Bare | Source::Library => {
+            Source::Socket | Source::Bare | Source::Library | Source::Python => {
                 let mut socket = UnixStream::connect(self.at("socket"))?;
                 Box::new(move |lines| socket.write_all(lines))
             }
@@ -229,7 +245,7 @@ impl Stage {
 
     /// The checkpoint that the agent left, if there was one.
     fn saved(&self, case: &Case) -> anyhow::Result<String> {
-        if matches!(case.source, Source::Bare | Source::Library) {
+        if !case.source.has_agent() || case.source == Source::Library {
             return Ok(String::new());
         }
         let saved = fs::read_to_string(self.at("state/checkpoint.json"));

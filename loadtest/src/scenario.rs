@@ -52,6 +52,8 @@ pub(crate) enum Source {
     Library,
     /// No agent: each line is sent by a call of its own.
     Bare,
+    /// No agent: a Python program catches up with the file.
+    Python,
 }
 
 /// How many messages one data key seals.
@@ -160,6 +162,11 @@ impl Source {
     pub(crate) fn is_answered(self) -> bool {
         matches!(self, Self::Kpl | Self::Library)
     }
+
+    /// Whether it is kinseal that sends.
+    pub(crate) fn has_agent(self) -> bool {
+        !matches!(self, Self::Bare | Self::Python)
+    }
 }
 
 impl Encryption {
@@ -176,6 +183,15 @@ impl Case {
             ..self.clone()
         };
         self.failing.is_some_and(|failing| failing > 0) && *other == without
+    }
+
+    /// The run of kinseal's on the same file, if it is another program that this one is of.
+    pub(crate) fn by_kinseal(&self) -> Option<Self> {
+        let ours = Self {
+            source: Source::File,
+            ..self.clone()
+        };
+        (self.source == Source::Python).then_some(ours)
     }
 
     /// The run that this one is compared with, if it is not itself that.
@@ -232,6 +248,7 @@ impl fmt::Display for Case {
             Source::Socket => write!(f, ", socket")?,
             Source::Kpl => write!(f, ", kpl")?,
             Source::Library => write!(f, ", library")?,
+            Source::Python => write!(f, ", python")?,
         }
         if let Pace::LinesPerSecond(lines) = self.pace {
             write!(f, ", {lines}/s")?;

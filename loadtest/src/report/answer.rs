@@ -20,8 +20,10 @@ impl Report {
     /// For the most usual lines that were measured: aggregated, and nearest to 200 bytes.
     pub(super) fn answers(&self) -> Vec<Answer<'_>> {
         const USUAL: usize = 200;
-        let fast =
-            |run: &&Run| !run.is_paced() && run.case.failing.is_none() && run.case.aggregation;
+        let fast = |run: &&Run| {
+            let case = &run.case;
+            !run.is_paced() && case.failing.is_none() && case.aggregation && case.source.has_agent()
+        };
         let plain = self
             .runs
             .iter()

@@ -40,7 +40,7 @@ pub(super) const FIGURES: [Figure; 5] = [
     },
     Figure {
         name: "p99 ms",
-        of: |run| run.latency(0.99),
+        of: |run| run.latency(0.99).unwrap_or_default(),
         more_is_better: false,
         digits: 1,
     },

@@ -221,6 +221,7 @@ fn over_time(out: &mut String, report: &Report) {
         label: "lines stored a second",
         scale: Scale::Linear,
     };
+    let has_samples = |run: &Run| !run.is_paced() && run.case.source.has_agent();
     let rate = |run: &Run| {
         let samples = &run.outcome.agent.samples;
         let pairs = samples
@@ -235,12 +236,7 @@ fn over_time(out: &mut String, report: &Report) {
         };
         pairs.map(rate).collect()
     };
-    let plots = lines_of(
-        report,
-        |run| !run.is_paced(),
-        (&seconds(), &per_second),
-        rate,
-    );
+    let plots = lines_of(report, has_samples, (&seconds(), &per_second), rate);
     let says = "As fast as it goes, from one file. A run that ends earlier was faster.";
     figures(out, "Throughput over time", says, plots);
     let mebibytes = Axis {
@@ -253,12 +249,7 @@ fn over_time(out: &mut String, report: &Report) {
             .map(|s| (s.seconds, s.memory as f64 / f64::from(1 << 20)))
             .collect()
     };
-    let plots = lines_of(
-        report,
-        |run| !run.is_paced(),
-        (&seconds(), &mebibytes),
-        memory,
-    );
+    let plots = lines_of(report, has_samples, (&seconds(), &mebibytes), memory);
     let says = "Of the whole agent, whose <code>memory_limit</code> is 64 MiB.";
     figures(out, "Memory over time", says, plots);
 }
@@ -299,7 +290,8 @@ fn cpu(out: &mut String, report: &Report) {
         let bars: Vec<Bar> = runs.iter().map(bar).collect();
         (title, plot::bars(&bars, &parts))
     };
-    let plots = places(report, |run| !run.is_paced()).into_iter().map(plot);
+    let has_threads = |run: &Run| !run.is_paced() && run.case.source.has_agent();
+    let plots = places(report, has_threads).into_iter().map(plot);
     let says = "Milliseconds of the agent's processor time for a megabyte of lines, by the threads that took it.";
     figures(out, "CPU per MB by stage", says, plots.collect());
 }
@@ -389,8 +381,8 @@ fn all_runs(out: &mut String, report: &Report) {
             Thousands(run.lines_per_second() as u64).to_string(),
             Thousands(run.lines_per_cpu_second() as u64).to_string(),
             format!("{:.0}", run.bytes_per_line()),
-            format!("{:.1}", run.latency(0.5)),
-            format!("{:.1}", run.latency(0.99)),
+            run.latency_shown(0.5),
+            run.latency_shown(0.99),
             format!("{}", agent.peak_memory >> 20),
             Thousands(agent.counts.calls).to_string(),
             agent.counts.data_keys.to_string(),

@@ -45,7 +45,7 @@ impl<P: Fn(String)> Table<P> {
     pub(crate) fn row(&self, run: &Run, report: &Report) {
         let agent = &run.outcome.agent;
         (self.print)(format!(
-            "{:<46}{:>11}{:>7.2}{:>12}{:>8.0}{:>8}{:>8}{:>6}{:>9.1}{:>9.1}{:>7}",
+            "{:<46}{:>11}{:>7.2}{:>12}{:>8.0}{:>8}{:>8}{:>6}{:>9}{:>9}{:>7}",
             run.name,
             Thousands(run.lines_per_second() as u64).to_string(),
             agent.cpu_seconds,
@@ -54,8 +54,8 @@ impl<P: Fn(String)> Table<P> {
             agent.peak_memory >> 20,
             agent.counts.calls,
             agent.counts.data_keys,
-            run.latency(0.5),
-            run.latency(0.99),
+            run.latency_shown(0.5),
+            run.latency_shown(0.99),
             run.sink_cpu(),
         ));
         self.beside(run, report);
@@ -72,6 +72,18 @@ impl<P: Fn(String)> Table<P> {
                 "against off: CPU × {:.2}, bytes × {:.2}",
                 run.cpu_per_megabyte() / plain.cpu_per_megabyte(),
                 run.bytes_per_line() / plain.bytes_per_line(),
+            ));
+        }
+        let ours = run.case.by_kinseal();
+        if let Some(ours) = report
+            .runs
+            .iter()
+            .find(|other| Some(&other.case) == ours.as_ref())
+        {
+            said.push(format!(
+                "against kinseal: CPU × {:.1}, bytes × {:.2}",
+                run.cpu_per_megabyte() / ours.cpu_per_megabyte(),
+                run.bytes_per_line() / ours.bytes_per_line(),
             ));
         }
         let without = |other: &&Run| run.case.is_like_but_failing(&other.case);

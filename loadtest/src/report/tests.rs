@@ -3,7 +3,7 @@ use crate::agent::{Counts, Sample, Work};
 use crate::curve::Curve;
 use crate::reader::Read;
 use crate::run::ReadBack;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Source};
 use crate::sink::Arrived;
 
 /// A report of the quick scenario, of made-up figures: encryption is `slower` times the CPU.
@@ -112,6 +112,35 @@ fn the_answer_is_what_encryption_adds_to_the_same_lines_in_clear() {
         said.starts_with("Each record encrypted, lines of 200 B: CPU +50 %, bytes +50 %, p99 +2.5 ms, shards +10, +$"),
         "{said}"
     );
+}
+
+#[test]
+fn a_rival_is_set_beside_kinseal_and_is_no_answer_of_ours() {
+    let text = "encryption = ['off', 'record']\nline_bytes = [200]\nlines = 1000\nsource = ['python', 'file']";
+    let mut report = Report::begin("s", &Target::StandIn, Prices::load(None).unwrap());
+    for case in Scenario::parse("s", text).unwrap().cases(None) {
+        let is_rival = case.source == Source::Python;
+        let mut outcome = outcome(&case, if is_rival { 40.0 } else { 2.0 });
+        if is_rival {
+            outcome.agent.latencies.clear();
+            outcome.agent.samples.clear();
+        }
+        report.add(case, outcome);
+    }
+    let said = std::cell::RefCell::new(String::new());
+    let print = |line: String| *said.borrow_mut() += &(line + "\n");
+    let table = Table::begin(&report, print);
+    let rival = |run: &&Run| run.case.source == Source::Python;
+    let rival = report.runs.iter().find(rival).unwrap();
+    table.row(rival, &report);
+    let said = said.borrow();
+    assert!(said.contains("against kinseal: CPU × 20.0"), "{said}");
+    assert!(said.contains(" – "), "no latency is told of it: {said}");
+    let ours = |answer: &answer::Answer<'_>| answer.encrypted.case.source == Source::File;
+    assert!(report.answers().iter().all(ours) && !report.answers().is_empty());
+    let page = page::page(&report, None);
+    assert!(page.contains(&page::escaped(&rival.name)));
+    assert!(!page.contains("NaN") && !page.contains("inf"));
 }
 
 #[test]

@@ -175,16 +175,34 @@ impl Axes {
                 && self.seconds != Some(0),
             "megabytes, lines, seconds: allowed: more than 0"
         );
-        let is_bare = self
-            .source
-            .iter()
-            .flatten()
-            .any(|source| *source == Source::Bare);
+        let has = |source| self.source.iter().flatten().any(|other| *other == source);
         ensure!(
-            !is_bare || self.rate.is_some() && self.encryption == Some(vec![Encryption::Off]),
+            !has(Source::Bare)
+                || self.rate.is_some() && self.encryption == Some(vec![Encryption::Off]),
             "source: \"bare\" needs a rate, and encryption = [\"off\"]"
         );
+        if has(Source::Python) {
+            self.check_python()?;
+        }
         self.kms_ms().and(self.sink_ms()).and(self.lingers())?;
+        Ok(())
+    }
+
+    /// It has fewer ways than the agent.
+    fn check_python(&self) -> anyhow::Result<()> {
+        let ways = self.encryption.iter().flatten();
+        ensure!(
+            !ways.clone().any(|how| how.is_block()),
+            "source: \"python\" encrypts records: allowed: encryption = [\"off\", \"record\"]"
+        );
+        ensure!(
+            self.rate.is_none() && self.linger.is_none(),
+            "source: \"python\" catches up with a file: allowed: without rate and linger"
+        );
+        ensure!(
+            self.suite.is_none() && self.backend.is_none(),
+            "source: \"python\" has its own suite and backend: allowed: without these keys"
+        );
         Ok(())
     }
 

@@ -93,3 +93,43 @@ fn mistakes_name_the_key_and_what_is_allowed() {
         assert!(format!("{error:#}").contains(told), "{to}: {error:#}");
     }
 }
+
+#[test]
+fn a_python_program_is_asked_for_nothing_that_it_does_not_do() {
+    let python = |keys: &str| {
+        let text = format!("line_bytes = [200]\nlines = 10\nsource = ['file', 'python']\n{keys}");
+        Scenario::parse("s", &text)
+    };
+    for (keys, told) in [
+        ("encryption = ['off', 'block']", "[\"off\", \"record\"]"),
+        ("encryption = ['block_zstd']", "[\"off\", \"record\"]"),
+        ("encryption = ['off']\nrate = [10]", "without rate"),
+        (
+            "encryption = ['off']\nlinger = ['0s']",
+            "without rate and linger",
+        ),
+        ("encryption = ['off']\nsuite = ['0578']", "its own suite"),
+        (
+            "encryption = ['off']\nbackend = ['aws-lc']",
+            "its own suite and backend",
+        ),
+    ] {
+        let error = python(keys).unwrap_err().to_string();
+        assert!(error.contains(told), "{keys}: {error}");
+    }
+    assert!(python("encryption = ['off', 'record']\ncache = [100]").is_ok());
+}
+
+#[test]
+fn what_a_rival_is_set_beside_is_kinseal_on_the_same_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/rivals.toml");
+    let cases = Scenario::load(&path).unwrap().cases(None);
+    let (ours, rivals): (Vec<_>, Vec<_>) =
+        (cases.iter()).partition(|case| case.source == Source::File);
+    assert!(!ours.is_empty() && ours.iter().all(|case| case.by_kinseal().is_none()));
+    assert_eq!(rivals.len(), ours.len());
+    for rival in rivals {
+        assert!(ours.contains(&&rival.by_kinseal().unwrap()), "{rival}");
+        assert!(rival.sink_keeps());
+    }
+}
