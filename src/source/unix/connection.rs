@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BufMut;
 use rustix::net::{RecvFlags, recv};
 use tokio::net::UnixStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::turns::{SHORT, Share, Turns, Waited};
 use crate::shutdown::Shutdown;
@@ -22,6 +22,8 @@ pub(super) const BLOCK: usize = 64 * 1024;
 const LAST_READ: usize = 1024 * 1024;
 /// A read that brings as much is worth what it wakes.
 const ENOUGH: usize = 16 * 1024;
+/// Of a client that sends more than this in the time of a pause, a socket would not hold it: it is not paused for.
+const FAST: usize = 128 * 1024;
 
 /// Why nothing is read on.
 #[derive(Debug)]
@@ -76,6 +78,7 @@ pub(super) async fn read_on(
 ) -> Result<(), Ended> {
     let mut share: Option<Share> = None;
     let mut paused: Option<Pin<Box<Sleep>>> = None;
+    let mut pace = Pace::new(taker.pause());
     loop {
         // What one more read may bring is held beside it.
         let long = taker.unfinished().saturating_sub(SHORT);
@@ -122,10 +125,10 @@ pub(super) async fn read_on(
         match (read_block(taker, read).await?, &mut share) {
             (Some(0), _) => return Ok(()),
             (Some(bytes), Some(share)) => share.has_come(bytes),
-            (Some(bytes), None) if bytes < ENOUGH && !taker.pause().is_zero() => {
-                paused = Some(Box::pin(sleep(taker.pause())));
+            (Some(bytes), None) => {
+                paused = pace.after(bytes).map(|pause| Box::pin(sleep(pause)));
             }
-            _ => {}
+            (None, _) => {}
         }
     }
     let mut left = LAST_READ;
@@ -135,6 +138,45 @@ pub(super) async fn read_on(
         left = left.saturating_sub(read);
     }
     Ok(())
+}
+
+/// How fast a client sends.
+#[derive(Debug)]
+struct Pace {
+    pause: Duration,
+    /// What it has sent since.
+    bytes: usize,
+    since: Instant,
+    /// Before that.
+    is_fast: bool,
+}
+
+impl Pace {
+    fn new(pause: Duration) -> Self {
+        Self {
+            pause,
+            bytes: 0,
+            since: Instant::now(),
+            is_fast: false,
+        }
+    }
+
+    /// The pause that follows a read of so many bytes, if one does.
+    fn after(&mut self, read: usize) -> Option<Duration> {
+        if self.pause.is_zero() {
+            return None;
+        }
+        self.bytes += read;
+        let pauses = self.since.elapsed().div_duration_f64(self.pause);
+        if pauses >= 1.0 {
+            let is_fast = self.bytes as f64 > FAST as f64 * pauses;
+            *self = Self {
+                is_fast,
+                ..Self::new(self.pause)
+            };
+        }
+        (read < ENOUGH && !self.is_fast).then_some(self.pause)
+    }
 }
 
 async fn is_over(client: Option<(&Share, Waited)>) {
@@ -186,5 +228,30 @@ impl From<io::Error> for Ended {
 impl From<Closed> for Ended {
     fn from(_: Closed) -> Self {
         Self::PipelineClosed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_little_is_paused_for_and_who_sends_more_than_a_socket_holds_is_not() {
+        let pause = Duration::from_millis(10);
+        // Bytes in each millisecond.
+        for (bytes, is_paused_for) in [(4_000, true), (10_000, true), (15_000, false)] {
+            let mut pace = Pace::new(pause);
+            let mut pauses = Vec::new();
+            for _ in 0..300 {
+                tokio::time::advance(pause / 10).await;
+                pauses.push(pace.after(bytes).is_some());
+            }
+            let settled = &pauses[20..];
+            assert!(
+                settled.iter().all(|paused| *paused == is_paused_for),
+                "{bytes}: {pauses:?}"
+            );
+        }
+        assert_eq!(Pace::new(Duration::ZERO).after(1), None);
     }
 }
