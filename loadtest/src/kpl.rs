@@ -5,23 +5,9 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use anyhow::Context;
 use bytes::Bytes;
-use kinseal::daemon::message::{LONGEST, PutRecord, PutRecordResult};
-use prost::Message as _;
+use kinseal::daemon::message::{Answer, LONGEST, PutRecord, PutRecordResult};
 
 use crate::answers::Answers;
-
-/// The envelope, as far as this client needs it.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Message {
-    #[prost(uint64, required, tag = "1")]
-    id: u64,
-    #[prost(uint64, optional, tag = "2")]
-    source_id: Option<u64>,
-    #[prost(message, optional, tag = "3")]
-    put_record: Option<PutRecord>,
-    #[prost(message, optional, tag = "5")]
-    put_record_result: Option<PutRecordResult>,
-}
 
 /// Puts lines into frames.
 #[derive(Debug)]
@@ -47,19 +33,13 @@ impl<W: Write> Frames<W> {
         self.frames.clear();
         for line in lines.split_inclusive(|b| *b == b'\n') {
             let data = line.strip_suffix(b"\n").unwrap_or(line);
-            let message = Message {
-                id: self.next,
-                put_record: Some(PutRecord {
-                    stream_name: self.stream.clone(),
-                    data: Bytes::copy_from_slice(data),
-                    ..PutRecord::default()
-                }),
-                ..Message::default()
+            let record = PutRecord {
+                stream_name: self.stream.clone(),
+                data: Bytes::copy_from_slice(data),
+                ..PutRecord::default()
             };
+            record.encode(self.next, &mut self.frames);
             self.next += 1;
-            let len = u32::try_from(message.encoded_len()).expect("a line is short");
-            self.frames.extend_from_slice(&len.to_be_bytes());
-            message.encode(&mut self.frames).expect("a vector grows");
         }
         self.out.write_all(&self.frames)
     }
@@ -86,10 +66,10 @@ pub(crate) fn answers(
         frames
             .read_exact(&mut body)
             .context("the agent hung up within an answer")?;
-        let message = Message::decode(&body[..]).context("the agent sent no message")?;
-        let asked = message.source_id.and_then(|id| usize::try_from(id).ok());
+        let answer = Answer::decode(&body).context("the agent sent no message")?;
+        let asked = answer.to.and_then(|id| usize::try_from(id).ok());
         let asked = asked.and_then(|id| answered.get_mut(id));
-        match (asked, message.put_record_result) {
+        match (asked, answer.result) {
             (Some(is_answered), Some(result)) if !*is_answered => {
                 *is_answered = true;
                 match result.success {

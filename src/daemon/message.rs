@@ -113,6 +113,38 @@ impl Request {
     }
 }
 
+impl PutRecord {
+    /// Appends the frame that asks for it, as message `id`: the client's side.
+    pub fn encode(self, id: u64, frame: &mut Vec<u8>) {
+        let asked = Message {
+            id,
+            put_record: Some(self),
+            ..Message::default()
+        };
+        put_frame(&asked, frame);
+    }
+}
+
+/// An answer, as the client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The id of the message that it answers, where it says so.
+    pub to: Option<u64>,
+    /// What became of a record; others answer something else.
+    pub result: Option<PutRecordResult>,
+}
+
+impl Answer {
+    /// `body`: a frame without its length.
+    pub fn decode(body: &[u8]) -> Result<Self, NoMessage> {
+        let message = Message::decode(body).map_err(|error| NoMessage(error.to_string()))?;
+        Ok(Self {
+            to: message.source_id,
+            result: message.put_record_result,
+        })
+    }
+}
+
 impl PutRecordResult {
     /// Appends the frame that answers message `to`. Its own id tells nobody anything.
     pub fn encode(self, to: u64, frame: &mut Vec<u8>) {
@@ -138,7 +170,7 @@ pub fn encode_no_metrics(to: u64, frame: &mut Vec<u8>) {
 }
 
 fn put_frame(message: &Message, frame: &mut Vec<u8>) {
-    let len = u32::try_from(message.encoded_len()).expect("an answer is short");
+    let len = u32::try_from(message.encoded_len()).expect("a message is short");
     frame.extend_from_slice(&len.to_be_bytes());
     message.encode(frame).expect("a vector grows");
 }
