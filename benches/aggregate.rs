@@ -31,7 +31,7 @@ use kinseal::aggregate::{AggregatedRecord, Settings};
 use kinseal::delivery::{MemoryBudget, SpanSettled, Ticket};
 use kinseal::record::{HashKey, PartitionKey, RecordKey};
 use kinseal::seal::offload::{Sealing, seal_chunk};
-use kinseal::seal::{self, CacheSettings, EncryptionContext, Scope, SealedRecord, message};
+use kinseal::seal::{self, SealedRecord};
 use kinseal::shard::{Shard, ShardId, ShardMap};
 use kinseal::source::{Accepted, Chunk};
 
@@ -162,12 +162,7 @@ impl Aggregate {
             records: records.collect(),
             read_took: Duration::ZERO,
         };
-        let plaintext = seal::Settings {
-            scope: Scope::Off,
-            context: EncryptionContext::new(),
-            cache: CacheSettings::default(),
-            message: message::Settings::default(),
-        };
+        let plaintext = seal::Settings::off();
         let allowed = plaintext.plaintext_allowed().expect("the scope is off");
         seal_chunk(chunk, &Sealing::Plain(allowed), now).records
     }

@@ -23,7 +23,7 @@ use kinseal::seal::message::{
     Writer,
 };
 use kinseal::seal::offload::{Sealing, seal_chunk};
-use kinseal::seal::{self, CacheSettings, EncryptionContext, Scope, SealedRecord, message};
+use kinseal::seal::{self, EncryptionContext, SealedRecord, message};
 use kinseal::send::body::{self, Body};
 use kinseal::source::frame::{Framer, MAX_LINE};
 use kinseal::source::{Accepted, Chunk};
@@ -173,12 +173,7 @@ fn plain(records: usize, len: usize) -> Vec<SealedRecord> {
         records: records.collect(),
         read_took: Duration::ZERO,
     };
-    let plaintext = seal::Settings {
-        scope: Scope::Off,
-        context: EncryptionContext::new(),
-        cache: CacheSettings::default(),
-        message: message::Settings::default(),
-    };
+    let plaintext = seal::Settings::off();
     let allowed = plaintext.plaintext_allowed().expect("the scope is off");
     seal_chunk(chunk, &Sealing::Plain(allowed), now).records
 }

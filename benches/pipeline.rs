@@ -26,8 +26,8 @@ use kinseal::batch::Batch;
 use kinseal::delivery::{MemoryBudget, SpanSettled, Ticket};
 use kinseal::pipeline::{Parts, Pipeline, Sealer};
 use kinseal::record::{HashKey, PartitionKey, RecordKey, StreamName};
+use kinseal::seal;
 use kinseal::seal::offload::SealPool;
-use kinseal::seal::{self, CacheSettings, EncryptionContext, Scope, message};
 use kinseal::send::{CallOutcome, EntryOutcome, PutRecords};
 use kinseal::shard::{Description, Distribution, ListShards, ListShardsError, Shard, ShardId};
 use kinseal::source::{Accepted, Chunk};
@@ -100,12 +100,7 @@ struct Rig<'r> {
 
 impl<'r> Rig<'r> {
     fn start(runtime: &'r Runtime, shards: usize, max_count: Option<usize>) -> Self {
-        let plaintext = seal::Settings {
-            scope: Scope::Off,
-            context: EncryptionContext::new(),
-            cache: CacheSettings::default(),
-            message: message::Settings::default(),
-        };
+        let plaintext = seal::Settings::off();
         let mut parts = Parts {
             stream: StreamName::new("shop-logs").expect("a name"),
             aggregation: Default::default(),

@@ -38,8 +38,8 @@ use kinseal::aggregate::reducer::{Reducer, Routes};
 use kinseal::batch::{Batch, Limits};
 use kinseal::delivery::{MemoryBudget, Ticket};
 use kinseal::record::{PartitionKey, RecordKey, StreamName};
+use kinseal::seal;
 use kinseal::seal::offload::{Sealing, seal_chunk};
-use kinseal::seal::{self, CacheSettings, EncryptionContext, Scope, message};
 use kinseal::send::PutRecords;
 use kinseal::send::body;
 use kinseal::send::kinesis::Kinesis;
@@ -172,12 +172,7 @@ fn batch(entries: usize, bytes: usize) -> Batch {
         records: records.collect(),
         read_took: Duration::ZERO,
     };
-    let plaintext = seal::Settings {
-        scope: Scope::Off,
-        context: EncryptionContext::new(),
-        cache: CacheSettings::default(),
-        message: message::Settings::default(),
-    };
+    let plaintext = seal::Settings::off();
     let allowed = plaintext.plaintext_allowed().expect("the scope is off");
     let (mut reducer, mut closed) = (Reducer::new(None, Routes::Unpredictable), Vec::new());
     for record in seal_chunk(chunk, &Sealing::Plain(allowed), now).records {

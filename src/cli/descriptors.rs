@@ -117,7 +117,6 @@ mod tests {
     use super::*;
     use crate::agent::Source;
     use crate::record::StreamName;
-    use crate::seal::{CacheSettings, Scope, message};
     use crate::source::WhenFull;
     use crate::source::framing::Framing;
     use crate::source::tail;
@@ -129,12 +128,7 @@ mod tests {
             max_open_files: 80,
             ..tail::Settings::default()
         });
-        let encryption = crate::seal::Settings {
-            scope: Scope::Off,
-            context: std::collections::BTreeMap::new(),
-            cache: CacheSettings::default(),
-            message: message::Settings::default(),
-        };
+        let encryption = crate::seal::Settings::off();
         let stream = StreamName::new("s").unwrap();
         let aws = crate::aws::Settings::default();
         let mut settings = Settings::for_one(stream, files, encryption, aws, PathBuf::new());

@@ -32,7 +32,7 @@ use crate::seal::block::Packing;
 use crate::seal::key::GenerateDataKey;
 use crate::seal::open::Opener;
 use crate::seal::rawkey::WrappingKey;
-use crate::seal::{CacheSettings, Scope, Settings, message};
+use crate::seal::{CacheSettings, Settings, message};
 use crate::send::{CallError, CallOutcome, EntryOutcome};
 use crate::shard::map::tests::even;
 use crate::shard::{Description, Distribution, ListShardsError, Shard, ShardId, ShardMap};
@@ -231,12 +231,7 @@ impl ListShards for Service {
 }
 
 fn start(service: &Arc<Service>, change: impl FnOnce(&mut Parts)) -> Pipeline {
-    let off = Settings {
-        scope: Scope::Off,
-        context: Default::default(),
-        cache: CacheSettings::default(),
-        message: message::Settings::default(),
-    };
+    let off = Settings::off();
     let mut parts = Parts {
         stream: StreamName::new("s").unwrap(),
         aggregation: Default::default(),

@@ -78,6 +78,16 @@ impl Default for CacheSettings {
 }
 
 impl Settings {
+    /// Nothing is encrypted.
+    pub fn off() -> Self {
+        Self {
+            scope: Scope::Off,
+            context: EncryptionContext::new(),
+            cache: CacheSettings::default(),
+            message: message::Settings::default(),
+        }
+    }
+
     /// Whether messages have room for the context, beside the pairs that suite and scope add to it.
     pub fn check_context(&self) -> Result<(), ContextError> {
         let own = match &self.scope {
