@@ -17,7 +17,7 @@
 //! Modules stand in the order of a record's journey. Each group may use those above it:
 //!
 //! - words: [`record`] and its checked parts, [`delivery`] (tickets, memory), [`retry`] (verdicts),
-//!   [`metrics`], [`shutdown`], `recurring` (what the log says of trouble), `secretfile` (how keys are read),
+//!   [`metrics`], [`shutdown`], `recurring` (what the log says of trouble), `secretfile` (how keys are read), `hex`,
 //!   `statedir` and `readat`;
 //! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
 //!   [`source::frame`] (lines), [`daemon::message`] (the KPL's daemon);
@@ -77,6 +77,7 @@ pub mod metrics;
 pub mod shutdown;
 
 mod durable;
+mod hex;
 mod readat;
 mod recurring;
 mod secretfile;

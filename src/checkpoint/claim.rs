@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::ledger::{FileLedger, Place, TrackedFile};
-use super::store::{CheckpointError, SavedFile};
+use super::store::SavedFile;
 use super::tracked::Checkpoints;
 use crate::record::StreamName;
 
@@ -102,15 +102,11 @@ impl SourceCheckpoints {
         })
     }
 
-    /// The same before anything of a new file is read; the log says of trouble what there is to say. Blocks on the disk.
+    /// Saves if there is something new, of any source, before anything of a new file is read; the log says of trouble what
+    /// there is to say. Blocks on the disk.
     pub fn save_new(&self) {
         // That another process has the state directory is for whoever saves at intervals to act on.
         let _ = self.all.save_and_tell();
-    }
-
-    /// Saves if there is something new, of any source. True if it did. Blocks on the disk.
-    pub fn save_if_moved(&self) -> Result<bool, CheckpointError> {
-        self.all.save_if_moved()
     }
 }
 

@@ -13,6 +13,7 @@ use super::facts::Facts;
 use super::form::{self, Input, Output};
 use super::hardening::CoreDumpArgs;
 use super::keys::KeyArgs;
+use crate::hex::to_hex;
 use crate::seal::CacheSettings;
 use crate::seal::keyring::Keyring;
 use crate::seal::message::{
@@ -102,7 +103,7 @@ pub async fn run(args: EncryptArgs, verbose: bool) -> anyhow::Result<ExitCode> {
         say_facts(None, &message);
     }
     let written = match args.format {
-        FormatWord::Hex => writeln!(out, "{}", form::to_hex(&message)),
+        FormatWord::Hex => writeln!(out, "{}", to_hex(&message)),
         FormatWord::Base64 | FormatWord::Lines => write_base64(&message, &mut out),
         FormatWord::Raw => out.write_all(&message),
     };

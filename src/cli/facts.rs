@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::form;
+use crate::hex::to_hex;
 use crate::seal::EncryptionContext;
 use crate::seal::message::{Content, EncryptedDataKeyRef, Message};
 
@@ -37,7 +37,7 @@ impl Facts {
         Self {
             number,
             suite: message.suite().to_string(),
-            message_id: form::to_hex(message.message_id()),
+            message_id: to_hex(message.message_id()),
             context: message.context(),
             encrypted_data_keys: message.encrypted_data_keys().map(KeyFacts::of).collect(),
             frame_length: match message.content() {

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::protocol::{ApiError, Service};
+use crate::hex::to_hex;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// A signature is good for 5 minutes either way.
@@ -73,9 +74,9 @@ impl Verifier {
         let scope = authorization.scope();
         let to_sign = format!(
             "{ALGORITHM}\n{timestamp}\n{scope}\n{}",
-            hex(&Sha256::digest(request))
+            to_hex(&Sha256::digest(request))
         );
-        let expected = hex(&hmac(&self.signing_key(&authorization), to_sign.as_bytes()));
+        let expected = to_hex(&hmac(&self.signing_key(&authorization), to_sign.as_bytes()));
         if bool::from(
             expected
                 .as_bytes()
@@ -185,7 +186,7 @@ fn canonical_request(
             "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.",
         ));
     }
-    let body_hash = hex(&Sha256::digest(body));
+    let body_hash = to_hex(&Sha256::digest(body));
     if header(parts, "x-amz-content-sha256").is_some_and(|claimed| claimed != body_hash) {
         return Err(invalid(
             "The value of x-amz-content-sha256 does not match the body.",
@@ -297,15 +298,6 @@ fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,7 +314,7 @@ mod tests {
                       SignedHeaders=host;x-amz-date, Signature=00";
         let authorization = Authorization::parse(header).unwrap();
         assert_eq!(
-            hex(&verifier.signing_key(&authorization)),
+            to_hex(&verifier.signing_key(&authorization)),
             "c4afb1cc5771d871763a393e44b703571b55cc28424d1a5e86da6ed3c154a4b9"
         );
     }

@@ -24,6 +24,7 @@ use futures_util::future::BoxFuture;
 use super::body::{self, Body};
 use super::{CallError, CallOutcome, EntryOutcome, PutRecords};
 use crate::batch::Batch;
+use crate::hex::to_hex;
 use crate::record::StreamName;
 
 #[cfg(test)]
@@ -89,7 +90,7 @@ impl Intercept for WithBody {
         *request.body_mut() = self.0.clone().into();
         if let Body::Long(long) = &self.0 {
             // What is not in memory would not be signed.
-            let signed = PayloadSigningOverride::Precomputed(hex(&long.hash()));
+            let signed = PayloadSigningOverride::Precomputed(to_hex(&long.hash()));
             config.interceptor_state().store_put(signed);
         }
         Ok(())
@@ -103,14 +104,6 @@ impl From<Body> for SdkBody {
             Body::Long(long) => Self::retryable(move || Self::from_body_1_x(long.clone())),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 fn read_answer(answer: PutRecordsOutput, sent: usize) -> CallOutcome {

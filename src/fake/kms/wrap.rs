@@ -4,11 +4,12 @@
 //! stands before the ciphertext is authenticated, and with it the encryption context.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
 use sha2::{Digest, Sha256};
+
+use crate::hex::to_hex;
 
 /// Blobs of AWS begin with "AQIC" in base64, which people know by sight.
 const MAGIC: [u8; 5] = [1, 2, 2, 0, 0x78];
@@ -65,7 +66,7 @@ impl KeyMaterial {
     /// 36 characters in either form.
     pub(crate) fn key_id(&self) -> String {
         if self.multi_region {
-            format!("mrk-{}", hex(&self.key_id))
+            format!("mrk-{}", to_hex(&self.key_id))
         } else {
             uuid(self.key_id)
         }
@@ -73,7 +74,7 @@ impl KeyMaterial {
 
     /// 64 hex digits, as in `KeyMaterialId`.
     pub(crate) fn id(&self) -> String {
-        hex(&self.material_id)
+        to_hex(&self.material_id)
     }
 
     pub(crate) fn wrap(&self, plaintext: &[u8], context: &BTreeMap<String, String>) -> Vec<u8> {
@@ -130,7 +131,7 @@ fn authenticated(header: &[u8], context: &BTreeMap<String, String>) -> Vec<u8> {
 }
 
 fn uuid(bytes: [u8; 16]) -> String {
-    let hex = hex(&bytes);
+    let hex = to_hex(&bytes);
     format!(
         "{}-{}-{}-{}-{}",
         &hex[..8],
@@ -139,15 +140,6 @@ fn uuid(bytes: [u8; 16]) -> String {
         &hex[16..20],
         &hex[20..]
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-            let _ = write!(out, "{byte:02x}");
-            out
-        })
 }
 
 #[cfg(test)]
