@@ -291,6 +291,8 @@ impl Rig {
     /// Stops as the agent does. Returns what is on disk, and how many records are left there.
     pub(super) async fn end(mut self) -> (TestDisk, u64) {
         self.to_writer = None;
+        // Nobody takes what the reader hands over, and it must not wait for that.
+        drop(self.from_reader);
         // The writer, then the reader.
         for task in self.tasks.drain(..2) {
             task.await.unwrap();
