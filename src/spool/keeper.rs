@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::cursor::Note;
 use super::disk::put_aside;
 use super::shelf::Shelf;
 use super::{Disk, Sync, cursor, restore};
@@ -63,19 +64,32 @@ impl Keeper {
     pub fn finish(&self) -> io::Result<()> {
         drop(self.shelf.take_parked());
         let dropped = self.drop_done();
-        self.restore_or_give_up();
-        dropped.and(self.save(self.sync != Sync::Never))
+        let is_told = self.restore_or_give_up();
+        dropped.and(self.save(|| {
+            let note = self.shelf.note(self.sync != Sync::Never);
+            // What was told as lost is not to be missed by the next run.
+            let settled = restore::behind_gone(&self.shelf);
+            match is_told {
+                true => Note {
+                    settled,
+                    end: settled,
+                    ..note
+                },
+                false => note,
+            }
+        }))
     }
 
     /// What somebody removed is on disk again, or was not stored and is gone with this process; so is what was cut off.
-    fn restore_or_give_up(&self) {
+    /// True if some of it is gone.
+    fn restore_or_give_up(&self) -> bool {
         let (shelf, disk) = (&self.shelf, &*self.disk);
         let restored = restore::restore(shelf, disk, self.sync);
         // Some of them have their answer, behind one that has none.
         let waiting = shelf.counters.snapshot().spooled;
         let missing = restore::missing(shelf).min(waiting);
         if missing == 0 {
-            return;
+            return false;
         }
         let why = match restored {
             Ok(()) => "they were cut off".to_owned(),
@@ -88,16 +102,16 @@ impl Keeper {
         );
         shelf.counters.lose(missing);
         shelf.counters.unspool(missing);
+        true
     }
 
     fn save_meanwhile(&self) -> io::Result<()> {
-        self.save(self.sync == Sync::Always)
+        self.save(|| self.shelf.note(self.sync == Sync::Always))
     }
 
-    /// `is_synced`: all that was appended would survive a power cut.
-    fn save(&self, is_synced: bool) -> io::Result<()> {
+    fn save(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
         let mut saved = self.shelf.saved.lock().expect("no panic while held");
-        let note = self.shelf.note(is_synced);
+        let note = note();
         if Some(note) != *saved {
             self.shelf.hold()?;
             cursor::save(&*self.disk, self.shelf.dir(), note)?;

@@ -128,6 +128,18 @@ pub(super) fn missing(shelf: &Shelf) -> u64 {
     shelf.waiting().iter().map(of).sum()
 }
 
+/// Everything before it is settled, or was in files that are gone.
+pub(super) fn behind_gone(shelf: &Shelf) -> u64 {
+    let mut behind = shelf.settled_to();
+    for segment in shelf.waiting() {
+        if !matches!(segment.file.is_at(&segment.path), Ok(false)) {
+            break;
+        }
+        behind = segment.end;
+    }
+    behind
+}
+
 /// Behind the last record that can be read.
 fn end_on_disk(segment: &Segment) -> u64 {
     let mut walk = Walk::new(segment.id, HEADER_LEN as u64);

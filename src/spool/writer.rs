@@ -1,6 +1,7 @@
 //! Onto disk: what was sealed, in groups, before it goes anywhere else.
 
 mod appender;
+mod passing;
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::appender::{Appended, Appender};
+use self::passing::Passing;
 use super::clock::Clock;
 use super::frame::Frame;
 use super::shelf::{Parked, Shelf};
@@ -43,11 +45,14 @@ pub struct Writer {
     unrestored: Recurring,
 }
 
-/// The way that leaves out the disk.
-#[derive(Debug)]
-struct Passing {
-    budget: MemoryBudget,
-    sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
+/// What is on disk now.
+struct Held {
+    frames: usize,
+    /// The number of the first record in them, and the number behind the last one.
+    first: u64,
+    end: u64,
+    /// Bytes of the segment.
+    len: u64,
 }
 
 enum Event {
@@ -140,7 +145,7 @@ impl Writer {
     /// Passes on what may be, and appends the rest.
     async fn take(&mut self, mut chunks: VecDeque<SealedChunk>) {
         while let Some(chunk) = chunks.pop_front() {
-            if let Err(chunk) = self.pass(chunk) {
+            if let Err(chunk) = Passing::pass(self.passing.as_ref(), &self.shelf, chunk) {
                 chunks.push_front(chunk);
                 break;
             }
@@ -163,26 +168,6 @@ impl Writer {
         }
     }
 
-    /// Past the disk, while nothing waits there and the stream takes what it is given.
-    fn pass(&self, chunk: SealedChunk) -> Result<(), SealedChunk> {
-        let Some(passing) = &self.passing else {
-            return Err(chunk);
-        };
-        let has_room = passing.budget.in_use() <= passing.budget.limit() / 2;
-        // Who waits for the disk is answered by it.
-        let waits = |record: &SealedRecord| record.tickets().wait_for_the_spool();
-        if !has_room || !self.shelf.is_caught_up() || chunk.records.iter().any(waits) {
-            return Err(chunk);
-        }
-        let Ok(place) = passing.sealed.try_reserve() else {
-            return Err(chunk);
-        };
-        let (tx, rx) = oneshot::channel();
-        let _ = tx.send(chunk);
-        place.send(rx);
-        Ok(())
-    }
-
     /// What the owner measures of chunks that come to it straight.
     fn measure(&self, chunk: &SealedChunk) {
         Counters::add(&self.counters.plain_bytes, chunk.plain_bytes);
@@ -199,10 +184,20 @@ impl Writer {
 
     /// Waits until the disk has them. Not cancel safe.
     async fn append(&mut self, records: Vec<SealedRecord>) {
-        let began = Instant::now();
-        let (frames, count) = self.frames(&records);
-        let (end, len) = self.until_it_holds(frames.into()).await;
-        let mut number = end - count;
+        let mut records = records.into_iter();
+        while !records.as_slice().is_empty() {
+            let began = Instant::now();
+            let frames = self.frames(records.as_slice());
+            let held = self.until_it_holds(frames.into()).await;
+            let count = self.publish(records.by_ref().take(held.frames), &held);
+            let mut histograms = self.histograms.lock().expect("no panic while held");
+            histograms.spool.record(began.elapsed(), count);
+        }
+    }
+
+    /// These are on disk: whoever waits for no more has its answer. Returns how many user records they are.
+    fn publish(&mut self, records: impl Iterator<Item = SealedRecord>, held: &Held) -> u64 {
+        let mut number = held.first;
         let (mut parked, mut spooled) = (Parked::new(), Vec::new());
         for record in records {
             let tickets = record.into_tickets();
@@ -225,25 +220,22 @@ impl Writer {
                 }
             }
         }
-        self.shelf.published(end, len, parked);
+        self.shelf.published(held.end, held.len, parked);
         // What nobody waits for, and answers that may be given now. Their memory is free.
         for ticket in spooled {
             ticket.settle(&Delivery::Spooled);
         }
-        let mut histograms = self.histograms.lock().expect("no panic while held");
-        histograms.spool.record(began.elapsed(), count);
+        held.end - held.first
     }
 
     fn syncs_later(&self) -> bool {
         matches!(self.sync, Sync::Interval(_))
     }
 
-    /// As they are to be on disk, and how many user records they are.
-    fn frames(&self, records: &[SealedRecord]) -> (Vec<Frame<Bytes>>, u64) {
+    /// As they are to be on disk.
+    fn frames(&self, records: &[SealedRecord]) -> Vec<Frame<Bytes>> {
         let clock = Clock::now();
-        let appender = self.appender.as_ref().expect("nothing is under way");
-        let first = appender.next_number();
-        let mut number = first;
+        let mut number = self.next_number();
         let frames = records.iter().map(|record| {
             let count = u32::try_from(record.tickets().records()).expect("fewer than bytes");
             let frame = Frame {
@@ -256,19 +248,24 @@ impl Writer {
             number += u64::from(count);
             frame
         });
-        let frames = frames.collect();
-        (frames, number - first)
+        frames.collect()
     }
 
-    /// Returns the number behind the last one, and the length of the segment.
-    async fn until_it_holds(&mut self, frames: Arc<[Frame<Bytes>]>) -> (u64, u64) {
+    fn next_number(&self) -> u64 {
+        let appender = self.appender.as_ref().expect("nothing is under way");
+        appender.next_number()
+    }
+
+    /// Waits until it holds at least the first of them.
+    async fn until_it_holds(&mut self, frames: Arc<[Frame<Bytes>]>) -> Held {
+        let first = self.next_number();
         loop {
             if Instant::now() >= self.look_at {
                 self.look().await;
             }
             let group = Arc::clone(&frames);
             let why = match self.aside(move |appender| appender.append(&group)).await {
-                Ok(Appended::Written { end, len }) => {
+                Ok(Appended::Written { frames, end, len }) => {
                     if let Some(down_for) = self.blocked.end(Instant::now()) {
                         tracing::warn!(
                             path = %self.shelf.dir().display(), ?down_for, "the spool takes records again"
@@ -278,7 +275,12 @@ impl Writer {
                         self.sync_at
                             .get_or_insert_with(|| Instant::now() + interval);
                     }
-                    return (end, len);
+                    return Held {
+                        frames,
+                        first,
+                        end,
+                        len,
+                    };
                 }
                 Ok(Appended::Full { bytes }) => format!(
                     "{bytes} bytes wait there, and spool.max_bytes allows no more; sources wait until the stream \

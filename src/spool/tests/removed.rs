@@ -85,6 +85,38 @@ async fn what_cannot_be_written_again_is_sent_or_is_counted_as_lost_when_the_pro
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_told_as_lost_at_the_end_is_not_missed_by_the_next_run() {
+    let small = Settings {
+        max_bytes: 16 << 20,
+        ..settings()
+    };
+    // The oldest two of three files, or the newest.
+    for (removed, missing, found) in [(&[0, 0][..], 17, 10), (&[2][..], 10, 17)] {
+        let mut rig = Rig::new(small.clone());
+        rig.large = 110_000;
+        for n in 0..30 {
+            rig.append(n..n + 1, Ask::Nothing).await;
+            rig.receive(1).await;
+        }
+        rig.settle(|n| n < 3).await;
+        // A note of all of them is on disk.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for nth in removed {
+            rig.disk.remove_nth(*nth);
+        }
+        // As much as a cursor needs, and no segment.
+        rig.disk.set_room(Some(1_000));
+        let counters = std::sync::Arc::clone(&rig.counters);
+        let (disk, left) = rig.end().await;
+        assert_eq!((left, counters.snapshot().abandoned), (found, missing));
+        disk.set_room(None);
+        let rig = Rig::on(disk, small.clone());
+        let counts = rig.counters.snapshot();
+        assert_eq!((rig.found(), counts.abandoned), (found, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_hears_that_a_removed_file_survives_a_power_cut_is_right() {
     let interval = Settings {
         sync: Sync::Interval(Duration::from_secs(5)),

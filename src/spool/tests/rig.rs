@@ -288,6 +288,15 @@ impl Rig {
         answer.clone()
     }
 
+    /// The time is up, whatever the writer has in hand.
+    pub(super) async fn stop_writing(&mut self) {
+        self.tasks[0].abort();
+        let shelf = Arc::clone(&self.keeper.shelf);
+        let ended = tokio::spawn(async move { shelf.writer_ended() });
+        let aborted = std::mem::replace(&mut self.tasks[0], ended).await;
+        assert!(aborted.is_err_and(|error| error.is_cancelled()));
+    }
+
     /// Stops as the agent does. Returns what is on disk, and how many records are left there.
     pub(super) async fn end(mut self) -> (TestDisk, u64) {
         self.to_writer = None;

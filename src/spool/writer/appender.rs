@@ -25,6 +25,8 @@ pub(super) struct Appender {
     /// Given up after an error, or full; what was written before that is not synced.
     left: Vec<Current>,
     buf: Vec<u8>,
+    /// Where the frames in it end.
+    ends: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,10 @@ struct Current {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     id: u64,
+    /// Bytes of whole frames.
     len: u64,
+    /// There was no room for more, and half a frame is at its end.
+    torn: bool,
 }
 
 impl Current {
@@ -46,8 +51,8 @@ impl Current {
 /// What became of frames that were to be appended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Appended {
-    /// Their numbers end before `end`, and the segment is so long now.
-    Written { end: u64, len: u64 },
+    /// The first `frames` of them. Their numbers end before `end`, and the segment is so long now.
+    Written { frames: usize, end: u64, len: u64 },
     /// There is no room: so many bytes lie there.
     Full { bytes: u64 },
 }
@@ -68,6 +73,7 @@ impl Appender {
             current: None,
             left: Vec::new(),
             buf: Vec::new(),
+            ends: Vec::new(),
         }
     }
 
@@ -76,8 +82,9 @@ impl Appender {
         self.next
     }
 
-    /// All of them or none, numbered from [`next_number`](Self::next_number) on. After an error the file is not
-    /// written any more: what is in it is not known, and they go into another under the same numbers.
+    /// All of them or none, or on a full disk as many as fit, numbered from [`next_number`](Self::next_number) on. After
+    /// an error the file is not written any more: what is in it is not known, and they go into another under the same
+    /// numbers.
     pub(super) fn append(&mut self, frames: &[Frame<Bytes>]) -> io::Result<Appended> {
         let needed: usize = frames.iter().map(|f| f.data.len() + MOST_BESIDE_DATA).sum();
         let bytes = self.shelf.bytes();
@@ -90,9 +97,16 @@ impl Appender {
         if written.is_err() {
             self.leave();
         }
-        let (end, len) = written?;
-        self.next = end;
-        Ok(Appended::Written { end, len })
+        let frames = written?;
+        self.next = frames
+            .last()
+            .map_or(self.next, |last| last.number + u64::from(last.records));
+        let current = self.current.as_ref().expect("written to just now");
+        Ok(Appended::Written {
+            frames: frames.len(),
+            end: self.next,
+            len: current.len,
+        })
     }
 
     /// Writes again what somebody removed, where it waits. After an error it is looked for again the next time.
@@ -118,27 +132,42 @@ impl Appender {
         outcome.and(synced)
     }
 
-    fn write(&mut self, frames: &[Frame<Bytes>]) -> io::Result<(u64, u64)> {
+    /// Those that were.
+    fn write<'a>(&mut self, frames: &'a [Frame<Bytes>]) -> io::Result<&'a [Frame<Bytes>]> {
         // What is written now is to be answered for.
         if self.current.as_ref().is_some_and(|c| !c.is_whole()) {
             self.restore()?;
         }
-        let is_full = |current: &Current| current.len >= self.segment_bytes;
+        let is_full = |current: &Current| current.torn || current.len >= self.segment_bytes;
         if self.current.as_ref().is_none_or(is_full) {
             self.begin()?;
         }
         let current = self.current.as_mut().expect("begun just now");
         self.buf.clear();
+        self.ends.clear();
         for frame in frames {
             frame.encode(current.id, &mut self.buf);
+            self.ends.push(self.buf.len() as u64);
         }
-        current.file.append(&self.buf)?;
+        let written = match current.file.append(&self.buf) {
+            Ok(()) => frames.len(),
+            Err(error) => match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    current.torn = true;
+                    let fits = current.file.size()?.saturating_sub(current.len);
+                    self.ends.partition_point(|end| *end <= fits)
+                }
+                _ => return Err(error),
+            },
+        };
+        let Some(last) = written.checked_sub(1) else {
+            return Err(io::ErrorKind::StorageFull.into());
+        };
         if self.sync == Sync::Always {
             current.file.sync()?;
         }
-        current.len += self.buf.len() as u64;
-        let records: u64 = frames.iter().map(|f| u64::from(f.records)).sum();
-        Ok((self.next + records, current.len))
+        current.len += self.ends[last];
+        Ok(&frames[..written])
     }
 
     fn begin(&mut self) -> io::Result<()> {
@@ -168,6 +197,7 @@ impl Appender {
             path,
             id,
             len,
+            torn: false,
         });
         Ok(())
     }
