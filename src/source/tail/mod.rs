@@ -33,6 +33,7 @@
 mod content;
 mod discover;
 mod identity;
+mod members;
 mod newcomers;
 mod outlet;
 mod packed;
