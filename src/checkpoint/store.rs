@@ -6,8 +6,12 @@
 //!  "files":[{"stream":"shop-logs","path":"/var/log/shop/a.log","device":64768,"inode":1311,
 //!            "fingerprint":{"len":256,"hash":"9f86d081884c7d65"},
 //!            "offset":81920,"tail_hash":{"len":64,"hash":"2c26b46b68ffc68f"},
-//!            "size_seen":82944,"updated":1767225600}]}
+//!            "size_seen":82944,"updated":1767225600}],
+//!  "crc32":"3b6fd1a4"}
 //! ```
+//!
+//! `crc32` is of all before it, in hexadecimal digits: a byte that changed on disk is noticed. Whoever edits the file takes
+//! that line out.
 //!
 //! A compressed file that was read to its end has its size on disk too, `"packed_bytes":23404`, and `"damaged":true` where
 //! that was not the end of what was packed. Programs that knew neither did without.
@@ -19,6 +23,8 @@
 //! crash at any point, also one that loses what was not synced, leaves the old or the new one. What is left of
 //! an unfinished write is ignored and overwritten.
 
+mod written;
+
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -29,10 +35,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::written::encode;
+use self::written::{VERSION, parse};
 use crate::durable;
 use crate::record::StreamName;
 
-const VERSION: u32 = 1;
 const NAME: &str = "checkpoint.json";
 const UNFINISHED: &str = "checkpoint.json.new";
 const LOCK: &str = "lock";
@@ -253,46 +260,6 @@ impl Store {
 
     pub fn path(&self) -> PathBuf {
         self.dir.join(NAME)
-    }
-}
-
-/// As it is on disk.
-pub fn encode(saved: &Saved) -> io::Result<Vec<u8>> {
-    let versioned = Versioned {
-        version: VERSION,
-        rest: saved,
-    };
-    let mut bytes = serde_json::to_vec_pretty(&versioned).map_err(io::Error::other)?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-#[derive(Serialize, Deserialize)]
-struct Versioned<T> {
-    version: u32,
-    #[serde(flatten)]
-    rest: T,
-}
-
-fn parse(bytes: &[u8], path: PathBuf) -> Result<Saved, CheckpointError> {
-    #[derive(Deserialize)]
-    struct OnlyVersion {
-        version: u32,
-    }
-    // The version first: what another version means by the rest is not known here.
-    let parsed = match serde_json::from_slice(bytes) {
-        Ok(OnlyVersion { version: VERSION }) => serde_json::from_slice::<Versioned<Saved>>(bytes),
-        Ok(OnlyVersion { version: found }) => {
-            return Err(CheckpointError::Version { path, found });
-        }
-        Err(e) => Err(e),
-    };
-    match parsed {
-        Ok(versioned) => Ok(versioned.rest),
-        Err(e) => Err(CheckpointError::Damaged {
-            path,
-            why: e.to_string(),
-        }),
     }
 }
 

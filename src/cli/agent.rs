@@ -188,9 +188,14 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
         } else {
             "records were"
         };
+        let why = match settings.spool {
+            None => ", and a source that is no file cannot be read again; give a longer --grace",
+            Some(_) => {
+                ", nor on disk: the log says what kept the spool from taking them; give it room, or a longer --grace"
+            }
+        };
         anyhow::bail!(
-            "{} {were} not stored within the grace period, and a source that is no file cannot be read \
-             again; give a longer --grace",
+            "{} {were} not stored within the grace period{why}",
             Thousands(never)
         );
     }

@@ -176,11 +176,18 @@ impl Reader {
         }
         let records = number - from;
         self.next = number;
-        tracing::error!(
-            path = %readable.path.display(), records,
-            "the spool is damaged: these records cannot be read and are not sent; the file, if it is there, is kept as \
-             .damaged"
-        );
+        let path = readable.path.display();
+        match from < readable.first {
+            true => tracing::error!(
+                %path, records,
+                "the spool is damaged: these records were in files before this one, which are gone or damaged, and are not \
+                 sent; a damaged one is kept as .damaged"
+            ),
+            false => tracing::error!(
+                %path, records,
+                "the spool is damaged: these records of this file cannot be read and are not sent; it is kept as .damaged"
+            ),
+        }
         self.counters.lose(records);
         self.shelf.lost(from, self.next, readable.ordinal);
     }

@@ -78,6 +78,8 @@ pub(super) struct Readable {
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) id: u64,
     pub(super) ordinal: u64,
+    /// Numbers, as of its segment.
+    pub(super) first: u64,
     pub(super) end: u64,
     pub(super) offset: u64,
     pub(super) len: u64,
@@ -348,6 +350,7 @@ impl State {
                 file: Arc::clone(&segment.file),
                 id: segment.id,
                 ordinal: segment.ordinal,
+                first: segment.first,
                 end: segment.end,
                 offset,
                 len: segment.len,

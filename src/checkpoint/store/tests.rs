@@ -89,6 +89,37 @@ fn damaged_checkpoint_is_an_error_with_a_way_out() {
 }
 
 #[test]
+fn any_bit_that_changes_is_noticed_or_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = real(dir.path());
+    store.save(&saved(1)).unwrap();
+    let whole = std::fs::read(store.path()).unwrap();
+    for bit in 0..whole.len() * 8 {
+        let mut bytes = whole.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(store.path(), &bytes).unwrap();
+        if let Ok(loaded) = store.load() {
+            assert_eq!(loaded, Some(saved(1)), "bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn whoever_edits_a_checkpoint_takes_its_sum_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = real(dir.path());
+    store.save(&saved(1)).unwrap();
+    let text = std::fs::read_to_string(store.path()).unwrap();
+    let edited = text.replace("\"offset\": 1", "\"offset\": 7");
+    std::fs::write(store.path(), &edited).unwrap();
+    let error = store.load().unwrap_err().to_string();
+    assert!(error.contains("crc32 has to go"), "{error}");
+    let (before, _) = edited.split_once(",\n  \"crc32\"").unwrap();
+    std::fs::write(store.path(), format!("{before}}}")).unwrap();
+    assert_eq!(store.load().unwrap(), Some(saved(7)));
+}
+
+#[test]
 fn checkpoint_of_another_version_is_not_guessed_at() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(real(dir.path()).path(), "{\"version\":2,\"log\":[]}").unwrap();
