@@ -24,7 +24,7 @@ use kinseal::seal::message::{
 };
 use kinseal::seal::offload::{Sealing, seal_chunk};
 use kinseal::seal::{self, EncryptionContext, SealedRecord, message};
-use kinseal::send::body::{self, Body};
+use kinseal::send::body::{self, Body, Protocol};
 use kinseal::source::frame::{Framer, MAX_LINE};
 use kinseal::source::{Accepted, Chunk};
 
@@ -116,7 +116,7 @@ fn request() {
         batch.push(entry).expect("within the limits");
     }
     let stream = StreamName::new("shop-logs").expect("a name");
-    match body::put_records(&stream, batch.entries()) {
+    match body::put_records(Protocol::Json, &stream, batch.entries()) {
         Body::Whole(bytes) => drop(black_box(bytes)),
         Body::Long(long) => drop(black_box(long)),
     }

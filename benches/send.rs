@@ -40,9 +40,9 @@ use kinseal::delivery::{MemoryBudget, Ticket};
 use kinseal::record::{PartitionKey, RecordKey, StreamName};
 use kinseal::seal;
 use kinseal::seal::offload::{Sealing, seal_chunk};
-use kinseal::send::PutRecords;
 use kinseal::send::body;
 use kinseal::send::kinesis::Kinesis;
+use kinseal::send::{Protocol, PutRecords};
 use kinseal::source::{Accepted, Chunk};
 
 /// Entries, and bytes of each: small aggregates, and full ones.
@@ -60,7 +60,11 @@ fn requests(c: &mut Criterion) {
             b.iter(|| call_by_the_sdk(&runtime, &client, &batch, Some(StopBeforeSigning)));
         });
         group.bench_function("body", |b| {
-            b.iter(|| runtime.block_on(drain(body::put_records(&stream, batch.entries()).into())));
+            b.iter(|| {
+                runtime.block_on(drain(
+                    body::put_records(Protocol::Json, &stream, batch.entries()).into(),
+                ))
+            });
         });
         group.bench_function("base64", |b| b.iter(|| base64(&batch)));
         group.bench_function("call by the SDK", |b| {

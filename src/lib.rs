@@ -76,6 +76,7 @@ pub mod metrics;
 
 pub mod shutdown;
 
+mod cbor;
 mod durable;
 mod hex;
 mod readat;

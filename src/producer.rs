@@ -359,7 +359,9 @@ impl Shared {
             sealer,
             pool: self.pool.clone(),
             budget,
-            put_records: Arc::new(Kinesis::new(self.clients.kinesis.clone())),
+            put_records: Arc::new(
+                Kinesis::new(self.clients.kinesis.clone()).speaking(settings.delivery.protocol),
+            ),
             shards: Arc::new(shards),
             dead_letters,
             spool,

@@ -97,7 +97,13 @@ fn all_lines_arrive_on_moto() {
 }
 
 #[test]
-fn all_lines_arrive_on_ferrokinesis_which_throttles_shards() {
+fn all_lines_arrive_on_ferrokinesis_which_throttles_shards_in_either_protocol() {
+    for protocol in ["json", "cbor"] {
+        all_lines_arrive_on_ferrokinesis(protocol);
+    }
+}
+
+fn all_lines_arrive_on_ferrokinesis(protocol: &str) {
     let ferrokinesis = Ferrokinesis::start();
     ferrokinesis.endpoints.create_stream(STREAM, 2);
     let folder = tempfile::tempdir().expect("a temporary directory");
@@ -111,7 +117,7 @@ fn all_lines_arrive_on_ferrokinesis_which_throttles_shards() {
     let home = Home::new(
         &ferrokinesis.endpoints,
         &encryption,
-        "[delivery]\nrate_limit = 400",
+        &format!("[delivery]\nrate_limit = 400\nprotocol = \"{protocol}\""),
     );
 
     let report = carry(&home, LINES);

@@ -368,7 +368,7 @@ fn home_of(key: &str) -> Option<&'static str> {
         "max_size" | "max_count" | "container_key" | "linger" => Some("in [aggregation]"),
         "max_records" | "max_record_bytes" => Some("in [batch]"),
         "rate_limit" | "max_in_flight" | "request_timeout" | "connect_timeout" | "record_ttl"
-        | "ordering" | "retry" => Some("in [delivery]"),
+        | "ordering" | "protocol" | "retry" => Some("in [delivery]"),
         "log_interval" => Some("in [metrics]"),
         "max_file_size" | "max_total_size" => Some("in [dead_letter]"),
         "when_full" => {

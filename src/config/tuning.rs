@@ -8,7 +8,7 @@ use super::{stream, words};
 use crate::aggregate::ContainerKey;
 use crate::batch::RecordLimit;
 use crate::deadletter::{self, WhenFull};
-use crate::send::Ordering;
+use crate::send::{Ordering, Protocol};
 use crate::{aggregate, batch, retry, send};
 
 #[derive(Clone, Default)]
@@ -35,6 +35,7 @@ pub(super) struct Delivery {
     pub(super) connect_timeout: Written<Duration>,
     pub(super) record_ttl: Written<Option<Duration>>,
     pub(super) ordering: Written<Ordering>,
+    pub(super) protocol: Written<Protocol>,
     pub(super) retry_initial: Written<Duration>,
     pub(super) retry_max: Written<Duration>,
 }
@@ -142,6 +143,10 @@ impl Delivery {
                     ("partition_key", Ordering::PartitionKey),
                 ],
             ),
+            protocol: t.choice(
+                "protocol",
+                &[("json", Protocol::Json), ("cbor", Protocol::Cbor)],
+            ),
             retry_initial,
             retry_max,
         }
@@ -155,6 +160,7 @@ impl Delivery {
             connect_timeout: self.connect_timeout.or(base.connect_timeout.clone()),
             record_ttl: self.record_ttl.or(base.record_ttl.clone()),
             ordering: self.ordering.or(base.ordering.clone()),
+            protocol: self.protocol.or(base.protocol.clone()),
             retry_initial: self.retry_initial.or(base.retry_initial.clone()),
             retry_max: self.retry_max.or(base.retry_max.clone()),
         }
@@ -172,6 +178,7 @@ impl Delivery {
             connect_timeout: self.connect_timeout.or_default(default.connect_timeout)?,
             record_ttl: self.record_ttl.or_default(default.record_ttl)?,
             ordering: self.ordering.or_default(default.ordering)?,
+            protocol: self.protocol.or_default(default.protocol)?,
             retry: retry::Settings {
                 initial: self.retry_initial.or_default(default.retry.initial)?,
                 max: self.retry_max.or_default(default.retry.max)?,

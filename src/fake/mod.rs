@@ -30,6 +30,7 @@
 //! `kinesis` or `kms`, or `null` for load tests without storage.
 
 mod builder;
+mod cbor;
 mod clock;
 mod counters;
 pub mod faults;

@@ -156,20 +156,6 @@ impl<'a> Target<'a> {
     }
 }
 
-/// A refusal where the body is in another encoding than JSON; the Java SDK sends CBOR unless told not to.
-pub(crate) fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let cbor = headers
-        .get("content-type")
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/x-amz-cbor"));
-    if cbor {
-        return Err(ApiError::new(
-            "SerializationException",
-            "this stand-in reads JSON only: set AWS_CBOR_DISABLE=true (Java: -Daws.cborEnabled=false)",
-        ));
-    }
-    Ok(())
-}
-
 /// Reads a body; an empty one is an empty object, as some clients send it.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let body = if body.is_empty() { b"{}" } else { body };

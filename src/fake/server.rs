@@ -19,13 +19,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::cbor;
 use super::clock::Clock;
 use super::counters::{Tally, add};
 use super::faults::{Injector, Plan, Spoil};
 use super::kinesis::Kinesis;
 use super::kms::Kms;
 use super::null::{self, Scan, Scanned};
-use super::protocol::{ApiError, CONTENT_TYPE, Service, Target, expect_json};
+use super::protocol::{ApiError, CONTENT_TYPE, Service, Target};
 use super::sigv4::{self, Verifier};
 use super::wire::{AnswerBody, Hangup, Socket};
 use crate::shutdown::Shutdown;
@@ -133,10 +134,11 @@ async fn exchange(
     let (parts, body) = request.into_parts();
     let target = match Target::of(&parts.headers) {
         Ok(target) => target,
-        Err(error) => return refusal(&error),
+        Err(error) => return refusal(&error, false),
     };
     let mut plan = shared.injector.plan(target);
-    let read = read_body(shared, target, body).await;
+    let is_cbor = cbor::is_cbor(&parts.headers);
+    let read = read_body(shared, target, is_cbor, body).await;
     shared.tally.call(target.service, target.operation);
     add(&shared.tally.faulted_calls, usize::from(plan.strikes()));
     if let Some(cut) = plan.before {
@@ -151,8 +153,8 @@ async fn exchange(
         hangup.cut(cut).await;
     }
     match result {
-        Ok(body) => respond(200, body, plan.answer),
-        Err(error) => refusal(&error),
+        Ok(body) => respond(200, body, is_cbor, plan.answer),
+        Err(error) => refusal(&error, is_cbor),
     }
 }
 
@@ -163,8 +165,13 @@ enum Read {
     Scanned(Scanned),
 }
 
-async fn read_body(shared: &Shared, target: Target<'_>, body: Incoming) -> Result<Read, ApiError> {
-    if shared.null && puts_records(target) && shared.verifier.is_none() {
+async fn read_body(
+    shared: &Shared,
+    target: Target<'_>,
+    is_cbor: bool,
+    body: Incoming,
+) -> Result<Read, ApiError> {
+    if shared.null && puts_records(target) && shared.verifier.is_none() && !is_cbor {
         return scan_body(shared, body).await.map(Read::Scanned);
     }
     let collected = Limited::new(body, MOST_BODY)
@@ -232,10 +239,18 @@ fn answer(
     if let Some(error) = plan.error.take() {
         return Err(error);
     }
+    let is_cbor = cbor::is_cbor(&parts.headers);
     if shared.null && puts_records(target) {
-        return answer_null(shared, target, read);
+        return answer_null(shared, target, read, is_cbor);
     }
-    expect_json(&parts.headers)?;
+    let in_json;
+    let body = match is_cbor {
+        true => {
+            in_json = cbor::to_json(body)?;
+            &in_json
+        }
+        false => body,
+    };
     match target.service {
         Service::Kinesis => shared.kinesis.answer(target.operation, body, plan),
         Service::Kms => {
@@ -247,10 +262,19 @@ fn answer(
     .map(Bytes::from)
 }
 
-fn answer_null(shared: &Shared, target: Target<'_>, read: &Read) -> Result<Bytes, ApiError> {
+fn answer_null(
+    shared: &Shared,
+    target: Target<'_>,
+    read: &Read,
+    is_cbor: bool,
+) -> Result<Bytes, ApiError> {
     let whole;
     let scanned = match read {
         Read::Scanned(scanned) => scanned,
+        Read::Whole(body) if is_cbor => {
+            whole = cbor::scan(body)?;
+            &whole
+        }
         // Strict as well: the body had to be whole for its signature.
         Read::Whole(body) => {
             let mut scan = Scan::default();
@@ -271,8 +295,8 @@ fn answer_null(shared: &Shared, target: Target<'_>, read: &Read) -> Result<Bytes
     })
 }
 
-fn refusal(error: &ApiError) -> Response<AnswerBody> {
-    let mut response = respond(error.status, error.to_body().into(), None);
+fn refusal(error: &ApiError, is_cbor: bool) -> Response<AnswerBody> {
+    let mut response = respond(error.status, error.to_body().into(), is_cbor, None);
     // Some clients read the code from here.
     if let Ok(code) = error.code.parse() {
         response.headers_mut().insert("x-amzn-errortype", code);
@@ -280,7 +304,11 @@ fn refusal(error: &ApiError) -> Response<AnswerBody> {
     response
 }
 
-fn respond(status: u16, body: Bytes, spoil: Option<Spoil>) -> Response<AnswerBody> {
+fn respond(status: u16, body: Bytes, is_cbor: bool, spoil: Option<Spoil>) -> Response<AnswerBody> {
+    let (body, content_type) = match is_cbor {
+        true => (cbor::from_json(&body).into(), cbor::CONTENT_TYPE),
+        false => (body, CONTENT_TYPE),
+    };
     let half = body.len() / 2;
     let content_length = match spoil {
         Some(Spoil::Malformed) => half,
@@ -293,7 +321,7 @@ fn respond(status: u16, body: Bytes, spoil: Option<Spoil>) -> Response<AnswerBod
     };
     Response::builder()
         .status(status)
-        .header("content-type", CONTENT_TYPE)
+        .header("content-type", content_type)
         .header("content-length", content_length)
         .header("x-amzn-requestid", request_id())
         .body(body)

@@ -12,7 +12,9 @@ use std::error::Error;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_kinesis::config::interceptors::{
+    BeforeDeserializationInterceptorContextMut, BeforeTransmitInterceptorContextMut,
+};
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
@@ -21,31 +23,47 @@ use aws_smithy_types::body::SdkBody;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::body::{self, Body};
+use super::body::{self, Body, Protocol};
 use super::{CallError, CallOutcome, EntryOutcome, PutRecords};
 use crate::batch::Batch;
 use crate::hex::to_hex;
 use crate::record::StreamName;
 
+mod answers;
 #[cfg(test)]
 mod tests;
 
 const CONTENT_LENGTH: &str = "content-length";
+const CONTENT_TYPE: &str = "content-type";
 
 /// The service, or anything that speaks its protocol.
 #[derive(Debug, Clone)]
 pub struct Kinesis {
     client: Client,
+    protocol: Protocol,
 }
 
 impl Kinesis {
     /// The client must have its retries off and its time-outs set, as [`crate::aws`] makes it.
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            client,
+            protocol: Protocol::default(),
+        }
+    }
+
+    /// In another protocol than the SDK's own.
+    #[must_use]
+    pub fn speaking(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
     }
 
     async fn call(&self, stream: &StreamName, batch: &Batch) -> CallOutcome {
-        let body = WithBody(body::put_records(stream, batch.entries()));
+        let protocol = self.protocol;
+        let body = WithBody {
+            protocol,
+            body: body::put_records(protocol, stream, batch.entries()),
+        };
         // For the SDK the stream decides the endpoint; no entries, so that it has nothing to write.
         let request = self.client.put_records();
         let request = match stream.arn() {
@@ -69,9 +87,12 @@ impl PutRecords for Kinesis {
     }
 }
 
-/// Puts a body in the place of the SDK's own, which has no entries.
+/// Puts a body in the place of the SDK's own, which has no entries, and reads the answer.
 #[derive(Debug)]
-struct WithBody(Body);
+struct WithBody {
+    protocol: Protocol,
+    body: Body,
+}
 
 impl Intercept for WithBody {
     fn name(&self) -> &'static str {
@@ -85,14 +106,25 @@ impl Intercept for WithBody {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request = context.request_mut();
-        let length = self.0.length().to_string();
-        request.headers_mut().insert(CONTENT_LENGTH, length);
-        *request.body_mut() = self.0.clone().into();
-        if let Body::Long(long) = &self.0 {
+        let (headers, length) = (request.headers_mut(), self.body.length());
+        headers.insert(CONTENT_LENGTH, length.to_string());
+        headers.insert(CONTENT_TYPE, self.protocol.content_type());
+        *request.body_mut() = self.body.clone().into();
+        if let Body::Long(long) = &self.body {
             // What is not in memory would not be signed.
             let signed = PayloadSigningOverride::Precomputed(to_hex(&long.hash()));
             config.interceptor_state().store_put(signed);
         }
+        Ok(())
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        answers::to_be_json(context.response_mut());
         Ok(())
     }
 }

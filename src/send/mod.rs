@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+pub use self::body::Protocol;
 use crate::batch::Batch;
 use crate::record::StreamName;
 use crate::retry;
@@ -27,6 +28,7 @@ pub struct Settings {
     /// How long a record may wait to be stored; `None`: for ever.
     pub record_ttl: Option<Duration>,
     pub ordering: Ordering,
+    pub protocol: Protocol,
     pub retry: retry::Settings,
 }
 
@@ -52,6 +54,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(6),
             record_ttl: None,
             ordering: Ordering::None,
+            protocol: Protocol::Json,
             retry: retry::Settings::default(),
         }
     }

@@ -118,7 +118,7 @@ impl Scan {
                 }
                 b'}' => {
                     let record = std::mem::take(&mut self.record);
-                    self.scanned.object_ends(&record);
+                    self.scanned.object_ends(record.has_data, record.explicit);
                 }
                 _ => {}
             }
@@ -171,7 +171,7 @@ impl Scan {
             Member::Data => self.record.has_data = true,
             Member::PartitionKey => {
                 let key = unescaped(&self.text);
-                self.scanned.partition_keys.extend_from_slice(&key);
+                self.scanned.partition_key(&key);
             }
             // What is no number is as good as not given: nothing is checked here.
             Member::ExplicitHashKey => self.record.explicit = text(&self.text).parse().ok(),
@@ -217,11 +217,16 @@ impl Scanned {
         self.keys.iter().map_while(hash_key).collect()
     }
 
-    fn object_ends(&mut self, record: &Record) {
-        if record.has_data {
+    pub(crate) fn partition_key(&mut self, key: &[u8]) {
+        self.partition_keys.extend_from_slice(key);
+    }
+
+    /// One with data is a record, and its keys are kept.
+    pub(crate) fn object_ends(&mut self, has_data: bool, explicit: Option<HashKey>) {
+        if has_data {
             self.records += 1;
             if self.keys.len() < Scan::MOST_KEYS {
-                self.keys.push(match record.explicit {
+                self.keys.push(match explicit {
                     Some(hash_key) => Key::Explicit(hash_key),
                     None => {
                         self.kept = self.partition_keys.len();

@@ -1,5 +1,6 @@
 //! The stand-ins through the clients that people use: the AWS SDK, over loopback.
 
+mod cbor;
 mod faulty;
 mod kms;
 mod list;

@@ -212,11 +212,6 @@ async fn what_is_no_call_is_told_so() {
             "UnknownOperationException",
         ),
         (list, "{", "SerializationException"),
-        (
-            &*format!("{list}content-type: application/x-amz-cbor-1.1\r\n"),
-            "{}",
-            "AWS_CBOR_DISABLE",
-        ),
     ] {
         let answer = ask(headers, body).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");

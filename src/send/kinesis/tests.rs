@@ -22,7 +22,7 @@ use super::*;
 use crate::aggregate::reducer::tests::{entries, sealed};
 use crate::aggregate::reducer::{Reducer, Routes};
 use crate::batch::Limits;
-use crate::fake::Fake;
+use crate::fake::{Action, ApiError, Entries, Fake, Faults, Rule};
 use crate::record::{HashKey, PartitionKey, RecordKey};
 use crate::send::body::Long;
 
@@ -189,30 +189,36 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(call_by_the_sdk_alone(&kept.client(), &stream, &batch));
         let theirs = kept.last();
-        let body = body::put_records(&stream, batch.entries());
-        let length = body.length();
-        let (ours, pieces) = match body {
-            Body::Whole(bytes) => (bytes.to_vec(), vec![bytes.len()]),
-            Body::Long(mut long) => {
-                let hash = long.hash();
-                // Sent a second time, it is the same.
-                let again = runtime.block_on(Long::clone(&long).collect()).unwrap().to_bytes();
-                let (mut sent, mut pieces) = (Vec::new(), Vec::new());
-                while let Some(piece) = runtime.block_on(long.frame()) {
-                    let piece = piece.unwrap().into_data().unwrap();
-                    pieces.push(piece.len());
-                    sent.extend_from_slice(&piece);
+        for protocol in [Protocol::Json, Protocol::Cbor] {
+            let body = body::put_records(protocol, &stream, batch.entries());
+            let length = body.length();
+            let (ours, pieces) = match body {
+                Body::Whole(bytes) => (bytes.to_vec(), vec![bytes.len()]),
+                Body::Long(mut long) => {
+                    let hash = long.hash();
+                    // Sent a second time, it is the same.
+                    let again = runtime.block_on(Long::clone(&long).collect()).unwrap().to_bytes();
+                    let (mut sent, mut pieces) = (Vec::new(), Vec::new());
+                    while let Some(piece) = runtime.block_on(long.frame()) {
+                        let piece = piece.unwrap().into_data().unwrap();
+                        pieces.push(piece.len());
+                        sent.extend_from_slice(&piece);
+                    }
+                    prop_assert_eq!(&again[..], &sent[..]);
+                    prop_assert_eq!(hash, <[u8; 32]>::from(Sha256::digest(&sent)));
+                    (sent, pieces)
                 }
-                prop_assert_eq!(&again[..], &sent[..]);
-                prop_assert_eq!(hash, <[u8; 32]>::from(Sha256::digest(&sent)));
-                (sent, pieces)
-            }
-        };
-        prop_assert_eq!(ours.len() as u64, length);
-        prop_assert!(pieces.iter().all(|len| (1..70_000).contains(len)), "{:?}", pieces);
-        prop_assert!(pieces.len() > 1 || length < 70_000, "{:?}", pieces);
-        let value = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
-        prop_assert_eq!(value(&ours), value(theirs.body().bytes().unwrap()));
+            };
+            prop_assert_eq!(ours.len() as u64, length);
+            prop_assert!(pieces.iter().all(|len| (1..70_000).contains(len)), "{:?}", pieces);
+            prop_assert!(pieces.len() > 1 || length < 70_000, "{:?}", pieces);
+            let theirs: Value = serde_json::from_slice(theirs.body().bytes().unwrap()).unwrap();
+            let ours = match protocol {
+                Protocol::Json => serde_json::from_slice(&ours).unwrap(),
+                Protocol::Cbor => crate::cbor::to_json(&ours).unwrap(),
+            };
+            prop_assert_eq!(ours, theirs);
+        }
     }
 }
 
@@ -232,23 +238,64 @@ async fn the_signature_is_over_the_body_that_is_sent() {
     fake.create_stream("shop-logs", 2).expect("new");
     let client = Client::from_conf(config().endpoint_url(fake.kinesis_url()).build());
     let batch = awkward();
-    let stream = StreamName::new("shop-logs").unwrap();
+    for (stream, protocol) in [("shop-logs", Protocol::Json), ("in-cbor", Protocol::Cbor)] {
+        let _ = fake.create_stream(stream, 2);
+        let name = StreamName::new(stream).unwrap();
+        let kinesis = Kinesis::new(client.clone()).speaking(protocol);
+        let outcome = kinesis.call(&name, &batch).await;
+        let CallOutcome::Answered(outcomes) = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert!(
+            outcomes
+                .iter()
+                .all(|o| matches!(o, EntryOutcome::Stored { .. }))
+        );
+        assert_eq!(fake.counters().refused_signatures, 0);
+        let mut stored = fake.records(stream).expect("there");
+        stored.sort_by_key(|record| record.data.len());
+        let sent: Vec<_> = batch.entries().iter().map(|e| e.data().clone()).collect();
+        let stored: Vec<_> = stored.into_iter().map(|record| record.data).collect();
+        assert_eq!(stored, sent);
+    }
+}
 
-    let outcome = Kinesis::new(client).call(&stream, &batch).await;
-    let CallOutcome::Answered(outcomes) = outcome else {
-        panic!("{outcome:?}");
+#[tokio::test]
+async fn refusals_and_broken_answers_are_the_same_in_either_protocol() {
+    let fake = Fake::start().await.expect("a port");
+    fake.create_stream("shop-logs", 1).expect("new");
+    let client = Client::from_conf(config().endpoint_url(fake.kinesis_url()).build());
+    let rules = [
+        Rule::new(Action::Throttle(Entries::All)).on("PutRecords"),
+        Rule::new(Action::Error(ApiError::new("InternalFailure", "no"))).on("PutRecords"),
+        Rule::new(Action::Malformed).on("PutRecords"),
+        Rule::new(Action::Truncated).on("PutRecords"),
+    ];
+    let mut told = Vec::new();
+    for protocol in [Protocol::Json, Protocol::Cbor] {
+        let kinesis = Kinesis::new(client.clone()).speaking(protocol);
+        for rule in &rules {
+            fake.set_faults(Faults::seeded(1).rule(rule.clone()));
+            let stream = StreamName::new("shop-logs").unwrap();
+            told.push(kinesis.call(&stream, &awkward()).await);
+        }
+        fake.set_faults(Faults::seeded(1));
+        let stream = StreamName::new("no-such").unwrap();
+        told.push(kinesis.call(&stream, &awkward()).await);
+    }
+    let essence = |outcome: &CallOutcome| match outcome {
+        CallOutcome::Answered(answers) => format!("{answers:?}"),
+        CallOutcome::Failed(error) => format!("{} {:?}", error.code, error.status),
     };
+    let told: Vec<_> = told.iter().map(essence).collect();
+    let (json, cbor) = told.split_at(rules.len() + 1);
+    assert_eq!(json, cbor);
     assert!(
-        outcomes
-            .iter()
-            .all(|o| matches!(o, EntryOutcome::Stored { .. }))
+        json[0].contains("ProvisionedThroughputExceededException"),
+        "{json:?}"
     );
-    assert_eq!(fake.counters().refused_signatures, 0);
-    let mut stored = fake.records("shop-logs").expect("there");
-    stored.sort_by_key(|record| record.data.len());
-    let sent: Vec<_> = batch.entries().iter().map(|e| e.data().clone()).collect();
-    let stored: Vec<_> = stored.into_iter().map(|record| record.data).collect();
-    assert_eq!(stored, sent);
+    assert_eq!(json[2], "MalformedAnswer None");
+    assert_eq!(json[4], "ResourceNotFoundException Some(400)");
 }
 
 /// So that the test above can tell.
