@@ -325,7 +325,7 @@ impl Agent {
 
     /// An idle agent has nothing new to say each minute.
     async fn log_what_is_new(&mut self) {
-        let counts: Vec<Counts> = self.pipelines.iter().map(|p| p.meter().counts()).collect();
+        let counts = self.counts();
         if counts == self.logged {
             return;
         }
@@ -334,6 +334,11 @@ impl Agent {
             StreamReport::of(pipeline).await.log();
         }
         self.logged = counts;
+    }
+
+    /// What each stream has come to; asks nobody, and so costs nothing that is worth a word.
+    pub fn counts(&self) -> Vec<Counts> {
+        self.pipelines.iter().map(|p| p.meter().counts()).collect()
     }
 
     pub async fn report(&self) -> Report {

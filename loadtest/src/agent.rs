@@ -208,7 +208,7 @@ async fn all_stored(
     let mut moved = (0, Instant::now());
     let mut sampled = started;
     loop {
-        let (counts, histograms) = door.so_far().await;
+        let counts = door.counts();
         let stored = counts.stored;
         let is_done = stored >= lines;
         if is_done || sampled.elapsed() >= SAMPLE {
@@ -224,18 +224,19 @@ async fn all_stored(
             return Ok(());
         }
         if let Some(log) = log.as_deref_mut() {
-            log.add_if_due(&histograms, started.elapsed())?;
+            log.add_if_due(&door.histograms().await, started.elapsed())?;
         }
         if stored > moved.0 {
             moved = (stored, Instant::now());
         }
-        ensure!(
-            moved.1.elapsed() < STUCK,
-            "stuck: {stored} of {lines} lines stored, and none more in {STUCK:?}\n{}\n{}\n{}",
-            Account(&counts),
-            Calls(&counts),
-            Latencies(&histograms)
-        );
+        if moved.1.elapsed() >= STUCK {
+            bail!(
+                "stuck: {stored} of {lines} lines stored, and none more in {STUCK:?}\n{}\n{}\n{}",
+                Account(&counts),
+                Calls(&counts),
+                Latencies(&door.histograms().await)
+            );
+        }
         tokio::time::sleep(LOOK).await;
     }
 }

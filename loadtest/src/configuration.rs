@@ -1,9 +1,10 @@
 //! The agent's configuration for a case, as a user would write it: defaults, but for what the case says.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::scenario::{Cache, Case, Encryption, Source};
+use crate::scenario::{Cache, Case, Encryption, Protocol, Source};
+use crate::sink;
 use crate::target::Place;
 
 pub(crate) struct Configuration<'a> {
@@ -31,13 +32,17 @@ impl fmt::Display for Configuration<'_> {
         if let Some(url) = &place.kms_url {
             writeln!(f, "kms_endpoint_url = {url:?}")?;
         }
-        writeln!(f, "[[source]]\nstream = {:?}", place.stream)?;
+        if case.source == Source::File {
+            for n in 0..case.streams {
+                let (stream, log) = (sink::nth(&place.stream, n), at(&self.glob(n)));
+                writeln!(f, "[[source]]\nstream = {stream:?}\ntype = \"file\"")?;
+                writeln!(f, "include = [{log}]\nstart_position = \"beginning\"")?;
+            }
+        } else {
+            writeln!(f, "[[source]]\nstream = {:?}", place.stream)?;
+        }
         match case.source {
-            Source::File => writeln!(
-                f,
-                "type = \"file\"\ninclude = [{}]\nstart_position = \"beginning\"",
-                at("lines.log")
-            )?,
+            Source::File => {}
             // Nobody reads it.
             Source::Bare | Source::Python => {}
             // A stream needs a source, which the library does not have.
@@ -55,14 +60,40 @@ impl fmt::Display for Configuration<'_> {
             writeln!(f, "linger = \"{ms}ms\"")?;
         }
         // The quota of shards, which a stand-in does not have, unless what failing entries cost is the question.
-        match place.is_stand_in && case.failing.is_none() {
-            true => writeln!(f, "[delivery]\nrate_limit = 1000000"),
-            false => Ok(()),
+        let is_limited = !place.is_stand_in || case.failing.is_some();
+        if !is_limited || case.protocol != Protocol::Json {
+            writeln!(f, "[delivery]")?;
+        }
+        if !is_limited {
+            writeln!(f, "rate_limit = 1000000")?;
+        }
+        match case.protocol {
+            Protocol::Json => Ok(()),
+            Protocol::Cbor => writeln!(f, "protocol = \"cbor\""),
         }
     }
 }
 
 impl Configuration<'_> {
+    /// Of lines, to one of which each goes in turn. The first ones are each another stream's.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let name = |n| match self.case.files {
+            1 => "lines.log".to_owned(),
+            _ => format!("lines-{}-{n}.log", n % self.case.streams),
+        };
+        (0..self.case.files)
+            .map(|n| self.folder.join(name(n)))
+            .collect()
+    }
+
+    /// What finds the files of the `n`th stream.
+    fn glob(&self, n: usize) -> String {
+        match self.case.files {
+            1 => "lines.log".to_owned(),
+            _ => format!("lines-{n}-*.log"),
+        }
+    }
+
     fn encryption(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let case = self.case;
         let scope = match case.encryption {

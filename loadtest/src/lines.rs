@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use kinseal::aggregate::format::Layout;
@@ -87,17 +87,26 @@ impl Lines {
         packed(Packing::Kpl) as f64 / packed(Packing::KplZstd { level: 1 }) as f64
     }
 
-    /// Writes so many, and says how many bytes that were.
-    pub(crate) fn write(&mut self, path: &Path, lines: u64) -> io::Result<u64> {
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    /// Writes so many, to one file after the other in turn, and says how many bytes that were.
+    pub(crate) fn write(&mut self, paths: &[PathBuf], lines: u64) -> io::Result<u64> {
+        let buffer = (1 << 24) / paths.len();
+        let open = |path| {
+            Ok(BufWriter::with_capacity(
+                buffer.min(1 << 20),
+                File::create(path)?,
+            ))
+        };
+        let mut files = paths.iter().map(open).collect::<io::Result<Vec<_>>>()?;
         let (mut line, mut bytes) = (Vec::new(), 0);
         for number in 0..lines {
             line.clear();
             self.append(number, &mut line);
             bytes += line.len() as u64;
-            out.write_all(&line)?;
+            files[number as usize % paths.len()].write_all(&line)?;
         }
-        out.into_inner()?.sync_all()?;
+        for file in files {
+            file.into_inner()?.sync_all()?;
+        }
         Ok(bytes)
     }
 
@@ -222,7 +231,8 @@ mod tests {
     #[test]
     fn what_is_handed_over_at_a_pace_is_what_is_written_at_once_and_not_before_it_is_due() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        lines(Text::Log).write(file.path(), 50).unwrap();
+        let path = file.path().to_owned();
+        lines(Text::Log).write(&[path], 50).unwrap();
         let start = SystemTime::now() + Duration::from_millis(20);
         let (mut out, per_second) = (Vec::new(), 1000);
         let pace = Due { start, per_second };

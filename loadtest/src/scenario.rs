@@ -75,6 +75,20 @@ pub(crate) enum Pace {
     LinesPerSecond(u64),
 }
 
+/// How requests are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Protocol {
+    #[default]
+    Json,
+    Cbor,
+}
+
+/// Before there were more.
+fn one() -> usize {
+    1
+}
+
 /// One cell of the matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Case {
@@ -95,6 +109,14 @@ pub(crate) struct Case {
     pub(crate) kms_ms: u64,
     pub(crate) sink_ms: u64,
     pub(crate) shards: usize,
+    /// Over which the lines are spread in turn.
+    #[serde(default = "one")]
+    pub(crate) files: usize,
+    /// To which those go, each to one.
+    #[serde(default = "one")]
+    pub(crate) streams: usize,
+    #[serde(default)]
+    pub(crate) protocol: Protocol,
     /// Percent of the entries of each call that the sink refuses as throttled, at random. It keeps what it takes then
     /// and counts each line, and the agent's configuration is the default.
     pub(crate) failing: Option<u32>,
@@ -269,6 +291,15 @@ impl fmt::Display for Case {
         }
         if self.shards > 1 {
             write!(f, ", {} shards", self.shards)?;
+        }
+        if self.files > 1 {
+            write!(f, ", {} files", self.files)?;
+        }
+        if self.streams > 1 {
+            write!(f, ", {} streams", self.streams)?;
+        }
+        if self.protocol == Protocol::Cbor {
+            write!(f, ", cbor")?;
         }
         if let Some(failing) = self.failing {
             write!(f, ", {failing} %")?;

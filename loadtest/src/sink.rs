@@ -22,6 +22,14 @@ use crate::target::Place;
 use crate::{process, reader};
 
 const STREAM: &str = "loadtest";
+
+/// The name of the `n`th stream beside this one, from itself on.
+pub(crate) fn nth(stream: &str, n: usize) -> String {
+    match n {
+        0 => stream.to_owned(),
+        n => format!("{stream}-{n}"),
+    }
+}
 const KEY: &str = "alias/loadtest";
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +39,8 @@ pub(crate) struct Args {
     ca: Option<PathBuf>,
     #[arg(long, default_value_t = 1)]
     shards: usize,
+    #[arg(long, default_value_t = 1)]
+    streams: usize,
     /// Keep records, to be read back
     #[arg(long)]
     keep: bool,
@@ -84,7 +94,9 @@ pub(crate) async fn serve(args: &Args) -> anyhow::Result<()> {
     if let (Some(path), Some(pem)) = (&args.ca, fake.ca_pem()) {
         std::fs::write(path, pem).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    fake.create_stream(STREAM, args.shards)?;
+    for n in 0..args.streams {
+        fake.create_stream(&nth(STREAM, n), args.shards)?;
+    }
     fake.create_alias(KEY, &fake.create_key())?;
     let place = Place {
         stream: STREAM.to_owned(),
@@ -194,6 +206,7 @@ impl Sink {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["sink", "--shards", &case.shards.to_string()])
+            .args(["--streams", &case.streams.to_string()])
             .args(["--sink-ms", &case.sink_ms.to_string()])
             .args(["--kms-ms", &case.kms_ms.to_string()]);
         if keep {

@@ -105,10 +105,13 @@ impl Place {
     fn take(&self, cases: &[Case]) -> Result<Vec<Case>, Refusal> {
         let mut taken: Vec<Case> = Vec::new();
         for case in cases {
-            if case.failing.is_some_and(|percent| percent > 0) || case.shards > 1 {
+            if case.failing.is_some_and(|percent| percent > 0)
+                || case.shards > 1
+                || case.streams > 1
+            {
                 return Err(Refusal(format!(
-                    "run \"{case}\": shards and refused entries are a stand-in's; a stream that you name has its own. Give a \
-                     scenario without shards and failing_percent"
+                    "run \"{case}\": shards, refused entries and further streams are a stand-in's; a stream that you name \
+                     has its own. Give a scenario without shards, streams and failing_percent"
                 )));
             }
             if case.encryption != Encryption::Off && self.kms_key.is_none() {

@@ -44,11 +44,19 @@ impl Door {
         }
     }
 
-    /// Of the one stream that there is.
-    pub(super) async fn so_far(&self) -> (metrics::Counts, metrics::Histograms) {
+    /// Of all streams.
+    pub(super) fn counts(&self) -> metrics::Counts {
         match self {
-            Self::Agent(agent) => of_one_stream(agent.report().await),
-            Self::Program(program) => program.so_far().await,
+            Self::Agent(agent) => sum(agent.counts()),
+            Self::Program(program) => program.counts(),
+        }
+    }
+
+    /// The same.
+    pub(super) async fn histograms(&self) -> metrics::Histograms {
+        match self {
+            Self::Agent(agent) => of_all_streams(agent.report().await).1,
+            Self::Program(program) => program.histograms().await,
         }
     }
 
@@ -86,7 +94,7 @@ impl Door {
     pub(super) async fn close(self, grace: Duration) -> anyhow::Result<Ended> {
         match self {
             Self::Agent(agent) => {
-                let (counts, histograms) = of_one_stream(agent.stop(grace).await?);
+                let (counts, histograms) = of_all_streams(agent.stop(grace).await?);
                 Ok(Ended {
                     counts,
                     histograms,
@@ -99,8 +107,17 @@ impl Door {
     }
 }
 
-fn of_one_stream(report: kinseal::agent::Report) -> (metrics::Counts, metrics::Histograms) {
-    let stream = report.streams.into_iter().next();
-    let stream = stream.expect("a configuration of this program's has one stream");
-    (stream.counts, stream.histograms)
+fn of_all_streams(report: kinseal::agent::Report) -> (metrics::Counts, metrics::Histograms) {
+    let mut histograms = metrics::Histograms::new();
+    for stream in &report.streams {
+        histograms.merge(&stream.histograms);
+    }
+    let counts = report.streams.into_iter().map(|stream| stream.counts);
+    (sum(counts), histograms)
+}
+
+fn sum(each: impl IntoIterator<Item = metrics::Counts>) -> metrics::Counts {
+    let mut all = metrics::Counts::default();
+    each.into_iter().for_each(|counts| all += counts);
+    all
 }

@@ -69,8 +69,12 @@ impl Program {
         })
     }
 
-    pub(super) async fn so_far(&self) -> (Counts, Histograms) {
-        (self.producer.counts(), self.producer.histograms().await)
+    pub(super) fn counts(&self) -> Counts {
+        self.producer.counts()
+    }
+
+    pub(super) async fn histograms(&self) -> Histograms {
+        self.producer.histograms().await
     }
 
     /// Resolves when each line that was put has its answer.

@@ -5,7 +5,7 @@ use kinseal::config::words;
 use serde::{Deserialize, Serialize};
 use toml_edit::DocumentMut;
 
-use super::{Cache, Case, Encryption, Pace, Source, Text};
+use super::{Cache, Case, Encryption, Pace, Protocol, Source, Text};
 use crate::sample::Sample;
 
 pub(super) const SUITE: &str = "0478";
@@ -23,6 +23,10 @@ pub(super) struct Axes {
     backend: Option<Vec<String>>,
     cache: Option<Vec<Cache>>,
     shards: Option<Vec<usize>>,
+    /// To each stream goes one at least.
+    files: Option<Vec<usize>>,
+    streams: Option<Vec<usize>>,
+    protocol: Option<Vec<Protocol>>,
     failing_percent: Option<Vec<u32>>,
     rate: Option<Vec<u64>>,
     linger: Option<Vec<String>>,
@@ -90,6 +94,9 @@ impl Axes {
             backend: self.backend.or(common.backend),
             cache: self.cache.or(common.cache),
             shards: self.shards.or(common.shards),
+            files: self.files.or(common.files),
+            streams: self.streams.or(common.streams),
+            protocol: self.protocol.or(common.protocol),
             failing_percent: self.failing_percent.or(common.failing_percent),
             rate: self.rate.or(common.rate),
             linger: self.linger.or(common.linger),
@@ -126,6 +133,9 @@ impl Axes {
         filled("backend", self.backend.as_ref())?;
         filled("cache", self.cache.as_ref())?;
         filled("shards", self.shards.as_ref())?;
+        filled("files", self.files.as_ref())?;
+        filled("streams", self.streams.as_ref())?;
+        filled("protocol", self.protocol.as_ref())?;
         filled("failing_percent", self.failing_percent.as_ref())?;
         filled("rate", self.rate.as_ref())?;
         filled("linger", self.linger.as_ref())?;
@@ -184,7 +194,30 @@ impl Axes {
         if has(Source::Python) {
             self.check_python()?;
         }
+        self.check_many()?;
         self.kms_ms().and(self.sink_ms()).and(self.lingers())?;
+        Ok(())
+    }
+
+    /// Files are written before the agent starts, and one stream alone is read back.
+    fn check_many(&self) -> anyhow::Result<()> {
+        for (key, numbers) in [("files", &self.files), ("streams", &self.streams)] {
+            ensure!(
+                numbers.iter().flatten().all(|n| (1..=10_000).contains(n)),
+                "{key}: allowed: a list of numbers from 1 to 10000"
+            );
+        }
+        let many = |numbers: &Option<Vec<usize>>| numbers.iter().flatten().any(|n| *n > 1);
+        let is_of_files = self.source.iter().flatten().all(|s| *s == Source::File);
+        ensure!(
+            is_of_files && self.rate.is_none() || !many(&self.files) && !many(&self.streams),
+            "files, streams: allowed: with source = [\"file\"], and without rate"
+        );
+        let reads = self.read_back == Some(true) || self.keep == Some(true);
+        ensure!(
+            !many(&self.streams) || !reads && self.failing_percent.is_none(),
+            "streams: allowed: without read_back, keep and failing_percent"
+        );
         Ok(())
     }
 
@@ -247,6 +280,9 @@ impl Axes {
             kms_ms: self.kms_ms().expect("checked"),
             sink_ms: self.sink_ms().expect("checked"),
             shards: 1,
+            files: 1,
+            streams: 1,
+            protocol: Protocol::Json,
             failing: None,
             read_back: self.read_back.unwrap_or(false),
             keep: self.keep.unwrap_or(false),
@@ -257,6 +293,9 @@ impl Axes {
         cases.by(self.aggregation.as_ref(), |case, on| case.aggregation = *on);
         cases.by(self.source.as_ref(), |case, source| case.source = *source);
         cases.by(self.shards.as_ref(), |case, n| case.shards = *n);
+        cases.by(self.streams.as_ref(), |case, n| case.streams = *n);
+        cases.by(self.files.as_ref(), |case, n| case.files = *n);
+        cases.by(self.protocol.as_ref(), |case, how| case.protocol = *how);
         cases.by(self.rate.as_ref(), |case, n| {
             case.pace = Pace::LinesPerSecond(*n)
         });
@@ -275,6 +314,7 @@ impl Axes {
         cases.by(self.cache.as_ref(), |case, cache| case.cache = *cache);
         let with_lines = cases.0.into_iter().map(|mut case| {
             case.lines = self.lines_of(&case);
+            case.files = case.files.max(case.streams);
             match case.encryption {
                 Encryption::Off => case.without_encryption(),
                 _ => case,

@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn what_is_compiled_in_and_what_lies_beside_it_parses() {
-    assert_eq!(Scenario::smoke().cases(None).len(), 9);
+    assert_eq!(Scenario::smoke().cases(None).len(), 13);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     for file in std::fs::read_dir(folder).unwrap() {
         let scenario = Scenario::load(&file.unwrap().path()).unwrap();
@@ -85,6 +85,22 @@ fn mistakes_name_the_key_and_what_is_allowed() {
             "failing_percent: allowed",
         ),
         ("tls =", "shards = [0]\ntls =", "shards: allowed"),
+        ("tls =", "files = [0]\ntls =", "files: allowed"),
+        (
+            "tls =",
+            "protocol = [\"xml\"]\ntls =",
+            "unknown variant `xml`",
+        ),
+        (
+            "tls =",
+            "files = [2]\nsource = [\"socket\"]\ntls =",
+            "files, streams: allowed: with source = [\"file\"]",
+        ),
+        (
+            "tls =",
+            "streams = [2]\ntls =",
+            "without read_back",
+        ),
         ("tls =", "cache = [\"no\"]\ntls =", "how many messages"),
         ("tls =", "kms_latency = \"soon\"\ntls =", "kms_latency: "),
         ("megabytes = 1", "seconds = 1", "with rate"),
