@@ -33,7 +33,6 @@
 mod content;
 mod discover;
 mod identity;
-mod members;
 mod newcomers;
 mod outlet;
 mod packed;

@@ -15,7 +15,7 @@ use std::io::{self, BufReader, Read, Seek};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::members::Members;
+use flate2::read::MultiGzDecoder;
 
 /// A compressed file that lacks its end and has not grown for so long is cut off. A guess: a compressor writes every
 /// few MiB at the latest, which take it less than a second.
@@ -190,7 +190,7 @@ impl Unpacker {
         file.rewind()?;
         let file = BufReader::with_capacity(SKIP, file);
         Ok(match self.packing {
-            Packing::Gzip => Box::new(Members::new(file)),
+            Packing::Gzip => Box::new(MultiGzDecoder::new(file)),
             Packing::Zstd => {
                 let mut zstd = zstd::stream::read::Decoder::with_buffer(file)?;
                 zstd.window_log_max(WINDOW_LOG)?;
