@@ -22,6 +22,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Gives back all that is in a file.
+    fn empty(&self, path: &Path) -> io::Result<()>;
     /// Makes what another process wrote to a file survive a power cut.
     fn sync(&self, path: &Path) -> io::Result<()>;
     /// The same for the names in a directory.
@@ -107,6 +109,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn empty(&self, path: &Path) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path)?.set_len(0)
     }
 
     fn sync(&self, path: &Path) -> io::Result<()> {

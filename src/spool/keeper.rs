@@ -1,5 +1,6 @@
 //! What is settled is noted for the next run, and deleted.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use tokio::time::Instant;
 
 use super::cursor::Note;
 use super::disk::put_aside;
-use super::shelf::Shelf;
+use super::settled::{Marker, is_full};
+use super::shelf::{Segment, Shelf};
 use super::{Disk, Sync, cursor, restore};
 use crate::recurring::{Recurring, Unsaid};
 
@@ -109,6 +111,24 @@ impl Keeper {
         self.save(|| self.shelf.note(self.sync == Sync::Always))
     }
 
+    /// A full disk has no room for a cursor unless something goes first.
+    fn save_and_make_room(&self, done: &mut VecDeque<Segment>) -> io::Result<()> {
+        match self.save_meanwhile() {
+            Err(error) if is_full(&error) => {
+                let Some(at) = done.iter().position(|segment| !segment.damaged) else {
+                    return Err(error);
+                };
+                let (shelf, disk) = (&self.shelf, &*self.disk);
+                let marker = Marker::make(disk, shelf.dir(), shelf.spool, &done[at], self.sync)?;
+                done.remove(at);
+                shelf.add_markers([marker]);
+                shelf.freed.notify_one();
+                self.save_meanwhile()
+            }
+            saved => saved,
+        }
+    }
+
     fn save(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
         let mut saved = self.shelf.saved.lock().expect("no panic while held");
         let note = note();
@@ -117,6 +137,7 @@ impl Keeper {
             cursor::save(&*self.disk, self.shelf.dir(), note)?;
             *saved = Some(note);
         }
+        self.shelf.drop_markers(&*self.disk);
         Ok(())
     }
 
@@ -137,7 +158,7 @@ impl Keeper {
         let _one_at_a_time = shelf.files.lock().expect("no panic while held");
         let mut done = shelf.take_done();
         if !done.is_empty()
-            && let Err(error) = self.save_meanwhile()
+            && let Err(error) = self.save_and_make_room(&mut done)
         {
             shelf.put_back(done);
             return Err(error);

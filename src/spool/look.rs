@@ -11,6 +11,7 @@ use super::cursor::Cursor;
 use super::disk::put_aside;
 use super::frame::{Found, HEADER_LEN, Header, MOST_FRAME, NoHeader, frame_at, id_by_first_frame};
 use super::restore::put_foreign_aside;
+use super::settled::Marker;
 use super::shelf::Segment;
 use super::walk::Walk;
 use super::{Disk, DiskFile, SpoolError, Sync};
@@ -49,6 +50,8 @@ pub(super) fn segments(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<(u64, Path
 pub(super) struct Look<'a> {
     disk: &'a dyn Disk,
     pub(super) segments: VecDeque<Segment>,
+    /// As they lie there, of this spool or of another.
+    pub(super) markers: Vec<Marker>,
     /// Everything before it is settled.
     pub(super) settled: u64,
     /// Behind the last record that was found.
@@ -89,18 +92,26 @@ impl<'a> Look<'a> {
             Cursor::Noted(note) => (note.settled, Some(note.spool), note.end),
             Cursor::Damaged { .. } => (oldest(), None, 0),
         };
+        let markers = Marker::all(disk, dir).map_err(|source| SpoolError::Unusable {
+            dir: dir.to_owned(),
+            source,
+        })?;
         // What was written last is this spool's, where it is not known otherwise.
         let of_file = |path: &PathBuf| {
             let head = disk.open(path).and_then(|file| file.read(0, HEADER_LEN));
             Header::decode(&head.ok()?).ok()?.spool()
         };
         let newest = || listed.iter().rev().find_map(|(_, path, _)| of_file(path));
+        let spool = spool.or_else(newest).unwrap_or_else(rand::random);
+        let ours = markers.iter().filter(|marker| marker.spool == spool);
+        let settled = ours.map(|marker| marker.end).fold(settled, u64::max);
         let mut look = Self {
             disk,
             segments: VecDeque::new(),
+            markers,
             settled,
             next: settled,
-            spool: spool.or_else(newest).unwrap_or_else(rand::random),
+            spool,
             missing: 0,
             is_behind_damage: false,
             torn: None,

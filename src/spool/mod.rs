@@ -34,6 +34,7 @@ mod look;
 mod open;
 mod reader;
 mod restore;
+mod settled;
 mod shelf;
 mod standing;
 #[cfg(test)]

@@ -68,6 +68,7 @@ impl Spool {
             next,
             spool,
             missing,
+            markers,
             ..
         } = look;
         let found = next - settled;
@@ -85,6 +86,7 @@ impl Spool {
         counters.lose(missing);
         counters.spool(found);
         let shelf = Shelf::new(dir, lock, segments, spool, (settled, next), counters);
+        shelf.add_markers(markers);
         Ok(Self {
             shelf: Arc::new(shelf),
             disk,

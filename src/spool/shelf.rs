@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use super::DiskFile;
 use super::cursor::Note;
+use super::settled::Marker;
+use super::{Disk, DiskFile};
 use crate::checkpoint::ledger::Ledger;
 use crate::checkpoint::{CheckpointError, Lock};
 use crate::delivery::{SpanSettled, Ticket};
@@ -25,6 +26,8 @@ pub struct Shelf {
     pub(super) files: Mutex<()>,
     /// The cursor as it is on disk, if it is there; held while that is written.
     pub(super) saved: Mutex<Option<Note>>,
+    /// For what the saved cursor says by now.
+    markers: Mutex<Vec<Marker>>,
     /// In the ids of its segments.
     pub(super) spool: u32,
     pub(super) counters: Arc<Counters>,
@@ -109,6 +112,7 @@ impl Shelf {
             }),
             files: Mutex::default(),
             saved: Mutex::default(),
+            markers: Mutex::default(),
             spool,
             counters,
             grown: Notify::new(),
@@ -119,6 +123,21 @@ impl Shelf {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Until a cursor is saved that says the same.
+    pub(super) fn add_markers(&self, markers: impl IntoIterator<Item = Marker>) {
+        let mut all = self.markers.lock().expect("no panic while held");
+        all.extend(markers);
+    }
+
+    /// A cursor is saved. Blocks.
+    pub(super) fn drop_markers(&self, disk: &dyn Disk) {
+        let mut markers = self.markers.lock().expect("no panic while held");
+        // What cannot be removed now says nothing new to the next run.
+        markers.drain(..).for_each(|marker| {
+            let _ = disk.remove(&marker.path);
+        });
     }
 
     /// Before a file is made: whoever removed the directory may have started another process that has it now. Blocks.

@@ -61,6 +61,14 @@ enum Event {
     LookDue,
 }
 
+/// For ever without a time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Writer {
     /// Between tries while the disk refuses.
     const PAUSE: Duration = Duration::from_secs(2);
@@ -127,16 +135,10 @@ impl Writer {
     }
 
     async fn next(&mut self, chunks: &mut InOrder) -> Event {
-        let sync_due = async {
-            match self.sync_at {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         let (look_at, waits) = (self.look_at, self.shelf.holds_some());
         tokio::select! {
             biased;
-            () = sync_due => Event::SyncDue,
+            () = until(self.sync_at) => Event::SyncDue,
             () = tokio::time::sleep_until(look_at), if waits => Event::LookDue,
             chunk = chunks.next() => Event::Chunk(chunk),
         }
@@ -291,9 +293,14 @@ impl Writer {
                 }
             };
             self.say_blocked(&why);
-            let freed = self.shelf.freed.notified();
-            // A disk may heal without a word.
-            let _ = tokio::time::timeout(Self::PAUSE, freed).await;
+            tokio::select! {
+                biased;
+                // What was promised of those before them holds meanwhile.
+                () = until(self.sync_at) => self.sync().await,
+                () = self.shelf.freed.notified() => {}
+                // A disk may heal without a word.
+                () = tokio::time::sleep(Self::PAUSE) => {}
+            }
         }
     }
 

@@ -96,11 +96,7 @@ fn mistakes_name_the_key_and_what_is_allowed() {
             "files = [2]\nsource = [\"socket\"]\ntls =",
             "files, streams: allowed: with source = [\"file\"]",
         ),
-        (
-            "tls =",
-            "streams = [2]\ntls =",
-            "without read_back",
-        ),
+        ("tls =", "streams = [2]\ntls =", "without read_back"),
         ("tls =", "cache = [\"no\"]\ntls =", "how many messages"),
         ("tls =", "kms_latency = \"soon\"\ntls =", "kms_latency: "),
         ("megabytes = 1", "seconds = 1", "with rate"),

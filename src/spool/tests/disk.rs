@@ -274,6 +274,17 @@ impl Disk for TestDisk {
         Ok(())
     }
 
+    fn empty(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let file = state.files.get_mut(path).ok_or(io::ErrorKind::NotFound)?;
+        let bytes = std::mem::take(&mut file.bytes).len();
+        file.synced = 0;
+        if let Some(room) = &mut state.room {
+            *room += bytes;
+        }
+        Ok(())
+    }
+
     fn sync(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         let file = state.files.get_mut(path).ok_or(io::ErrorKind::NotFound)?;

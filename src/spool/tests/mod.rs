@@ -2,6 +2,7 @@
 
 mod damage;
 mod disk;
+mod full;
 mod model;
 mod removed;
 mod rig;
@@ -154,33 +155,6 @@ async fn a_disk_that_refuses_or_has_no_room_is_waited_for_and_nothing_is_lost_or
             (0..6).collect::<Vec<_>>(),
             "trouble {trouble}"
         );
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn of_what_finds_no_room_as_much_as_fits_is_spooled_and_no_more_is_called_lost() {
-    for room in [450_000, 1_000_000] {
-        let mut rig = Rig::new(settings());
-        rig.large = 100_000;
-        rig.disk.set_room(Some(room));
-        rig.append(0..20, Ask::Spooled).await;
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        let fits = room as u64 / 100_100;
-        assert_eq!(rig.answer(fits - 1), Some(Delivery::Spooled));
-        assert_eq!(rig.answer(fits), None);
-        let counters = std::sync::Arc::clone(&rig.counters);
-        rig.stop_writing().await;
-        rig.disk.set_room(None);
-        let (disk, left) = rig.end().await;
-        assert_eq!(left, fits);
-        assert_eq!(counters.snapshot().abandoned, 20 - fits);
-        let mut rig = Rig::on(disk, settings());
-        assert_eq!(rig.found(), fits);
-        assert_eq!(
-            rig.receive(fits as usize).await,
-            (0..fits).collect::<Vec<_>>()
-        );
-        assert_eq!(rig.counters.snapshot().abandoned, 0);
     }
 }
 

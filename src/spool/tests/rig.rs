@@ -157,6 +157,11 @@ impl Rig {
         self.found
     }
 
+    /// In the ids of its segments.
+    pub(super) fn id(&self) -> u32 {
+        self.keeper.shelf.spool
+    }
+
     pub(super) fn memory_in_use(&self) -> usize {
         self.sources.in_use()
     }

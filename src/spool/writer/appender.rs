@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::spool::frame::{FRAME_HEAD, Frame, Header};
 use crate::spool::restore::{self, restore};
+use crate::spool::settled::is_full;
 use crate::spool::shelf::Shelf;
 use crate::spool::{Disk, DiskFile, Spool, Sync};
 
@@ -138,8 +139,8 @@ impl Appender {
         if self.current.as_ref().is_some_and(|c| !c.is_whole()) {
             self.restore()?;
         }
-        let is_full = |current: &Current| current.torn || current.len >= self.segment_bytes;
-        if self.current.as_ref().is_none_or(is_full) {
+        let is_done = |current: &Current| current.torn || current.len >= self.segment_bytes;
+        if self.current.as_ref().is_none_or(is_done) {
             self.begin()?;
         }
         let current = self.current.as_mut().expect("begun just now");
@@ -151,14 +152,12 @@ impl Appender {
         }
         let written = match current.file.append(&self.buf) {
             Ok(()) => frames.len(),
-            Err(error) => match error.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    current.torn = true;
-                    let fits = current.file.size()?.saturating_sub(current.len);
-                    self.ends.partition_point(|end| *end <= fits)
-                }
-                _ => return Err(error),
-            },
+            Err(error) if is_full(&error) => {
+                current.torn = true;
+                let fits = current.file.size()?.saturating_sub(current.len);
+                self.ends.partition_point(|end| *end <= fits)
+            }
+            Err(error) => return Err(error),
         };
         let Some(last) = written.checked_sub(1) else {
             return Err(io::ErrorKind::StorageFull.into());
