@@ -1,17 +1,17 @@
 //! The checkpoint on disk: one JSON file that a person can read.
 //!
 //! ```json
-//! {"version":1,
+//! {"crc32":"3b6fd1a4",
+//!  "version":1,
 //!  "includes":[{"stream":"shop-logs","glob":"/var/log/shop/*.log"}],
 //!  "files":[{"stream":"shop-logs","path":"/var/log/shop/a.log","device":64768,"inode":1311,
 //!            "fingerprint":{"len":256,"hash":"9f86d081884c7d65"},
 //!            "offset":81920,"tail_hash":{"len":64,"hash":"2c26b46b68ffc68f"},
-//!            "size_seen":82944,"updated":1767225600}],
-//!  "crc32":"3b6fd1a4"}
+//!            "size_seen":82944,"updated":1767225600}]}
 //! ```
 //!
-//! `crc32` is of all before it, in hexadecimal digits: a byte that changed on disk is noticed. Whoever edits the file takes
-//! that line out.
+//! `crc32` is of all behind its line, in hexadecimal digits: a byte that changed on disk is noticed. Whoever edits the file
+//! takes that line out.
 //!
 //! A compressed file that was read to its end has its size on disk too, `"packed_bytes":23404`, and `"damaged":true` where
 //! that was not the end of what was packed. Programs that knew neither did without.

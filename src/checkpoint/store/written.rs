@@ -1,4 +1,4 @@
-//! The checkpoint as it is on disk: JSON on many lines, and its checksum on the last.
+//! The checkpoint as it is on disk: JSON on many lines, its checksum on the first of them.
 
 use std::io;
 use std::path::PathBuf;
@@ -23,28 +23,29 @@ struct Outside {
     crc32: Option<String>,
 }
 
-const END: &[u8] = b"\n}";
-
 /// As it is on disk.
 pub fn encode(saved: &Saved) -> io::Result<Vec<u8>> {
     let versioned = Versioned {
         version: VERSION,
         rest: saved,
     };
-    let mut bytes = serde_json::to_vec_pretty(&versioned).map_err(io::Error::other)?;
-    debug_assert!(bytes.ends_with(END));
-    bytes.truncate(bytes.len() - END.len());
-    let sum = sum_of(&bytes);
-    bytes.extend_from_slice(last_line(&sum).as_bytes());
-    Ok(bytes)
+    let text = serde_json::to_string_pretty(&versioned).map_err(io::Error::other)?;
+    let rest = text.strip_prefix(BEGIN).expect("a map of many lines");
+    Ok([&first_lines(&sum_of(rest.as_bytes())), rest, "\n"]
+        .concat()
+        .into_bytes())
 }
 
-fn sum_of(bytes: &[u8]) -> String {
-    format!("{:08x}", crc32fast::hash(bytes))
+const BEGIN: &str = "{\n";
+
+/// Of all behind its line, but for white space at the end.
+fn sum_of(rest: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(rest.trim_ascii_end()))
 }
 
-fn last_line(sum: &str) -> String {
-    format!(",\n  \"crc32\": \"{sum}\"\n}}\n")
+/// The sum has a line of its own, which can go without another's comma.
+fn first_lines(sum: &str) -> String {
+    format!("{BEGIN}  \"crc32\": \"{sum}\",\n")
 }
 
 pub(super) fn parse(bytes: &[u8], path: PathBuf) -> Result<Saved, CheckpointError> {
@@ -70,11 +71,11 @@ pub(super) fn parse(bytes: &[u8], path: PathBuf) -> Result<Saved, CheckpointErro
 
 fn check(bytes: &[u8], sum: Option<&str>) -> Result<(), String> {
     let Some(sum) = sum else { return Ok(()) };
-    match bytes.strip_suffix(last_line(sum).as_bytes()) {
-        Some(before) if sum_of(before) == sum => Ok(()),
+    match bytes.strip_prefix(first_lines(sum).as_bytes()) {
+        Some(rest) if sum_of(rest) == sum => Ok(()),
         _ => Err(
-            "it is not what was written, by its checksum (if a person changed it, the line of \
-                  its crc32 has to go)"
+            "it is not what was written, by its checksum (if a person or a program changed it, its line \"crc32\" has \
+             to go)"
                 .to_owned(),
         ),
     }
