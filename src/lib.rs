@@ -20,7 +20,7 @@
 //!   [`metrics`], [`shutdown`], `recurring` (what the log says of trouble), `secretfile` (how keys are read), `hex`,
 //!   `statedir` and `readat`;
 //! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
-//!   [`source::frame`] (lines), [`daemon::message`] (the KPL's daemon);
+//!   [`source::frame`] (lines), [`daemon::message`] (the KPL's daemon), `cbor`;
 //! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`], [`spool`],
 //!   [`deadletter`];
 //! - assembly: [`pipeline`] (the one owner loop of a stream), [`producer`], [`consume`], [`aws`] (clients);

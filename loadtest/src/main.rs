@@ -11,12 +11,12 @@
 //! does not hold is named, and the exit code is 1.
 //!
 //! `bytes-per-line` measures without running anything: what a line costs in a stream, by line rate and linger.
-//! `suites` measures one core: what a message costs in each algorithm suite.
+//! `suites` measures one core: what a message costs in each algorithm suite. `sender` measures the calls alone.
 //!
 //! # Layout
 //! `scenario` (data: what to run) and `target` (where to) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
 //! `agent`, `bare` and `reader` (the other processes, both sides of each), `python` (another program in the agent's place), `kpl` (a client of the agent's), `answers` (what a line's
-//! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, and `suites`.
+//! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, `suites` and `sender`.
 
 mod agent;
 mod answers;
@@ -35,6 +35,7 @@ mod report;
 mod run;
 mod sample;
 mod scenario;
+mod sender;
 mod sink;
 mod suites;
 mod target;
@@ -95,6 +96,8 @@ enum Instead {
     BytesPerLine(bytes_per_line::Args),
     /// Bytes and time that a message costs in each algorithm suite
     Suites,
+    /// What a PutRecords call costs over TLS, beside the SDK's own path and the floor of the protocol
+    Sender(sender::Args),
     #[command(hide = true)]
     Sink(sink::Args),
     #[command(hide = true)]
@@ -120,6 +123,7 @@ fn main() -> ExitCode {
     let ended = match args.instead {
         Some(Instead::BytesPerLine(args)) => bytes_per_line::print(&args).map(|()| true),
         Some(Instead::Suites) => suites::print().map(|()| true),
+        Some(Instead::Sender(args)) => sender::print(&args).map(|()| true),
         Some(Instead::Sink(args)) => sink::serve(&args).map(|()| true),
         Some(Instead::Agent(args)) => agent::work(&args).map(|()| true),
         Some(Instead::Reader(args)) => reader::work(&args).map(|()| true),
