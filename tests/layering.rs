@@ -41,6 +41,7 @@ const TIERS: &[Module] = &[
     module(1, "aggregate::format", &[]),
     module(1, "seal::block", &["aggregate::format"]),
     module(1, "daemon::message", &[]),
+    module(1, "cbor", &[]),
     module(1, "source::frame", &[]),
     module(1, "source::framing", &["source::frame"]),
     module(1, "source::join", &["source::frame"]),
@@ -87,6 +88,7 @@ const AWS_SDK: &[&str] = &[
     "seal/kms/generate.rs",
     "seal/kms/unwrap.rs",
     "send/kinesis.rs",
+    "send/kinesis/answers.rs",
     "shard/kinesis.rs",
     "consume/shards.rs",
 ];
