@@ -5,9 +5,12 @@
 //! other its own part and a quarter of the common half. What is more than a stream may ever hold waits until the stream
 //! holds nothing and passes alone, so that there is always a way on.
 
+mod line;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use self::line::{Line, Wish};
 use tokio::sync::Notify;
 
 /// One stream's account with the budget.
@@ -25,7 +28,7 @@ struct Pool {
     common_each: usize,
     common: usize,
     accounts: Mutex<Accounts>,
-    /// For the first in the line of each stream: something was given back.
+    /// For the first in the line of each stream: there is room for it.
     freed: Vec<Notify>,
     /// The line of each stream: first come, first served.
     lines: Vec<tokio::sync::Mutex<()>>,
@@ -37,6 +40,8 @@ struct Accounts {
     waiting: Vec<usize>,
     /// Of all streams, beyond what they can count on.
     common_used: usize,
+    /// The first in the line of each stream.
+    line: Line,
 }
 
 impl MemoryBudget {
@@ -60,6 +65,7 @@ impl MemoryBudget {
                 used: vec![0; streams],
                 waiting: vec![0; streams],
                 common_used: 0,
+                line: Line::default(),
             }),
             freed: (0..streams).map(|_| Notify::new()).collect(),
             lines: (0..streams)
@@ -81,11 +87,12 @@ impl MemoryBudget {
         }
         let _waiting = Waiting::join(self);
         let _first = self.pool.lines[self.stream].lock().await;
+        // Before the look: what is freed behind it is told.
+        let _wish = Wish::enter(self, bytes);
         loop {
             if let Some(permit) = self.take(bytes) {
                 return permit;
             }
-            // What is freed between the look and the wait is remembered.
             self.pool.freed[self.stream].notified().await;
         }
     }
@@ -109,20 +116,9 @@ impl MemoryBudget {
     }
 
     fn take(&self, bytes: usize) -> Option<MemoryPermit> {
-        let bytes = bytes.clamp(1, self.pool.most().max(1));
         let mut accounts = self.pool.accounts();
         let used = accounts.used[self.stream];
-        let others = accounts.common_used - self.pool.beyond(used);
-        let beyond = self.pool.beyond(used + bytes);
-        let fits = beyond <= self.pool.common_each && others + beyond <= self.pool.common;
-        // Where others hold what is common, what a stream can count on must do for one.
-        let bytes = if fits {
-            bytes
-        } else if used == 0 {
-            bytes.min(self.pool.guaranteed.max(1))
-        } else {
-            return None;
-        };
+        let bytes = self.pool.grant(used, bytes, accounts.common_used)?;
         self.pool.set(&mut accounts, self.stream, used + bytes);
         Some(MemoryPermit {
             budget: self.clone(),
@@ -140,6 +136,21 @@ impl Pool {
         used.saturating_sub(self.guaranteed)
     }
 
+    /// How much of `bytes` a stream gets that holds `used`, where all together hold `common_used` beyond what they can
+    /// count on.
+    fn grant(&self, used: usize, bytes: usize, common_used: usize) -> Option<usize> {
+        let bytes = bytes.clamp(1, self.most().max(1));
+        let others = common_used - self.beyond(used);
+        let beyond = self.beyond(used + bytes);
+        let fits = beyond <= self.common_each && others + beyond <= self.common;
+        // Where others hold what is common, what a stream can count on must do for one.
+        match (fits, used) {
+            (true, _) => Some(bytes),
+            (false, 0) => Some(bytes.min(self.guaranteed.max(1))),
+            (false, _) => None,
+        }
+    }
+
     fn set(&self, accounts: &mut Accounts, stream: usize, used: usize) {
         let was = std::mem::replace(&mut accounts.used[stream], used);
         accounts.common_used = accounts.common_used - self.beyond(was) + self.beyond(used);
@@ -149,12 +160,14 @@ impl Pool {
         let mut accounts = self.accounts();
         let was = accounts.used[stream];
         self.set(&mut accounts, stream, was - bytes);
+        self.wake(accounts);
+    }
+
+    /// Those for whom there is room, and no others: of hundreds of streams that wait, each would only look and wait again.
+    fn wake(&self, accounts: MutexGuard<'_, Accounts>) {
+        let served = accounts.line.served(self, &accounts);
         drop(accounts);
-        if self.beyond(was) > 0 {
-            for freed in &self.freed {
-                freed.notify_one();
-            }
-        } else {
+        for stream in served {
             self.freed[stream].notify_one();
         }
     }
@@ -242,158 +255,4 @@ impl Drop for MemoryPermit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt;
-    use proptest::prelude::*;
-
-    /// Takes `each` until there is no more.
-    fn fill(budget: &MemoryBudget, each: usize) -> Vec<MemoryPermit> {
-        std::iter::from_fn(|| budget.try_reserve(each)).collect()
-    }
-
-    #[tokio::test]
-    async fn permit_shrinks_and_never_takes_more_than_the_budget() {
-        let budget = MemoryBudget::new(1000);
-        let mut all = budget.reserve(usize::MAX).await;
-        assert_eq!(all.bytes(), 1000);
-        assert!(budget.try_reserve(1).is_none());
-        all.shrink_to(100);
-        assert_eq!(budget.in_use(), 100);
-        all.shrink_to(500);
-        assert_eq!(all.bytes(), 100, "a permit never grows");
-        drop(all);
-        assert_eq!(budget.in_use(), 0);
-    }
-
-    #[test]
-    fn permits_become_one_that_gives_back_what_both_held() {
-        let budget = MemoryBudget::new(1000);
-        let mut one = budget.try_reserve(100).unwrap();
-        one.absorb(budget.try_reserve(20).unwrap());
-        assert_eq!((one.bytes(), budget.in_use()), (120, 120));
-        one.shrink_to(110);
-        assert_eq!(budget.in_use(), 110);
-        drop(one);
-        assert_eq!(budget.in_use(), 0);
-    }
-
-    #[test]
-    fn what_is_split_off_a_permit_is_given_back_once_and_is_never_more_than_it_held() {
-        let budget = MemoryBudget::new(1000);
-        let mut rest = budget.try_reserve(100).unwrap();
-        let (some, all) = (rest.split(30), rest.split(1000));
-        assert_eq!((some.bytes(), all.bytes(), rest.bytes()), (30, 70, 0));
-        assert_eq!(budget.in_use(), 100);
-        drop(rest);
-        assert_eq!(budget.in_use(), 100);
-        drop(some);
-        assert_eq!(budget.in_use(), 70);
-        drop(all);
-        assert_eq!(budget.in_use(), 0);
-    }
-
-    #[tokio::test]
-    async fn who_came_first_is_served_first_and_nobody_overtakes() {
-        let budget = MemoryBudget::new(100);
-        let held = budget.reserve(60).await;
-        let mut large = Box::pin(budget.reserve(80));
-        assert!((&mut large).now_or_never().is_none());
-        let mut small = Box::pin(budget.reserve(10));
-        assert!((&mut small).now_or_never().is_none());
-        assert!(budget.try_reserve(10).is_none());
-        drop(held);
-        assert!((&mut small).now_or_never().is_none());
-        let large = large.now_or_never().expect("its turn");
-        assert_eq!(large.bytes(), 80);
-        assert!(small.now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn who_gives_up_waiting_holds_up_nobody() {
-        let budget = MemoryBudget::new(100);
-        let held = budget.reserve(60).await;
-        let mut large = Box::pin(budget.reserve(80));
-        assert!((&mut large).now_or_never().is_none());
-        let mut small = Box::pin(budget.reserve(40));
-        assert!((&mut small).now_or_never().is_none());
-        drop(large);
-        assert!(small.now_or_never().is_some());
-        drop(held);
-        assert!(budget.try_reserve(100).is_some());
-    }
-
-    #[tokio::test]
-    async fn a_blocked_stream_leaves_the_others_their_room() {
-        let [blocked, other] = &MemoryBudget::divided(1600, 2)[..] else {
-            panic!("two shares");
-        };
-        let held = fill(blocked, 10);
-        assert_eq!(blocked.in_use(), blocked.limit());
-        assert_eq!(blocked.in_use(), 400 + 600);
-        let mut waits = Box::pin(blocked.reserve(10));
-        assert!((&mut waits).now_or_never().is_none());
-        // Again and again, as records come and go.
-        for _ in 0..3 {
-            let taken = fill(other, 10);
-            assert_eq!(other.in_use(), 400 + 200);
-            assert!((&mut waits).now_or_never().is_none());
-            drop(taken);
-        }
-        drop(held);
-        assert!(waits.now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn a_record_over_a_streams_part_passes_alone_while_all_others_are_blocked() {
-        let shares = MemoryBudget::divided(1600, 4);
-        let _blocked: Vec<_> = shares[1..].iter().map(|share| fill(share, 10)).collect();
-        let first = shares[0].reserve(10).await;
-        let mut large = Box::pin(shares[0].reserve(900));
-        assert!((&mut large).now_or_never().is_none());
-        drop(first);
-        assert!(large.now_or_never().is_some());
-    }
-
-    #[tokio::test]
-    async fn what_one_stream_gives_back_wakes_another_that_waits_for_it() {
-        let shares = MemoryBudget::divided(1600, 2);
-        let held = fill(&shares[0], 10);
-        let _own = fill(&shares[1], 10);
-        let waiting = shares[1].clone();
-        let waits = tokio::spawn(async move { waiting.reserve(300).await.bytes() });
-        tokio::task::yield_now().await;
-        assert!(!waits.is_finished());
-        drop(held);
-        assert_eq!(waits.await.unwrap(), 300);
-    }
-
-    proptest! {
-        /// Each step: of which stream, and how much to take; or 0, to give back what was taken first.
-        #[test]
-        fn together_they_never_hold_more_than_the_budget_and_each_can_have_its_part(
-            streams in 1usize..6,
-            steps in prop::collection::vec((0usize..6, 0usize..400), 1..200),
-        ) {
-            let shares = MemoryBudget::divided(3000, streams);
-            let mut held: Vec<Vec<MemoryPermit>> = (0..streams).map(|_| Vec::new()).collect();
-            for (stream, bytes) in steps {
-                let stream = stream % streams;
-                if bytes == 0 {
-                    let first = 1.min(held[stream].len());
-                    held[stream].drain(..first);
-                } else {
-                    held[stream].extend(shares[stream].try_reserve(bytes));
-                }
-                let in_use: usize = shares.iter().map(MemoryBudget::in_use).sum();
-                prop_assert!(in_use <= 3000);
-                for share in &shares {
-                    let free = share.pool.guaranteed.saturating_sub(share.in_use());
-                    if free > 0 {
-                        prop_assert!(share.try_reserve(free).is_some());
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;
