@@ -248,7 +248,7 @@ impl Agent {
 
         let (stop_sources, shutdown) = shutdown::channel();
         let (answering, answered) = mpsc::channel(1);
-        let mut sources = JoinSet::new();
+        let (mut sources, notifier) = (JoinSet::new(), tail::Notifier::default());
         for (source, making) in settings.sources.iter().zip(makings) {
             let pipeline = pipelines.iter().find(|p| *p.stream() == source.stream);
             let pipeline = pipeline.expect("a pipeline for each stream");
@@ -266,7 +266,14 @@ impl Agent {
                 intake,
                 desk,
             };
-            start_source(&mut sources, source, way, &checkpoints, &shutdown)?;
+            start_source(
+                &mut sources,
+                source,
+                way,
+                &checkpoints,
+                &notifier,
+                &shutdown,
+            )?;
         }
 
         let (stop_keepers, shutdown) = shutdown::channel();
@@ -419,6 +426,7 @@ fn start_source(
     source: &Source,
     way: Way,
     checkpoints: &Checkpoints,
+    notifier: &tail::Notifier,
     shutdown: &Shutdown,
 ) -> Result<(), AgentError> {
     let Way {
@@ -430,7 +438,15 @@ fn start_source(
     match &source.kind {
         SourceKind::File(settings) => {
             let stream = &source.stream;
-            let tail = Tail::spawn(settings, stream, checkpoints, intake, making, shutdown)?;
+            let tail = Tail::spawn(
+                settings,
+                notifier,
+                stream,
+                checkpoints,
+                intake,
+                making,
+                shutdown,
+            )?;
             sources.spawn(async move {
                 tail.finished()
                     .await

@@ -34,6 +34,7 @@ mod content;
 mod discover;
 mod identity;
 mod newcomers;
+mod notifier;
 mod outlet;
 mod packed;
 mod reader;
@@ -52,6 +53,7 @@ use tokio::sync::oneshot;
 
 pub use self::discover::{GlobError, Globs};
 use self::newcomers::Live;
+pub use self::notifier::Notifier;
 use self::outlet::{Ended, Outlet};
 pub use self::settable::Settable;
 pub use self::standing::Standing;
@@ -146,9 +148,10 @@ pub enum TailError {
 
 impl Tail {
     /// Starts reading: into `intake`, which leads to `stream`, each record as `making` makes it, until
-    /// `shutdown`. Needs a runtime.
+    /// `shutdown`. `notifier` is that of all sources. Needs a runtime.
     pub fn spawn(
         settings: &Settings,
+        notifier: &Notifier,
         stream: &StreamName,
         checkpoints: &Checkpoints,
         intake: Intake,
@@ -157,7 +160,7 @@ impl Tail {
     ) -> Result<Self, TailError> {
         let globs = Globs::new(&settings.include, &settings.exclude)?;
         let runtime = Handle::current();
-        let watch = Watch::new(intake.pause());
+        let watch = Watch::new(notifier, intake.pause());
         let waker = watch.waker();
         let outlet = Outlet {
             runtime: runtime.clone(),
@@ -231,7 +234,17 @@ mod tests {
     ) -> Tail {
         let stream = StreamName::new("logs").unwrap();
         let making = Making::from(Keying::RANDOM);
-        Tail::spawn(settings, &stream, checkpoints, intake, making, shutdown).unwrap()
+        let notifier = Notifier::default();
+        Tail::spawn(
+            settings,
+            &notifier,
+            &stream,
+            checkpoints,
+            intake,
+            making,
+            shutdown,
+        )
+        .unwrap()
     }
 
     async fn line(chunks: &mut mpsc::Receiver<super::super::Chunk>) -> String {
@@ -324,7 +337,17 @@ mod tests {
         let (stop, shutdown) = shutdown::channel();
         let stream = StreamName::new("logs").unwrap();
         let making = Keying::new(&PartitionKeyRule::File).unwrap().into();
-        let tail = Tail::spawn(&settings, &stream, &checkpoints, intake, making, shutdown).unwrap();
+        let notifier = Notifier::default();
+        let tail = Tail::spawn(
+            &settings,
+            &notifier,
+            &stream,
+            &checkpoints,
+            intake,
+            making,
+            shutdown,
+        )
+        .unwrap();
         let key = |name| {
             let path = at(name).display().to_string();
             RecordKey::Keyed(PartitionKey::new(path).unwrap())

@@ -7,11 +7,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use notify::event::{ModifyKind, RenameMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::notifier::{Listening, Notifier, Signal};
 
 /// Events that wait to be looked at. When there are more, everything is looked at instead.
 const QUEUE: usize = 4096;
@@ -20,23 +20,13 @@ const QUEUE: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Watch {
     /// None: the system has no watches for us, or none left.
-    notifier: Option<RecommendedWatcher>,
+    notifier: Option<Listening>,
     watched: HashSet<PathBuf>,
     sender: Sender<Signal>,
     receiver: Receiver<Signal>,
     /// Came in while waiting.
     first: Option<Signal>,
     overflowed: Arc<AtomicBool>,
-}
-
-#[derive(Debug)]
-enum Signal {
-    /// There is more, or less, in this file.
-    Content(PathBuf),
-    /// A name has appeared, gone or changed.
-    Name(PathBuf),
-    Renamed(PathBuf, PathBuf),
-    Wake,
 }
 
 /// What has come in since the last look.
@@ -55,18 +45,12 @@ pub(super) struct Changes {
 pub(super) struct Waker(Sender<Signal>);
 
 impl Watch {
-    /// Of lines that are written one by one, events are taken together for `pause`: the system makes one of those that
-    /// follow each other in a file.
-    pub(super) fn new(pause: Duration) -> Self {
+    /// Hears of what `notifier` hears of, up to `pause` later.
+    pub(super) fn new(notifier: &Notifier, pause: Duration) -> Self {
         let mut watch = Self::polling();
-        let (sender, overflowed) = (watch.sender.clone(), Arc::clone(&watch.overflowed));
-        let mut pace = Pace::new(pause);
-        let take = move |event| {
-            pass_on(event, &sender, &overflowed);
-            pace.keep();
-        };
-        match notify::recommended_watcher(take) {
-            Ok(notifier) => watch.notifier = Some(notifier),
+        let (to, overflowed) = (watch.sender.clone(), Arc::clone(&watch.overflowed));
+        match notifier.listen(to, overflowed, pause) {
+            Ok(listening) => watch.notifier = Some(listening),
             Err(error) => gave_up(Path::new("/"), &error),
         }
         watch
@@ -100,14 +84,13 @@ impl Watch {
 
     /// Watches exactly these. True if one was not watched before: what happened in it until now is unknown.
     pub(super) fn watch(&mut self, directories: &HashSet<PathBuf>) -> bool {
-        let Some(notifier) = &mut self.notifier else {
+        let Some(notifier) = &self.notifier else {
             return false;
         };
         self.watched.retain(|old| {
             let keep = directories.contains(old);
             if !keep {
-                // It may be gone already, and its watch with it.
-                let _ = notifier.unwatch(old);
+                notifier.unwatch(old);
             }
             keep
         });
@@ -116,7 +99,7 @@ impl Watch {
             if self.watched.contains(directory) {
                 continue;
             }
-            match notifier.watch(directory, RecursiveMode::NonRecursive) {
+            match notifier.watch(directory) {
                 Ok(()) => added |= self.watched.insert(directory.clone()),
                 // Gone between the look and now, or not ours to read: the next look says so.
                 Err(error) if is_of_path(&error) => {}
@@ -168,57 +151,6 @@ impl Waker {
     pub(super) fn wake(&self) {
         // A full queue wakes as well.
         let _ = self.0.try_send(Signal::Wake);
-    }
-}
-
-/// Between two looks for events.
-#[derive(Debug)]
-struct Pace {
-    pause: Duration,
-    ended: Instant,
-}
-
-impl Pace {
-    fn new(pause: Duration) -> Self {
-        let ended = Instant::now();
-        Self { pause, ended }
-    }
-
-    /// Pauses on the watcher's own thread, unless it has just done so: what had come by then is passed on at once.
-    fn keep(&mut self) {
-        if !self.pause.is_zero() && self.ended.elapsed() > self.pause / 10 {
-            std::thread::sleep(self.pause);
-            self.ended = Instant::now();
-        }
-    }
-}
-
-fn pass_on(event: notify::Result<Event>, to: &Sender<Signal>, overflowed: &AtomicBool) {
-    let Ok(event) = event else {
-        overflowed.store(true, Ordering::Release);
-        return;
-    };
-    if event.need_rescan() {
-        overflowed.store(true, Ordering::Release);
-    }
-    let send = |signal| {
-        if let Err(TrySendError::Full(_)) = to.try_send(signal) {
-            overflowed.store(true, Ordering::Release);
-        }
-    };
-    match (event.kind, <[PathBuf; 2]>::try_from(event.paths)) {
-        // Among them our own opening and reading.
-        (EventKind::Access(_), _) => {}
-        // Each name is told on its own, too.
-        (EventKind::Modify(ModifyKind::Name(RenameMode::Both)), Ok([from, to])) => {
-            send(Signal::Renamed(from, to));
-        }
-        (EventKind::Modify(ModifyKind::Data(_)), Err(paths)) => {
-            paths.into_iter().map(Signal::Content).for_each(send);
-        }
-        // Permissions too: a file may be readable now.
-        (_, Ok(paths)) => paths.into_iter().map(Signal::Name).for_each(send),
-        (_, Err(paths)) => paths.into_iter().map(Signal::Name).for_each(send),
     }
 }
 
