@@ -119,6 +119,12 @@ impl Listening {
         Ok(())
     }
 
+    /// How many listen, itself included.
+    pub(super) fn fellows(&self) -> u32 {
+        let listening = held(&self.notifier.0.ears).all.len();
+        u32::try_from(listening).unwrap_or(u32::MAX)
+    }
+
     pub(super) fn unwatch(&self, directory: &Path) {
         let mut watcher = self.notifier.watcher();
         let mut ears = held(&self.notifier.0.ears);

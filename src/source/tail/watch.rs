@@ -73,6 +73,11 @@ impl Watch {
         Waker(self.sender.clone())
     }
 
+    /// Sources that hear of events as this one does; itself, without events.
+    pub(super) fn listeners(&self) -> u32 {
+        self.notifier.as_ref().map_or(1, Listening::fellows)
+    }
+
     pub(super) fn is_polling(&self) -> bool {
         self.notifier.is_none()
     }

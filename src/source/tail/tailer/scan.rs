@@ -24,7 +24,7 @@ use crate::source::tail::watch::Watch;
 const RESCAN: Duration = Duration::from_secs(5);
 /// The same where there are no events.
 const RESCAN_POLLING: Duration = Duration::from_secs(1);
-/// But as a routine it takes at most this share of the time: there may be 10,000 files, and nothing to do. Never further
+/// But as a routine it takes at most this share of the time, of all sources together: there may be 10,000 files, and nothing to do. Never further
 /// off than [`RESCAN_AT_LAST`]: a look also takes long when the process is stopped meanwhile.
 const RESCAN_SHARE: u32 = 200;
 const RESCAN_AT_LAST: Duration = Duration::from_secs(30);
@@ -83,7 +83,7 @@ impl Tailer {
         let every = if self.watch.is_polling() {
             RESCAN_POLLING
         } else {
-            routine(took)
+            routine(took, self.watch.listeners())
         };
         self.next_scan = now + every;
         self.scan_allowed = now + took * SCAN_SHARE;
@@ -352,9 +352,9 @@ fn is_unwatched(watch: &Watch, path: &Path) -> bool {
     is_link || !path.parent().is_some_and(|parent| watch.covers(parent))
 }
 
-/// How long after a look that took so long the next one comes without being asked for.
-fn routine(took: Duration) -> Duration {
-    let in_its_share = took.saturating_mul(RESCAN_SHARE);
+/// How long after a look that took so long the next one comes without being asked for, where so many sources look.
+fn routine(took: Duration, sources: u32) -> Duration {
+    let in_its_share = took.saturating_mul(RESCAN_SHARE.saturating_mul(sources));
     in_its_share.clamp(RESCAN, RESCAN_AT_LAST)
 }
 
@@ -365,8 +365,10 @@ mod tests {
     #[test]
     fn routine_looks_take_half_a_percent_of_the_time_and_are_never_further_off_than_half_a_minute()
     {
-        assert_eq!(routine(Duration::from_millis(1)), RESCAN);
-        assert_eq!(routine(Duration::from_millis(40)), Duration::from_secs(8));
-        assert_eq!(routine(Duration::from_secs(60)), RESCAN_AT_LAST);
+        let millis = Duration::from_millis;
+        assert_eq!(routine(millis(1), 1), RESCAN);
+        assert_eq!(routine(millis(40), 1), millis(8_000));
+        assert_eq!(routine(millis(2), 20), millis(8_000));
+        assert_eq!(routine(millis(60_000), 1), RESCAN_AT_LAST);
     }
 }
