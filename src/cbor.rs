@@ -4,7 +4,6 @@
 
 use minicbor::data::{Tag, Type};
 use minicbor::decode::{Decoder, Error};
-use serde_json::{Map, Value};
 
 pub(crate) const CONTENT_TYPE: &str = "application/x-amz-cbor-1.1";
 
@@ -23,73 +22,102 @@ pub(crate) const TIME: u64 = 1;
 /// # Errors
 ///
 /// Of what is no CBOR, or more than one item.
-pub(crate) fn to_json(bytes: &[u8]) -> Result<Value, Error> {
+pub(crate) fn to_json(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut decoder = Decoder::new(bytes);
-    let value = item(&mut decoder, 0)?;
+    // Base64 is a third more, and most is text.
+    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 2);
+    item(&mut decoder, 0, &mut out)?;
     match decoder.position() == bytes.len() {
-        true => Ok(value),
+        true => Ok(out),
         false => Err(Error::message("bytes behind its end").at(decoder.position())),
     }
 }
 
-fn item(from: &mut Decoder<'_>, deep: u32) -> Result<Value, Error> {
+fn item(from: &mut Decoder<'_>, deep: u32, out: &mut Vec<u8>) -> Result<(), Error> {
     if deep > MOST_DEEP {
         return Err(Error::message("too deep").at(from.position()));
     }
-    Ok(match from.datatype()? {
+    match from.datatype()? {
         Type::Map | Type::MapIndef => {
-            let length = from.map()?;
-            let mut members = Map::new();
+            let (length, mut is_first) = (from.map()?, true);
+            out.push(b'{');
             until_end(from, length, |from| {
-                let name = text(from)?;
-                members.insert(name, item(from, deep + 1)?);
-                Ok(())
+                separate(&mut is_first, out);
+                quoted(from, out)?;
+                out.push(b':');
+                item(from, deep + 1, out)
             })?;
-            members.into()
+            out.push(b'}');
         }
         Type::Array | Type::ArrayIndef => {
-            let length = from.array()?;
-            let mut items = Vec::new();
+            let (length, mut is_first) = (from.array()?, true);
+            out.push(b'[');
             until_end(from, length, |from| {
-                items.push(item(from, deep + 1)?);
-                Ok(())
+                separate(&mut is_first, out);
+                item(from, deep + 1, out)
             })?;
-            items.into()
+            out.push(b']');
         }
-        Type::String | Type::StringIndef => text(from)?.into(),
+        Type::String | Type::StringIndef => quoted(from, out)?,
         Type::Bytes | Type::BytesIndef => {
             let mut data = Vec::new();
             for part in from.bytes_iter()? {
                 data.extend_from_slice(part?);
             }
-            base64_simd::STANDARD.encode_to_string(data).into()
+            out.push(b'"');
+            base64_simd::STANDARD.encode_append(data, out);
+            out.push(b'"');
         }
-        Type::Tag => {
-            let tag = from.tag()?;
-            let value = item(from, deep + 1)?;
-            match (tag == Tag::new(TIME), value.as_f64()) {
-                (true, Some(millis)) => (millis / 1000.0).into(),
-                _ => value,
+        Type::Tag => match (from.tag()? == Tag::new(TIME), number(&mut from.clone())) {
+            (true, Ok(millis)) => {
+                from.skip()?;
+                written(&(millis / 1000.0), out);
             }
-        }
-        Type::Bool => from.bool()?.into(),
+            _ => item(from, deep + 1, out)?,
+        },
+        Type::Bool => written(&from.bool()?, out),
         Type::Null | Type::Undefined => {
             from.skip()?;
-            Value::Null
+            written(&(), out);
         }
-        Type::F16 | Type::F32 | Type::F64 => number(from)?.into(),
+        Type::F16 | Type::F32 | Type::F64 => written(&number(from)?, out),
         _ => match i64::try_from(from.int()?) {
-            Ok(number) => number.into(),
+            Ok(number) => written(&number, out),
             Err(_) => return Err(Error::message("a number too large").at(from.position())),
         },
-    })
+    }
+    Ok(())
 }
 
+fn separate(is_first: &mut bool, out: &mut Vec<u8>) {
+    if !std::mem::replace(is_first, false) {
+        out.push(b',');
+    }
+}
+
+fn written(value: &impl serde::Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("memory takes all");
+}
+
+fn quoted(from: &mut Decoder<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
+    match from.datatype()? {
+        Type::String => written(&from.str()?, out),
+        _ => written(&text(from)?, out),
+    }
+    Ok(())
+}
+
+/// As a floating-point number, whatever it is written as.
 fn number(from: &mut Decoder<'_>) -> Result<f64, Error> {
     match from.datatype()? {
         Type::F16 => from.f16().map(f64::from),
         Type::F32 => from.f32().map(f64::from),
-        _ => from.f64(),
+        Type::F64 => from.f64(),
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "milliseconds of this era fit 53 bits"
+        )]
+        _ => from.i64().map(|number| number as f64),
     }
 }
 
@@ -120,9 +148,13 @@ pub(crate) fn until_end<'b>(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    fn value(bytes: &[u8]) -> Value {
+        serde_json::from_slice(&to_json(bytes).unwrap()).unwrap()
+    }
 
     /// RFC 8949, appendix A, as far as there is the same in JSON.
     #[test]
@@ -153,7 +185,7 @@ mod tests {
             (b"\xc1\x1a\x51\x4b\x67\xb0", json!(1_363_896.240)),
         ];
         for (bytes, value) in examples {
-            assert_eq!(to_json(bytes).unwrap(), value, "{bytes:02x?}");
+            assert_eq!(super::tests::value(bytes), value, "{bytes:02x?}");
         }
     }
 

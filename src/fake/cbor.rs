@@ -22,7 +22,7 @@ pub(super) fn is_cbor(headers: &HeaderMap) -> bool {
 pub(super) fn to_json(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     match body {
         [] => Ok(Vec::new()),
-        body => cbor::to_json(body).map(|json| json.to_string().into_bytes()),
+        body => cbor::to_json(body),
     }
     .map_err(unreadable)
 }

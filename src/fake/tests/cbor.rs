@@ -29,7 +29,7 @@ async fn ask(fake: &Fake, operation: &str, body: &[u8]) -> Value {
         head.contains("content-type: application/x-amz-cbor-1.1"),
         "{head}"
     );
-    crate::cbor::to_json(&answer[end + 4..]).unwrap()
+    serde_json::from_slice(&crate::cbor::to_json(&answer[end + 4..]).unwrap()).unwrap()
 }
 
 #[tokio::test]

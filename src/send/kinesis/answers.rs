@@ -44,7 +44,7 @@ impl Body for FromCbor {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(frame)) => read.extend(frame.data_ref().into_iter().flatten()),
                 None => {
-                    let json = to_json(read).map(|json| Frame::data(json.to_string().into()));
+                    let json = to_json(read).map(|json| Frame::data(json.into()));
                     this.read = None;
                     let unreadable = |error| format!("an answer in CBOR cannot be read: {error}");
                     return Poll::Ready(Some(json.map_err(|e| unreadable(e).into())));
