@@ -22,6 +22,9 @@ impl fmt::Display for Configuration<'_> {
         } = self;
         let at = |name: &str| format!("{:?}", folder.join(name).display().to_string());
         writeln!(f, "state_dir = {}", at("state"))?;
+        if let Some(limit) = &case.memory_limit {
+            writeln!(f, "memory_limit = {limit:?}")?;
+        }
         writeln!(f, "[aws]")?;
         if place.is_stand_in {
             writeln!(f, "region = {:?}", kinseal::fake::DEFAULT_REGION)?;

@@ -117,6 +117,9 @@ pub(crate) struct Case {
     pub(crate) streams: usize,
     #[serde(default)]
     pub(crate) protocol: Protocol,
+    /// As in a configuration file; none is the default.
+    #[serde(default)]
+    pub(crate) memory_limit: Option<String>,
     /// Percent of the entries of each call that the sink refuses as throttled, at random. It keeps what it takes then
     /// and counts each line, and the agent's configuration is the default.
     pub(crate) failing: Option<u32>,
@@ -300,6 +303,9 @@ impl fmt::Display for Case {
         }
         if self.protocol == Protocol::Cbor {
             write!(f, ", cbor")?;
+        }
+        if let Some(limit) = &self.memory_limit {
+            write!(f, ", {limit}")?;
         }
         if let Some(failing) = self.failing {
             write!(f, ", {failing} %")?;

@@ -27,6 +27,7 @@ pub(super) struct Axes {
     files: Option<Vec<usize>>,
     streams: Option<Vec<usize>>,
     protocol: Option<Vec<Protocol>>,
+    memory_limit: Option<Vec<String>>,
     failing_percent: Option<Vec<u32>>,
     rate: Option<Vec<u64>>,
     linger: Option<Vec<String>>,
@@ -97,6 +98,7 @@ impl Axes {
             files: self.files.or(common.files),
             streams: self.streams.or(common.streams),
             protocol: self.protocol.or(common.protocol),
+            memory_limit: self.memory_limit.or(common.memory_limit),
             failing_percent: self.failing_percent.or(common.failing_percent),
             rate: self.rate.or(common.rate),
             linger: self.linger.or(common.linger),
@@ -136,6 +138,7 @@ impl Axes {
         filled("files", self.files.as_ref())?;
         filled("streams", self.streams.as_ref())?;
         filled("protocol", self.protocol.as_ref())?;
+        filled("memory_limit", self.memory_limit.as_ref())?;
         filled("failing_percent", self.failing_percent.as_ref())?;
         filled("rate", self.rate.as_ref())?;
         filled("linger", self.linger.as_ref())?;
@@ -193,6 +196,9 @@ impl Axes {
         );
         if has(Source::Python) {
             self.check_python()?;
+        }
+        for limit in self.memory_limit.iter().flatten() {
+            words::bytes(limit).map_err(|why| anyhow::anyhow!("memory_limit: {why}"))?;
         }
         self.check_many()?;
         self.kms_ms().and(self.sink_ms()).and(self.lingers())?;
@@ -283,6 +289,7 @@ impl Axes {
             files: 1,
             streams: 1,
             protocol: Protocol::Json,
+            memory_limit: None,
             failing: None,
             read_back: self.read_back.unwrap_or(false),
             keep: self.keep.unwrap_or(false),
@@ -296,6 +303,9 @@ impl Axes {
         cases.by(self.streams.as_ref(), |case, n| case.streams = *n);
         cases.by(self.files.as_ref(), |case, n| case.files = *n);
         cases.by(self.protocol.as_ref(), |case, how| case.protocol = *how);
+        cases.by(self.memory_limit.as_ref(), |case, limit| {
+            case.memory_limit = Some(limit.clone());
+        });
         cases.by(self.rate.as_ref(), |case, n| {
             case.pace = Pace::LinesPerSecond(*n)
         });

@@ -88,6 +88,11 @@ fn mistakes_name_the_key_and_what_is_allowed() {
         ("tls =", "files = [0]\ntls =", "files: allowed"),
         (
             "tls =",
+            "memory_limit = [\"much\"]\ntls =",
+            "memory_limit: a number of bytes",
+        ),
+        (
+            "tls =",
             "protocol = [\"xml\"]\ntls =",
             "unknown variant `xml`",
         ),
