@@ -184,8 +184,8 @@ mod tests {
             // Milliseconds here, where the RFC has seconds.
             (b"\xc1\x1a\x51\x4b\x67\xb0", json!(1_363_896.240)),
         ];
-        for (bytes, value) in examples {
-            assert_eq!(super::tests::value(bytes), value, "{bytes:02x?}");
+        for (bytes, expected) in examples {
+            assert_eq!(value(bytes), expected, "{bytes:02x?}");
         }
     }
 

@@ -32,15 +32,6 @@ pub enum Protocol {
     Cbor,
 }
 
-impl Protocol {
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Json => json::CONTENT_TYPE,
-            Self::Cbor => cbor::CONTENT_TYPE,
-        }
-    }
-}
-
 /// Bytes of a piece, about: in the second level's cache with what is made of it, and few enough that an allocator keeps
 /// it at hand (glibc maps 128 KiB and more apart, and each page of that costs as much as to encode it ten times).
 const PIECE: usize = 64 << 10;

@@ -26,6 +26,7 @@ use futures_util::future::BoxFuture;
 use super::body::{self, Body, Protocol};
 use super::{CallError, CallOutcome, EntryOutcome, PutRecords};
 use crate::batch::Batch;
+use crate::cbor;
 use crate::hex::to_hex;
 use crate::record::StreamName;
 
@@ -108,7 +109,9 @@ impl Intercept for WithBody {
         let request = context.request_mut();
         let (headers, length) = (request.headers_mut(), self.body.length());
         headers.insert(CONTENT_LENGTH, length.to_string());
-        headers.insert(CONTENT_TYPE, self.protocol.content_type());
+        if self.protocol == Protocol::Cbor {
+            headers.insert(CONTENT_TYPE, cbor::CONTENT_TYPE);
+        }
         *request.body_mut() = self.body.clone().into();
         if let Body::Long(long) = &self.body {
             // What is not in memory would not be signed.

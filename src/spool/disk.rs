@@ -43,6 +43,14 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn is_at(&self, path: &Path) -> io::Result<bool>;
 }
 
+/// Whether there is no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Renames a file that nobody is to take for what it was, and has its new name, which no other file had.
 pub(super) fn put_aside(disk: &dyn Disk, path: &Path, extension: &str) -> io::Result<PathBuf> {
     let mut aside = path.with_extension(extension);

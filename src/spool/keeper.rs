@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cursor::Note;
-use super::disk::put_aside;
-use super::settled::{Marker, is_full};
+use super::disk::{is_full, put_aside};
+use super::settled::Marker;
 use super::shelf::{Segment, Shelf};
 use super::{Disk, Sync, cursor, restore};
 use crate::recurring::{Recurring, Unsaid};
@@ -69,15 +69,15 @@ impl Keeper {
         let is_told = self.restore_or_give_up();
         dropped.and(self.save(|| {
             let note = self.shelf.note(self.sync != Sync::Never);
+            if !is_told {
+                return note;
+            }
             // What was told as lost is not to be missed by the next run.
             let settled = restore::behind_gone(&self.shelf);
-            match is_told {
-                true => Note {
-                    settled,
-                    end: settled,
-                    ..note
-                },
-                false => note,
+            Note {
+                settled,
+                end: settled,
+                ..note
             }
         }))
     }

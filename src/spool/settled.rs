@@ -57,11 +57,3 @@ impl Marker {
         })
     }
 }
-
-/// Whether there is no room.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}

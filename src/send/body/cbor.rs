@@ -3,8 +3,6 @@
 use super::Entry;
 use crate::record::StreamName;
 
-pub(super) const CONTENT_TYPE: &str = crate::cbor::CONTENT_TYPE;
-
 /// Major types, RFC 8949 section 3.1, where they stand in a head.
 const BYTES: u8 = 2 << 5;
 const TEXT: u8 = 3 << 5;

@@ -5,8 +5,6 @@ use base64_simd::STANDARD;
 use super::Entry;
 use crate::record::StreamName;
 
-pub(super) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
-
 const RECORDS: &str = r#"{"Records":["#;
 const DATA: &str = r#"{"Data":""#;
 const EXPLICIT_HASH_KEY: &str = r#"","ExplicitHashKey":""#;

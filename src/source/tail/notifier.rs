@@ -165,13 +165,12 @@ impl Ears {
         let Some(watching) = self.directories.get_mut(directory) else {
             return false;
         };
-        let before = watching.len();
         watching.retain(|other| *other != id);
         let is_left = watching.is_empty();
         if is_left {
             self.directories.remove(directory);
         }
-        is_left && before > 0
+        is_left
     }
 
     /// Tells whom it concerns. Returns for how long further events may wait.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::spool::disk::is_full;
 use crate::spool::frame::{FRAME_HEAD, Frame, Header};
 use crate::spool::restore::{self, restore};
-use crate::spool::settled::is_full;
 use crate::spool::shelf::Shelf;
 use crate::spool::{Disk, DiskFile, Spool, Sync};
 
