@@ -1,13 +1,14 @@
 //! `cargo xtask ci`: everything that has to hold before a change is taken, in one command.
 //!
-//! It needs Rust, Python 3.11, a C compiler, and logrotate, which apt-get is asked for where it is missing. What is slow to get (crates, Python packages) is kept in the
-//! target directory.
+//! It needs Rust, Python 3.11, a C compiler, and logrotate, which apt-get is asked for where it is missing. What is slow
+//! to get (crates, Python packages) is kept in the target directory.
 
 mod bench;
 mod fuzz;
 mod logrotate;
 mod peers;
 mod report;
+mod room;
 mod step;
 mod suite;
 

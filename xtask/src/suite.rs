@@ -8,6 +8,7 @@ use anyhow::Context;
 use crate::logrotate;
 use crate::peers;
 use crate::report::Report;
+use crate::room;
 use crate::step::{self, Step};
 
 /// Where a test that cannot run here says so, a line each: `test: why`.
@@ -20,6 +21,9 @@ const PEERS_PYTHON: &str = "KINSEAL_PEERS_PYTHON";
 /// Goes through all steps, whatever fails; true if none did.
 pub(crate) fn ci() -> anyhow::Result<bool> {
     let mut report = Report::new();
+    if report.run_with("room on disk", room::ensure).is_none() {
+        return Ok(report.finish());
+    }
     for step in lints() {
         report.run(step);
     }
