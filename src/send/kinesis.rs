@@ -4,8 +4,8 @@
 //!
 //! The request's body is [ours](super::body): the SDK's serialiser holds the payloads three times over and encodes them
 //! byte by byte. Everything else stays the SDK's: endpoint, credentials, the signature (over our body: it is put in
-//! place before signing, with the hash of one that is written while it is sent), TLS, time-outs, and what an answer or an
-//! error means.
+//! place before signing, with the hash of one that is written while it is sent), TLS, time-outs, and what an error means.
+//! The entries of an answer are [ours](answers) too.
 
 use std::error::Error;
 
@@ -18,11 +18,11 @@ use aws_sdk_kinesis::config::interceptors::{
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_kinesis::operation::put_records::PutRecordsOutput;
 use aws_smithy_types::body::SdkBody;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use self::answers::Answers;
 use super::body::{self, Body, Protocol};
 use super::{CallError, CallOutcome, EntryOutcome, PutRecords};
 use crate::batch::Batch;
@@ -60,10 +60,11 @@ impl Kinesis {
     }
 
     async fn call(&self, stream: &StreamName, batch: &Batch) -> CallOutcome {
-        let protocol = self.protocol;
+        let (protocol, answers) = (self.protocol, Answers::default());
         let body = WithBody {
             protocol,
             body: body::put_records(protocol, stream, batch.entries()),
+            answers: answers.clone(),
         };
         // For the SDK the stream decides the endpoint; no entries, so that it has nothing to write.
         let request = self.client.put_records();
@@ -72,7 +73,7 @@ impl Kinesis {
             None => request.stream_name(stream.name()),
         };
         match request.customize().interceptor(body).send().await {
-            Ok(answer) => read_answer(answer, batch.len()),
+            Ok(_) => answered(answers.take(), batch.len()),
             Err(error) => CallOutcome::Failed(call_error(&error)),
         }
     }
@@ -93,6 +94,7 @@ impl PutRecords for Kinesis {
 struct WithBody {
     protocol: Protocol,
     body: Body,
+    answers: Answers,
 }
 
 impl Intercept for WithBody {
@@ -127,7 +129,7 @@ impl Intercept for WithBody {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        answers::to_be_json(context.response_mut());
+        self.answers.take_out_of(context.response_mut());
         Ok(())
     }
 }
@@ -141,8 +143,7 @@ impl From<Body> for SdkBody {
     }
 }
 
-fn read_answer(answer: PutRecordsOutput, sent: usize) -> CallOutcome {
-    let entries = answer.records;
+fn answered(entries: Vec<EntryOutcome>, sent: usize) -> CallOutcome {
     if entries.len() != sent {
         // Which answer belongs to which entry cannot be known.
         return CallOutcome::Failed(CallError {
@@ -151,24 +152,7 @@ fn read_answer(answer: PutRecordsOutput, sent: usize) -> CallOutcome {
             status: None,
         });
     }
-    let outcomes = entries.into_iter().map(|entry| {
-        // Stored if there is a sequence number, as with the KPL. An answer that says both is none the service gives: that
-        // may double, the other might lose.
-        let is_error = (entry.error_code.as_deref()).is_some_and(|code| !code.is_empty());
-        match (entry.sequence_number, entry.shard_id) {
-            (Some(sequence), Some(shard)) if !sequence.is_empty() && !is_error => {
-                EntryOutcome::Stored {
-                    shard: shard.into(),
-                    sequence: sequence.into(),
-                }
-            }
-            _ => EntryOutcome::Refused {
-                code: entry.error_code.unwrap_or_default(),
-                message: as_one_line(&entry.error_message.unwrap_or_default()),
-            },
-        }
-    });
-    CallOutcome::Answered(outcomes.collect())
+    CallOutcome::Answered(entries)
 }
 
 /// The code, message and status of a failed call, whichever layer it failed in.

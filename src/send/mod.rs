@@ -27,6 +27,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a record may wait to be stored; `None`: for ever.
     pub record_ttl: Option<Duration>,
+    /// What is throttled is given up, and not sent again: for callers that are told of it.
+    pub fail_if_throttled: bool,
     pub ordering: Ordering,
     pub protocol: Protocol,
     pub retry: retry::Settings,
@@ -53,6 +55,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(6),
             connect_timeout: Duration::from_secs(6),
             record_ttl: None,
+            fail_if_throttled: false,
             ordering: Ordering::None,
             protocol: Protocol::Json,
             retry: retry::Settings::default(),
@@ -86,10 +89,14 @@ pub enum EntryOutcome {
 
 impl EntryOutcome {
     pub fn is_throttled(&self) -> bool {
-        let throttled = retry::Verdict::Retry(retry::Class::Throttled);
-        let judge = |code| retry::judge(code, Some(200), &retry::History::default());
-        matches!(self, Self::Refused { code, .. } if judge(code) == throttled)
+        matches!(self, Self::Refused { code, .. } if is_throttling(code))
     }
+}
+
+/// Whether an entry's error code says that its shard takes no more just now.
+pub fn is_throttling(code: &str) -> bool {
+    let throttled = retry::Verdict::Retry(retry::Class::Throttled);
+    retry::judge(code, Some(200), &retry::History::default()) == throttled
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

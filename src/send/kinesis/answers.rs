@@ -1,36 +1,67 @@
-//! Answers in CBOR, for an SDK that reads JSON.
+//! What PutRecords answers, read by ourselves: the SDK would make four strings of each entry, of five hundred in a call.
+//!
+//! The SDK is handed the rest, without entries, and goes on saying what an error means. It reads JSON only: errors in CBOR
+//! are made the same in JSON.
 
+use std::borrow::Cow;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
+use std::{fmt, mem};
 
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use serde::de::{Deserializer, Visitor};
 
-use super::CONTENT_TYPE;
+use super::{CONTENT_TYPE, as_one_line};
 use crate::cbor::{is_cbor, to_json};
+use crate::send::EntryOutcome;
 
-/// Makes one in CBOR the same in JSON; what comes in JSON, as from something between, is left as it is.
-pub(super) fn to_be_json(response: &mut HttpResponse) {
-    if response.headers().get(CONTENT_TYPE).is_some_and(is_cbor) {
-        let read = FromCbor {
-            answer: response.take_body(),
+/// An answer without entries, as JSON.
+const NONE: &[u8] = br#"{"Records":[]}"#;
+
+/// Where the entries of one call's answer are put.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Answers(Arc<Mutex<Option<Vec<EntryOutcome>>>>);
+
+impl Answers {
+    /// Those that came; none where the call failed.
+    pub(super) fn take(&self) -> Vec<EntryOutcome> {
+        let mut answers = self.0.lock().expect("no panic while held");
+        answers.take().unwrap_or_default()
+    }
+
+    /// Sees to it that the entries are put here while the SDK reads the answer.
+    pub(super) fn take_out_of(&self, response: &mut HttpResponse) {
+        let is_cbor = response.headers().get(CONTENT_TYPE).is_some_and(is_cbor);
+        let is_stored = response.status().is_success();
+        if !is_stored && !is_cbor {
+            return;
+        }
+        let reading = Reading {
+            body: response.take_body(),
             read: Some(Vec::new()),
+            is_cbor,
+            entries: is_stored.then(|| self.clone()),
         };
-        *response.body_mut() = SdkBody::from_body_1_x(read);
+        *response.body_mut() = SdkBody::from_body_1_x(reading);
     }
 }
 
 /// Read to its end, and one piece then.
-struct FromCbor {
-    answer: SdkBody,
+struct Reading {
+    body: SdkBody,
     /// `None` once it is handed over.
     read: Option<Vec<u8>>,
+    is_cbor: bool,
+    /// Of a call that did not fail.
+    entries: Option<Answers>,
 }
 
-impl Body for FromCbor {
+impl Body for Reading {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -40,17 +71,256 @@ impl Body for FromCbor {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
         while let Some(read) = &mut this.read {
-            match ready!(Pin::new(&mut this.answer).poll_frame(context)) {
+            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 Some(Ok(frame)) => read.extend(frame.data_ref().into_iter().flatten()),
                 None => {
-                    let json = to_json(read).map(|json| Frame::data(json.into()));
+                    let read = mem::take(read);
                     this.read = None;
-                    let unreadable = |error| format!("an answer in CBOR cannot be read: {error}");
-                    return Poll::Ready(Some(json.map_err(|e| unreadable(e).into())));
+                    return Poll::Ready(Some(this.end(read).map(Frame::data)));
                 }
             }
         }
         Poll::Ready(None)
+    }
+}
+
+impl Reading {
+    /// What the SDK is handed.
+    fn end(&self, read: Vec<u8>) -> Result<Bytes, BoxError> {
+        let json = match self.is_cbor {
+            true => to_json(&read).map_err(|e| format!("an answer in CBOR cannot be read: {e}"))?,
+            false => read,
+        };
+        let Some(Answers(entries)) = &self.entries else {
+            return Ok(json.into());
+        };
+        let answered =
+            outcomes(&json).map_err(|e| format!("an answer cannot be understood: {e}"))?;
+        *entries.lock().expect("no panic while held") = Some(answered);
+        Ok(Bytes::from_static(NONE))
+    }
+}
+
+/// PutRecords' answer in JSON, as far as it tells what became of the entries.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer<'a> {
+    #[serde(borrow)]
+    records: Vec<Entry<'a>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[derive(Default)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    sequence_number: Text<'a>,
+    #[serde(borrow)]
+    shard_id: Text<'a>,
+    #[serde(borrow)]
+    error_code: Text<'a>,
+    #[serde(borrow)]
+    error_message: Text<'a>,
+}
+
+/// In the answer's own memory where nothing is escaped. What is absent or null is empty.
+#[derive(Default)]
+struct Text<'a>(Cow<'a, str>);
+
+fn outcomes(json: &[u8]) -> serde_json::Result<Vec<EntryOutcome>> {
+    let answer: Answer<'_> = serde_json::from_slice(json)?;
+    // Neighbours are often of one shard.
+    let mut last: Arc<str> = Arc::from("");
+    let outcomes = answer.records.into_iter().map(|entry| {
+        let Entry {
+            sequence_number: Text(sequence),
+            shard_id: Text(shard),
+            error_code: Text(code),
+            error_message: Text(message),
+        } = entry;
+        // Stored if there is a sequence number, as with the KPL. An answer that says both is none the service gives: that
+        // may double, the other might lose.
+        if sequence.is_empty() || shard.is_empty() || !code.is_empty() {
+            return EntryOutcome::Refused {
+                code: code.into_owned(),
+                message: as_one_line(&message),
+            };
+        }
+        if *last != *shard {
+            last = Arc::from(&*shard);
+        }
+        EntryOutcome::Stored {
+            shard: Arc::clone(&last),
+            sequence: Arc::from(&*sequence),
+        }
+    });
+    Ok(outcomes.collect())
+}
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(AsText)
+    }
+}
+
+struct AsText;
+
+impl<'de> Visitor<'de> for AsText {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text or null")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Text::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kinesis::Client;
+    use aws_sdk_kinesis::config::retry::RetryConfig;
+    use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Answers every call with this.
+    #[derive(Debug, Clone)]
+    struct Says(Vec<u8>);
+
+    impl HttpConnector for Says {
+        fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+            let status = 200.try_into().expect("it is one");
+            let response = HttpResponse::new(status, SdkBody::from(self.0.clone()));
+            HttpConnectorFuture::ready(Ok(response))
+        }
+    }
+
+    /// The entries as the SDK reads them, or that it does not.
+    fn by_the_sdk(json: &[u8]) -> Option<Vec<[String; 4]>> {
+        let connector = SharedHttpConnector::new(Says(json.to_vec()));
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .retry_config(RetryConfig::disabled())
+            .http_client(http_client_fn(move |_, _| connector.clone()));
+        let client = Client::from_conf(config.build());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let answer = runtime.block_on(client.put_records().stream_name("s").send());
+        let entries = answer.ok()?.records.into_iter().map(|entry| {
+            [
+                entry.sequence_number,
+                entry.shard_id,
+                entry.error_code,
+                entry.error_message,
+            ]
+            .map(Option::unwrap_or_default)
+        });
+        Some(entries.collect())
+    }
+
+    fn by_us(json: &[u8]) -> Option<Vec<[String; 4]>> {
+        let answer: Answer<'_> = serde_json::from_slice(json).ok()?;
+        let entries = answer.records.into_iter().map(|entry| {
+            [
+                entry.sequence_number,
+                entry.shard_id,
+                entry.error_code,
+                entry.error_message,
+            ]
+            .map(|Text(text)| text.into_owned())
+        });
+        Some(entries.collect())
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<serde_json::Value>> {
+        let text = prop_oneof![
+            Just(serde_json::Value::Null),
+            "[0-9]{1,56}".prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        let name = prop::sample::select(vec![
+            "SequenceNumber",
+            "ShardId",
+            "ErrorCode",
+            "ErrorMessage",
+            "EncryptionType",
+        ]);
+        let entry = prop::collection::btree_map(name, text, 0..5);
+        prop::collection::vec(entry.prop_map(|entry| serde_json::json!(entry)), 0..8)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn an_answer_says_what_the_sdk_reads_in_it(entries in entries(), failed in any::<Option<u8>>()) {
+            let answer = serde_json::json!({
+                "FailedRecordCount": failed, "EncryptionType": "NONE", "Records": entries, "New": [{"a": [1.5]}],
+            });
+            let json = answer.to_string().into_bytes();
+            let theirs = by_the_sdk(&json);
+            prop_assert!(theirs.is_some());
+            prop_assert_eq!(by_us(&json), theirs);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>) {
+            let _ = outcomes(&bytes);
+        }
+    }
+
+    #[test]
+    fn an_entry_is_stored_that_has_a_sequence_number_and_no_error() {
+        let json = br#"{"Records": [
+            {"SequenceNumber": "1", "ShardId": "shardId-000000000000"},
+            {"SequenceNumber": "2", "ShardId": "shardId-000000000000", "ErrorCode": null, "ErrorMessage": null},
+            {"SequenceNumber": "3", "ShardId": "shardId-000000000000", "ErrorCode": "InternalFailure"},
+            {"SequenceNumber": "", "ShardId": "shardId-000000000000"},
+            {"SequenceNumber": "4"},
+            {"ErrorCode": "InternalFailure", "ErrorMessage": "a\nb"}
+        ]}"#;
+        let outcomes = outcomes(json).expect("it is one");
+        let is_stored = |outcome: &EntryOutcome| matches!(outcome, EntryOutcome::Stored { .. });
+        let stored: Vec<bool> = outcomes.iter().map(is_stored).collect();
+        assert_eq!(stored, [true, true, false, false, false, false]);
+        let refused = EntryOutcome::Refused {
+            code: "InternalFailure".to_owned(),
+            message: "a b".to_owned(),
+        };
+        assert_eq!(outcomes[5], refused);
+    }
+
+    #[test]
+    fn an_answer_without_records_or_cut_short_is_none() {
+        for json in [
+            "{}",
+            "",
+            "[]",
+            "null",
+            r#"{"Records": [{"#,
+            r#"{"Records": [1]}"#,
+        ] {
+            assert!(outcomes(json.as_bytes()).is_err(), "{json}");
+        }
     }
 }

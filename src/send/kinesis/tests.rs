@@ -325,24 +325,3 @@ fn what_a_service_says_is_one_line_of_no_great_length() {
     let long = as_one_line(&"ä".repeat(200_000));
     assert_eq!(long.chars().count(), 2_001);
 }
-
-#[test]
-fn an_entry_with_a_sequence_number_and_an_error_is_not_taken_for_stored() {
-    use aws_sdk_kinesis::types::PutRecordsResultEntry;
-    let entry = || {
-        PutRecordsResultEntry::builder()
-            .sequence_number("1")
-            .shard_id("shardId-000000000000")
-    };
-    let answer = PutRecordsOutput::builder()
-        .records(entry().build())
-        .records(entry().error_code("InternalFailure").build())
-        .build()
-        .unwrap();
-    let CallOutcome::Answered(outcomes) = read_answer(answer, 2) else {
-        panic!("two were sent");
-    };
-    let is_stored = |outcome: &EntryOutcome| matches!(outcome, EntryOutcome::Stored { .. });
-    let stored: Vec<bool> = outcomes.iter().map(is_stored).collect();
-    assert_eq!(stored, [true, false]);
-}
