@@ -114,6 +114,7 @@ impl<'r> Rig<'r> {
             dead_letters: None,
             spool: None,
             counters: Arc::default(),
+            observer: None,
         };
         // Neither time nor a quota decides here.
         parts.aggregation.linger = Duration::from_secs(3600);

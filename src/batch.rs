@@ -68,6 +68,8 @@ impl Limits {
     pub const LEAST_OF_A_STREAM: usize = 1 << 20;
     /// The classic quota of a request, and the KPL's: more at once gains nothing.
     const REQUEST: usize = 5 << 20;
+    /// What the service takes since October 2025.
+    pub const MOST_OF_A_REQUEST: usize = 10 << 20;
 }
 
 impl Default for Limits {

@@ -8,7 +8,11 @@ use kinseal::source;
 fn main() -> ExitCode {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     cli::heap::give_back_large_buffers();
-    let cli = match Cli::parse_args(std::env::args_os()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    if cli::kpl::is_kpl(&args) {
+        return cli::kpl::main(args);
+    }
+    let cli = match Cli::parse_args(args) {
         Ok(cli) => cli,
         Err(e) => return cli::usage(&e),
     };

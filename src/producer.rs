@@ -34,7 +34,7 @@ use crate::aws::{self, AwsError, Clients, TimeOuts};
 use crate::deadletter::DeadLetters;
 use crate::delivery::{MemoryBudget, Receipt, Ticket};
 use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
-use crate::pipeline::{Parts, Pipeline, Sealer, Spooled, StreamSettings};
+use crate::pipeline::{Observer, Parts, Pipeline, Sealer, Spooled, StreamSettings};
 use crate::record::{Record, StreamName, StreamNameError};
 use crate::seal::key::{GenerateDataKey, KeyError};
 use crate::seal::keyring::Keyring;
@@ -352,6 +352,37 @@ impl Shared {
             when_missing.hear(name, error)?;
         }
         Ok(Pipeline::start(Parts {
+            dead_letters,
+            spool,
+            counters,
+            ..self.parts(settings, sealer, budget)
+        }))
+    }
+
+    /// Starts a stream's pipeline at once: nobody has seen yet whether there is a key or the stream. For callers that
+    /// are told of each record; `observer` is told of each call.
+    ///
+    /// # Errors
+    ///
+    /// Of the encryption's settings, and of a wrapping key file.
+    pub fn start_unseen(
+        &self,
+        settings: &StreamSettings,
+        budget: MemoryBudget,
+        counters: Arc<Counters>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Pipeline, StartError> {
+        let (_, sealer) = self.sealer(&settings.encryption)?;
+        Ok(Pipeline::start(Parts {
+            counters,
+            observer: Some(observer),
+            ..self.parts(settings, sealer, budget)
+        }))
+    }
+
+    fn parts(&self, settings: &StreamSettings, sealer: Sealer, budget: MemoryBudget) -> Parts {
+        let kinesis = &self.clients.kinesis;
+        Parts {
             stream: settings.name.clone(),
             aggregation: settings.aggregation.clone(),
             batch: settings.batch.clone(),
@@ -360,13 +391,14 @@ impl Shared {
             pool: self.pool.clone(),
             budget,
             put_records: Arc::new(
-                Kinesis::new(self.clients.kinesis.clone()).speaking(settings.delivery.protocol),
+                Kinesis::new(kinesis.clone()).speaking(settings.delivery.protocol),
             ),
-            shards: Arc::new(shards),
-            dead_letters,
-            spool,
-            counters,
-        }))
+            shards: Arc::new(KinesisShards::new(kinesis.clone())),
+            dead_letters: None,
+            spool: None,
+            counters: Arc::default(),
+            observer: None,
+        }
     }
 
     /// With what it takes its data keys from.

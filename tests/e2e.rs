@@ -11,6 +11,7 @@ mod checkpoint;
 mod cli;
 mod consume;
 mod crash;
+mod daemon;
 mod deadletter;
 mod delivery;
 mod eio;

@@ -91,6 +91,9 @@ const AWS_SDK: &[&str] = &[
     "send/kinesis/answers.rs",
     "shard/kinesis.rs",
     "consume/shards.rs",
+    "daemon/clients.rs",
+    "daemon/clients/unverified.rs",
+    "daemon/upload.rs",
 ];
 
 #[test]

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Environment;
 
 /// What dumps a profile file that is no UTF-8, with the secrets in it, whatever is asked for.
-const NEVER: [&str; 2] = [
+pub(super) const NEVER: [&str; 2] = [
     "aws_runtime::env_config=off",
     "aws_runtime::env_config::source=off",
 ];
@@ -70,7 +70,7 @@ impl LogArgs {
 }
 
 /// A level is about this program; what others below it say is for those who name them.
-fn of_level(level: &str) -> String {
+pub(super) fn of_level(level: &str) -> String {
     match level {
         "error" => "error".into(),
         // Failures of the credentials chain are in our own error; there they do not come with a dump. And what inotify

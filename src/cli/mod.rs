@@ -22,6 +22,7 @@ pub mod hardening;
 pub mod heap;
 pub mod key;
 mod keys;
+pub mod kpl;
 mod limits;
 #[cfg(feature = "fake")]
 pub mod local;
@@ -74,6 +75,9 @@ enum Command {
     #[cfg(feature = "fake")]
     Local(local::LocalArgs),
     Config(config::ConfigArgs),
+    /// In the place of the KPL's native program, for its unmodified Java client
+    #[command(name = "kpl-daemon")]
+    KplDaemon(kpl::KplArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -116,6 +120,8 @@ impl Cli {
             #[cfg(feature = "fake")]
             Command::Local(args) => local::run(args).await,
             Command::Config(args) => config::run(&args),
+            // Seen before, by `kpl::is_kpl`: it has a log and exit codes of its own.
+            Command::KplDaemon(_) => Ok(ExitCode::from(EX_USAGE)),
         }
     }
 }

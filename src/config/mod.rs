@@ -8,6 +8,7 @@
 //! Refused: keys that are not known, streams that no source names, anything outside the service's quotas,
 //! and plaintext by omission: a stream without encryption is one whose configuration says `scope = "off"`.
 
+mod daemon;
 mod encryption;
 mod entry;
 mod environment;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use toml_edit::TableLike;
 
+pub use self::daemon::DaemonSettings;
 pub use self::environment::{Environment, System};
 use self::file::File;
 pub use self::mistake::{Mistake, Mistakes};
@@ -46,8 +48,13 @@ use crate::statedir;
 /// The settings in the file at `path`.
 pub fn load(path: &Path, env: &dyn Environment) -> Result<Settings, Mistakes> {
     let name = path.display().to_string();
+    parse(&name, &read_text(path, &name)?, env)
+}
+
+fn read_text(path: &Path, name: &str) -> Result<String, Mistakes> {
+    let name = name.to_owned();
     match read_file(path).map(String::from_utf8) {
-        Ok(Ok(text)) => parse(&name, &text, env),
+        Ok(Ok(text)) => Ok(text),
         Ok(Err(_)) => Err(Mistakes::whole_file(
             name,
             "is not UTF-8; a configuration is a TOML file".into(),
@@ -85,6 +92,16 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 /// The settings in `text`. `name` is what mistakes call the file.
 pub fn parse(name: &str, text: &str, env: &dyn Environment) -> Result<Settings, Mistakes> {
+    with_document(name, text, env, read)
+}
+
+/// What `read` makes of the document, which notes a mistake wherever it returns nothing.
+fn with_document<T>(
+    name: &str,
+    text: &str,
+    env: &dyn Environment,
+    read: impl FnOnce(&File<'_>, &dyn TableLike) -> Option<T>,
+) -> Result<T, Mistakes> {
     let file = File::new(text, env);
     let document = match toml_edit::Document::parse(text) {
         Ok(document) => document,

@@ -1,28 +1,39 @@
-//! The KPL's protobuf messages, as far as a socket's clients need them. Pure.
+//! The KPL's protobuf messages. Pure.
 //!
 //! A frame is a length in 4 bytes, the highest first, and one `Message`. Field numbers and types are those of the KPL's
 //! public `messages.proto` (package `aws.kinesis.protobuf`), of all its releases. What is required there is optional here:
 //! what a client leaves out is answered, not a reason to hang up. What this program does not know is skipped.
 
+use std::fmt;
+
 use bytes::Bytes;
 use prost::Message as _;
+use zeroize::Zeroize;
 
 /// A frame's longest body: the C++ daemon's, 11 MiB.
 pub const LONGEST: usize = 11 << 20;
 
 /// What a client asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Request {
     PutRecord {
         id: u64,
         record: PutRecord,
     },
-    Flush,
+    /// Of one stream, or of all.
+    Flush {
+        stream: Option<String>,
+    },
     /// Has to be answered, if only with nothing.
     Metrics {
         id: u64,
+        request: MetricsRequest,
     },
-    /// A kind that is not answered: credentials, configuration, facts on streams.
+    Credentials(SetCredentials),
+    Stream(StreamMetadata),
+    /// Of the daemon itself, as its command line has it: see [`configuration`](super::configuration).
+    Configuration(Bytes),
+    /// A kind that is not known, or is none of a client's.
     Other,
 }
 
@@ -69,7 +80,120 @@ pub struct Attempt {
     pub error_message: Option<String>,
 }
 
-/// The envelope. Of the kinds that are not looked into, the bytes.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Flush {
+    #[prost(string, optional, tag = "1")]
+    stream_name: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct MetricsRequest {
+    /// All metrics, where there is none.
+    #[prost(string, optional, tag = "1")]
+    pub name: Option<String>,
+    /// The last so many whole seconds; since the start, where there is none.
+    #[prost(uint64, optional, tag = "2")]
+    pub seconds: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct MetricsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub metrics: Vec<Metric>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Metric {
+    #[prost(string, required, tag = "1")]
+    pub name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub dimensions: Vec<Dimension>,
+    #[prost(message, required, tag = "3")]
+    pub stats: Stats,
+    #[prost(uint64, required, tag = "4")]
+    pub seconds: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Dimension {
+    #[prost(string, required, tag = "1")]
+    pub key: String,
+    #[prost(string, required, tag = "2")]
+    pub value: String,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Stats {
+    #[prost(double, required, tag = "1")]
+    pub count: f64,
+    #[prost(double, required, tag = "2")]
+    pub sum: f64,
+    #[prost(double, required, tag = "3")]
+    pub mean: f64,
+    #[prost(double, required, tag = "4")]
+    pub min: f64,
+    #[prost(double, required, tag = "5")]
+    pub max: f64,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct SetCredentials {
+    /// To upload metrics with; else to put records with.
+    #[prost(bool, optional, tag = "1")]
+    pub for_metrics: Option<bool>,
+    #[prost(message, required, tag = "2")]
+    pub credentials: Credentials,
+}
+
+/// Never printed; wiped when dropped.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Credentials {
+    #[prost(string, required, tag = "1")]
+    pub akid: String,
+    #[prost(string, required, tag = "2")]
+    pub secret_key: String,
+    #[prost(string, optional, tag = "3")]
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("akid", &self.akid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Credentials {
+    fn drop(&mut self) {
+        self.secret_key.zeroize();
+        self.token.zeroize();
+    }
+}
+
+/// What a client knows of a stream.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StreamMetadata {
+    #[prost(string, required, tag = "1")]
+    pub stream_name: String,
+    #[prost(string, optional, tag = "2")]
+    pub stream_id: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    pub record_distribution_strategy: Option<String>,
+}
+
+/// Tells a client of late 2026 or newer how a stream distributes its records.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct StreamStrategyUpdate {
+    #[prost(string, required, tag = "1")]
+    pub stream_name: String,
+    /// `AUTO` or `USER_PARTITION_KEY`.
+    #[prost(string, required, tag = "2")]
+    pub record_distribution_strategy: String,
+}
+
+/// The envelope.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Message {
     #[prost(uint64, required, tag = "1")]
@@ -78,14 +202,23 @@ struct Message {
     source_id: Option<u64>,
     #[prost(message, optional, tag = "3")]
     put_record: Option<PutRecord>,
-    #[prost(bytes = "bytes", optional, tag = "4")]
-    flush: Option<Bytes>,
+    #[prost(message, optional, tag = "4")]
+    flush: Option<Flush>,
     #[prost(message, optional, tag = "5")]
     put_record_result: Option<PutRecordResult>,
-    #[prost(bytes = "bytes", optional, tag = "7")]
-    metrics_request: Option<Bytes>,
-    #[prost(bytes = "bytes", optional, tag = "8")]
-    metrics_response: Option<Bytes>,
+    /// Not looked into here: two of its fields have changed their types between releases.
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    configuration: Option<Bytes>,
+    #[prost(message, optional, tag = "7")]
+    metrics_request: Option<MetricsRequest>,
+    #[prost(message, optional, tag = "8")]
+    metrics_response: Option<MetricsResponse>,
+    #[prost(message, optional, tag = "9")]
+    set_credentials: Option<SetCredentials>,
+    #[prost(message, optional, tag = "10")]
+    stream_metadata: Option<StreamMetadata>,
+    #[prost(message, optional, tag = "11")]
+    stream_strategy_update: Option<StreamStrategyUpdate>,
 }
 
 /// A frame's body that is no message.
@@ -98,18 +231,60 @@ impl Request {
     pub fn decode(body: Bytes) -> Result<Self, NoMessage> {
         let message = Message::decode(body).map_err(|error| NoMessage(error.to_string()))?;
         let id = message.id;
-        Ok(match message {
-            Message {
-                put_record: Some(record),
-                ..
-            } => Self::PutRecord { id, record },
-            Message { flush: Some(_), .. } => Self::Flush,
-            Message {
-                metrics_request: Some(_),
-                ..
-            } => Self::Metrics { id },
-            _ => Self::Other,
+        // One kind at a time: what comes first in this order, where a client breaks that.
+        Ok(if let Some(record) = message.put_record {
+            Self::PutRecord { id, record }
+        } else if let Some(request) = message.metrics_request {
+            Self::Metrics { id, request }
+        } else if let Some(Flush { stream_name }) = message.flush {
+            Self::Flush {
+                stream: stream_name,
+            }
+        } else if let Some(credentials) = message.set_credentials {
+            Self::Credentials(credentials)
+        } else if let Some(stream) = message.stream_metadata {
+            Self::Stream(stream)
+        } else if let Some(configuration) = message.configuration {
+            Self::Configuration(configuration)
+        } else {
+            Self::Other
         })
+    }
+
+    /// The id of a message that asks for a record to be put and cannot be decoded, as where its key is no UTF-8: its
+    /// sender waits for an answer.
+    pub fn id_of_undecodable_record(body: &[u8]) -> Option<u64> {
+        #[derive(prost::Message)]
+        struct Outline {
+            #[prost(uint64, optional, tag = "1")]
+            id: Option<u64>,
+            #[prost(bytes = "bytes", optional, tag = "3")]
+            put_record: Option<Bytes>,
+        }
+        let outline = Outline::decode(body).ok()?;
+        outline.put_record.and(outline.id)
+    }
+
+    /// Appends the frame that asks for it, as message `id`: the client's side.
+    pub fn encode(self, id: u64, frame: &mut Vec<u8>) {
+        let mut message = Message {
+            id,
+            ..Message::default()
+        };
+        match self {
+            Self::PutRecord { record, .. } => message.put_record = Some(record),
+            Self::Flush { stream } => {
+                message.flush = Some(Flush {
+                    stream_name: stream,
+                });
+            }
+            Self::Metrics { request, .. } => message.metrics_request = Some(request),
+            Self::Credentials(credentials) => message.set_credentials = Some(credentials),
+            Self::Stream(stream) => message.stream_metadata = Some(stream),
+            Self::Configuration(bytes) => message.configuration = Some(bytes),
+            Self::Other => {}
+        }
+        put_frame(&message, frame);
     }
 }
 
@@ -126,12 +301,14 @@ impl PutRecord {
 }
 
 /// An answer, as the client sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
     /// The id of the message that it answers, where it says so.
     pub to: Option<u64>,
     /// What became of a record; others answer something else.
     pub result: Option<PutRecordResult>,
+    pub metrics: Option<MetricsResponse>,
+    pub strategy: Option<StreamStrategyUpdate>,
 }
 
 impl Answer {
@@ -141,6 +318,8 @@ impl Answer {
         Ok(Self {
             to: message.source_id,
             result: message.put_record_result,
+            metrics: message.metrics_response,
+            strategy: message.stream_strategy_update,
         })
     }
 }
@@ -158,15 +337,29 @@ impl PutRecordResult {
     }
 }
 
-/// Appends the frame that answers a request for metrics, `to`, with none.
-pub fn encode_no_metrics(to: u64, frame: &mut Vec<u8>) {
-    let answer = Message {
-        id: to,
-        source_id: Some(to),
-        metrics_response: Some(Bytes::new()),
-        ..Message::default()
-    };
-    put_frame(&answer, frame);
+impl MetricsResponse {
+    /// Appends the frame that answers message `to`.
+    pub fn encode(self, to: u64, frame: &mut Vec<u8>) {
+        let answer = Message {
+            id: to,
+            source_id: Some(to),
+            metrics_response: Some(self),
+            ..Message::default()
+        };
+        put_frame(&answer, frame);
+    }
+}
+
+impl StreamStrategyUpdate {
+    /// Appends the frame that says so. It answers no message.
+    pub fn encode(self, id: u64, frame: &mut Vec<u8>) {
+        let update = Message {
+            id,
+            stream_strategy_update: Some(self),
+            ..Message::default()
+        };
+        put_frame(&update, frame);
+    }
 }
 
 fn put_frame(message: &Message, frame: &mut Vec<u8>) {
@@ -226,19 +419,13 @@ mod tests {
             }
         );
         let flush = Request::decode(Bytes::from_static(b"\x08\x01\x22\x00"));
-        assert_eq!(flush, Ok(Request::Flush));
+        assert_eq!(flush, Ok(Request::Flush { stream: None }));
+        let request = MetricsRequest::default();
         let metrics = Request::decode(Bytes::from_static(b"\x08\x02\x3a\x00"));
-        assert_eq!(metrics, Ok(Request::Metrics { id: 2 }));
-        // Credentials, a configuration whose fields 32 and 33 are of either type, and what is not invented yet.
-        for other in [
-            &b"\x08\x03\x4a\x08\x12\x06\x0a\x01a\x12\x01b"[..],
-            b"\x08\x00\x32\x06\x80\x02\x05\x8a\x02\x00",
-            b"\x08\x00\x32\x06\x82\x02\x00\x88\x02\x05",
-            b"\x08\x09\xa2\x06\x02hi",
-        ] {
-            let request = Request::decode(Bytes::copy_from_slice(other));
-            assert_eq!(request, Ok(Request::Other), "{other:?}");
-        }
+        assert_eq!(metrics, Ok(Request::Metrics { id: 2, request }));
+        // What is not invented yet.
+        let other = Request::decode(Bytes::from_static(b"\x08\x09\xa2\x06\x02hi"));
+        assert_eq!(other, Ok(Request::Other));
         let mut frame = Vec::new();
         let result = PutRecordResult {
             attempts: vec![Attempt {
@@ -258,7 +445,118 @@ mod tests {
             b"\x00\x00\x00\x16\x08\x07\x10\x07\x2a\x10\x0a\x06\x08\x00\x10\x03\x18\x01\x10\x01\x1a\x01s\x22\x019"
         );
         frame.clear();
-        encode_no_metrics(2, &mut frame);
+        MetricsResponse::default().encode(2, &mut frame);
         assert_eq!(frame, b"\x00\x00\x00\x06\x08\x02\x10\x02\x42\x00");
+    }
+
+    fn frame_of(hex: &str) -> Bytes {
+        let bytes = (0..hex.len() / 2).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16));
+        let frame: Vec<u8> = bytes.collect::<Result<_, _>>().expect("hex");
+        let (length, body) = frame.split_at(4);
+        assert_eq!(
+            length,
+            u32::try_from(body.len()).unwrap().to_be_bytes(),
+            "{hex}"
+        );
+        Bytes::copy_from_slice(body)
+    }
+
+    /// As KPL 1.0.7's own client was seen to send them.
+    #[test]
+    fn frames_of_the_kpls_own_client_say_what_it_asked() {
+        let record = |stream: &str, explicit: Option<&str>, data: &str| PutRecord {
+            stream_name: stream.into(),
+            partition_key: Some("0".into()),
+            explicit_hash_key: explicit.map(Into::into),
+            data: data.to_owned().into(),
+        };
+        let credentials = SetCredentials {
+            for_metrics: Some(false),
+            credentials: Credentials {
+                akid: "AKIDEXAMPLE".into(),
+                secret_key: "stub-secret".into(),
+                token: None,
+            },
+        };
+        let stream = StreamMetadata {
+            stream_name: "alpha".into(),
+            stream_id: Some("id-123".into()),
+            record_distribution_strategy: None,
+        };
+        let ping = MetricsRequest {
+            name: Some("UserRecordsPut".into()),
+            seconds: Some(1),
+        };
+        let all = MetricsRequest::default();
+        for (hex, id, expected) in [
+            (
+                "0000003708011a330a047465737412013022287265632d303030303030303030307c78787878787878787878787878787878787878787878787878",
+                1,
+                Request::PutRecord {
+                    id: 1,
+                    record: record("test", None, &format!("rec-0000000000|{}", "x".repeat(25))),
+                },
+            ),
+            ("0000000408062200", 6, Request::Flush { stream: None }),
+            (
+                "0000000408073a00",
+                7,
+                Request::Metrics {
+                    id: 7,
+                    request: all,
+                },
+            ),
+            (
+                "0000001608023a120a0e557365725265636f7264735075741001",
+                2,
+                Request::Metrics {
+                    id: 2,
+                    request: ping,
+                },
+            ),
+            (
+                "000000130801520f0a05616c706861120669642d313233",
+                1,
+                Request::Stream(stream),
+            ),
+            (
+                "0000002a08ffffffffffffffff7f4a1e0800121a0a0b414b49444558414d504c45120b737475622d736563726574",
+                i64::MAX as u64,
+                Request::Credentials(credentials),
+            ),
+        ] {
+            let body = frame_of(hex);
+            assert_eq!(Request::decode(body.clone()), Ok(expected.clone()), "{hex}");
+            let mut frame = Vec::new();
+            expected.encode(id, &mut frame);
+            assert_eq!(&frame[4..], &body[..], "{hex}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let credentials = Credentials {
+            akid: "AKIDEXAMPLE".into(),
+            secret_key: "sec".into(),
+            token: Some("tok".into()),
+        };
+        let set = SetCredentials {
+            for_metrics: None,
+            credentials,
+        };
+        let printed = format!("{:?}", Request::Credentials(set));
+        assert!(printed.contains("AKIDEXAMPLE"), "{printed}");
+        assert!(
+            !printed.contains("sec\"") && !printed.contains("tok\""),
+            "{printed}"
+        );
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_decoded_still_has_its_id() {
+        let bad = b"\x08\x07\x1a\x08\x0a\x01s\x12\x01\xff\x22\x00";
+        assert!(Request::decode(Bytes::from_static(bad)).is_err());
+        assert_eq!(Request::id_of_undecodable_record(bad), Some(7));
+        assert_eq!(Request::id_of_undecodable_record(b"\x08\x07\x22\x00"), None);
     }
 }

@@ -1,5 +1,194 @@
-//! The words of the KPL's native daemon: what its clients send, and what they wait for.
+//! The KPL's native daemon, as its Java client starts it and speaks with it.
 //!
-//! The acknowledged socket (`framing = "kpl"`) speaks them.
+//! The client starts a program with two pipes, a configuration, and perhaps credentials on its command line, sends it
+//! records, and waits for one answer to each. That contract, of all client generations since 0.12, is what is here;
+//! records go the way of all others from there. The acknowledged socket (`framing = "kpl"`) speaks the same messages.
+//!
+//! Stopping, by the client's end of the pipe or by a signal: what the client had sent is read, put on its way without
+//! lingering, and waited for; then its answers are written, to whoever still reads them.
 
+pub mod clients;
+pub mod configuration;
+pub mod log;
 pub mod message;
+pub mod metrics;
+pub mod pipes;
+pub mod results;
+mod session;
+mod streams;
+mod upload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::clients::{ClientsError, Overrides, PipeCredentials};
+use self::configuration::Configuration;
+use self::message::Credentials;
+use self::metrics::Metrics;
+use self::pipes::{PipeError, Pipes};
+use self::results::Outbox;
+use self::session::{Ended, Session};
+pub use self::streams::Template;
+use self::streams::{Streams, Watched};
+use self::upload::Upload;
+use crate::aws::{self, AwsError};
+use crate::delivery::MemoryBudget;
+use crate::producer::{Shared, StartError};
+use crate::seal;
+use crate::shutdown::Shutdown;
+
+/// All that a daemon is started with.
+#[derive(Debug)]
+pub struct Start {
+    pub from_client: PathBuf,
+    pub to_client: PathBuf,
+    pub configuration: Configuration,
+    /// Clients since 1.0.8 send them over the pipe only.
+    pub credentials: Option<Credentials>,
+    /// `None`: the same.
+    pub metrics_credentials: Option<Credentials>,
+    pub overrides: Overrides,
+    pub encryption: seal::Settings,
+    /// For calls to KMS; what it does not say is as for Kinesis.
+    pub aws: aws::Settings,
+    /// Bytes of all records between the pipe and their answers.
+    pub memory_limit: usize,
+    /// How long records are waited for at the end.
+    pub grace: Duration,
+}
+
+impl Start {
+    /// With the sink stalled, all of the process stays within 96 MiB.
+    pub const MEMORY_LIMIT: usize = 48 << 20;
+    pub const GRACE: Duration = Duration::from_secs(10);
+}
+
+/// Why a daemon does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Pipe(#[from] PipeError),
+    #[error(transparent)]
+    Clients(#[from] ClientsError),
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the pipe from the client broke: {0}")]
+    Broken(std::io::Error),
+}
+
+/// What is measured this often.
+const MEASURED: Duration = Duration::from_millis(200);
+/// How long a client may take to read its last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Serves the client until it hangs up or `shutdown` says so.
+///
+/// # Errors
+///
+/// What keeps it from starting, and a pipe that cannot be read.
+pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
+    let Start {
+        configuration,
+        overrides,
+        ..
+    } = &start;
+    let credentials = Arc::new(PipeCredentials::new(start.credentials.clone()));
+    let for_metrics = (start.metrics_credentials.clone()).or_else(|| start.credentials.clone());
+    let metrics_credentials = Arc::new(PipeCredentials::new(for_metrics));
+    let region = clients::region(configuration).await?;
+    let http = clients::http_client(configuration, &overrides.trust)?;
+    let mut made = clients::clients(
+        configuration,
+        overrides,
+        &region,
+        http.clone(),
+        &credentials,
+    );
+    if let Some(settings) = own_kms(&start.aws, &region) {
+        made.kms = aws::clients(&settings, aws::TimeOuts::default()).await?.kms;
+    }
+    let shared = Shared::new(made)?;
+    let metrics = Arc::new(Metrics::new(configuration.dimensions.clone()));
+    let upload = Upload::new(
+        configuration,
+        &region,
+        overrides.cloudwatch_url.clone(),
+        http,
+        &metrics_credentials,
+        Arc::clone(&metrics),
+    );
+
+    let pipes = tokio::select! {
+        pipes = Pipes::open(&start.from_client, &start.to_client) => pipes?,
+        () = shutdown.stopped() => return Ok(()),
+    };
+    let outbox: Arc<Outbox> = Arc::default();
+    let (ended, has_ended) = watch::channel(false);
+    let writing = tokio::spawn({
+        let outbox = Arc::clone(&outbox);
+        async move { outbox.write_to(pipes.to_client, has_ended).await }
+    });
+    let watched = Watched::default();
+    let streams = Streams::new(
+        shared,
+        Template::new(configuration, start.encryption.clone()),
+        MemoryBudget::new(start.memory_limit),
+        Arc::clone(&metrics),
+        Arc::clone(&outbox),
+        watched.clone(),
+    );
+    let beside = [
+        Some(tokio::spawn(measure(watched))),
+        upload.map(|upload| tokio::spawn(upload.run())),
+    ];
+    let mut session = Session::new(
+        streams,
+        outbox,
+        metrics,
+        credentials,
+        metrics_credentials,
+        start.grace,
+    );
+    let why = session.read(&pipes.from_client, &shutdown).await;
+    tracing::info!("{why}; what it had sent is put on its way");
+    let abandoned = session.into_streams().close(start.grace).await;
+    if abandoned > 0 {
+        tracing::error!(abandoned, grace = ?start.grace, "records had no answer in time");
+    }
+    ended.send_replace(true);
+    let _ = tokio::time::timeout(LAST_ANSWERS, writing).await;
+    for task in beside.into_iter().flatten() {
+        task.abort();
+    }
+    match why {
+        Ended::Broken(error) => Err(DaemonError::Broken(error)),
+        Ended::ClientGone | Ended::Stopped => Ok(()),
+    }
+}
+
+/// Where the file names credentials or an endpoint of its own; in the client's region, where it names none.
+fn own_kms(settings: &aws::Settings, region: &str) -> Option<aws::Settings> {
+    if *settings == aws::Settings::default() {
+        return None;
+    }
+    let region = settings.region.clone().or_else(|| Some(region.to_owned()));
+    Some(aws::Settings {
+        region,
+        ..settings.clone()
+    })
+}
+
+async fn measure(watched: Watched) {
+    let mut ticks = interval(MEASURED);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        watched.measure(Instant::now());
+    }
+}

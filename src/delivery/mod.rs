@@ -9,12 +9,14 @@
 
 mod answer;
 mod budget;
+mod journal;
 mod reason;
 mod ticket;
 mod tickets;
 
 pub use answer::{Delivery, Receipt};
 pub use budget::{MemoryBudget, MemoryPermit};
+pub use journal::{CallRefused, RecordSettled, SettledRecord, Tried};
 pub use reason::FailReason;
 pub use ticket::{SpanSettled, Ticket};
 pub use tickets::Tickets;

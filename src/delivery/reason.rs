@@ -28,6 +28,10 @@ pub enum FailReason {
     Unsynced(String),
     #[error("the producer was stopped before the record was stored")]
     Abandoned,
+    #[error(
+        "there is no room for the record within the memory limit: put fewer at once, or raise it"
+    )]
+    Overloaded,
 }
 
 impl FailReason {
@@ -41,6 +45,7 @@ impl FailReason {
             Self::Unsealable(_) => "Unsealable",
             Self::Unsynced(_) => "Unsynced",
             Self::Abandoned => "Abandoned",
+            Self::Overloaded => "Overloaded",
         }
     }
 }

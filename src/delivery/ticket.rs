@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::journal::{CallRefused, Journal, RecordSettled, Tried};
 use super::{Delivery, FailReason, MemoryPermit, Receipt};
 use crate::metrics::Counters;
 
@@ -51,6 +52,8 @@ enum Reply {
         source: Arc<dyn SpanSettled>,
         id: u64,
     },
+    /// Whoever asked for this record is told of each attempt too.
+    Journal(Journal),
 }
 
 /// Taken by the one answer.
@@ -90,6 +93,18 @@ impl Ticket {
             when_spooled,
         };
         (Self::new(1, born, reply, memory), Receipt(rx))
+    }
+
+    /// For one record of `bytes` bytes, which its caller knows as `id`, and of which it is told each attempt.
+    pub fn for_journal(
+        born: Instant,
+        memory: MemoryPermit,
+        to: Arc<dyn RecordSettled>,
+        id: u64,
+        bytes: usize,
+    ) -> Self {
+        let reply = Reply::Journal(Journal::new(to, id, bytes));
+        Self::new(1, born, reply, memory)
     }
 
     /// For the `records` records of a source's span `id`; at least one.
@@ -184,7 +199,30 @@ impl Ticket {
 
     /// Whether a caller waits for the answer, and will be told of a failure.
     pub fn has_caller(&self) -> bool {
-        matches!(self.group.reply, Reply::Caller { .. })
+        matches!(self.group.reply, Reply::Caller { .. } | Reply::Journal(_))
+    }
+
+    /// A call was made for the record. Nothing, where nobody is told of attempts.
+    pub fn tried(&self, tried: &Tried) {
+        if let Reply::Journal(journal) = &self.group.reply {
+            journal.push(tried.clone());
+        }
+    }
+
+    /// The last attempt, told as one that stored the record, did not.
+    pub fn tried_in_vain(&self, error: &Arc<CallRefused>) {
+        if let Reply::Journal(journal) = &self.group.reply {
+            journal.amend(Arc::clone(error));
+        }
+    }
+
+    /// Since when it waits: when the last attempt that it is told of ended, or when it was read.
+    pub fn waits_since(&self) -> Instant {
+        let last = match &self.group.reply {
+            Reply::Journal(journal) => journal.last_ended(),
+            Reply::Caller { .. } | Reply::Span { .. } => None,
+        };
+        last.unwrap_or(self.born())
     }
 
     /// Whether a caller waits who needs no other answer than [`Delivery::Spooled`].
@@ -327,6 +365,13 @@ impl Group {
                     // A caller that dropped its receipt does not want to know.
                     let _ = sender.send(answer);
                 }
+            }
+            Reply::Journal(journal) => {
+                let abandoned = Delivery::Failed {
+                    reason: FailReason::Abandoned,
+                    attempts: 0,
+                };
+                journal.end(self.born, delivery.unwrap_or(&abandoned));
             }
             Reply::Span { source, id } => {
                 if delivery.is_some() {

@@ -43,6 +43,10 @@ impl Tickets {
         self.0.iter().find_map(Ticket::doom)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Ticket> {
+        self.0.iter()
+    }
+
     pub fn settle(self, delivery: &Delivery) {
         for ticket in self.0 {
             ticket.settle(delivery);

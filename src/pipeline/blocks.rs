@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::sealing::{lease_at_last, next_chunk};
+use super::sealing::{Expiry, lease_at_last, next_chunk};
 use crate::aggregate::reducer::{Closed, Reducer, Routes};
 use crate::delivery::Tickets;
 use crate::seal::block::Packing;
@@ -169,6 +169,7 @@ pub(super) struct BlockSealing {
     pub(super) packing: Packing,
     pub(super) pool: SealPool,
     pub(super) sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
+    pub(super) expiry: Expiry,
 }
 
 impl BlockSealing {
@@ -180,13 +181,19 @@ impl BlockSealing {
     pub(super) async fn run(self, mut blocks: mpsc::UnboundedReceiver<Closed<RoutedRecord>>) {
         let mut waiting = Vec::new();
         while blocks.recv_many(&mut waiting, Self::TOGETHER).await > 0 {
-            let sizes: Vec<_> = waiting.iter().map(|b| b.layout.wire_len()).collect();
-            let mut rest = waiting.drain(..);
-            let mut done = 0;
-            while done < sizes.len() {
-                let lease = lease_at_last(&self.keyring, &sizes[done..]).await;
-                let together: Vec<_> = rest.by_ref().take(lease.messages).collect();
-                done += together.len();
+            while !waiting.is_empty() {
+                let sizes: Vec<_> = waiting.iter().map(|b| b.layout.wire_len()).collect();
+                let tickets = waiting
+                    .iter()
+                    .filter(|b| is_told(b))
+                    .flat_map(|b| &b.members);
+                let until = self.expiry.next(tickets.map(|record| &record.ticket));
+                let Some(lease) = lease_at_last(&self.keyring, &sizes, until).await else {
+                    self.expire(&mut waiting);
+                    continue;
+                };
+                let later = waiting.split_off(lease.messages.min(waiting.len()));
+                let together = std::mem::replace(&mut waiting, later);
                 let packing = self.packing;
                 let seal = move || seal_blocks(together, packing, &lease.writer);
                 if self.sealed.send(self.pool.run(seal).await).await.is_err() {
@@ -195,6 +202,30 @@ impl BlockSealing {
             }
         }
     }
+}
+
+impl BlockSealing {
+    /// Gives up the blocks in which a record is over, as a whole: none is packed anew.
+    fn expire(&self, blocks: &mut Vec<Closed<RoutedRecord>>) {
+        let now = Instant::now();
+        let is_over = |block: &mut Closed<RoutedRecord>| {
+            let mut members = block.members.iter();
+            is_told(block) && members.any(|record| self.expiry.is_over(&record.ticket, now))
+        };
+        for block in blocks.extract_if(.., is_over) {
+            for record in block.members {
+                self.expiry.give_up(record.ticket);
+            }
+        }
+    }
+}
+
+/// Whether somebody is told of each record in it. Others have to wait.
+fn is_told(block: &Closed<RoutedRecord>) -> bool {
+    block
+        .members
+        .iter()
+        .all(|record| record.ticket.has_caller())
 }
 
 /// Packs, compresses and seals, on whichever thread.

@@ -16,6 +16,7 @@ mod blocks;
 mod encoding;
 mod lanes;
 mod meter;
+mod observer;
 mod owner;
 mod routes;
 mod sealing;
@@ -26,13 +27,15 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use meter::Meter;
+pub use observer::Observer;
 
 use self::encoding::Encoder;
 use self::spooling::Spooling;
+use crate::aggregate::reducer::Routes;
 use crate::deadletter::DeadLetters;
 use crate::delivery::MemoryBudget;
 use crate::metrics::{Counters, Histograms};
@@ -73,6 +76,27 @@ pub struct Parts {
     /// For sources that cannot be read again.
     pub spool: Option<Spooled>,
     pub counters: Arc<Counters>,
+    /// Told of each call; tickets are told of attempts only where there is one.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl Parts {
+    /// How long records wait for the shards to be listed before they go on without; `None`: for ever, since order is kept
+    /// per shard. Who gives them a time to live wants an answer within that.
+    fn unlisted_after(&self) -> Option<Duration> {
+        let wait = self.undescribed_after().unwrap_or(routes::WAIT_FOR_LISTING);
+        (self.delivery.ordering == send::Ordering::None).then_some(wait)
+    }
+
+    /// The same for the stream's description, for which those without a time to live wait as long as it takes.
+    fn undescribed_after(&self) -> Option<Duration> {
+        let in_time = |ttl| routes::WAIT_FOR_LISTING.min(ttl / 2);
+        let is_unordered = self.delivery.ordering == send::Ordering::None;
+        self.delivery
+            .record_ttl
+            .filter(|_| is_unordered)
+            .map(in_time)
+    }
 }
 
 /// A spool, and the memory on both sides of it.
@@ -113,6 +137,7 @@ pub struct Pipeline {
     control: mpsc::UnboundedSender<Control>,
     counters: Arc<Counters>,
     meter: Meter,
+    facts: watch::Receiver<Option<routes::Facts>>,
     tasks: Tasks,
 }
 
@@ -149,8 +174,8 @@ impl Pipeline {
             parts.stream.clone(),
             parts.batch.clone(),
             largest / Costs::COPIES_OF_A_RECORD,
-            // Order is kept per shard: without shards there is none.
-            (parts.delivery.ordering == send::Ordering::None).then_some(routes::WAIT_FOR_LISTING),
+            parts.unlisted_after(),
+            parts.undescribed_after(),
         );
         let spooling = spooled.map(|spooled| {
             Spooling::start(spooled, &parts, costs, facts.clone(), sealed_tx.clone())
@@ -169,6 +194,7 @@ impl Pipeline {
                 encoder
             }
         };
+        let known = facts.clone();
         let owner = owner::Owner::new(
             parts,
             InOrder::new(sealed_rx),
@@ -185,11 +211,19 @@ impl Pipeline {
             control: control_tx,
             counters,
             meter,
+            facts: known,
             tasks: Tasks {
                 owner: Some(tokio::spawn(owner.run())),
                 helpers,
             },
         }
+    }
+
+    /// Whether records go by their keys, which each must have then; `None`: that is not known yet.
+    pub fn needs_keys(&self) -> Option<bool> {
+        let facts = self.facts.borrow();
+        let facts = facts.as_ref()?;
+        Some(!matches!(facts.routes, Routes::Auto))
     }
 
     pub fn stream(&self) -> &StreamName {
@@ -257,6 +291,7 @@ impl Pipeline {
             meter,
             mut tasks,
             stream,
+            facts: _,
         } = self;
         drop(intake);
         if let Some(spooling) = &mut spooling {

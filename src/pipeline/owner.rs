@@ -9,6 +9,7 @@ mod alarm;
 mod expiry;
 mod forward;
 mod judge;
+mod observed;
 mod refused;
 mod remake;
 
@@ -29,7 +30,7 @@ use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
 use super::lanes::Lanes;
 use super::routes::{Facts, Refresh, WAIT_FOR_LISTING};
-use super::{Control, Parts};
+use super::{Control, Observer, Parts};
 use crate::aggregate::reducer::{Reducer, Routes};
 use crate::aggregate::{self, AggregatedRecord};
 use crate::batch::{Batch, Limits};
@@ -60,6 +61,7 @@ pub(super) struct Owner {
     put_records: Arc<dyn PutRecords>,
     dead_letters: Option<DeadLetters>,
     counters: Arc<Counters>,
+    observer: Option<Arc<dyn Observer>>,
     histograms: Histograms,
     backoff: Backoff<StdRng>,
 
@@ -172,6 +174,7 @@ impl Owner {
             put_records: parts.put_records,
             dead_letters: parts.dead_letters,
             counters: parts.counters,
+            observer: parts.observer,
             histograms: Histograms::new(),
             packer,
             sealed,

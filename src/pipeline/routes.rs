@@ -82,14 +82,15 @@ pub(super) struct Facts {
     pub(super) limits: Limits,
 }
 
-/// The latest facts, `None` until the first listing, or `unlisted_after` so long without. `affordable`: bytes of the
-/// largest record that memory has room for.
+/// The latest facts, `None` until the first listing, or `unlisted_after` so long without, or `undescribed_after`
+/// without a description. `affordable`: bytes of the largest record that memory has room for.
 pub(super) fn watch(
     shards: Arc<dyn ListShards>,
     stream: StreamName,
     batch: batch::Settings,
     affordable: usize,
     unlisted_after: Option<Duration>,
+    undescribed_after: Option<Duration>,
 ) -> (Refresh, value::Receiver<Option<Facts>>, JoinHandle<()>) {
     let (tx, rx) = value::channel(None);
     let refresh = Refresh {
@@ -104,6 +105,7 @@ pub(super) fn watch(
         batch,
         affordable,
         unlisted_after,
+        undescribed_after,
         described: None,
         described_at: Arc::clone(&refresh.described),
         listed_at: Arc::clone(&refresh.listed),
@@ -137,6 +139,7 @@ struct Upkeep {
     batch: batch::Settings,
     affordable: usize,
     unlisted_after: Option<Duration>,
+    undescribed_after: Option<Duration>,
     /// `None` until the first answer.
     described: Option<Description>,
     described_at: Arc<Mutex<Instant>>,
@@ -154,7 +157,7 @@ struct Upkeep {
 
 impl Upkeep {
     async fn run(mut self, requested: &Notify, latest: &value::Sender<Option<Facts>>) {
-        self.describe_at_last().await;
+        self.first_description(latest).await;
         let mut first = Some(self.first_routes(latest).await);
         let mut cause = Cause::Age;
         let is_published = |routes: &Routes| {
@@ -198,6 +201,24 @@ impl Upkeep {
             if cause == Cause::Age {
                 self.describe_again().await;
             }
+        }
+    }
+
+    /// Who gives records a time to live has them fail sooner than wait: they go on without aggregation, which is right
+    /// for whoever distributes them.
+    async fn first_description(&mut self, latest: &value::Sender<Option<Facts>>) {
+        let Some(patience) = self.undescribed_after else {
+            return self.describe_at_last().await;
+        };
+        let limits = self.limits();
+        let mut describing = pin!(self.describe_at_last());
+        if tokio::time::timeout(patience, &mut describing)
+            .await
+            .is_err()
+        {
+            let routes = Routes::Unpredictable;
+            latest.send_replace(Some(Facts { routes, limits }));
+            describing.await;
         }
     }
 

@@ -10,10 +10,12 @@ use tokio::time::Instant;
 
 use super::blocks::{self, BlockSealing, Packer};
 use super::{Parts, Sealer};
+use crate::delivery::{Delivery, FailReason, Ticket};
+use crate::metrics::Counters;
 use crate::recurring::Recurring;
 use crate::seal::keyring::{Keyring, Lease};
 use crate::seal::offload::{self, SealPool, SealedChunk, seal_chunk};
-use crate::source::Chunk;
+use crate::source::{Accepted, Chunk};
 
 /// Between tries while there is no data key.
 const KEY_PAUSE: Duration = Duration::from_secs(1);
@@ -33,6 +35,7 @@ pub(super) fn stages(
             sealer: parts.sealer.clone(),
             pool: parts.pool.clone(),
             sealed,
+            expiry: Expiry::of(parts),
         };
         return (vec![tokio::spawn(sealing.run(chunks))], None);
     };
@@ -44,6 +47,7 @@ pub(super) fn stages(
         packing: settings.packing,
         pool: parts.pool.clone(),
         sealed,
+        expiry: Expiry::of(parts),
     };
     let tasks = vec![
         tokio::spawn(blocks::route(chunks, routed_tx)),
@@ -60,6 +64,45 @@ pub(super) struct Sealing {
     pub(super) sealer: Sealer,
     pub(super) pool: SealPool,
     pub(super) sealed: mpsc::Sender<oneshot::Receiver<SealedChunk>>,
+    expiry: Expiry,
+}
+
+/// Gives up what could not be sealed in its time, for callers who are told so. Sources wait: a dead letter is sealed.
+#[derive(Debug)]
+pub(super) struct Expiry {
+    ttl: Option<Duration>,
+    counters: Arc<Counters>,
+}
+
+impl Expiry {
+    fn of(parts: &Parts) -> Self {
+        Self {
+            ttl: parts.delivery.record_ttl,
+            counters: Arc::clone(&parts.counters),
+        }
+    }
+
+    /// When the first of these is over, of those whose callers are told.
+    pub(super) fn next<'a>(&self, tickets: impl Iterator<Item = &'a Ticket>) -> Option<Instant> {
+        let ttl = self.ttl?;
+        let told = tickets.filter(|ticket| ticket.has_caller());
+        told.map(|ticket| ticket.born() + ttl).min()
+    }
+
+    pub(super) fn is_over(&self, ticket: &Ticket, now: Instant) -> bool {
+        self.ttl
+            .is_some_and(|ttl| ticket.has_caller() && ticket.born() + ttl <= now)
+    }
+
+    pub(super) fn give_up(&self, ticket: Ticket) {
+        Counters::add(&self.counters.failed, u64::from(ticket.records()));
+        ticket.settle(&Delivery::Failed {
+            reason: FailReason::Expired {
+                last: "none, there was no data key".to_owned(),
+            },
+            attempts: 0,
+        });
+    }
 }
 
 /// The owner is gone.
@@ -96,17 +139,24 @@ impl Sealing {
         keyring: &Arc<Keyring>,
         received: Instant,
     ) -> Result<(), Gone> {
-        let sizes: Vec<usize> = chunk.records.iter().map(|r| r.data.len()).collect();
-        let mut rest = chunk.records.into_iter();
+        let mut rest = chunk.records;
         let mut read_took = chunk.read_took;
-        let mut done = 0;
-        while done < sizes.len() {
-            let lease = lease_at_last(keyring, &sizes[done..]).await;
+        while !rest.is_empty() {
+            let sizes: Vec<usize> = rest.iter().map(|r| r.data.len()).collect();
+            let until = self.expiry.next(rest.iter().map(|record| &record.ticket));
+            let Some(lease) = lease_at_last(keyring, &sizes, until).await else {
+                let now = Instant::now();
+                let is_over = |record: &mut Accepted| self.expiry.is_over(&record.ticket, now);
+                for record in rest.extract_if(.., is_over) {
+                    self.expiry.give_up(record.ticket);
+                }
+                continue;
+            };
+            let later = rest.split_off(lease.messages.min(rest.len()));
             let piece = Chunk {
-                records: rest.by_ref().take(lease.messages).collect(),
+                records: std::mem::replace(&mut rest, later),
                 read_took: std::mem::take(&mut read_took),
             };
-            done += lease.messages;
             let how = offload::Sealing::Encrypted(lease.writer);
             let job = self.pool.seal(piece, how, received).await;
             self.sealed.send(job).await.map_err(|_| Gone)?;
@@ -131,8 +181,21 @@ pub(super) async fn next_chunk(
     Some(first)
 }
 
-/// Waits out an outage of the key service: records wait, and with them their sources.
-pub(super) async fn lease_at_last(keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
+/// Waits out an outage of the key service: records wait, and with them their sources; `None` where none comes in time.
+pub(super) async fn lease_at_last(
+    keyring: &Arc<Keyring>,
+    sizes: &[usize],
+    until: Option<Instant>,
+) -> Option<Lease> {
+    let Some(until) = until else {
+        return Some(lease_whenever(keyring, sizes).await);
+    };
+    tokio::time::timeout_at(until, lease_whenever(keyring, sizes))
+        .await
+        .ok()
+}
+
+async fn lease_whenever(keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
     let mut outage = Recurring::default();
     loop {
         match keyring.lease(sizes).await {

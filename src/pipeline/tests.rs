@@ -245,6 +245,7 @@ fn start(service: &Arc<Service>, change: impl FnOnce(&mut Parts)) -> Pipeline {
         dead_letters: None,
         spool: None,
         counters: Arc::default(),
+        observer: None,
     };
     // The quota has its own tests; here it would only slow the clock.
     parts.delivery.rate_limit = 10_000;

@@ -113,7 +113,7 @@ impl Intake {
     }
 
     /// What `records` records of `bytes` bytes in all take.
-    fn cost(&self, records: usize, bytes: usize) -> usize {
+    pub fn cost(&self, records: usize, bytes: usize) -> usize {
         self.costs.of(records, bytes)
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod clock;
 pub(crate) mod failing;
+pub(crate) mod kpl;
 pub(crate) mod lines;
 pub(crate) mod logrotate;
 pub(crate) mod peers;

@@ -10,9 +10,9 @@ use super::super::routes::WAIT_FOR_LISTING;
 use super::{Answered, Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
-use crate::delivery::{Delivery, Ticket};
+use crate::delivery::{Delivery, FailReason, Ticket};
 use crate::metrics::Counters;
-use crate::send::{CallOutcome, EntryOutcome, Ordering};
+use crate::send::{CallOutcome, EntryOutcome, Ordering, is_throttling};
 use crate::shard::ShardId;
 
 impl Owner {
@@ -25,6 +25,7 @@ impl Owner {
         } = answered;
         let took = now.saturating_duration_since(sent);
         self.histograms.request.record(took, 1);
+        self.observe(&batch, &outcome, sent, now);
         match outcome {
             CallOutcome::Answered(outcomes) => {
                 self.window.answered(took, beside);
@@ -68,6 +69,11 @@ impl Owner {
             match outcome {
                 EntryOutcome::Stored { shard, sequence } => {
                     self.stored(entry, shard, sequence, now);
+                }
+                EntryOutcome::Refused { code, message }
+                    if self.delivery.fail_if_throttled && is_throttling(&code) =>
+                {
+                    self.give_up_entry(entry, &FailReason::Refused { code, message });
                 }
                 EntryOutcome::Refused { code, message } => {
                     let id = entry.predicted().cloned();
@@ -164,6 +170,7 @@ impl Owner {
                 continue;
             }
             // The KCL would drop the whole aggregate: all members again, for their right shards.
+            self.observe_misplaced(&entry);
             Counters::add(&self.counters.entries_misplaced, 1);
             let lane = entry.predicted().cloned();
             self.put_back(entry.into_members(), now + self.linger, now);
@@ -183,7 +190,7 @@ impl Owner {
             return;
         }
         for misplaced in std::mem::take(&mut self.misplaced) {
-            let reducer = self.reducer.as_mut().expect("entries come from it");
+            let reducer = self.reducer.as_ref().expect("entries come from it");
             let is_new = match reducer.routes() {
                 Routes::Known(map) => map.find(misplaced.shard.as_str()).is_none(),
                 Routes::Unpredictable | Routes::Auto => false,
@@ -206,6 +213,7 @@ impl Owner {
                 self.settle_stored(entry, shard.to_shared(), sequence, now);
                 continue;
             }
+            self.observe_misplaced(&entry);
             Counters::add(&self.counters.entries_misplaced, 1);
             let lane = entry.predicted().cloned();
             let members = entry.into_members();
@@ -213,6 +221,7 @@ impl Owner {
                 // Record by record too.
                 self.put_back(members, now, now);
             } else {
+                let reducer = self.reducer.as_mut().expect("entries come from it");
                 let alone = members.into_iter().map(|m| reducer.alone(m, now, now));
                 let alone = alone.collect();
                 self.queue(alone);

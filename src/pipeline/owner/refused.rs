@@ -30,6 +30,17 @@ impl Owner {
         }
         tracing::debug!(stream = %self.stream, %error, ?verdict, entries = batch.len(), "call failed");
         match verdict {
+            Verdict::Retry(Class::Throttled) if self.delivery.fail_if_throttled => {
+                self.window.failed(sent, now);
+                self.notice_throttling(batch.len() as u64, now);
+                let reason = FailReason::Refused {
+                    code: error.code,
+                    message: error.message,
+                };
+                for entry in batch.into_entries() {
+                    self.give_up_entry(entry, &reason);
+                }
+            }
             Verdict::Retry(class) => {
                 self.window.failed(sent, now);
                 match class {

@@ -42,6 +42,7 @@ impl Stream {
             batch::Settings::default(),
             usize::MAX,
             None,
+            None,
         );
         (refresh, facts)
     }
@@ -300,8 +301,14 @@ async fn the_upkeep_ends_with_its_owner() {
     let stream = Stream::of(2);
     let shards: Arc<dyn ListShards> = Arc::<Stream>::clone(&stream);
     let name = StreamName::new("s").unwrap();
-    let (_refresh, mut routes, task) =
-        watch(shards, name, batch::Settings::default(), usize::MAX, None);
+    let (_refresh, mut routes, task) = watch(
+        shards,
+        name,
+        batch::Settings::default(),
+        usize::MAX,
+        None,
+        None,
+    );
     next(&mut routes).await;
     drop(routes);
     task.await.unwrap();
@@ -337,4 +344,29 @@ async fn without_permission_to_describe_a_record_has_what_every_stream_takes() {
     next(&mut facts).await;
     let facts = facts.borrow().clone().unwrap();
     assert_eq!(facts.limits, Limits::default());
+}
+
+/// Whoever has little time goes on without aggregation, and has it once there is an answer.
+#[tokio::test(start_paused = true)]
+async fn a_description_that_does_not_come_in_time_is_gone_without_until_it_comes() {
+    let stream = Stream::of(2);
+    stream.set_distribution(Err("InternalFailure"));
+    let shards: Arc<dyn ListShards> = Arc::<Stream>::clone(&stream);
+    let patience = Some(Duration::from_secs(3));
+    let (_refresh, mut facts, _) = watch(
+        shards,
+        StreamName::new("s").unwrap(),
+        batch::Settings::default(),
+        usize::MAX,
+        patience,
+        patience,
+    );
+    let began = Instant::now();
+    facts.changed().await.unwrap();
+    assert_eq!(began.elapsed(), Duration::from_secs(3));
+    let known = |facts: &value::Receiver<Option<Facts>>| facts.borrow().clone().unwrap().routes;
+    assert_eq!(known(&facts), Routes::Unpredictable);
+    stream.set_distribution(Ok(Distribution::ByKey));
+    facts.changed().await.unwrap();
+    assert!(matches!(known(&facts), Routes::Known(_)));
 }

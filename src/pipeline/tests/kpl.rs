@@ -10,7 +10,7 @@
 //! | AddAndEstimateThroughput | | `benches/aggregate.rs` |
 //! | `UserRecord`: HashKeyFromPartitionKey | `hash_key_is_the_md5_as_a_big_endian_number` | |
 //! | ExplicitHashKey | `under_the_kpls_keys_entries_are_the_kpls_own` | |
-//! | PutRecordResultFail, PutRecordResultSuccess | `every_record_is_stored_once_and_told_where`, `a_record_past_its_time_to_live_is_given_up_with_the_last_answer` | attempts are counted and not timed one by one |
+//! | PutRecordResultFail, PutRecordResultSuccess | `every_record_is_stored_once_and_told_where`, `a_record_past_its_time_to_live_is_given_up_with_the_last_answer`, `delays_count_from_the_attempt_before_and_durations_are_the_calls`, `a_journal_is_told_of_each_attempt` | |
 //! | `Reducer`: CountLimit | `a_container_closes_at_its_count_in_the_order_in_which_its_members_came` | |
 //! | SizeLimit | `every_record_comes_out_once_within_size_on_its_shard`, `a_container_closes_for_its_size_only_where_the_next_does_not_fit_and_keeps_the_order` | |
 //! | Deadline | `deadline_of_an_aggregate_is_its_earliest_members` | members keep their order: the most urgent does not come first |
@@ -28,7 +28,7 @@
 //! | `Retrier`: Success | `every_record_is_stored_once_and_told_where` | |
 //! | RequestFailure | `a_call_that_fails_is_tried_again_whole`, `verdicts_are_those_of_the_table` | codes have classes: not all are tried again |
 //! | Partial | `each_entry_of_an_answer_goes_its_own_way` | |
-//! | FailIfThrottled | `only_refused_entries_are_sent_again` | there is no such setting: what is throttled is tried again |
+//! | FailIfThrottled | `what_is_throttled_fails_at_once_where_it_is_asked_for` | |
 //! | WrongShard | `an_aggregate_on_a_shard_where_a_member_does_not_belong_is_sent_again_apart` | all members again, since the KCL drops them all |
 //! | InvalidateForFirstUserRecordOnly | `evidence_brings_a_listing_one_a_second_and_no_description` | |
 //! | WrongShardButCorrectHashrange | `an_aggregate_on_another_shard_that_is_right_for_all_its_members_is_stored` | |
@@ -50,6 +50,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::delivery::{RecordSettled, SettledRecord, Tried};
 
 /// All of this crate's tests whose name is a law, in any module.
 fn tests_of(folder: &Path, found: &mut Vec<String>) {
@@ -286,4 +287,138 @@ async fn an_aggregate_on_another_shard_that_is_right_for_all_its_members_is_stor
     }
     assert!(service.user_records().values().all(|n| *n == 1));
     assert_eq!(counters.snapshot().entries_misplaced, 0);
+}
+
+/// Told of every attempt.
+#[derive(Debug, Default)]
+struct Journals(Mutex<Vec<(u64, Delivery, Vec<Tried>)>>);
+
+impl RecordSettled for Journals {
+    fn settled(&self, settled: SettledRecord<'_>) {
+        let told = (settled.id, settled.delivery.clone(), settled.tried);
+        self.0.lock().unwrap().push(told);
+    }
+}
+
+impl Observer for Journals {
+    fn answered(&self, _: &Batch, _: &CallOutcome, _: Instant, _: Instant) {}
+}
+
+/// What became of records with these keys, by their numbers.
+async fn journals(
+    service: &Arc<Service>,
+    records: u64,
+    change: impl FnOnce(&mut Parts),
+) -> Vec<(u64, Delivery, Vec<Tried>)> {
+    let journals: Arc<Journals> = Arc::default();
+    let observer: Arc<dyn Observer> = Arc::<Journals>::clone(&journals);
+    let pipeline = start(service, |parts| {
+        parts.observer = Some(observer);
+        change(parts);
+    });
+    let intake = pipeline.intake();
+    let to: Arc<dyn RecordSettled> = Arc::<Journals>::clone(&journals);
+    for id in 0..records {
+        let memory = intake.reserve(1, 1).await;
+        let ticket = Ticket::for_journal(Instant::now(), memory, Arc::clone(&to), id, 1);
+        let record = Accepted {
+            data: "x".into(),
+            key: key(format!("{id}")),
+            ticket,
+        };
+        let chunk = Chunk {
+            records: vec![record],
+            read_took: Duration::ZERO,
+        };
+        intake.send(chunk).await.unwrap();
+    }
+    drop(intake);
+    // Closing is not what sends them: they linger for 100 ms.
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    pipeline.close(GRACE).await;
+    let mut told = std::mem::take(&mut *journals.0.lock().unwrap());
+    told.sort_by_key(|(id, ..)| *id);
+    let ids: Vec<u64> = told.iter().map(|(id, ..)| *id).collect();
+    assert_eq!(ids, (0..records).collect::<Vec<_>>(), "one answer each");
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_is_told_of_each_attempt() {
+    let mut calls = 0;
+    let service = Service::new(1, move |_| {
+        calls += 1;
+        match calls {
+            1 => Plan::Refuse("InternalFailure", 500),
+            2 => Plan::Entries(Box::new(|_| Some("ProvisionedThroughputExceededException"))),
+            _ => Plan::Entries(Box::new(|_| None)),
+        }
+    });
+    for (_, delivery, tried) in journals(&service, 20, |_| {}).await {
+        assert!(delivery.is_stored());
+        let codes = tried
+            .iter()
+            .map(|t| t.error.as_ref().map(|e| e.code.as_str()));
+        let codes: Vec<_> = codes.collect();
+        let throttled = "ProvisionedThroughputExceededException";
+        assert_eq!(codes, [Some("InternalFailure"), Some(throttled), None]);
+        assert!(tried.windows(2).all(|two| two[0].ended <= two[1].started));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_throttled_fails_at_once_where_it_is_asked_for() {
+    let throttled = "ProvisionedThroughputExceededException";
+    let whole = Service::new(1, move |_| Plan::Refuse(throttled, 400));
+    let single = Service::new(1, move |_| {
+        Plan::Entries(Box::new(move |n| (n == 1).then_some(throttled)))
+    });
+    for (service, failed) in [(whole, vec![0, 1, 2]), (single, vec![1])] {
+        let told = journals(&service, 3, |parts| {
+            parts.aggregation.enabled = false;
+            parts.delivery.fail_if_throttled = true;
+        });
+        for (id, delivery, tried) in told.await {
+            assert_eq!(!delivery.is_stored(), failed.contains(&id), "{id}");
+            assert_eq!(tried.len(), 1);
+        }
+        assert_eq!(service.calls.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_is_told_that_its_record_was_stored_where_it_does_not_belong() {
+    let service = Service::well_behaved(1);
+    // Its pipeline knows one shard; there are two by the time that it sends.
+    let told = {
+        let later = Arc::clone(&service);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            *later.map.lock().unwrap() = routes::renamed(even(2));
+        });
+        journals(&service, 40, |_| {}).await
+    };
+    let wrong = |tried: &Tried| {
+        tried
+            .error
+            .as_ref()
+            .is_some_and(|e| e.code == "Wrong Shard")
+    };
+    for (_, delivery, tried) in &told {
+        assert!(delivery.is_stored());
+        assert!(tried.last().is_some_and(|last| last.error.is_none()));
+    }
+    assert!(told.iter().any(|(.., tried)| tried.iter().any(wrong)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_record_that_is_tried_for_long_the_first_attempt_and_the_last_ones_are_told() {
+    let service = Service::new(1, |_| Plan::Refuse("InternalFailure", 500));
+    let told = journals(&service, 1, |parts| {
+        parts.delivery.record_ttl = Some(Duration::from_secs(3600));
+    });
+    let (_, delivery, tried) = &told.await[0];
+    assert!(matches!(delivery, Delivery::Failed { .. }));
+    assert_eq!(tried.len(), 32);
+    assert!(tried[1].started - tried[0].ended > Duration::from_secs(60));
 }

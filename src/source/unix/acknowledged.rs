@@ -219,9 +219,10 @@ impl Reader {
                     }),
                     Err((code, why)) => self.owe(Owed::refused(id, code, why, free)),
                 },
-                Ok(Request::Metrics { id }) => self.owe(Owed::NoMetrics { id, slot: free }),
-                Ok(Request::Flush) => (self.desk.flush)(),
-                Ok(Request::Other) => {}
+                Ok(Request::Metrics { id, .. }) => self.owe(Owed::NoMetrics { id, slot: free }),
+                Ok(Request::Flush { .. }) => (self.desk.flush)(),
+                // Credentials, configuration, facts on streams: this program has its own.
+                Ok(_) => {}
                 // Its frame is known all the same, and so is where the next one begins.
                 Err(error) => self
                     .complaints

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 
-use crate::daemon::message::{Attempt, PutRecordResult, encode_no_metrics};
+use crate::daemon::message::{Attempt, MetricsResponse, PutRecordResult};
 use crate::delivery::{Delivery, FailReason, Receipt};
 use crate::source::unix::complaints::{Complaint, Complaints};
 use crate::source::unix::peer::Peer;
@@ -131,7 +131,7 @@ impl Answers {
                 self.slots.push(slot);
             }
             Owed::NoMetrics { id, slot } => {
-                encode_no_metrics(id, &mut self.frames);
+                MetricsResponse::default().encode(id, &mut self.frames);
                 self.slots.push(slot);
             }
         }

@@ -1,0 +1,358 @@
+//! Reads what the client asks, and sees to it.
+//!
+//! One task reads the pipe and hands records on; it waits where there is no room for more, and with it the client. Only a
+//! client that asks whether the daemon is alive cannot be made to wait: it would kill what does not answer. Once it has
+//! asked, the pipe is read on, and what there is no room for is refused.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
+
+use super::clients::PipeCredentials;
+use super::message::{LONGEST, MetricsRequest, PutRecord, Request, StreamMetadata};
+use super::metrics::Metrics;
+use super::results::{SharedOutbox, refused};
+use super::streams::{Desk, Streams};
+use crate::delivery::{Delivery, FailReason, MemoryPermit, RecordSettled, Ticket};
+use crate::record::{PartitionKey, RecordKey};
+use crate::recurring::Recurring;
+use crate::shutdown::Shutdown;
+use crate::source::framing::counted::{Counted, Fault, Prefix};
+use crate::source::{Accepted, Chunk, Intake, TrySend};
+
+/// Read at once, at most.
+const BLOCK: usize = 256 << 10;
+/// What a record takes of memory more than others do: its journal, of which each has its own. Counted as bytes of its
+/// data, which count several times.
+const JOURNAL: usize = 80;
+/// How long records wait for a place in a busy pipeline, where the client may not wait.
+const PATIENCE: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A connection to the client.
+pub(super) struct Session {
+    streams: Streams,
+    outbox: SharedOutbox,
+    metrics: Arc<Metrics>,
+    credentials: Arc<PipeCredentials>,
+    metrics_credentials: Arc<PipeCredentials>,
+    frames: Counted,
+    /// Of a frame that is too long: so many bytes still to come.
+    skipped: u64,
+    has_pinged: bool,
+    /// How long there may be no room after the stop, and by when there has to be.
+    grace: Duration,
+    give_up_at: Option<Instant>,
+    nonsense: Recurring,
+    overload: Recurring,
+}
+
+/// Why nothing more is read.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The client has closed its end, or died.
+    ClientGone,
+    Stopped,
+    Broken(std::io::Error),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ClientGone => f.write_str("the client has closed its pipe"),
+            Self::Stopped => f.write_str("stopped by a signal"),
+            Self::Broken(error) => write!(f, "the pipe from the client broke: {error}"),
+        }
+    }
+}
+
+/// A record that may be put.
+struct Asked {
+    id: u64,
+    key: RecordKey,
+    data: Bytes,
+}
+
+impl Session {
+    pub(super) fn new(
+        streams: Streams,
+        outbox: SharedOutbox,
+        metrics: Arc<Metrics>,
+        credentials: Arc<PipeCredentials>,
+        metrics_credentials: Arc<PipeCredentials>,
+        grace: Duration,
+    ) -> Self {
+        Self {
+            streams,
+            outbox,
+            metrics,
+            credentials,
+            metrics_credentials,
+            frames: Counted::new(Prefix::BigEndian, LONGEST),
+            skipped: 0,
+            has_pinged: false,
+            grace,
+            give_up_at: None,
+            nonsense: Recurring::default(),
+            overload: Recurring::default(),
+        }
+    }
+
+    pub(super) fn into_streams(self) -> Streams {
+        self.streams
+    }
+
+    /// Reads until the client hangs up, or the stop: then what it had sent.
+    pub(super) async fn read(&mut self, pipe: &Receiver, shutdown: &Shutdown) -> Ended {
+        loop {
+            if !self.has_pinged {
+                tokio::select! {
+                    () = self.outbox.has_room() => {}
+                    () = shutdown.stopped() => {}
+                }
+            }
+            let is_stopped = shutdown.is_stopped();
+            if !is_stopped {
+                tokio::select! {
+                    ready = pipe.readable() => if let Err(error) = ready {
+                        return Ended::Broken(error);
+                    },
+                    () = shutdown.stopped() => continue,
+                }
+            }
+            match self.frames.fill(BLOCK, |block| pipe.try_read_buf(block)) {
+                Ok(0) => return Ended::ClientGone,
+                Ok(_) => self.take_frames(shutdown).await,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if is_stopped {
+                        return Ended::Stopped;
+                    }
+                }
+                Err(error) => return Ended::Broken(error),
+            }
+        }
+    }
+
+    /// All whole frames of what was read.
+    async fn take_frames(&mut self, shutdown: &Shutdown) {
+        let mut asked: Vec<(usize, Vec<Asked>)> = Vec::new();
+        loop {
+            self.skip();
+            while let Some(frame) = self.frames.next_record() {
+                self.take(frame.bytes, &mut asked);
+            }
+            match self.frames.fault() {
+                Some(fault) => self.pass_over(fault),
+                None => break,
+            }
+        }
+        for (place, records) in asked {
+            self.put(place, records, shutdown).await;
+        }
+    }
+
+    /// What is longer than any frame may be is passed over: its length says where the next one begins.
+    fn pass_over(&mut self, fault: Fault) {
+        let announced = match fault {
+            Fault::TooLong { announced, .. } => announced,
+            Fault::NoCount(_) | Fault::LeadingZero => unreachable!("these lengths are numbers"),
+        };
+        if self.nonsense.goes_on(Instant::now()).is_some() {
+            tracing::error!("from the client: {fault}; it is passed over");
+        }
+        self.skipped = announced + 4;
+        self.begin_anew();
+    }
+
+    fn skip(&mut self) {
+        if self.skipped > 0 {
+            self.begin_anew();
+        }
+    }
+
+    /// With what is held behind the bytes that are to be skipped.
+    fn begin_anew(&mut self) {
+        let held = self.frames.pending();
+        let over = usize::try_from(self.skipped)
+            .unwrap_or(usize::MAX)
+            .min(held.len());
+        let rest = held.slice(over..);
+        self.skipped -= over as u64;
+        self.frames = Counted::new(Prefix::BigEndian, LONGEST);
+        self.frames
+            .fill(rest.len(), |held| held.extend_from_slice(&rest));
+    }
+
+    fn take(&mut self, body: Bytes, asked: &mut Vec<(usize, Vec<Asked>)>) {
+        match Request::decode(body.clone()) {
+            Ok(Request::PutRecord { id, record }) => match self.check(id, record) {
+                Ok((place, record)) => match asked.iter_mut().find(|(of, _)| *of == place) {
+                    Some((_, records)) => records.push(record),
+                    None => asked.push((place, vec![record])),
+                },
+                Err((code, why)) => self.refuse(id, code, why),
+            },
+            Ok(Request::Metrics { id, request }) => {
+                self.has_pinged |= is_ping(&request);
+                let answer = self.metrics.answer(&request, Instant::now());
+                self.outbox.push(|frames| answer.encode(id, frames));
+            }
+            Ok(Request::Flush { stream }) => self.streams.flush(stream.as_deref()),
+            Ok(Request::Credentials(set)) => match set.for_metrics {
+                Some(true) => self.metrics_credentials.set(set.credentials),
+                _ => self.credentials.set(set.credentials),
+            },
+            Ok(Request::Stream(stream)) => self.hear_of(&stream),
+            // As the KPL's own daemon does.
+            Ok(Request::Configuration(_) | Request::Other) => {
+                tracing::debug!("a message of a kind that is not for the daemon");
+            }
+            Err(error) => {
+                if let Some(id) = Request::id_of_undecodable_record(&body) {
+                    self.refuse(id, "InvalidMessage", error.to_string());
+                }
+                if self.nonsense.goes_on(Instant::now()).is_some() {
+                    tracing::error!(%error, "from the client; it is passed over");
+                }
+            }
+        }
+    }
+
+    fn hear_of(&mut self, stream: &StreamMetadata) {
+        if stream.stream_id.is_some() {
+            // The service reserves it for later, says the KPL's documentation.
+            tracing::info!(stream = %stream.stream_name, "has an id, which is not sent");
+        }
+        if let Err(error) = self.streams.place(stream.stream_name.trim()) {
+            tracing::error!(code = error.code, "{}", error.message);
+        }
+    }
+
+    fn refuse(&self, id: u64, code: &str, why: String) {
+        let result = refused(code, why);
+        self.outbox.push(|frames| result.encode(id, frames));
+    }
+
+    fn check(
+        &mut self,
+        id: u64,
+        record: PutRecord,
+    ) -> Result<(usize, Asked), (&'static str, String)> {
+        let place = self.streams.place(record.stream_name.trim());
+        let place = place.map_err(|error| (error.code, error.message))?;
+        let hash_key = record.explicit_hash_key.filter(|key| !key.is_empty());
+        let hash_key = hash_key.map(|key| key.trim().parse()).transpose();
+        let hash_key = hash_key.map_err(|error| ("InvalidExplicitHashKey", format!("{error}")))?;
+        let key = record.partition_key.map(PartitionKey::new).transpose();
+        let key = key.map_err(|error| ("InvalidPartitionKey", error.to_string()))?;
+        let key = match (key, hash_key) {
+            (Some(key), Some(hash_key)) => RecordKey::Explicit(key, hash_key),
+            (Some(key), None) => RecordKey::Keyed(key),
+            (None, _) if self.streams.get(place).pipeline.needs_keys() == Some(true) => {
+                return Err((
+                    "InvalidPartitionKey",
+                    "partitionKey cannot be null".to_owned(),
+                ));
+            }
+            (None, _) => RecordKey::Any,
+        };
+        let data = record.data;
+        Ok((place, Asked { id, key, data }))
+    }
+
+    /// Hands records over, each with a ticket of its own.
+    async fn put(&mut self, place: usize, asked: Vec<Asked>, shutdown: &Shutdown) {
+        let stream = self.streams.get(place);
+        let intake = stream.pipeline.intake();
+        let desk: Arc<dyn RecordSettled> = Arc::<Desk>::clone(&stream.desk);
+        let now = Instant::now();
+        stream.desk.metrics.received(asked.len(), now);
+        let bytes = |asked: &Asked| asked.data.len() + asked.key.len() + JOURNAL;
+        let total = asked.iter().map(bytes).sum();
+        let Some(mut room) = self.room(&intake, asked.len(), total, shutdown).await else {
+            let reason = match shutdown.is_stopped() {
+                true => FailReason::Abandoned,
+                false => FailReason::Overloaded,
+            };
+            self.notice_overload(asked.len());
+            for Asked { id, .. } in asked {
+                self.refuse(id, reason.code(), reason.to_string());
+            }
+            return;
+        };
+        let records = asked.into_iter().map(|asked| {
+            let memory = room.split(intake.cost(1, bytes(&asked)));
+            let Asked { id, key, data } = asked;
+            let ticket = Ticket::for_journal(now, memory, Arc::clone(&desk), id, data.len());
+            Accepted { data, key, ticket }
+        });
+        let chunk = Chunk {
+            records: records.collect(),
+            read_took: Duration::ZERO,
+        };
+        self.hand_over(&intake, chunk).await;
+    }
+
+    async fn room(
+        &mut self,
+        intake: &Intake,
+        records: usize,
+        bytes: usize,
+        shutdown: &Shutdown,
+    ) -> Option<MemoryPermit> {
+        if self.has_pinged {
+            return intake.try_reserve(records, bytes);
+        }
+        let mut reserving = pin!(intake.reserve(records, bytes));
+        if self.give_up_at.is_none() {
+            tokio::select! {
+                biased;
+                room = &mut reserving => return Some(room),
+                () = shutdown.stopped() => {}
+            }
+        }
+        let by = *(self.give_up_at).get_or_insert_with(|| Instant::now() + self.grace);
+        tokio::time::timeout_at(by, reserving).await.ok()
+    }
+
+    async fn hand_over(&mut self, intake: &Intake, mut chunk: Chunk) {
+        if !self.has_pinged {
+            // Whoever is gone has dropped their tickets, which says so.
+            let _ = intake.send(chunk).await;
+            return;
+        }
+        let began = Instant::now();
+        while let Err(TrySend::Full(back)) = intake.try_send(chunk) {
+            chunk = back;
+            if began.elapsed() > PATIENCE {
+                self.notice_overload(chunk.records.len());
+                for Accepted { ticket, .. } in chunk.records {
+                    ticket.settle(&Delivery::Failed {
+                        reason: FailReason::Overloaded,
+                        attempts: 0,
+                    });
+                }
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn notice_overload(&mut self, records: usize) {
+        if self.overload.goes_on(Instant::now()).is_some() {
+            tracing::error!(
+                records,
+                "there is no room for records, and the client may not be made to wait: they fail as Overloaded"
+            );
+        }
+    }
+}
+
+/// What the client asks each few seconds, to see whether anybody answers.
+fn is_ping(request: &MetricsRequest) -> bool {
+    request.name.as_deref() == Some("UserRecordsPut") && request.seconds == Some(1)
+}

@@ -1,0 +1,84 @@
+//! What is told of each call to whoever wants to know more than what became of a record.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Owner;
+use crate::aggregate::AggregatedRecord;
+use crate::batch::Batch;
+use crate::delivery::{CallRefused, Tried};
+use crate::send::{CallOutcome, EntryOutcome};
+
+/// The KPL's name for what was stored where its readers would not take it.
+const WRONG_SHARD: &str = "Wrong Shard";
+
+impl Owner {
+    /// A call has come back. Its entries are told of it before they have their answers.
+    pub(super) fn observe(
+        &self,
+        batch: &Batch,
+        outcome: &CallOutcome,
+        started: Instant,
+        ended: Instant,
+    ) {
+        let Some(observer) = &self.observer else {
+            return;
+        };
+        // First, since it measures from the attempts before.
+        observer.answered(batch, outcome, started, ended);
+        let tried = |error| Tried {
+            started,
+            ended,
+            error,
+        };
+        match outcome {
+            CallOutcome::Answered(outcomes) => {
+                for (entry, outcome) in batch.entries().iter().zip(outcomes) {
+                    note(entry, &tried(refused(outcome)));
+                }
+            }
+            CallOutcome::Failed(error) => {
+                let error = CallRefused {
+                    code: error.code.clone(),
+                    message: error.message.clone(),
+                };
+                let tried = tried(Some(Arc::new(error)));
+                for entry in batch.entries() {
+                    note(entry, &tried);
+                }
+            }
+        }
+    }
+
+    /// Stored, and told as that; now it goes again.
+    pub(super) fn observe_misplaced(&self, entry: &AggregatedRecord) {
+        let Some(observer) = &self.observer else {
+            return;
+        };
+        observer.misplaced(entry);
+        let error = Arc::new(CallRefused {
+            code: WRONG_SHARD.to_owned(),
+            message: "did not end up in expected shard.".to_owned(),
+        });
+        for ticket in entry.members().iter().flat_map(|m| m.tickets().iter()) {
+            ticket.tried_in_vain(&error);
+        }
+    }
+}
+
+fn refused(outcome: &EntryOutcome) -> Option<Arc<CallRefused>> {
+    match outcome {
+        EntryOutcome::Stored { .. } => None,
+        EntryOutcome::Refused { code, message } => Some(Arc::new(CallRefused {
+            code: code.clone(),
+            message: message.clone(),
+        })),
+    }
+}
+
+fn note(entry: &AggregatedRecord, tried: &Tried) {
+    for ticket in entry.members().iter().flat_map(|m| m.tickets().iter()) {
+        ticket.tried(tried);
+    }
+}

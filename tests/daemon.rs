@@ -1,0 +1,538 @@
+//! In the place of the KPL's daemon, under a client that does what its Java client does.
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use kinseal::aggregate::format::deaggregate;
+use kinseal::daemon::message::{PutRecordResult, Request, StreamMetadata};
+use kinseal::fake::{Action, ApiError, Entries, Fake, Faults, Rule, Service, StoredRecord};
+
+use crate::support::agent::{Home, STREAM, kinseal};
+use crate::support::kpl::{Client, GENERATIONS, Generation, Setup, put};
+use crate::support::lines::{Arrived, line};
+use crate::support::process::{Running, run};
+use crate::support::servers::{Endpoints, StandIn};
+use crate::support::until;
+
+const USUAL: Generation = Generation::CredentialsAsArguments;
+
+fn site(shards: i32) -> StandIn {
+    let site = StandIn::built(Fake::builder().strict(true));
+    site.endpoints.create_stream(STREAM, shards);
+    site
+}
+
+fn put_lines(client: &mut Client, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        client.put(
+            number,
+            STREAM,
+            &format!("key-{}", number % 1000),
+            line(number),
+        );
+    }
+}
+
+/// The user records that lie in the stream.
+fn stored(site: &StandIn) -> Arrived {
+    let records = site.fake.records(STREAM).expect("it is there");
+    Arrived::of(records.iter().flat_map(user_records))
+}
+
+fn user_records(record: &StoredRecord) -> Vec<Vec<u8>> {
+    match deaggregate(&record.data) {
+        Some(members) => members.into_iter().map(|m| m.data.to_vec()).collect(),
+        None => vec![record.data.to_vec()],
+    }
+}
+
+fn expect_stored(results: impl IntoIterator<Item = PutRecordResult>) {
+    for result in results {
+        assert!(result.success, "{result:?}");
+        assert!(result.shard_id.is_some() && result.sequence_number.is_some());
+        assert!(result.attempts.last().is_some_and(|last| last.success));
+    }
+}
+
+fn code(result: &PutRecordResult) -> &str {
+    let last = result.attempts.last().expect("one at least");
+    last.error_code.as_deref().unwrap_or("")
+}
+
+#[test]
+fn clients_of_each_generation_have_one_answer_for_each_record() {
+    for generation in GENERATIONS {
+        let site = site(4);
+        let mut client = Setup::new(&site.endpoints, generation).start();
+        // What was put before there was a daemon comes first, before credentials.
+        put_lines(&mut client, 1..=2000);
+        client.flush();
+        client.send_credentials();
+        put_lines(&mut client, 2001..=4000);
+        expect_stored(client.results(4000).into_values());
+        let arrived = stored(&site);
+        arrived.expect_all(1..=4000);
+        arrived.expect_no_doubles();
+        client.close_pipe();
+        let (ended, _) = client.wait();
+        assert!(ended.status.success(), "{generation:?}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("[error]"), "{}", ended.stderr);
+    }
+}
+
+/// Built with the KPL's own classes.
+#[test]
+fn aggregates_are_the_kpls_byte_by_byte() {
+    let site = site(1);
+    let mut setup = Setup::new(&site.endpoints, USUAL);
+    setup.number(21, 1000);
+    let mut client = setup.start();
+    for (id, key, data) in [
+        (1, "alpha", "one"),
+        (2, "beta", "two"),
+        (3, "alpha", "three"),
+    ] {
+        client.put(id, STREAM, key, data);
+    }
+    expect_stored(client.results(3).into_values());
+    let hash_key = |id, hash_key: &str, data: &'static str| {
+        put(
+            id,
+            STREAM,
+            Some(if id == 6 { "k2" } else { "k1" }),
+            Some(hash_key),
+            data,
+        )
+    };
+    client.send(
+        hash_key(4, "170141183460469231731687303715884105728", "x"),
+        4,
+    );
+    client.send(
+        hash_key(5, "170141183460469231731687303715884105729", "y"),
+        5,
+    );
+    client.send(put(6, STREAM, Some("k2"), None, "z"), 6);
+    expect_stored(client.results(6).into_values());
+    let stored = site.fake.records(STREAM).expect("it is there");
+    let [first, second] = &stored[..] else {
+        panic!("{} Kinesis records", stored.len());
+    };
+    assert_eq!(
+        hex(&first.data),
+        "f3899ac20a05616c7068610a04626574611a0708001a036f6e651a0708011a0374776f1a0908001a0574687265654204f8374a68aebb42c22939c86930a7"
+    );
+    assert_eq!(first.partition_key, "a");
+    assert_eq!(
+        first.hash_key.to_string(),
+        "58606826522850340945736240254012750329"
+    );
+    assert_eq!(
+        hex(&second.data),
+        "f3899ac20a026b310a026b32122731373031343131383334363034363932333137333136383733303337313538383431303537323812273137303134313138333436303436393233313733313638373330333731353838343130353732391a07080010001a01781a07080010011a01791a0508011a017aaecb67a9747f73d719c95b49df690975"
+    );
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn what_is_pending_when_the_client_goes_or_a_signal_comes_is_stored_before_the_exit() {
+    for by_signal in [false, true] {
+        let site = site(4);
+        let mut client = Setup::new(&site.endpoints, USUAL).start();
+        put_lines(&mut client, 1..=100_000);
+        if by_signal {
+            client.daemon.signal("TERM");
+        } else {
+            client.close_pipe();
+        }
+        let (ended, results) = client.wait();
+        assert!(ended.status.success(), "{}", ended.stderr);
+        stored(&site).expect_all(1..=100_000);
+        assert_eq!(results.len(), 100_000);
+        expect_stored(results.into_values());
+    }
+}
+
+#[test]
+fn malformed_input_of_any_kind_does_not_end_the_daemon_and_what_follows_is_stored() {
+    let site = site(2);
+    let mut client = Setup::new(&site.endpoints, USUAL).start();
+    client.put(1, STREAM, "k", line(1));
+    client.send_bytes(&[0; 4]);
+    let nonsense = [&5_u32.to_be_bytes()[..], b"\xff\xff\xff\xff\xff"].concat();
+    client.send_bytes(&nonsense);
+    client.put(2, STREAM, "k", line(2));
+    // Longer than any message may be: passed over.
+    let long = (12_u32 << 20).to_be_bytes();
+    client.send_bytes(&long);
+    client.send_bytes(&vec![b'x'; 12 << 20]);
+    client.put(3, STREAM, "k", line(3));
+    // A key that is no UTF-8 still has its answer.
+    client.send_bytes(b"\0\0\0\x0d\x08\x04\x1a\x09\x0a\x01s\x12\x01\xff\x22\x01x");
+    client.send(put(5, STREAM, Some("k"), Some("no number"), line(5)), 5);
+    client.send(put(6, "no stream's name!", Some("k"), None, line(6)), 6);
+    client.send(put(7, STREAM, Some(""), None, line(7)), 7);
+    client.send(Request::Configuration("nonsense".into()), 8);
+    client.send(
+        Request::Stream(StreamMetadata {
+            stream_name: STREAM.to_owned(),
+            stream_id: Some("id".to_owned()),
+            record_distribution_strategy: None,
+        }),
+        9,
+    );
+    client.put(10, STREAM, "k", line(10));
+    let results = client.results(8);
+    let codes: Vec<_> = results
+        .iter()
+        .map(|(id, result)| (*id, code(result)))
+        .collect();
+    assert_eq!(
+        codes,
+        [
+            (1, ""),
+            (2, ""),
+            (3, ""),
+            (4, "InvalidMessage"),
+            (5, "InvalidExplicitHashKey"),
+            (6, "InvalidStreamName"),
+            (7, "InvalidPartitionKey"),
+            (10, ""),
+        ]
+    );
+    // A cut frame is the client's end.
+    client.send_bytes(&[0, 0, 1]);
+    client.close_pipe();
+    let (ended, _) = client.wait();
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+#[test]
+fn a_record_that_is_not_stored_in_its_time_fails_as_expired_with_its_attempts() {
+    let site = site(1);
+    let down =
+        Rule::new(Action::Error(ApiError::new("InternalFailure", "no"))).service(Service::Kinesis);
+    site.fake
+        .set_faults(Faults::seeded(1).rule(down.on("PutRecords")));
+    let mut setup = Setup::new(&site.endpoints, USUAL);
+    setup.number(22, 2000);
+    let mut client = setup.start();
+    put_lines(&mut client, 1..=100);
+    let began = Instant::now();
+    let results = client.results(100);
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    for (id, result) in results {
+        assert!(!result.success && result.shard_id.is_none());
+        assert_eq!(code(&result), "Expired");
+        let last = result
+            .attempts
+            .last()
+            .and_then(|last| last.error_message.clone());
+        assert!(last.is_some_and(|text| text.contains(&format!("Record {id} "))));
+        let first = &result.attempts[0];
+        assert_eq!(
+            first.error_code.as_deref(),
+            Some("InternalFailure"),
+            "{result:?}"
+        );
+        let total: u32 = result.attempts.iter().map(|a| a.delay + a.duration).sum();
+        assert!((1900..10_000).contains(&total), "{result:?}");
+    }
+}
+
+#[test]
+fn what_is_throttled_is_tried_again_or_fails_at_once_as_the_client_says() {
+    for fails in [false, true] {
+        let site = site(1);
+        let throttle = Rule::new(Action::Throttle(Entries::All))
+            .on("PutRecords")
+            .times(1);
+        site.fake.set_faults(Faults::seeded(1).rule(throttle));
+        let mut setup = Setup::new(&site.endpoints, USUAL);
+        setup.number(10, u64::from(fails));
+        let mut client = setup.start();
+        client.put(1, STREAM, "k", line(1));
+        let result = &client.results(1)[&1];
+        let throttled = "ProvisionedThroughputExceededException";
+        assert_eq!(result.attempts[0].error_code.as_deref(), Some(throttled));
+        assert_eq!(
+            (result.success, result.attempts.len()),
+            if fails { (false, 1) } else { (true, 2) }
+        );
+    }
+}
+
+/// The client kills a daemon that does not answer.
+#[test]
+fn whether_it_is_alive_is_answered_while_the_service_takes_nothing_and_memory_is_bounded() {
+    let site = site(4);
+    let stall = Rule::new(Action::Stall).service(Service::Kinesis);
+    site.fake
+        .set_faults(Faults::seeded(1).rule(stall.on("PutRecords")));
+    let mut client = Setup::new(&site.endpoints, USUAL).start();
+    client.ask_for_metrics(1, "UserRecordsPut", Some(1));
+    client.metrics(1);
+    let data = vec![b'x'; 1000];
+    let mut id = 1;
+    for round in 0..100 {
+        for _ in 0..2000 {
+            id += 1;
+            client.put(id, STREAM, &format!("{id}"), data.clone());
+        }
+        if round % 20 == 0 {
+            id += 1;
+            let asked = Instant::now();
+            client.ask_for_metrics(id, "UserRecordsPut", Some(1));
+            client.metrics(id);
+            assert!(asked.elapsed() < Duration::from_secs(5));
+        }
+    }
+    let daemon = client.daemon.id();
+    let status = fs::read_to_string(format!("/proc/{daemon}/status")).expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.split_whitespace().next()?.parse::<u64>().ok());
+    let peak = peak.expect("Linux says so") / 1024;
+    assert!(peak < 96, "{peak} MiB");
+    until("some are refused", || {
+        (client.results_so_far() > 0).then_some(())
+    });
+    let results = client.results(1);
+    assert!(results.values().all(|result| code(result) == "Overloaded"));
+}
+
+#[test]
+fn metrics_are_the_kpls_by_name_and_dimension() {
+    let site = site(2);
+    let mut client = Setup::new(&site.endpoints, USUAL).start();
+    put_lines(&mut client, 1..=1000);
+    expect_stored(client.results(1000).into_values());
+    // Counted a fifth of a second later.
+    let mut id = 10_000;
+    let puts = until("all are counted", || {
+        id += 1;
+        client.ask_for_metrics(id, "UserRecordsPut", None);
+        let puts = client.metrics(id).metrics;
+        (puts.first().is_some_and(|all| all.stats.sum == 1000.0)).then_some(puts)
+    });
+    let dimensions: Vec<Vec<String>> = puts
+        .iter()
+        .map(|metric| metric.dimensions.iter().map(|d| d.key.clone()).collect())
+        .collect();
+    let (none, stream) = (Vec::<String>::new(), vec!["StreamName".to_owned()]);
+    let shard = vec!["StreamName".to_owned(), "ShardId".to_owned()];
+    assert_eq!(dimensions, [none, stream, shard.clone(), shard]);
+    for (name, sum) in [
+        ("UserRecordsReceived", Some(1000.0)),
+        ("UserRecordsDataPut", None),
+        ("KinesisRecordsPut", None),
+        ("RequestTime", None),
+        ("BufferingTime", None),
+        ("UserRecordsPerKinesisRecord", None),
+    ] {
+        id += 1;
+        client.ask_for_metrics(id, name, None);
+        let metrics = client.metrics(id).metrics;
+        let all = metrics.first().unwrap_or_else(|| panic!("no {name}"));
+        assert!(
+            all.stats.count > 0.0 && all.stats.min.is_finite(),
+            "{all:?}"
+        );
+        assert!(sum.is_none_or(|sum| all.stats.sum == sum), "{all:?}");
+    }
+}
+
+#[test]
+fn records_are_encrypted_where_a_file_says_so_and_nothing_changes_for_the_client() {
+    for scope in ["record", "block"] {
+        let site = site(2);
+        let key = site.endpoints.create_key();
+        let mut setup = Setup::new(&site.endpoints, USUAL);
+        let config = setup.path().join("kinseal.toml");
+        let encryption = format!("scope = \"{scope}\"\nkms_key = \"{key}\"");
+        fs::write(&config, format!("[encryption]\n{encryption}\n")).expect("room for it");
+        setup.env("KINSEAL_CONFIG", &config.display().to_string());
+        let mut client = setup.start();
+        put_lines(&mut client, 1..=1000);
+        expect_stored(client.results(1000).into_values());
+        for record in site.fake.records(STREAM).expect("it is there") {
+            assert!(!record.data.windows(5).any(|w| w == b"order"), "in clear");
+        }
+        let home = Home::new(&site.endpoints, &encryption, "");
+        let arrived = Arrived::of(home.consume(&[]));
+        arrived.expect_all(1..=1000);
+        arrived.expect_no_doubles();
+    }
+}
+
+/// In record scope and in block scope.
+#[test]
+fn while_there_is_no_data_key_records_wait_until_their_time_is_over_or_one_is_there() {
+    for scope in ["record", "block"] {
+        let site = site(1);
+        let key = site.endpoints.create_key();
+        let down = Rule::new(Action::ResetBefore).service(Service::Kms);
+        site.fake.set_faults(Faults::seeded(1).rule(down));
+        let mut setup = Setup::new(&site.endpoints, USUAL);
+        setup.number(22, 3000);
+        let config = setup.path().join("kinseal.toml");
+        let encryption = format!("[encryption]\nscope = \"{scope}\"\nkms_key = \"{key}\"\n");
+        fs::write(&config, encryption).expect("room for it");
+        setup.env("KINSEAL_CONFIG", &config.display().to_string());
+        let mut client = setup.start();
+        put_lines(&mut client, 1..=100);
+        let results = client.results(100);
+        assert!(
+            results.values().all(|result| code(result) == "Expired"),
+            "{scope}"
+        );
+        put_lines(&mut client, 101..=200);
+        site.fake.set_faults(Faults::seeded(1));
+        let results = client.results(200);
+        expect_stored(
+            results
+                .into_iter()
+                .filter(|(id, _)| *id > 100)
+                .map(|(_, result)| result),
+        );
+    }
+}
+
+#[test]
+fn a_file_with_a_mistake_stops_the_start_and_never_means_plaintext() {
+    let site = site(1);
+    let mut setup = Setup::new(&site.endpoints, USUAL);
+    let config = setup.path().join("kinseal.toml");
+    fs::write(&config, "[encryption]\nscope = \"record\"\n").expect("room for it");
+    setup.env("KINSEAL_CONFIG", &config.display().to_string());
+    let began = Instant::now();
+    let ended = run("the daemon", &mut setup.command(), b"");
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("kms_key"), "{}", ended.stderr);
+    // Its parent would start it again at once.
+    assert!(began.elapsed() > Duration::from_secs(1));
+}
+
+#[test]
+fn what_the_kpls_own_would_refuse_is_refused_with_its_exit_code() {
+    let site = site(1);
+    let mut setup = Setup::new(&site.endpoints, USUAL);
+    let refused = |args: &[&str], why: &str| {
+        let mut command = kinseal();
+        command.args(args);
+        let ended = run("the daemon", &mut command, b"");
+        assert_eq!(ended.status.code(), Some(1), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(why), "{args:?}: {}", ended.stderr);
+    };
+    let file = setup.path().join("file");
+    fs::write(&file, "").expect("room for it");
+    let file = file.to_str().expect("UTF-8");
+    refused(&["-o", "a", "-i", "b"], "--configuration");
+    refused(&["-o", "a", "-i", "b", "-c", "00", "-x"], "-x");
+    refused(&["-o", "a", "-i", "b", "-c", "0g"], "hexadecimal");
+    refused(&["-o", "a", "-i", "b", "-c", "08ff"], "protocol");
+    refused(
+        &["-o", "a", "-i", "b", "-c", "08012200"],
+        "no Configuration",
+    );
+    refused(&["-o", "/no/such", "-i", file, "-c", "08003200"], "region");
+    setup.number(6, 501);
+    let ended = run("the daemon", &mut setup.command(), b"");
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        ended.stderr.contains("collectionMaxCount is 501"),
+        "{}",
+        ended.stderr
+    );
+    let lines: Vec<&str> = ended.stderr.lines().collect();
+    assert_eq!((lines[0], *lines.last().unwrap()), ("++++", "----"));
+    assert!(lines[1].contains("] [error] ["), "{}", ended.stderr);
+}
+
+#[test]
+fn secrets_do_not_stay_on_the_command_line() {
+    let site = site(1);
+    let mut client = Setup::new(&site.endpoints, USUAL).start();
+    client.put(1, STREAM, "k", line(1));
+    expect_stored(client.results(1).into_values());
+    let line = fs::read(format!("/proc/{}/cmdline", client.daemon.id())).expect("it runs");
+    let line = String::from_utf8_lossy(&line).into_owned();
+    // How the credentials begin on the client's command line.
+    assert!(!line.contains("08FFFF") && line.len() < 200, "{line}");
+}
+
+#[test]
+fn over_tls_only_who_is_trusted_is_called_unless_the_client_says_not_to_verify() {
+    let site = StandIn::built(Fake::builder().strict(true).tls(true));
+    site.fake.create_stream(STREAM, 1).expect("new");
+    let port = u64::from(site.fake.kinesis_addr().port());
+    let nobody = Endpoints {
+        kinesis: String::new(),
+        kms: String::new(),
+    };
+    let over_tls = |verify: u64| {
+        let mut setup = Setup::new(&nobody, USUAL);
+        setup
+            .text(11, "localhost")
+            .number(12, port)
+            .number(25, verify);
+        setup.number(22, 3000);
+        setup
+    };
+    let mut believing = over_tls(0).start();
+    believing.put(1, STREAM, "k", line(1));
+    expect_stored(believing.results(1).into_values());
+
+    let mut trusting = over_tls(1);
+    let certificates = trusting.path().join("cacerts");
+    fs::create_dir(&certificates).expect("new");
+    let pem = site.fake.ca_pem().expect("over TLS");
+    fs::write(certificates.join("b204d74a.0"), pem).expect("room for it");
+    fs::write(certificates.join("cacerts.lock"), "").expect("room for it");
+    trusting.env("CA_DIR", &certificates.display().to_string());
+    trusting.env("CA_FILE", "");
+    let mut trusting = trusting.start();
+    trusting.put(1, STREAM, "k", line(1));
+    expect_stored(trusting.results(1).into_values());
+
+    let mut wary = over_tls(1).start();
+    wary.put(1, STREAM, "k", line(1));
+    assert_eq!(code(&wary.results(1)[&1]), "Expired");
+}
+
+/// A parent that dies before it opens the pipes leaves no daemon behind.
+#[test]
+fn a_daemon_whose_parent_dies_before_the_pipes_are_open_ends() {
+    let site = site(1);
+    let setup = Setup::new(&site.endpoints, USUAL);
+    let command = setup.command();
+    let mut shell = std::process::Command::new("sh");
+    let words = command
+        .get_args()
+        .map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<_> = words.collect();
+    let program = command.get_program().to_string_lossy().into_owned();
+    let script = format!("'{program}' {} & echo $!; sleep 0.5", words.join(" "));
+    shell.args(["-c", &script]);
+    let mut shell = Running::start("the parent", &mut shell);
+    let daemon = shell.until("it has started", |shell| {
+        String::from_utf8(shell.stdout())
+            .ok()?
+            .trim()
+            .parse::<u32>()
+            .ok()
+    });
+    shell.wait();
+    until("it has ended", || {
+        let stat = fs::read_to_string(format!("/proc/{daemon}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+    std::io::stdout().flush().expect("ours");
+}
