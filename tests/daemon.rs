@@ -270,6 +270,39 @@ fn what_is_throttled_is_tried_again_or_fails_at_once_as_the_client_says() {
     }
 }
 
+/// Records without a key are the newest clients'.
+#[test]
+fn a_stream_that_distributes_by_itself_takes_records_one_by_one_and_the_newest_clients_are_told() {
+    for generation in [
+        Generation::WithStrategies,
+        Generation::CredentialsOverThePipe,
+    ] {
+        let site = site(2);
+        let auto = kinseal::fake::Distribution::Auto;
+        site.fake
+            .set_distribution(STREAM, auto)
+            .expect("it is there");
+        let mut client = Setup::new(&site.endpoints, generation).start();
+        client.send_credentials();
+        client.put(1, STREAM, "k", line(1));
+        client.send(put(2, STREAM, None, None, line(2)), 2);
+        expect_stored(client.results(2).into_values());
+        assert_eq!(site.fake.records(STREAM).expect("it is there").len(), 2);
+        match generation {
+            Generation::WithStrategies => assert_eq!(client.strategies(), ["AUTO"]),
+            _ => assert!(client.strategies().is_empty()),
+        }
+    }
+    let site = site(1);
+    let mut client = Setup::new(&site.endpoints, Generation::WithStrategies).start();
+    client.send_credentials();
+    client.put(1, STREAM, "k", line(1));
+    client.results(1);
+    client.send(put(2, STREAM, None, None, line(2)), 2);
+    assert_eq!(code(&client.results(2)[&2]), "InvalidPartitionKey");
+    assert_eq!(client.strategies(), ["USER_PARTITION_KEY"]);
+}
+
 /// The client kills a daemon that does not answer.
 #[test]
 fn whether_it_is_alive_is_answered_while_the_service_takes_nothing_and_memory_is_bounded() {

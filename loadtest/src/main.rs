@@ -11,12 +11,13 @@
 //! does not hold is named, and the exit code is 1.
 //!
 //! `bytes-per-line` measures without running anything: what a line costs in a stream, by line rate and linger.
-//! `suites` measures one core: what a message costs in each algorithm suite. `sender` measures the calls alone.
+//! `suites` measures one core: what a message costs in each algorithm suite. `sender` measures the calls alone, `daemon` the
+//! one in the place of the KPL's.
 //!
 //! # Layout
 //! `scenario` (data: what to run) and `target` (where to) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
 //! `agent`, `bare` and `reader` (the other processes, both sides of each), `python` (another program in the agent's place), `kpl` (a client of the agent's), `answers` (what a line's
-//! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, `suites` and `sender`.
+//! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, `suites`, `sender` and `daemon`.
 
 mod agent;
 mod answers;
@@ -24,6 +25,7 @@ mod bare;
 mod bytes_per_line;
 mod configuration;
 mod curve;
+mod daemon;
 mod invariants;
 mod kpl;
 mod lines;
@@ -98,6 +100,8 @@ enum Instead {
     Suites,
     /// What a PutRecords call costs over TLS, beside the SDK's own path and the floor of the protocol
     Sender(sender::Args),
+    /// How fast the daemon is that takes the place of the KPL's, under a native driver
+    Daemon(daemon::Args),
     #[command(hide = true)]
     Sink(sink::Args),
     #[command(hide = true)]
@@ -119,11 +123,17 @@ Examples:
 fn main() -> ExitCode {
     // As the program itself does, whose memory this is to tell.
     kinseal::cli::heap::give_back_large_buffers();
-    let args = Args::parse();
+    // The daemon, as `daemon` starts it.
+    let given: Vec<_> = std::env::args_os().collect();
+    if given.get(1).is_some_and(|arg| arg == "kpl-daemon") {
+        return kinseal::cli::kpl::main(given);
+    }
+    let args = Args::parse_from(given);
     let ended = match args.instead {
         Some(Instead::BytesPerLine(args)) => bytes_per_line::print(&args).map(|()| true),
         Some(Instead::Suites) => suites::print().map(|()| true),
         Some(Instead::Sender(args)) => sender::print(&args).map(|()| true),
+        Some(Instead::Daemon(args)) => daemon::print(&args).map(|()| true),
         Some(Instead::Sink(args)) => sink::serve(&args).map(|()| true),
         Some(Instead::Agent(args)) => agent::work(&args).map(|()| true),
         Some(Instead::Reader(args)) => reader::work(&args).map(|()| true),

@@ -12,10 +12,16 @@ use tokio::sync::oneshot;
 
 /// CPU time of this process, user and system, all threads, in steps of 10 ms.
 pub(crate) fn cpu() -> anyhow::Result<Duration> {
+    cpu_of_process(std::process::id())
+}
+
+/// The same of another process.
+pub(crate) fn cpu_of_process(id: u32) -> anyhow::Result<Duration> {
     /// The kernel's USER_HZ, 100 wherever Linux runs today.
     const TICK: Duration = Duration::from_millis(10);
-    let stat = fs::read_to_string("/proc/self/stat").context("/proc/self/stat")?;
-    let ticks = ticks(&stat).ok_or_else(|| anyhow!("/proc/self/stat is not as proc(5) has it"))?;
+    let path = format!("/proc/{id}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let ticks = ticks(&stat).ok_or_else(|| anyhow!("{path} is not as proc(5) has it"))?;
     Ok(TICK * ticks)
 }
 

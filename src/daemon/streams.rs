@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::configuration::Configuration;
+use super::message::StreamStrategyUpdate;
 use super::metrics::{Metrics, StreamMetrics};
 use super::results::{SharedOutbox, result};
 use crate::aggregate::ContainerKey;
@@ -55,6 +56,8 @@ pub struct Template {
     pub aggregation: aggregate::Settings,
     pub batch: batch::Settings,
     pub delivery: send::Settings,
+    /// Whether the client wants to know of the streams' strategies.
+    pub tells_strategies: bool,
 }
 
 #[derive(Debug)]
@@ -97,6 +100,7 @@ impl Template {
         let collected =
             size(configuration.collection_max_size).min(batch::Limits::MOST_OF_A_REQUEST);
         Self {
+            tells_strategies: configuration.is_newest,
             encryption,
             aggregation: aggregate::Settings {
                 enabled: configuration.aggregation_enabled,
@@ -177,6 +181,10 @@ impl Streams {
             code: "EncryptionFailed",
             message: error.to_string(),
         })?;
+        if self.template.tells_strategies {
+            let telling = tell_strategies(name.to_owned(), &pipeline, Arc::clone(&self.outbox));
+            tokio::spawn(telling);
+        }
         let counters = Arc::clone(pipeline.counters());
         let mut watched = self.watched.0.lock().expect("no panic while held");
         watched.push((Arc::clone(&desk), counters));
@@ -223,6 +231,29 @@ impl Streams {
             counters.snapshot().abandoned
         });
         join_all(closing).await.into_iter().sum()
+    }
+}
+
+/// Tells the client how the stream distributes its records, once that is known and whenever it changes.
+fn tell_strategies(
+    stream: String,
+    pipeline: &Pipeline,
+    outbox: SharedOutbox,
+) -> impl Future<Output = ()> + use<> {
+    let mut distribution = pipeline.distribution();
+    async move {
+        while let Some(by_keys) = distribution.changed().await {
+            let strategy = match by_keys {
+                true => "USER_PARTITION_KEY",
+                false => "AUTO",
+            };
+            let update = StreamStrategyUpdate {
+                stream_name: stream.clone(),
+                record_distribution_strategy: strategy.to_owned(),
+            };
+            // It answers nothing.
+            outbox.push(|frames| update.encode(0, frames));
+        }
     }
 }
 

@@ -35,7 +35,6 @@ pub use observer::Observer;
 
 use self::encoding::Encoder;
 use self::spooling::Spooling;
-use crate::aggregate::reducer::Routes;
 use crate::deadletter::DeadLetters;
 use crate::delivery::MemoryBudget;
 use crate::metrics::{Counters, Histograms};
@@ -222,8 +221,15 @@ impl Pipeline {
     /// Whether records go by their keys, which each must have then; `None`: that is not known yet.
     pub fn needs_keys(&self) -> Option<bool> {
         let facts = self.facts.borrow();
-        let facts = facts.as_ref()?;
-        Some(!matches!(facts.routes, Routes::Auto))
+        facts.as_ref().map(routes::Facts::are_by_keys)
+    }
+
+    /// The same, for whoever waits for it to be known or to change.
+    pub fn distribution(&self) -> Distribution {
+        Distribution {
+            facts: self.facts.clone(),
+            told: None,
+        }
     }
 
     pub fn stream(&self) -> &StreamName {
@@ -326,6 +332,29 @@ impl Pipeline {
             tracing::warn!(%stream, abandoned, "stopped before all was stored; the rest was not acknowledged");
         }
         meter.complete(histograms)
+    }
+}
+
+/// Whether records go by their keys.
+#[derive(Debug)]
+pub struct Distribution {
+    facts: watch::Receiver<Option<routes::Facts>>,
+    told: Option<bool>,
+}
+
+impl Distribution {
+    /// Once it is known, and then once it has changed; `None` when the pipeline has ended. Cancel safe.
+    pub async fn changed(&mut self) -> Option<bool> {
+        let told = self.told;
+        let is_new = |facts: &Option<routes::Facts>| {
+            let by_keys = facts.as_ref().map(routes::Facts::are_by_keys);
+            by_keys.is_some() && by_keys != told
+        };
+        let facts = self.facts.wait_for(is_new).await.ok()?;
+        let by_keys = facts.as_ref().map(routes::Facts::are_by_keys);
+        drop(facts);
+        self.told = by_keys;
+        by_keys
     }
 }
 

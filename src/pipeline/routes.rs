@@ -82,6 +82,13 @@ pub(super) struct Facts {
     pub(super) limits: Limits,
 }
 
+impl Facts {
+    /// Not so where the service distributes records by itself.
+    pub(super) fn are_by_keys(&self) -> bool {
+        !matches!(self.routes, Routes::Auto)
+    }
+}
+
 /// The latest facts, `None` until the first listing, or `unlisted_after` so long without, or `undescribed_after`
 /// without a description. `affordable`: bytes of the largest record that memory has room for.
 pub(super) fn watch(

@@ -66,6 +66,7 @@ struct Answers {
     results: BTreeMap<u64, PutRecordResult>,
     doubled: Vec<u64>,
     metrics: BTreeMap<u64, MetricsResponse>,
+    strategies: Vec<String>,
     has_ended: bool,
 }
 
@@ -224,6 +225,11 @@ impl Client {
         answers.results.clone()
     }
 
+    /// What it was told of its streams' strategies.
+    pub(crate) fn strategies(&self) -> Vec<String> {
+        self.answers.lock().expect("no panic").strategies.clone()
+    }
+
     pub(crate) fn results_so_far(&self) -> usize {
         self.answers.lock().expect("no panic").results.len()
     }
@@ -256,8 +262,14 @@ fn read(mut from: File, answers: &Mutex<Answers>) {
         let mut body = vec![0; length];
         from.read_exact(&mut body).expect("a whole frame");
         let answer = Answer::decode(&body).expect("a message");
-        let to = answer.to.expect("it says to what");
         let mut answers = answers.lock().expect("no panic");
+        if let Some(strategy) = answer.strategy {
+            answers
+                .strategies
+                .push(strategy.record_distribution_strategy);
+            continue;
+        }
+        let to = answer.to.expect("it says to what");
         if let Some(result) = answer.result
             && answers.results.insert(to, result).is_some()
         {

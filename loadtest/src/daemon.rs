@@ -1,0 +1,431 @@
+//! The daemon in the place of the KPL's, under a native driver of its protocol: two pipes, a frame for each record, and
+//! one answer to each. The Java client itself stops near 100,000 records a second.
+//!
+//! Records go over TLS to the null stand-in. The daemon is this program again, in a process of its own, started as Java
+//! starts it; CPU and memory are that process's, from `/proc`.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use hdrhistogram::Histogram;
+use kinseal::daemon::message::{Answer, Credentials, PutRecord, Request, SetCredentials};
+
+use crate::process;
+use crate::scenario::{Case, Scenario};
+use crate::sink::Sink;
+use crate::target::Place;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Records of each run
+    #[arg(long, default_value_t = 3_000_000)]
+    records: u64,
+    /// Bytes of each
+    #[arg(long, default_value_t = 100)]
+    bytes: usize,
+}
+
+/// recordMaxBufferedTime of the runs at a pace, and what the KPL's collector adds to it.
+const LINGER: Duration = Duration::from_millis(10);
+const COLLECTOR: Duration = Duration::from_millis(2);
+/// Frames are written so many at once: Java writes each by itself, and is what limits it.
+const AT_ONCE: u64 = 500;
+
+/// How records are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// As fast as the daemon reads.
+    Full,
+    PerSecond(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Off,
+    Record,
+}
+
+/// What a run came to.
+struct Outcome {
+    took: Duration,
+    cpu: Duration,
+    /// In microseconds, from a record's frame being written to its answer.
+    latency: Histogram<u64>,
+    /// In kB.
+    peak: u64,
+}
+
+/// In Markdown.
+pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        println!("A debug build: the figures below mean nothing (--release).");
+    }
+    println!(
+        "Records of {} B with keys, 4 shards, over TLS; CPU and memory of the daemon alone\n",
+        args.bytes
+    );
+    println!(
+        "| encryption | records/s | records per CPU-s | at half of that: p50, p99 over linger | peak MiB |"
+    );
+    println!("|---|--:|--:|--:|--:|");
+    for scope in [Scope::Off, Scope::Record] {
+        let full = run(args, scope, Pace::Full)?;
+        let per_second = args.records as f64 / full.took.as_secs_f64();
+        let pace = Pace::PerSecond(per_second as u64 / 2);
+        let half = run(args, scope, pace)?;
+        let over = |quantile| {
+            let micros = half.latency.value_at_quantile(quantile) as f64;
+            (micros - (LINGER + COLLECTOR).as_micros() as f64) / 1000.0
+        };
+        println!(
+            "| {} | {per_second:.0} | {:.0} | {:.1} ms, {:.1} ms | {} |",
+            match scope {
+                Scope::Off => "none",
+                Scope::Record => "each record",
+            },
+            args.records as f64 / full.cpu.as_secs_f64(),
+            over(0.5),
+            over(0.99),
+            full.peak / 1024,
+        );
+    }
+    println!("\n{}", stalled(args)?);
+    println!("{}", idle()?);
+    Ok(())
+}
+
+fn run(args: &Args, scope: Scope, pace: Pace) -> anyhow::Result<Outcome> {
+    let linger = match pace {
+        Pace::Full => None,
+        Pace::PerSecond(_) => Some(LINGER),
+    };
+    let mut daemon = Daemon::start(scope, linger, 0)?;
+    // One record first: whatever is started once is not the run's.
+    daemon.put(0..1, args.bytes)?;
+    daemon.wait_for(1)?;
+    let (began, cpu) = (Instant::now(), daemon.cpu()?);
+    let records = match pace {
+        Pace::Full => args.records,
+        // As many as five seconds have.
+        Pace::PerSecond(rate) => args.records.min(rate * 5),
+    };
+    let mut next = 1;
+    while next <= records {
+        let end = (next + AT_ONCE).min(records + 1);
+        if let Pace::PerSecond(rate) = pace {
+            let due = began + Duration::from_secs_f64(next as f64 / rate as f64);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        daemon.put(next..end, args.bytes)?;
+        next = end;
+    }
+    daemon.wait_for(records + 1)?;
+    let took = began.elapsed();
+    let cpu = daemon.cpu()? - cpu;
+    let peak = daemon.of_status("VmHWM:")?;
+    let answers = daemon.end()?;
+    ensure!(
+        answers.refused == 0 && answers.unasked == 0,
+        "{} records were refused, {} answers were to nothing",
+        answers.refused,
+        answers.unasked
+    );
+    Ok(Outcome {
+        took,
+        cpu,
+        latency: answers.latency,
+        peak,
+    })
+}
+
+/// With a service that answers nothing in time.
+fn stalled(args: &Args) -> anyhow::Result<String> {
+    let mut daemon = Daemon::start(Scope::Off, None, 60_000)?;
+    let writing = daemon.frames(0..1_000_000, args.bytes);
+    let mut pipe = daemon.to.take().expect("not taken yet");
+    // It blocks, once memory is full; it ends with the daemon.
+    let writer = std::thread::spawn(move || {
+        let _ = pipe.write_all(&writing);
+    });
+    std::thread::sleep(Duration::from_secs(8));
+    let peak = daemon.of_status("VmHWM:")?;
+    daemon.process.kill().context("the daemon")?;
+    let _ = writer.join();
+    let peak = peak / 1024;
+    Ok(format!(
+        "With the service stalled, after 8 s: {peak} MiB at most."
+    ))
+}
+
+fn idle() -> anyhow::Result<String> {
+    const TIME: Duration = Duration::from_secs(20);
+    let mut daemon = Daemon::start(Scope::Off, None, 0)?;
+    daemon.put(0..1, 100)?;
+    daemon.wait_for(1)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let cpu = daemon.cpu()?;
+    std::thread::sleep(TIME);
+    let used = daemon.cpu()? - cpu;
+    daemon.end()?;
+    let percent = used.as_secs_f64() / TIME.as_secs_f64() * 100.0;
+    Ok(format!("Idle, with one stream: {percent:.2} % of a core."))
+}
+
+/// A daemon that is running, and its client.
+struct Daemon {
+    process: Child,
+    to: Option<File>,
+    /// When each record's frame was written, by its number; microseconds since `began`.
+    written: Arc<Mutex<Vec<u64>>>,
+    began: Instant,
+    answered: Arc<AtomicU64>,
+    reading: Option<JoinHandle<anyhow::Result<Answers>>>,
+    _sink: Sink,
+    _folder: tempfile::TempDir,
+}
+
+struct Answers {
+    latency: Histogram<u64>,
+    refused: u64,
+    unasked: u64,
+}
+
+impl Daemon {
+    fn start(scope: Scope, linger: Option<Duration>, sink_ms: u64) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("no temporary folder")?;
+        let ca = folder.path().join("ca.pem");
+        let case = Case {
+            shards: 4,
+            sink_ms,
+            ..Scenario::smoke().cases(None).remove(0)
+        };
+        let (place, sink) = Sink::start(&case, false, Some(&ca))?;
+        let (out, into) = (pipe(folder.path(), "out")?, pipe(folder.path(), "in")?);
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("kpl-daemon")
+            .arg("-o")
+            .arg(&out)
+            .arg("-i")
+            .arg(&into);
+        command.args(["-c", &hex(configuration(linger))]);
+        command.args(["-k", &hex(credentials()), "-l", "warn"]);
+        place.admit(&mut command, None);
+        command.env("CA_FILE", &ca);
+        for (name, url) in [("KINESIS", &place.kinesis_url), ("KMS", &place.kms_url)] {
+            command.env(
+                format!("AWS_ENDPOINT_URL_{name}"),
+                url.as_deref().unwrap_or_default(),
+            );
+        }
+        if scope == Scope::Record {
+            let path = folder.path().join("kinseal.toml");
+            fs::write(&path, encryption(&place))?;
+            command.env("KINSEAL_CONFIG", path);
+        }
+        let process = command.stdin(Stdio::null()).spawn().context("the daemon")?;
+        // In Java's order.
+        let from = File::open(&into).context("the pipe from the daemon")?;
+        let to = File::options().write(true).open(&out);
+        let (written, answered) = (Arc::default(), Arc::default());
+        let began = Instant::now();
+        let reading = std::thread::spawn({
+            let (written, answered) = (Arc::clone(&written), Arc::clone(&answered));
+            move || read(from, &written, &answered, began)
+        });
+        Ok(Self {
+            process,
+            to: Some(to.context("the pipe to the daemon")?),
+            written,
+            began,
+            answered,
+            reading: Some(reading),
+            _sink: sink,
+            _folder: folder,
+        })
+    }
+
+    /// One write for all of them.
+    fn put(&mut self, numbers: std::ops::Range<u64>, bytes: usize) -> anyhow::Result<()> {
+        let count = usize::try_from(numbers.end - numbers.start)?;
+        let frames = self.frames(numbers, bytes);
+        let now = u64::try_from(self.began.elapsed().as_micros())?;
+        let mut written = self.written.lock().expect("no panic while held");
+        written.extend(std::iter::repeat_n(now, count));
+        drop(written);
+        let to = self.to.as_mut().expect("not ended");
+        to.write_all(&frames).context("the daemon reads no more")
+    }
+
+    fn frames(&self, numbers: std::ops::Range<u64>, bytes: usize) -> Vec<u8> {
+        let mut frames = Vec::new();
+        let mut data = vec![b'x'; bytes];
+        for number in numbers {
+            let digits = format!("{number:016}");
+            let len = digits.len().min(bytes);
+            data[..len].copy_from_slice(&digits.as_bytes()[..len]);
+            let record = PutRecord {
+                stream_name: "loadtest".to_owned(),
+                partition_key: Some(format!("{:05}", number * 7919 % 100_000)),
+                explicit_hash_key: None,
+                data: data.clone().into(),
+            };
+            record.encode(number, &mut frames);
+        }
+        frames
+    }
+
+    /// Until so many records have their answer.
+    fn wait_for(&mut self, records: u64) -> anyhow::Result<()> {
+        let mut last = (Instant::now(), 0);
+        while self.answered.load(Ordering::Acquire) < records {
+            let answered = self.answered.load(Ordering::Acquire);
+            if answered != last.1 {
+                last = (Instant::now(), answered);
+            }
+            ensure!(
+                last.0.elapsed() < Duration::from_secs(60),
+                "{answered} of {records} answers came"
+            );
+            ensure!(self.process.try_wait()?.is_none(), "the daemon has ended");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn cpu(&self) -> anyhow::Result<Duration> {
+        process::cpu_of_process(self.process.id())
+    }
+
+    fn of_status(&self, field: &str) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+        kib.with_context(|| format!("no {field} in /proc"))
+    }
+
+    fn end(mut self) -> anyhow::Result<Answers> {
+        self.to = None;
+        let answers = self.reading.take().expect("once").join();
+        ensure!(self.process.wait()?.success(), "the daemon failed");
+        answers.expect("reading does not panic")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn read(
+    mut from: File,
+    written: &Mutex<Vec<u64>>,
+    answered: &AtomicU64,
+    began: Instant,
+) -> anyhow::Result<Answers> {
+    let mut answers = Answers {
+        latency: Histogram::new(3)?,
+        refused: 0,
+        unasked: 0,
+    };
+    let (mut block, mut held) = (vec![0; 1 << 20], Vec::new());
+    loop {
+        let read = from.read(&mut block)?;
+        if read == 0 {
+            return Ok(answers);
+        }
+        let now = u64::try_from(began.elapsed().as_micros())?;
+        held.extend_from_slice(&block[..read]);
+        let written = written.lock().expect("no panic while held");
+        let mut at = 0;
+        while let Some(length) = held[at..].first_chunk::<4>() {
+            let end = at + 4 + u32::from_be_bytes(*length) as usize;
+            let Some(body) = held.get(at + 4..end) else {
+                break;
+            };
+            let answer = Answer::decode(body).context("no message")?;
+            let asked = answer
+                .to
+                .and_then(|id| written.get(usize::try_from(id).ok()?));
+            match (asked, answer.result) {
+                (Some(asked), Some(result)) => {
+                    answers.refused += u64::from(!result.success);
+                    answers.latency.record((now - asked).max(1))?;
+                }
+                _ => answers.unasked += 1,
+            }
+            answered.fetch_add(1, Ordering::Release);
+            at = end;
+        }
+        held.drain(..at);
+    }
+}
+
+fn pipe(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let path = folder.join(name);
+    let made = Command::new("mkfifo").arg(&path).status();
+    ensure!(made.context("mkfifo")?.success(), "mkfifo failed");
+    Ok(path)
+}
+
+fn encryption(place: &Place) -> String {
+    let key = place.kms_key.as_deref().unwrap_or_default();
+    format!("[encryption]\nscope = \"record\"\nkms_key = \"{key}\"\n")
+}
+
+/// Without quotas: the daemon's own speed is asked for. Nothing is uploaded.
+fn configuration(linger: Option<Duration>) -> Request {
+    let mut bytes = Vec::new();
+    let mut number = |field: u64, value: u64| {
+        varint(field << 3, &mut bytes);
+        varint(value, &mut bytes);
+    };
+    number(20, 1_000_000);
+    number(22, 600_000);
+    if let Some(linger) = linger {
+        number(21, linger.as_millis() as u64);
+    }
+    for (field, text) in [(16, "none"), (23, "us-east-1")] {
+        varint(field << 3 | 2, &mut bytes);
+        varint(text.len() as u64, &mut bytes);
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    Request::Configuration(bytes.into())
+}
+
+fn credentials() -> Request {
+    Request::Credentials(SetCredentials {
+        for_metrics: None,
+        credentials: Credentials {
+            akid: "test".to_owned(),
+            secret_key: "test".to_owned(),
+            token: None,
+        },
+    })
+}
+
+fn hex(request: Request) -> String {
+    let mut frame = Vec::new();
+    request.encode(0, &mut frame);
+    frame[4..]
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect()
+}
+
+fn varint(mut value: u64, to: &mut Vec<u8>) {
+    while value > 0x7f {
+        to.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
