@@ -1,7 +1,7 @@
 //! In the place of the KPL's daemon, under a client that does what its Java client does.
 
 use std::fs;
-use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kinseal::aggregate::format::deaggregate;
@@ -303,6 +303,38 @@ fn a_stream_that_distributes_by_itself_takes_records_one_by_one_and_the_newest_c
     assert_eq!(client.strategies(), ["USER_PARTITION_KEY"]);
 }
 
+#[test]
+fn a_client_that_reads_neither_answers_nor_the_log_is_waited_for_and_loses_nothing() {
+    const RECORDS: u64 = 300_000;
+    let site = StandIn::built(Fake::builder().null(true));
+    site.endpoints.create_stream(STREAM, 4);
+    let mut setup = Setup::new(&site.endpoints, USUAL);
+    setup.deaf().number(20, 1_000_000);
+    let mut client = setup.start();
+    let written = AtomicU64::new(0);
+    let ears = client.ears();
+    let made_to_wait_at = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=RECORDS {
+                client.put(number, STREAM, "k", line(number));
+                written.store(number, Ordering::Release);
+            }
+        });
+        // Until nothing more is read.
+        let mut last = 0;
+        let waits_at = until("the client is made to wait", || {
+            std::thread::sleep(Duration::from_millis(1000));
+            let now = written.load(Ordering::Acquire);
+            let waits = now > 0 && now == std::mem::replace(&mut last, now);
+            waits.then_some(now)
+        });
+        ears.listen();
+        waits_at
+    });
+    assert!(made_to_wait_at < RECORDS, "8 MiB of answers are enough");
+    expect_stored(client.results(RECORDS as usize).into_values());
+}
+
 /// The client kills a daemon that does not answer.
 #[test]
 fn whether_it_is_alive_is_answered_while_the_service_takes_nothing_and_memory_is_bounded() {
@@ -540,32 +572,38 @@ fn over_tls_only_who_is_trusted_is_called_unless_the_client_says_not_to_verify()
     assert_eq!(code(&wary.results(1)[&1]), "Expired");
 }
 
-/// A parent that dies before it opens the pipes leaves no daemon behind.
+/// A parent that dies before it has opened both pipes leaves no daemon behind.
 #[test]
 fn a_daemon_whose_parent_dies_before_the_pipes_are_open_ends() {
-    let site = site(1);
-    let setup = Setup::new(&site.endpoints, USUAL);
-    let command = setup.command();
-    let mut shell = std::process::Command::new("sh");
-    let words = command
-        .get_args()
-        .map(|word| word.to_string_lossy().into_owned());
-    let words: Vec<_> = words.collect();
-    let program = command.get_program().to_string_lossy().into_owned();
-    let script = format!("'{program}' {} & echo $!; sleep 0.5", words.join(" "));
-    shell.args(["-c", &script]);
-    let mut shell = Running::start("the parent", &mut shell);
-    let daemon = shell.until("it has started", |shell| {
-        String::from_utf8(shell.stdout())
-            .ok()?
-            .trim()
-            .parse::<u32>()
-            .ok()
-    });
-    shell.wait();
-    until("it has ended", || {
-        let stat = fs::read_to_string(format!("/proc/{daemon}/stat")).unwrap_or_default();
-        (stat.is_empty() || stat.contains(") Z ")).then_some(())
-    });
-    std::io::stdout().flush().expect("ours");
+    // Before the first one, and between the two.
+    for opens in ["", "< PIPE"] {
+        let site = site(1);
+        let setup = Setup::new(&site.endpoints, USUAL);
+        let command = setup.command();
+        let mut shell = std::process::Command::new("sh");
+        let words = command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned());
+        let words: Vec<_> = words.collect();
+        let program = command.get_program().to_string_lossy().into_owned();
+        let opens = opens.replace("PIPE", &setup.path().join("in").display().to_string());
+        let script = format!(
+            "'{program}' {} & echo $!; sleep 0.5 {opens}",
+            words.join(" ")
+        );
+        shell.args(["-c", &script]);
+        let mut shell = Running::start("the parent", &mut shell);
+        let daemon = shell.until("it has started", |shell| {
+            String::from_utf8(shell.stdout())
+                .ok()?
+                .trim()
+                .parse::<u32>()
+                .ok()
+        });
+        shell.wait();
+        until("it has ended", || {
+            let stat = fs::read_to_string(format!("/proc/{daemon}/stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        });
+    }
 }

@@ -134,6 +134,8 @@ pub struct Configuration {
     pub dimensions: Vec<AdditionalDimension>,
     /// Whether the client knows messages of late 2026, like a stream's strategy.
     pub is_newest: bool,
+    /// Keys with a value of the client's own that means nothing here.
+    pub ignored: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,8 +223,20 @@ impl Configuration {
             5 << 20,
             52_224..=LONGEST,
         )?;
-        // Checked as all are, and of no use here.
-        number("minConnections", wire.min_connections, 1, 1..=16)?;
+        // There is one pool of threads, and connections are opened as they are needed.
+        let fewest = number("minConnections", wire.min_connections, 1, 1..=16)?;
+        let ignored = [
+            ("minConnections", fewest > 1),
+            (
+                "threadingModel",
+                wire.thread_config.is_some_and(|model| model > 0),
+            ),
+            (
+                "threadPoolSize",
+                wire.thread_pool_size.is_some_and(|size| size > 0),
+            ),
+        ];
+        let ignored = ignored.iter().filter(|(_, is_set)| *is_set);
         if let Some(level) = &wire.log_level {
             let levels = ["trace", "debug", "info", "warning", "error"];
             word("logLevel", level, &levels)?;
@@ -293,6 +307,7 @@ impl Configuration {
             )?,
             dimensions: dimensions(wire.additional_metrics_dims)?,
             is_newest,
+            ignored: ignored.map(|(key, _)| *key).collect(),
         })
     }
 }

@@ -98,6 +98,9 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
         overrides,
         ..
     } = &start;
+    for key in &configuration.ignored {
+        tracing::info!(key, "has no effect here");
+    }
     let credentials = Arc::new(PipeCredentials::new(start.credentials.clone()));
     let for_metrics = (start.metrics_credentials.clone()).or_else(|| start.credentials.clone());
     let metrics_credentials = Arc::new(PipeCredentials::new(for_metrics));
@@ -155,7 +158,9 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
         metrics_credentials,
         start.grace,
     );
-    let why = session.read(&pipes.from_client, &shutdown).await;
+    let why = session
+        .read(&pipes.from_client, pipes.parent, &shutdown)
+        .await;
     tracing::info!("{why}; what it had sent is put on its way");
     let abandoned = session.into_streams().close(start.grace).await;
     if abandoned > 0 {

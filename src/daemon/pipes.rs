@@ -12,6 +12,8 @@ use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 
 /// Between two looks whether the client has opened its end.
 const LOOK: Duration = Duration::from_millis(5);
+/// Between two looks whether whoever started this program lives.
+const PARENT_LOOK: Duration = Duration::from_secs(1);
 /// What a pipe holds, where the system lets us choose: less waking for the same records.
 const CAPACITY: usize = 1 << 20;
 
@@ -20,6 +22,35 @@ const CAPACITY: usize = 1 << 20;
 pub struct Pipes {
     pub from_client: Receiver,
     pub to_client: Sender,
+    /// Who started this program.
+    pub parent: Parent,
+}
+
+/// Whoever started this program. A client that dies before it has opened the pipe to here leaves one that never ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Parent(Option<Pid>);
+
+impl Parent {
+    pub fn new() -> Self {
+        Self(getppid())
+    }
+
+    fn is_gone(self) -> bool {
+        getppid() != self.0
+    }
+
+    /// Resolves when it has died. Cancel safe.
+    pub async fn gone(self) {
+        while !self.is_gone() {
+            tokio::time::sleep(PARENT_LOOK).await;
+        }
+    }
+}
+
+impl Default for Parent {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +86,7 @@ impl Pipes {
     pub async fn open(from_client: &Path, to_client: &Path) -> Result<Self, PipeError> {
         check(from_client)?;
         check(to_client)?;
-        let parent = getppid();
+        let parent = Parent::new();
         let to_client = sender(to_client, parent).await?;
         let from_client = OpenOptions::new()
             .open_receiver(from_client)
@@ -69,12 +100,13 @@ impl Pipes {
         Ok(Self {
             from_client,
             to_client,
+            parent,
         })
     }
 }
 
 /// Without a reader it cannot be opened, which is how to wait for one.
-async fn sender(path: &Path, parent: Option<Pid>) -> Result<Sender, PipeError> {
+async fn sender(path: &Path, parent: Parent) -> Result<Sender, PipeError> {
     loop {
         match OpenOptions::new().open_sender(path) {
             Ok(sender) => return Ok(sender),
@@ -84,7 +116,7 @@ async fn sender(path: &Path, parent: Option<Pid>) -> Result<Sender, PipeError> {
                 return Err(PipeError::Open { path, source });
             }
         }
-        if getppid() != parent {
+        if parent.is_gone() {
             return Err(PipeError::Orphaned);
         }
         tokio::time::sleep(LOOK).await;

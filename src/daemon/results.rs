@@ -9,7 +9,7 @@ use tokio::net::unix::pipe::Sender;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::message::{Attempt, PutRecordResult};
+use super::message::{Attempt, PutRecordResult, encode_stored_at_once};
 use crate::delivery::{Delivery, FailReason, Tried};
 
 /// Written at once, at most.
@@ -82,13 +82,42 @@ impl Outbox {
     }
 }
 
+/// Appends the frame with a record's result. Most are stored by the first call: for these, nothing is allocated.
+pub(super) fn encode(
+    id: u64,
+    born: Instant,
+    delivery: &Delivery,
+    tried: &[Tried],
+    frames: &mut Vec<u8>,
+) {
+    match (delivery, tried) {
+        (
+            Delivery::Stored {
+                shard, sequence, ..
+            },
+            [
+                Tried {
+                    started,
+                    ended,
+                    error: None,
+                },
+            ],
+        ) => {
+            let delay = millis(started.saturating_duration_since(born));
+            let duration = millis(ended.saturating_duration_since(*started));
+            encode_stored_at_once(id, (delay, duration), shard, sequence, frames);
+        }
+        _ => result(id, born, Instant::now(), delivery, tried).encode(id, frames),
+    }
+}
+
 /// A record's result, as the KPL's daemon says it.
-pub(super) fn result(
+fn result(
     id: u64,
     born: Instant,
     now: Instant,
     delivery: &Delivery,
-    tried: Vec<Tried>,
+    tried: &[Tried],
 ) -> PutRecordResult {
     let mut since = born;
     let mut attempts: Vec<Attempt> = Vec::with_capacity(tried.len() + 1);
@@ -100,15 +129,15 @@ pub(super) fn result(
     {
         attempts.push(Attempt {
             delay: millis(started.saturating_duration_since(since)),
-            duration: millis(ended.saturating_duration_since(started)),
+            duration: millis(ended.saturating_duration_since(*started)),
             success: error.is_none(),
             error_code: error.as_ref().map(|error| code_of(&error.code)),
-            error_message: error.map(|error| match error.code.as_str() {
+            error_message: error.as_ref().map(|error| match error.code.as_str() {
                 WRONG_SHARD => format!("Record {id} {}", error.message),
                 _ => error.message.clone(),
             }),
         });
-        since = ended;
+        since = *ended;
     }
     match delivery {
         Delivery::Stored {
@@ -223,7 +252,7 @@ mod tests {
             sequence: "49".into(),
             attempts: 2,
         };
-        let result = result(1, born, at(born, 20), &stored, tried);
+        let result = result(1, born, at(born, 20), &stored, &tried);
         let times: Vec<_> = result
             .attempts
             .iter()
@@ -248,7 +277,7 @@ mod tests {
             },
             attempts: 0,
         };
-        let result = result(7, born, at(born, 30_000), &expired, Vec::new());
+        let result = result(7, born, at(born, 30_000), &expired, &[]);
         assert!(!result.success && result.shard_id.is_none());
         let [only] = &result.attempts[..] else {
             panic!("{result:?}");
@@ -274,7 +303,7 @@ mod tests {
             error: None,
         }];
         let stored = Delivery::Spooled;
-        let result = result(1, born, born, &stored, tried);
+        let result = result(1, born, born, &stored, &tried);
         assert_eq!(
             (result.attempts[0].delay, result.attempts[0].duration),
             (0, 0)

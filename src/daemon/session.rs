@@ -13,8 +13,9 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::Instant;
 
 use super::clients::PipeCredentials;
-use super::message::{LONGEST, MetricsRequest, PutRecord, Request, StreamMetadata};
+use super::message::{LONGEST, MetricsRequest, OnlyRecord, Request, StreamMetadata};
 use super::metrics::Metrics;
+use super::pipes::Parent;
 use super::results::{SharedOutbox, refused};
 use super::streams::{Desk, Streams};
 use crate::delivery::{Delivery, FailReason, MemoryPermit, RecordSettled, Ticket};
@@ -107,7 +108,13 @@ impl Session {
     }
 
     /// Reads until the client hangs up, or the stop: then what it had sent.
-    pub(super) async fn read(&mut self, pipe: &Receiver, shutdown: &Shutdown) -> Ended {
+    pub(super) async fn read(
+        &mut self,
+        pipe: &Receiver,
+        parent: Parent,
+        shutdown: &Shutdown,
+    ) -> Ended {
+        let mut is_connected = false;
         loop {
             if !self.has_pinged {
                 tokio::select! {
@@ -122,11 +129,15 @@ impl Session {
                         return Ended::Broken(error);
                     },
                     () = shutdown.stopped() => continue,
+                    () = parent.gone(), if !is_connected => return Ended::ClientGone,
                 }
             }
             match self.frames.fill(BLOCK, |block| pipe.try_read_buf(block)) {
                 Ok(0) => return Ended::ClientGone,
-                Ok(_) => self.take_frames(shutdown).await,
+                Ok(_) => {
+                    is_connected = true;
+                    self.take_frames(shutdown).await;
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     if is_stopped {
                         return Ended::Stopped;
@@ -188,14 +199,19 @@ impl Session {
     }
 
     fn take(&mut self, body: Bytes, asked: &mut Vec<(usize, Vec<Asked>)>) {
+        if let Some(record) = OnlyRecord::read(&body) {
+            let data = body.slice(record.data.clone());
+            let id = record.id;
+            let checked = self.check(record.stream, record.key, record.explicit_hash_key);
+            return self.list(id, checked, data, asked);
+        }
         match Request::decode(body.clone()) {
-            Ok(Request::PutRecord { id, record }) => match self.check(id, record) {
-                Ok((place, record)) => match asked.iter_mut().find(|(of, _)| *of == place) {
-                    Some((_, records)) => records.push(record),
-                    None => asked.push((place, vec![record])),
-                },
-                Err((code, why)) => self.refuse(id, code, why),
-            },
+            Ok(Request::PutRecord { id, record }) => {
+                let (key, hash_key) = (&record.partition_key, &record.explicit_hash_key);
+                let stream = &record.stream_name;
+                let checked = self.check(stream, key.as_deref(), hash_key.as_deref());
+                self.list(id, checked, record.data, asked);
+            }
             Ok(Request::Metrics { id, request }) => {
                 self.has_pinged |= is_ping(&request);
                 let answer = self.metrics.answer(&request, Instant::now());
@@ -237,31 +253,49 @@ impl Session {
         self.outbox.push(|frames| result.encode(id, frames));
     }
 
+    /// Its stream's place, and its key.
     fn check(
         &mut self,
-        id: u64,
-        record: PutRecord,
-    ) -> Result<(usize, Asked), (&'static str, String)> {
-        let place = self.streams.place(record.stream_name.trim());
+        stream: &str,
+        key: Option<&str>,
+        hash_key: Option<&str>,
+    ) -> Result<(usize, RecordKey), (&'static str, String)> {
+        let place = self.streams.place(stream.trim());
         let place = place.map_err(|error| (error.code, error.message))?;
-        let hash_key = record.explicit_hash_key.filter(|key| !key.is_empty());
+        let hash_key = hash_key.filter(|key| !key.is_empty());
         let hash_key = hash_key.map(|key| key.trim().parse()).transpose();
         let hash_key = hash_key.map_err(|error| ("InvalidExplicitHashKey", format!("{error}")))?;
-        let key = record.partition_key.map(PartitionKey::new).transpose();
+        let key = key.map(PartitionKey::new).transpose();
         let key = key.map_err(|error| ("InvalidPartitionKey", error.to_string()))?;
         let key = match (key, hash_key) {
             (Some(key), Some(hash_key)) => RecordKey::Explicit(key, hash_key),
             (Some(key), None) => RecordKey::Keyed(key),
             (None, _) if self.streams.get(place).pipeline.needs_keys() == Some(true) => {
-                return Err((
-                    "InvalidPartitionKey",
-                    "partitionKey cannot be null".to_owned(),
-                ));
+                let why = "partitionKey cannot be null".to_owned();
+                return Err(("InvalidPartitionKey", why));
             }
             (None, _) => RecordKey::Any,
         };
-        let data = record.data;
-        Ok((place, Asked { id, key, data }))
+        Ok((place, key))
+    }
+
+    /// Among those that are handed over together, or refused.
+    fn list(
+        &self,
+        id: u64,
+        checked: Result<(usize, RecordKey), (&'static str, String)>,
+        data: Bytes,
+        asked: &mut Vec<(usize, Vec<Asked>)>,
+    ) {
+        let (place, key) = match checked {
+            Ok(checked) => checked,
+            Err((code, why)) => return self.refuse(id, code, why),
+        };
+        let record = Asked { id, key, data };
+        match asked.iter_mut().find(|(of, _)| *of == place) {
+            Some((_, records)) => records.push(record),
+            None => asked.push((place, vec![record])),
+        }
     }
 
     /// Hands records over, each with a ticket of its own.

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use super::configuration::Configuration;
 use super::message::StreamStrategyUpdate;
 use super::metrics::{Metrics, StreamMetrics};
-use super::results::{SharedOutbox, result};
+use super::results::{SharedOutbox, encode};
 use crate::aggregate::ContainerKey;
 use crate::batch::RecordLimit;
 use crate::delivery::{MemoryBudget, RecordSettled, SettledRecord};
 use crate::metrics::Counters;
-use crate::pipeline::{Observer, Pipeline, StreamSettings};
+use crate::pipeline::{Observer, Pipeline, StreamSettings, Waited};
 use crate::producer::{Shared, StartError};
 use crate::record::StreamName;
 use crate::{aggregate, batch, seal, send};
@@ -88,8 +88,8 @@ impl RecordSettled for Desk {
             tried,
         } = settled;
         self.metrics.answered_record(delivery, bytes, tried.len());
-        let result = result(id, born, Instant::now(), delivery, tried);
-        self.outbox.push(|frames| result.encode(id, frames));
+        self.outbox
+            .push(|frames| encode(id, born, delivery, tried, frames));
     }
 }
 
@@ -269,10 +269,12 @@ impl Observer for Desk {
         &self,
         batch: &batch::Batch,
         outcome: &send::CallOutcome,
+        waited: &[Waited],
         started: Instant,
         ended: Instant,
     ) {
-        self.metrics.answered(batch, outcome, started, ended);
+        self.metrics
+            .answered(batch, outcome, waited, started, ended);
     }
 
     fn misplaced(&self, entry: &aggregate::AggregatedRecord) {

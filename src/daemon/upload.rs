@@ -16,6 +16,7 @@ use super::clients::{PipeCredentials, https};
 use super::configuration::{Configuration, Level};
 use super::metrics::{Clock, Datum, Metrics, Unit};
 use crate::recurring::Recurring;
+use crate::send::kinesis::call_error;
 
 /// Of a call: 1,000 values and 1 MB, says the service; a value takes some hundreds of bytes.
 const MOST_VALUES: usize = 1000;
@@ -106,7 +107,7 @@ impl Upload {
                     }
                 }
                 Err(error) => {
-                    let error = aws_smithy_types::error::display::DisplayErrorContext(error);
+                    let error = call_error(&error);
                     if self.trouble.goes_on(Instant::now()).is_some() {
                         tracing::error!(%error, values = batch.len(), "metrics are not uploaded, and gone");
                     }
@@ -141,4 +142,124 @@ fn value(datum: &Datum, at: SystemTime) -> MetricDatum {
         })
         .timestamp(DateTime::from(at))
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use aws_smithy_runtime_api::client::http::{
+        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+    use aws_smithy_types::body::SdkBody;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::cbor::to_json;
+    use crate::daemon::configuration::{AdditionalDimension, Granularity};
+    use crate::daemon::message::Credentials;
+    use crate::daemon::metrics::{Name, Of, Stat};
+
+    /// Takes everything.
+    #[derive(Debug, Clone, Default)]
+    struct CloudWatch(Arc<Mutex<Vec<Value>>>);
+
+    impl HttpConnector for CloudWatch {
+        fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+            assert!(
+                request.uri().ends_with("/operation/PutMetricData"),
+                "{}",
+                request.uri()
+            );
+            let body = request.body().bytes().expect("it is in memory");
+            let body = to_json(body).expect("CBOR");
+            let body = serde_json::from_slice(&body).expect("JSON");
+            self.0.lock().unwrap().push(body);
+            let status = 200.try_into().expect("it is one");
+            // An empty map.
+            let mut response = HttpResponse::new(status, SdkBody::from(&b"\xa0"[..]));
+            response
+                .headers_mut()
+                .insert("smithy-protocol", "rpc-v2-cbor");
+            response
+                .headers_mut()
+                .insert("content-type", "application/cbor");
+            HttpConnectorFuture::ready(Ok(response))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_value_is_uploaded_once_under_its_names_and_none_of_the_second_that_is_now() {
+        let cloudwatch = CloudWatch::default();
+        let connector = SharedHttpConnector::new(cloudwatch.clone());
+        let http = http_client_fn(move |_, _| connector.clone());
+        let credentials = PipeCredentials::new(Some(Credentials {
+            akid: "a".into(),
+            secret_key: "s".into(),
+            token: None,
+        }));
+        let configuration = Configuration {
+            metrics_upload_delay: Duration::from_secs(10),
+            metrics_granularity: Granularity::Stream,
+            metrics_namespace: "Shop".into(),
+            ..Configuration::default()
+        };
+        let blank = AdditionalDimension {
+            key: "Host".into(),
+            value: String::new(),
+            granularity: Granularity::Global,
+        };
+        let metrics = Arc::new(Metrics::new(vec![blank]));
+        let upload = Upload::new(
+            &configuration,
+            "eu-west-1",
+            None,
+            http,
+            &credentials,
+            Arc::clone(&metrics),
+        );
+        let uploading = tokio::spawn(upload.expect("the level is detailed").run());
+        let of = Of {
+            stream: Some("s"),
+            shard: Some("shardId-000000000000"),
+            ..Of::default()
+        };
+        // 100 values, one each 0.37 s.
+        for n in 0..100 {
+            metrics.put(
+                Name::UserRecordsDataPut,
+                of,
+                Stat::one(f64::from(n)),
+                Instant::now(),
+            );
+            tokio::time::sleep(Duration::from_millis(370)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(21)).await;
+        uploading.abort();
+        let calls = cloudwatch.0.lock().unwrap().clone();
+        assert!((4..=6).contains(&calls.len()), "{}", calls.len());
+        let (mut count, mut sum) = (0.0, 0.0);
+        for call in &calls {
+            assert_eq!(call["Namespace"], "Shop");
+            for datum in call["MetricData"].as_array().expect("values") {
+                assert_eq!(datum["MetricName"], "UserRecordsDataPut");
+                assert_eq!(datum["Unit"], "Bytes");
+                let dimensions = datum["Dimensions"].as_array();
+                // A dimension without a value is none, and shards are finer than was asked for.
+                let names = dimensions.map_or(0, Vec::len);
+                assert!(names <= 1, "{datum}");
+                if names == 1 {
+                    assert_eq!(datum["Dimensions"][0]["Name"], "StreamName");
+                    let values = &datum["StatisticValues"];
+                    let number = |key: &str| values[key].as_f64().expect("a number");
+                    assert!(number("Minimum") <= number("Maximum"));
+                    count += number("SampleCount");
+                    sum += number("Sum");
+                }
+            }
+        }
+        assert_eq!((count, sum), (100.0, 4950.0));
+    }
 }

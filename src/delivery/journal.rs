@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::Delivery;
@@ -21,7 +22,7 @@ pub struct SettledRecord<'a> {
     pub born: Instant,
     pub delivery: &'a Delivery,
     /// The attempts in their order, the last one included.
-    pub tried: Vec<Tried>,
+    pub tried: &'a [Tried],
 }
 
 /// A call that was made for a record.
@@ -45,7 +46,8 @@ pub(super) struct Journal {
     to: Arc<dyn RecordSettled>,
     id: u64,
     bytes: usize,
-    tried: Mutex<Vec<Tried>>,
+    /// Mostly one.
+    tried: Mutex<SmallVec<[Tried; 1]>>,
 }
 
 impl Journal {
@@ -57,16 +59,19 @@ impl Journal {
             to,
             id,
             bytes,
-            tried: Mutex::new(Vec::new()),
+            tried: Mutex::default(),
         }
     }
 
-    pub(super) fn push(&self, tried: Tried) {
+    /// Returns when the attempt before ended, if there was one.
+    pub(super) fn push(&self, tried: Tried) -> Option<Instant> {
         let mut all = self.tried.lock().expect("no panic while held");
+        let before = all.last().map(|last| last.ended);
         if all.len() == Self::MOST {
             all.remove(1);
         }
         all.push(tried);
+        before
     }
 
     /// The last attempt was none after all.
@@ -84,12 +89,7 @@ impl Journal {
             bytes: self.bytes,
             born,
             delivery,
-            tried,
+            tried: &tried,
         });
-    }
-
-    pub(super) fn last_ended(&self) -> Option<Instant> {
-        let all = self.tried.lock().expect("no panic while held");
-        all.last().map(|tried| tried.ended)
     }
 }

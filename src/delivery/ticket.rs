@@ -202,11 +202,14 @@ impl Ticket {
         matches!(self.group.reply, Reply::Caller { .. } | Reply::Journal(_))
     }
 
-    /// A call was made for the record. Nothing, where nobody is told of attempts.
-    pub fn tried(&self, tried: &Tried) {
-        if let Reply::Journal(journal) = &self.group.reply {
-            journal.push(tried.clone());
-        }
+    /// A call was made for the record. Returns since when it had waited for it: when the attempt before ended, where its
+    /// caller is told of attempts, or when it was read.
+    pub fn tried(&self, tried: &Tried) -> Instant {
+        let before = match &self.group.reply {
+            Reply::Journal(journal) => journal.push(tried.clone()),
+            Reply::Caller { .. } | Reply::Span { .. } => None,
+        };
+        before.unwrap_or(self.born())
     }
 
     /// The last attempt, told as one that stored the record, did not.
@@ -214,15 +217,6 @@ impl Ticket {
         if let Reply::Journal(journal) = &self.group.reply {
             journal.amend(Arc::clone(error));
         }
-    }
-
-    /// Since when it waits: when the last attempt that it is told of ended, or when it was read.
-    pub fn waits_since(&self) -> Instant {
-        let last = match &self.group.reply {
-            Reply::Journal(journal) => journal.last_ended(),
-            Reply::Caller { .. } | Reply::Span { .. } => None,
-        };
-        last.unwrap_or(self.born())
     }
 
     /// Whether a caller waits who needs no other answer than [`Delivery::Spooled`].

@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 pub use meter::Meter;
-pub use observer::Observer;
+pub use observer::{Observer, Waited};
 
 use self::encoding::Encoder;
 use self::spooling::Spooling;

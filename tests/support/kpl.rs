@@ -6,8 +6,10 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use kinseal::daemon::message::{
@@ -49,6 +51,8 @@ pub(crate) struct Setup {
     generation: Generation,
     configuration: Vec<u8>,
     envs: Vec<(String, String)>,
+    /// What the daemon says at its loudest is not read, and its answers not before they are asked for.
+    is_deaf: bool,
 }
 
 /// A client with its daemon.
@@ -57,6 +61,7 @@ pub(crate) struct Client {
     pub(crate) daemon: Running,
     to: Option<File>,
     answers: Arc<Mutex<Answers>>,
+    listens: Arc<AtomicBool>,
     reading: Option<JoinHandle<()>>,
     _dir: TempDir,
 }
@@ -78,6 +83,7 @@ impl Setup {
             generation,
             configuration: Vec::new(),
             envs: Vec::new(),
+            is_deaf: false,
         };
         for (name, url) in [("KINESIS", &endpoints.kinesis), ("KMS", &endpoints.kms)] {
             let name = format!("AWS_ENDPOINT_URL_{name}");
@@ -116,6 +122,11 @@ impl Setup {
         self
     }
 
+    pub(crate) fn deaf(&mut self) -> &mut Self {
+        self.is_deaf = true;
+        self
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -127,6 +138,16 @@ impl Setup {
     /// The daemon's command line: `-o`, the pipe that it reads from, first.
     pub(crate) fn command(&self) -> Command {
         let mut command = kinseal();
+        if self.is_deaf {
+            let program = command.get_program().to_owned();
+            let mut deaf = Command::new("bash");
+            let unread = "exec \"$0\" \"$@\" 2> >(exec sleep 120)";
+            deaf.args(["-c", unread]).arg(program);
+            for (name, value) in command.get_envs() {
+                deaf.envs(value.map(|value| (name, value)));
+            }
+            command = deaf;
+        }
         for name in ["out", "in"] {
             let _ = mknodat(CWD, self.pipe(name), FileType::Fifo, Mode::from(0o600), 0);
         }
@@ -145,7 +166,7 @@ impl Setup {
         if credentials.contains(&self.generation) {
             command.args(["-w", &hex(&message(credentials_for(true), i64::MAX as u64))]);
         }
-        command.args(["-l", "info"]);
+        command.args(["-l", if self.is_deaf { "trace" } else { "info" }]);
         command.envs(self.envs.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -157,11 +178,19 @@ impl Setup {
         let to = File::options().write(true).open(self.pipe("out"));
         let answers: Arc<Mutex<Answers>> = Arc::default();
         let reading = Arc::clone(&answers);
+        let listens: Arc<AtomicBool> = Arc::new(AtomicBool::new(!self.is_deaf));
+        let listened = Arc::clone(&listens);
         Client {
             daemon,
             to: Some(to.expect("made")),
             answers,
-            reading: Some(std::thread::spawn(move || read(from, &reading))),
+            listens,
+            reading: Some(std::thread::spawn(move || {
+                while !listened.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                read(from, &reading);
+            })),
             _dir: self.dir,
         }
     }
@@ -234,6 +263,10 @@ impl Client {
         self.answers.lock().expect("no panic").results.len()
     }
 
+    pub(crate) fn ears(&self) -> Ears {
+        Ears(Arc::clone(&self.listens))
+    }
+
     /// As where the JVM exits, or is killed: the pipe ends.
     pub(crate) fn close_pipe(&mut self) {
         self.to = None;
@@ -246,6 +279,17 @@ impl Client {
         until("the pipe has ended", || reading.is_finished().then_some(()));
         let answers = self.answers.lock().expect("no panic");
         (ended, answers.results.clone())
+    }
+}
+
+/// Of a client that is deaf.
+#[derive(Debug)]
+pub(crate) struct Ears(Arc<AtomicBool>);
+
+impl Ears {
+    /// Answers are read from now on.
+    pub(crate) fn listen(&self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -47,6 +47,7 @@ fn what_the_kpls_own_client_sends_is_understood() {
     let full = configured(FULL).unwrap();
     let expected = Configuration {
         core_dumps: Some(false),
+        ignored: vec!["threadingModel", "threadPoolSize"],
         metrics_level: Level::Detailed,
         proxy: Some(Proxy {
             host: "proxy.local".into(),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -9,7 +10,7 @@ use super::{Metrics, Name, Of, Stat};
 use crate::aggregate::AggregatedRecord;
 use crate::batch::Batch;
 use crate::delivery::{Delivery, FailReason};
-use crate::pipeline::Observer;
+use crate::pipeline::{Observer, Waited};
 use crate::send::{CallOutcome, EntryOutcome};
 
 /// Of one stream: told of each call, and of each record's answer.
@@ -114,21 +115,22 @@ impl StreamMetrics {
         self.put(Name::AllErrors, shard, stat, now);
     }
 
-    fn entries(&self, batch: &Batch, outcomes: &[EntryOutcome], started: Instant, now: Instant) {
+    fn entries(&self, batch: &Batch, outcomes: &[EntryOutcome], waited: &[Waited], now: Instant) {
         let mut shards: HashMap<&str, Entries> = HashMap::new();
-        for (entry, outcome) in batch.entries().iter().zip(outcomes) {
+        let answered = batch.entries().iter().zip(outcomes).zip(waited);
+        for ((entry, outcome), waited) in answered {
             let predicted = entry.predicted().map_or("", |shard| shard.as_str());
             match outcome {
                 EntryOutcome::Stored { shard, .. } => {
                     let of_shard = shards.entry(shard).or_default();
                     of_shard.put.add(1.0);
                     of_shard.bytes.add(entry.size() as f64);
-                    of_shard.tried(entry, started);
+                    of_shard.tried(waited);
                 }
                 EntryOutcome::Refused { code, .. } => {
                     let of_shard = shards.entry(predicted).or_default();
                     of_shard.put.add(0.0);
-                    of_shard.tried(entry, started);
+                    of_shard.tried(waited);
                     self.error(code, (!predicted.is_empty()).then_some(predicted), 1, now);
                 }
             }
@@ -158,19 +160,27 @@ struct Entries {
 }
 
 impl Entries {
-    fn tried(&mut self, entry: &AggregatedRecord, started: Instant) {
-        self.members.add(entry.user_records() as f64);
-        for ticket in entry.members().iter().flat_map(|m| m.tickets().iter()) {
-            let waited = started.saturating_duration_since(ticket.waits_since());
-            let millis = waited.as_millis() as f64;
-            let records = u64::from(ticket.records());
-            self.waited.merge(Stat::equal(records, millis));
-        }
+    fn tried(&mut self, waited: &Waited) {
+        self.members.add(waited.records as f64);
+        let millis = |time: Duration| time.as_secs_f64() * 1000.0;
+        self.waited.merge(Stat {
+            count: waited.records as f64,
+            sum: millis(waited.sum),
+            min: millis(waited.least),
+            max: millis(waited.most),
+        });
     }
 }
 
 impl Observer for StreamMetrics {
-    fn answered(&self, batch: &Batch, outcome: &CallOutcome, started: Instant, ended: Instant) {
+    fn answered(
+        &self,
+        batch: &Batch,
+        outcome: &CallOutcome,
+        waited: &[Waited],
+        started: Instant,
+        ended: Instant,
+    ) {
         let took = ended.saturating_duration_since(started).as_millis() as f64;
         let entries = batch.entries();
         let members: u64 = entries.iter().map(AggregatedRecord::user_records).sum();
@@ -185,7 +195,7 @@ impl Observer for StreamMetrics {
             self.put(name, None, Stat::one(value), ended);
         }
         match outcome {
-            CallOutcome::Answered(outcomes) => self.entries(batch, outcomes, started, ended),
+            CallOutcome::Answered(outcomes) => self.entries(batch, outcomes, waited, ended),
             CallOutcome::Failed(error) => self.error(&error.code, None, 1, ended),
         }
     }

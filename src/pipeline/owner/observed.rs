@@ -8,6 +8,7 @@ use super::Owner;
 use crate::aggregate::AggregatedRecord;
 use crate::batch::Batch;
 use crate::delivery::{CallRefused, Tried};
+use crate::pipeline::Waited;
 use crate::send::{CallOutcome, EntryOutcome};
 
 /// The KPL's name for what was stored where its readers would not take it.
@@ -25,30 +26,27 @@ impl Owner {
         let Some(observer) = &self.observer else {
             return;
         };
-        // First, since it measures from the attempts before.
-        observer.answered(batch, outcome, started, ended);
         let tried = |error| Tried {
             started,
             ended,
             error,
         };
-        match outcome {
-            CallOutcome::Answered(outcomes) => {
-                for (entry, outcome) in batch.entries().iter().zip(outcomes) {
-                    note(entry, &tried(refused(outcome)));
-                }
-            }
+        let entries = batch.entries().iter();
+        let waited: Vec<Waited> = match outcome {
+            CallOutcome::Answered(outcomes) => entries
+                .zip(outcomes)
+                .map(|(entry, outcome)| note(entry, &tried(refused(outcome))))
+                .collect(),
             CallOutcome::Failed(error) => {
                 let error = CallRefused {
                     code: error.code.clone(),
                     message: error.message.clone(),
                 };
                 let tried = tried(Some(Arc::new(error)));
-                for entry in batch.entries() {
-                    note(entry, &tried);
-                }
+                entries.map(|entry| note(entry, &tried)).collect()
             }
-        }
+        };
+        observer.answered(batch, outcome, &waited, started, ended);
     }
 
     /// Stored, and told as that; now it goes again.
@@ -77,8 +75,13 @@ fn refused(outcome: &EntryOutcome) -> Option<Arc<CallRefused>> {
     }
 }
 
-fn note(entry: &AggregatedRecord, tried: &Tried) {
+/// Tells an entry's records of an attempt, and how long they had waited for it.
+fn note(entry: &AggregatedRecord, tried: &Tried) -> Waited {
+    let mut waited = Waited::default();
     for ticket in entry.members().iter().flat_map(|m| m.tickets().iter()) {
-        ticket.tried(tried);
+        let since = ticket.tried(tried);
+        let records = u64::from(ticket.records());
+        waited.add(records, tried.started.saturating_duration_since(since));
     }
+    waited
 }

@@ -295,13 +295,13 @@ struct Journals(Mutex<Vec<(u64, Delivery, Vec<Tried>)>>);
 
 impl RecordSettled for Journals {
     fn settled(&self, settled: SettledRecord<'_>) {
-        let told = (settled.id, settled.delivery.clone(), settled.tried);
+        let told = (settled.id, settled.delivery.clone(), settled.tried.to_vec());
         self.0.lock().unwrap().push(told);
     }
 }
 
 impl Observer for Journals {
-    fn answered(&self, _: &Batch, _: &CallOutcome, _: Instant, _: Instant) {}
+    fn answered(&self, _: &Batch, _: &CallOutcome, _: &[Waited], _: Instant, _: Instant) {}
 }
 
 /// What became of records with these keys, by their numbers.
