@@ -30,6 +30,7 @@ pub(super) struct Streams {
     outbox: SharedOutbox,
     by_name: HashMap<String, usize>,
     all: Vec<Stream>,
+    last: Option<(String, usize)>,
     watched: Watched,
 }
 
@@ -156,6 +157,7 @@ impl Streams {
             outbox,
             by_name: HashMap::new(),
             all: Vec::new(),
+            last: None,
             watched,
         }
     }
@@ -166,7 +168,14 @@ impl Streams {
     ///
     /// What is no stream's name, and an encryption that cannot be set up.
     pub(super) fn place(&mut self, name: &str) -> Result<usize, NoStream> {
+        // Mostly the one that was named last.
+        if let Some((last, place)) = &self.last
+            && last == name
+        {
+            return Ok(*place);
+        }
         if let Some(place) = self.by_name.get(name) {
+            self.last = Some((name.to_owned(), *place));
             return Ok(*place);
         }
         let stream = StreamName::new(name).map_err(|error| NoStream {

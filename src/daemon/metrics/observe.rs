@@ -18,8 +18,39 @@ use crate::send::{CallOutcome, EntryOutcome};
 pub struct StreamMetrics {
     stream: Arc<str>,
     metrics: Arc<Metrics>,
+    nowhere: Arc<str>,
     /// Of answers since they were last put among the others: by shard, empty where none is known.
-    answers: Mutex<HashMap<Arc<str>, Answers>>,
+    answers: Mutex<ByShard>,
+}
+
+/// Records of one aggregate come one after the other, and name their shard by the same memory.
+#[derive(Debug, Default)]
+struct ByShard {
+    last: Option<(Arc<str>, Answers)>,
+    others: HashMap<Arc<str>, Answers>,
+}
+
+impl ByShard {
+    fn of(&mut self, shard: &Arc<str>) -> &mut Answers {
+        let is_last = |(last, _): &(Arc<str>, Answers)| Arc::ptr_eq(last, shard);
+        if !self.last.as_ref().is_some_and(is_last) {
+            self.put_back();
+            let answers = self.others.remove(shard).unwrap_or_default();
+            self.last = Some((Arc::clone(shard), answers));
+        }
+        &mut self.last.as_mut().expect("set just now").1
+    }
+
+    fn put_back(&mut self) {
+        if let Some((shard, answers)) = self.last.take() {
+            self.others.insert(shard, answers);
+        }
+    }
+
+    fn take(&mut self) -> HashMap<Arc<str>, Answers> {
+        self.put_back();
+        std::mem::take(&mut self.others)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +66,7 @@ impl StreamMetrics {
         Self {
             stream: stream.into(),
             metrics,
+            nowhere: Arc::from(""),
             answers: Mutex::default(),
         }
     }
@@ -45,17 +77,14 @@ impl StreamMetrics {
         let retries = attempts.saturating_sub(1) as f64;
         match delivery {
             Delivery::Stored { shard, .. } => {
-                let of_shard = match answers.get_mut(shard) {
-                    Some(of_shard) => of_shard,
-                    None => answers.entry(Arc::clone(shard)).or_default(),
-                };
+                let of_shard = answers.of(shard);
                 of_shard.put.add(1.0);
                 of_shard.bytes.add(bytes as f64);
                 of_shard.retries.add(retries);
             }
             Delivery::Spooled => {}
             Delivery::Failed { reason, .. } => {
-                let of_none = answers.entry(Arc::from("")).or_default();
+                let of_none = answers.of(&self.nowhere);
                 of_none.put.add(0.0);
                 of_none.retries.add(retries);
                 if matches!(reason, FailReason::Expired { .. }) {
@@ -81,7 +110,7 @@ impl StreamMetrics {
 
     /// Puts what was told of records among the other metrics. To be called several times a second.
     pub fn settle(&self, now: Instant) {
-        let answers = std::mem::take(&mut *self.answers.lock().expect("no panic while held"));
+        let answers = self.answers.lock().expect("no panic while held").take();
         for (shard, answers) in answers {
             let shard = (!shard.is_empty()).then_some(&*shard);
             for (name, stat) in [
