@@ -18,6 +18,8 @@ pub struct Settings {
 pub enum RecordLimit {
     /// The stream's `MaxRecordSizeInKiB`, as it is at the time.
     OfTheStream,
+    /// The same, and one that is larger than `max_bytes` goes in a call of its own.
+    OfTheStreamAlone,
     Given(usize),
 }
 
@@ -35,12 +37,11 @@ impl Settings {
     /// What a request to a stream that takes records of `of_the_stream` bytes may hold, where memory has room for
     /// records of `affordable` bytes.
     pub fn limits(&self, of_the_stream: usize, affordable: usize) -> Limits {
+        let taken = of_the_stream.min(affordable).max(Limits::LEAST_OF_A_STREAM);
         let max_record_bytes = match self.max_record_bytes {
             RecordLimit::Given(bytes) => bytes,
-            RecordLimit::OfTheStream => of_the_stream
-                .min(affordable)
-                .max(Limits::LEAST_OF_A_STREAM)
-                .min(self.max_bytes.unwrap_or(usize::MAX)),
+            RecordLimit::OfTheStream => taken.min(self.max_bytes.unwrap_or(usize::MAX)),
+            RecordLimit::OfTheStreamAlone => taken,
         };
         Limits {
             max_records: self.max_records,
@@ -218,6 +219,11 @@ mod tests {
             ..open.clone()
         };
         assert_eq!(limits(&requests, 10 * MIB, 12 * MIB), (7, 7));
+        let alone = Settings {
+            max_record_bytes: RecordLimit::OfTheStreamAlone,
+            ..requests.clone()
+        };
+        assert_eq!(limits(&alone, 10 * MIB, 12 * MIB), (10, 7));
         let given = Settings {
             max_record_bytes: RecordLimit::Given(2 * MIB),
             ..open

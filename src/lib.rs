@@ -10,8 +10,8 @@
 //!                         └───────────────────────────────────────────┘
 //! ```
 //!
-//! A library user starts at [`producer::Producer`]; the agent is [`agent::Agent`]; the way back is
-//! [`consume`].
+//! A library user starts at [`producer::Producer`]; the agent is [`agent::Agent`]; the KPL's Java client starts
+//! [`daemon`]; the way back is [`consume`].
 //!
 //! # Layout
 //! Modules stand in the order of a record's journey. Each group may use those above it:
@@ -24,7 +24,7 @@
 //! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`], [`spool`],
 //!   [`deadletter`];
 //! - assembly: [`pipeline`] (the one owner loop of a stream), [`producer`], [`consume`], [`aws`] (clients);
-//! - doors: [`agent`];
+//! - doors: [`agent`], [`daemon`];
 //! - shell: [`config`], [`cli`];
 //! - beside: `fake`, the stand-ins for Kinesis and KMS, which use words and codecs only.
 //!

@@ -270,6 +270,30 @@ fn what_is_throttled_is_tried_again_or_fails_at_once_as_the_client_says() {
     }
 }
 
+/// Larger than a call may be, they go in one of their own.
+#[test]
+fn records_of_ten_mebibytes_and_small_calls_and_no_time_to_buffer_are_the_clients_to_choose() {
+    // Ten seconds' quota of a shard is one record.
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 2);
+    site.fake
+        .set_max_record_kib(STREAM, 10 << 10)
+        .expect("it is there");
+    let mut setup = Setup::new(&site.endpoints, USUAL);
+    // Calls of 51 KiB, aggregates of 10 MiB, buffered for longer than they live.
+    setup
+        .number(7, 52_224)
+        .number(3, 10 << 20)
+        .number(21, 60_000)
+        .number(22, 8000);
+    let mut client = setup.start();
+    client.put(1, STREAM, "k", vec![b'x'; (10 << 20) - 1]);
+    client.put(2, STREAM, "k", vec![b'x'; 600_000]);
+    put_lines(&mut client, 3..=20_000);
+    client.flush();
+    expect_stored(client.results(20_000).into_values());
+}
+
 /// Records without a key are the newest clients'.
 #[test]
 fn a_stream_that_distributes_by_itself_takes_records_one_by_one_and_the_newest_clients_are_told() {

@@ -33,3 +33,4 @@ mod socket;
 mod spool;
 mod suites;
 mod tailing;
+mod verification;

@@ -227,7 +227,7 @@ fn check_memory(file: &File<'_>, limit: &Written<u64>, streams: &[Option<Stream>
         .flatten()
         .map(|stream| match stream.batch.max_record_bytes {
             RecordLimit::Given(bytes) => bytes,
-            RecordLimit::OfTheStream => Limits::LEAST_OF_A_STREAM,
+            RecordLimit::OfTheStream | RecordLimit::OfTheStreamAlone => Limits::LEAST_OF_A_STREAM,
         });
     let record = largest.max().unwrap_or(Limits::LEAST_OF_A_STREAM);
     let least = (record * Costs::COPIES_OF_A_RECORD).max(Settings::LEAST_MEMORY) as u64;

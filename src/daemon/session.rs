@@ -116,11 +116,10 @@ impl Session {
     ) -> Ended {
         let mut is_connected = false;
         loop {
-            if !self.has_pinged {
-                tokio::select! {
-                    () = self.outbox.has_room() => {}
-                    () = shutdown.stopped() => {}
-                }
+            // Who does not read answers does not hear that there is no room either.
+            tokio::select! {
+                () = self.outbox.has_room() => {}
+                () = shutdown.stopped() => {}
             }
             let is_stopped = shutdown.is_stopped();
             if !is_stopped {

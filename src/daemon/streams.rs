@@ -95,6 +95,9 @@ impl RecordSettled for Desk {
 }
 
 impl Template {
+    /// A record of 1 MiB with its key.
+    const LARGEST_AGGREGATE: usize = batch::Limits::LEAST_OF_A_STREAM - 1024;
+
     /// As the KPL's client configures it; encrypted as somebody else says.
     pub fn new(configuration: &Configuration, encryption: seal::Settings) -> Self {
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -105,15 +108,17 @@ impl Template {
             encryption,
             aggregation: aggregate::Settings {
                 enabled: configuration.aggregation_enabled,
-                max_size: size(configuration.aggregation_max_size),
+                // No stream takes less; some take no more.
+                max_size: size(configuration.aggregation_max_size).min(Self::LARGEST_AGGREGATE),
                 max_count: size(configuration.aggregation_max_count),
-                linger: configuration.record_max_buffered_time,
+                // What waited for all of its time to live would be over when it is due.
+                linger: (configuration.record_max_buffered_time).min(configuration.record_ttl / 2),
                 container_key: ContainerKey::Kpl,
             },
             batch: batch::Settings {
                 max_records: size(configuration.collection_max_count),
                 max_bytes: Some(collected),
-                max_record_bytes: RecordLimit::OfTheStream,
+                max_record_bytes: RecordLimit::OfTheStreamAlone,
             },
             delivery: send::Settings {
                 rate_limit: u32::try_from(configuration.rate_limit)

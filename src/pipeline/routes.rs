@@ -320,7 +320,7 @@ impl Upkeep {
     }
 
     fn say_limits(&self, description: &Description) {
-        let (RecordLimit::OfTheStream, Some(taken)) =
+        let (RecordLimit::OfTheStream | RecordLimit::OfTheStreamAlone, Some(taken)) =
             (self.batch.max_record_bytes, description.max_record_bytes)
         else {
             return;

@@ -5,7 +5,7 @@
 //! The request's body is [ours](super::body): the SDK's serialiser holds the payloads three times over and encodes them
 //! byte by byte. Everything else stays the SDK's: endpoint, credentials, the signature (over our body: it is put in
 //! place before signing, with the hash of one that is written while it is sent), TLS, time-outs, and what an error means.
-//! The entries of an answer are [ours](answers) too.
+//! The entries of an answer are ours too (`answers.rs`).
 
 use std::error::Error;
 
