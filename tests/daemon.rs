@@ -81,6 +81,41 @@ fn clients_of_each_generation_have_one_answer_for_each_record() {
     }
 }
 
+/// As where an application was quick: more than memory has room for lies in front of the credentials.
+#[test]
+fn records_that_were_put_before_there_were_credentials_do_not_keep_them_from_being_read() {
+    let site = site(8);
+    let mut setup = Setup::new(&site.endpoints, Generation::CredentialsOverThePipe);
+    setup.number(20, 1_000_000);
+    let mut client = setup.start();
+    put_lines(&mut client, 1..=100_000);
+    client.send_credentials();
+    expect_stored(client.results(100_000).into_values());
+}
+
+/// What is put before a flush is flushed by it, and what comes after it lingers as before.
+#[test]
+fn a_flush_is_of_what_was_put_before_it() {
+    let site = site(1);
+    let mut setup = Setup::new(&site.endpoints, USUAL);
+    setup.number(21, 14_000);
+    let mut client = setup.start();
+    let mut frames = Vec::new();
+    for id in 1..=10 {
+        put(id, STREAM, Some("k"), None, line(id)).encode(id, &mut frames);
+    }
+    Request::Flush { stream: None }.encode(0, &mut frames);
+    // In one write.
+    let began = Instant::now();
+    client.send_bytes(&frames);
+    expect_stored(client.results(10).into_values());
+    assert!(
+        began.elapsed() < Duration::from_secs(7),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
 /// Built with the KPL's own classes.
 #[test]
 fn aggregates_are_the_kpls_byte_by_byte() {
@@ -591,6 +626,25 @@ fn over_tls_only_who_is_trusted_is_called_unless_the_client_says_not_to_verify()
     trusting.put(1, STREAM, "k", line(1));
     expect_stored(trusting.results(1).into_values());
 
+    // One that TLS cannot use stops nothing, and connections are kept: three calls need no three handshakes.
+    let mut keeping = over_tls(1);
+    let certificates = keeping.path().join("cacerts");
+    fs::create_dir(&certificates).expect("new");
+    fs::write(certificates.join("a.0"), pem).expect("room for it");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    fs::write(certificates.join("b.0"), broken).expect("room for it");
+    keeping.env("CA_DIR", &certificates.display().to_string());
+    let mut keeping = keeping.start();
+    for id in 1..=3 {
+        keeping.put(id, STREAM, "k", line(id));
+        keeping.results(id as usize);
+    }
+    let connected = connections_of(keeping.daemon.id());
+    assert!(
+        (1..=2).contains(&connected),
+        "{connected} connections are kept"
+    );
+
     let mut wary = over_tls(1).start();
     wary.put(1, STREAM, "k", line(1));
     assert_eq!(code(&wary.results(1)[&1]), "Expired");
@@ -630,4 +684,25 @@ fn a_daemon_whose_parent_dies_before_the_pipes_are_open_ends() {
             (stat.is_empty() || stat.contains(") Z ")).then_some(())
         });
     }
+}
+
+/// Established by a process, over TCP.
+fn connections_of(process: u32) -> usize {
+    let links = fs::read_dir(format!("/proc/{process}/fd")).expect("it runs");
+    let sockets: Vec<String> = links
+        .filter_map(|link| {
+            fs::read_link(link.ok()?.path())
+                .ok()?
+                .to_str()
+                .map(str::to_owned)
+        })
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+    let established = table.lines().skip(1).filter(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // 01: ESTABLISHED.
+        fields[3] == "01" && sockets.iter().any(|socket| socket == fields[9])
+    });
+    established.count()
 }

@@ -7,6 +7,7 @@
 mod arguments;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use super::log::{NEVER, of_level};
 use crate::config::{DaemonSettings, Environment, System};
 use crate::daemon::clients::{Overrides, Trust};
 use crate::daemon::log::{KplLog, LogGuard, say};
+use crate::daemon::pipes::Parent;
 use crate::daemon::{self, DaemonError, Start};
 use crate::{aws, seal, shutdown};
 
@@ -48,9 +50,11 @@ struct KplCli {
 
 /// The whole program, where [`is_kpl`] says that the client means it.
 pub fn main(given: Vec<OsString>) -> ExitCode {
+    // Before it can have died.
+    let parent = Parent::new();
     let given = match arguments::taken_over(given) {
         Ok(given) => given,
-        Err(error) => return cannot_start(&error),
+        Err(error) => return cannot_start(&error.to_string()),
     };
     let args = match KplCli::try_parse_from(arguments::without_subcommand(given)) {
         Ok(cli) => cli.args,
@@ -60,12 +64,11 @@ pub fn main(given: Vec<OsString>) -> ExitCode {
         }
         Err(error) => {
             let text = super::redacted(&error.to_string());
-            eprint!("{}", arguments::without_blobs(&text));
-            return ExitCode::FAILURE;
+            return cannot_start(&arguments::without_blobs(&text));
         }
     };
     let log = init_log(&args.log_level);
-    let ended = run(&args);
+    let ended = run(&args, parent);
     let code = match &ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -96,7 +99,7 @@ enum CannotRun {
     Daemon(#[from] DaemonError),
 }
 
-fn run(args: &KplArgs) -> Result<(), CannotRun> {
+fn run(args: &KplArgs, parent: Parent) -> Result<(), CannotRun> {
     let said = args.decode()?;
     let allowed = said.configuration.core_dumps == Some(true);
     CoreDumpArgs { allowed }.apply();
@@ -112,6 +115,7 @@ fn run(args: &KplArgs) -> Result<(), CannotRun> {
         aws: settings.aws,
         memory_limit: settings.memory_limit.unwrap_or(Start::MEMORY_LIMIT),
         grace: Start::GRACE,
+        parent,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -206,8 +210,11 @@ fn init_log(level: &str) -> LogGuard {
     guard
 }
 
-fn cannot_start(error: &arguments::ArgumentsError) -> ExitCode {
-    say("error", &error.to_string());
-    std::thread::sleep(BEFORE_EXIT);
+fn cannot_start(why: &str) -> ExitCode {
+    say("error", why);
+    // A person need not wait.
+    if !std::io::stderr().is_terminal() {
+        std::thread::sleep(BEFORE_EXIT);
+    }
     ExitCode::FAILURE
 }

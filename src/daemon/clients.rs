@@ -15,10 +15,14 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_http_client::{Connector, ConnectorBuilder};
-use aws_smithy_runtime_api::client::http::{SharedHttpClient, http_client_fn};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::sync::watch;
 
 use super::configuration::{Configuration, Endpoint};
@@ -71,6 +75,10 @@ impl PipeCredentials {
 
     pub fn set(&self, credentials: message::Credentials) {
         self.0.send_replace(Some(credentials));
+    }
+
+    pub(super) fn are_there(&self) -> bool {
+        self.0.borrow().is_some()
     }
 
     pub(super) fn provider(&self) -> SharedCredentialsProvider {
@@ -200,15 +208,17 @@ pub(super) fn http_client(
         message: error.to_string(),
     })?;
     let proxy = proxy(configuration)?;
-    Ok(http_client_fn(move |settings, components| {
+    // It keeps what is made here, and the connections with it.
+    let client = aws_smithy_http_client::Builder::new();
+    Ok(client.build_with_connector_fn(move |settings, components| {
         let mut builder: ConnectorBuilder = Connector::builder();
-        builder.set_connector_settings(Some(settings.clone()));
-        builder.set_sleep_impl(components.sleep_impl());
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
         builder.set_proxy_config(proxy.clone());
         let secured = builder
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .tls_context(context.clone());
-        aws_smithy_runtime_api::client::http::SharedHttpConnector::new(secured.build())
+        secured.build()
     }))
 }
 
@@ -232,21 +242,48 @@ fn trust_store(trust: &Trust) -> Result<TrustStore, ClientsError> {
     let mut store = TrustStore::empty();
     let mut is_empty = true;
     if let Some(file) = &trust.file {
-        store.add_pem_certificate(read(file)?);
+        let pem = read(file)?;
+        check(&pem).map_err(|message| ClientsError::Certificates {
+            path: file.clone(),
+            message,
+        })?;
+        store.add_pem_certificate(pem);
         is_empty = false;
     }
     for path in trust.directory.iter().flat_map(|path| files_of(path)) {
         let pem = read(&path)?;
         // Java leaves others there, like a lock.
-        if memchr::memmem::find(&pem, b"-----BEGIN CERTIFICATE-----").is_some() {
-            store.add_pem_certificate(pem);
-            is_empty = false;
+        if memchr::memmem::find(&pem, b"-----BEGIN CERTIFICATE-----").is_none() {
+            continue;
+        }
+        match check(&pem) {
+            Ok(()) => {
+                store.add_pem_certificate(pem);
+                is_empty = false;
+            }
+            Err(error) => {
+                tracing::warn!(certificate = %path.display(), error, "is not trusted");
+            }
         }
     }
     Ok(match is_empty {
         true => store.with_native_roots(true),
         false => store,
     })
+}
+
+/// Whether these are certificates that TLS can use: what takes them later panics at others.
+fn check(pem: &[u8]) -> Result<(), String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| format!("no PEM: {error}"))?;
+        let added = roots.add(certificate);
+        added.map_err(|error| format!("no certificate of an authority: {error}"))?;
+    }
+    match roots.is_empty() {
+        true => Err("no certificate in PEM is in it".to_owned()),
+        false => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ClientsError> {

@@ -29,7 +29,7 @@ use self::clients::{ClientsError, Overrides, PipeCredentials};
 use self::configuration::Configuration;
 use self::message::Credentials;
 use self::metrics::Metrics;
-use self::pipes::{PipeError, Pipes};
+use self::pipes::{Parent, PipeError, Pipes};
 use self::results::Outbox;
 use self::session::{Ended, Session};
 pub use self::streams::Template;
@@ -59,6 +59,7 @@ pub struct Start {
     pub memory_limit: usize,
     /// How long records are waited for at the end.
     pub grace: Duration,
+    pub parent: Parent,
 }
 
 impl Start {
@@ -104,7 +105,12 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
     let credentials = Arc::new(PipeCredentials::new(start.credentials.clone()));
     let for_metrics = (start.metrics_credentials.clone()).or_else(|| start.credentials.clone());
     let metrics_credentials = Arc::new(PipeCredentials::new(for_metrics));
-    let region = clients::region(configuration).await?;
+    // Asked of the instance, perhaps, for seconds.
+    let region = tokio::select! {
+        region = clients::region(configuration) => region?,
+        () = shutdown.stopped() => return Ok(()),
+        () = start.parent.gone() => return Err(PipeError::Orphaned.into()),
+    };
     let http = clients::http_client(configuration, &overrides.trust)?;
     let mut made = clients::clients(
         configuration,
@@ -128,7 +134,7 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
     );
 
     let pipes = tokio::select! {
-        pipes = Pipes::open(&start.from_client, &start.to_client) => pipes?,
+        pipes = Pipes::open(&start.from_client, &start.to_client, start.parent) => pipes?,
         () = shutdown.stopped() => return Ok(()),
     };
     let outbox: Arc<Outbox> = Arc::default();
@@ -157,10 +163,9 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
         credentials,
         metrics_credentials,
         start.grace,
+        start.parent,
     );
-    let why = session
-        .read(&pipes.from_client, pipes.parent, &shutdown)
-        .await;
+    let why = session.read(&pipes.from_client, &shutdown).await;
     tracing::info!("{why}; what it had sent is put on its way");
     let abandoned = session.into_streams().close(start.grace).await;
     if abandoned > 0 {

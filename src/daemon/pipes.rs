@@ -22,8 +22,6 @@ const CAPACITY: usize = 1 << 20;
 pub struct Pipes {
     pub from_client: Receiver,
     pub to_client: Sender,
-    /// Who started this program.
-    pub parent: Parent,
 }
 
 /// Whoever started this program. A client that dies before it has opened the pipe to here leaves one that never ends.
@@ -83,10 +81,13 @@ pub fn check(path: &Path) -> Result<(), PipeError> {
 
 impl Pipes {
     /// Waits for as long as the client takes. Cancel safe.
-    pub async fn open(from_client: &Path, to_client: &Path) -> Result<Self, PipeError> {
+    pub async fn open(
+        from_client: &Path,
+        to_client: &Path,
+        parent: Parent,
+    ) -> Result<Self, PipeError> {
         check(from_client)?;
         check(to_client)?;
-        let parent = Parent::new();
         let to_client = sender(to_client, parent).await?;
         let from_client = OpenOptions::new()
             .open_receiver(from_client)
@@ -100,7 +101,6 @@ impl Pipes {
         Ok(Self {
             from_client,
             to_client,
-            parent,
         })
     }
 }
@@ -164,7 +164,7 @@ mod tests {
                 answer
             }
         });
-        let mut pipes = Pipes::open(&from, &to).await.unwrap();
+        let mut pipes = Pipes::open(&from, &to, Parent::new()).await.unwrap();
         let mut asked = [0; 5];
         pipes.from_client.read_exact(&mut asked).await.unwrap();
         assert_eq!(&asked, b"asked");
@@ -183,7 +183,7 @@ mod tests {
             let to = to.clone();
             move || File::open(to).unwrap()
         });
-        let mut pipes = Pipes::open(&from, &to).await.unwrap();
+        let mut pipes = Pipes::open(&from, &to, Parent::new()).await.unwrap();
         let reading = reading.join().unwrap();
         let writing = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(100));
@@ -204,7 +204,10 @@ mod tests {
         File::create(&file).unwrap();
         let missing = folder.path().join("missing");
         for (from, to) in [(&file, &pipe), (&pipe, &file), (&missing, &pipe)] {
-            let error = Pipes::open(from, to).await.unwrap_err().to_string();
+            let error = Pipes::open(from, to, Parent::new())
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(
                 error.contains("file") || error.contains("missing"),
                 "{error}"

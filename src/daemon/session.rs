@@ -4,6 +4,7 @@
 //! client that asks whether the daemon is alive cannot be made to wait: it would kill what does not answer. Once it has
 //! asked, the pipe is read on, and what there is no room for is refused.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,10 @@ const BLOCK: usize = 256 << 10;
 /// What a record takes of memory more than others do: its journal, of which each has its own. Counted as bytes of its
 /// data, which count several times.
 const JOURNAL: usize = 80;
+/// Read and not handed over, while there are no credentials yet: Java sends them after all records that it has.
+const MOST_QUEUED: usize = 48 << 20;
+/// How long that may take.
+const FIRST_CREDENTIALS: Duration = Duration::from_secs(2);
 /// How long records wait for a place in a busy pipeline, where the client may not wait.
 const PATIENCE: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(5);
@@ -42,6 +47,10 @@ pub(super) struct Session {
     credentials: Arc<PipeCredentials>,
     metrics_credentials: Arc<PipeCredentials>,
     frames: Counted,
+    /// Read and not handed over: in the order of the pipe.
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    parent: Parent,
     /// Of a frame that is too long: so many bytes still to come.
     skipped: u64,
     has_pinged: bool,
@@ -71,11 +80,28 @@ impl std::fmt::Display for Ended {
     }
 }
 
+/// What is done in the order of the pipe.
+enum Queued {
+    Records {
+        place: usize,
+        records: Vec<Asked>,
+        read_at: Instant,
+    },
+    Flush(Option<String>),
+}
+
 /// A record that may be put.
 struct Asked {
     id: u64,
     key: RecordKey,
     data: Bytes,
+}
+
+impl Asked {
+    /// What it takes of memory, in the pipelines' reckoning.
+    fn bytes(&self) -> usize {
+        self.data.len() + self.key.len() + JOURNAL
+    }
 }
 
 impl Session {
@@ -86,6 +112,7 @@ impl Session {
         credentials: Arc<PipeCredentials>,
         metrics_credentials: Arc<PipeCredentials>,
         grace: Duration,
+        parent: Parent,
     ) -> Self {
         Self {
             streams,
@@ -94,6 +121,9 @@ impl Session {
             credentials,
             metrics_credentials,
             frames: Counted::new(Prefix::BigEndian, LONGEST),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            parent,
             skipped: 0,
             has_pinged: false,
             grace,
@@ -108,12 +138,14 @@ impl Session {
     }
 
     /// Reads until the client hangs up, or the stop: then what it had sent.
-    pub(super) async fn read(
-        &mut self,
-        pipe: &Receiver,
-        parent: Parent,
-        shutdown: &Shutdown,
-    ) -> Ended {
+    pub(super) async fn read(&mut self, pipe: &Receiver, shutdown: &Shutdown) -> Ended {
+        let why = self.read_on(pipe, shutdown).await;
+        self.hand_over_all(shutdown).await;
+        why
+    }
+
+    async fn read_on(&mut self, pipe: &Receiver, shutdown: &Shutdown) -> Ended {
+        let parent = self.parent;
         let mut is_connected = false;
         loop {
             // Who does not read answers does not hear that there is no room either.
@@ -128,6 +160,10 @@ impl Session {
                         return Ended::Broken(error);
                     },
                     () = shutdown.stopped() => continue,
+                    () = until(self.queue_is_due_at()) => {
+                        self.hand_over_all(shutdown).await;
+                        continue;
+                    }
                     () = parent.gone(), if !is_connected => return Ended::ClientGone,
                 }
             }
@@ -160,8 +196,47 @@ impl Session {
                 None => break,
             }
         }
-        for (place, records) in asked {
-            self.put(place, records, shutdown).await;
+        self.enqueue(&mut asked);
+        // What could free the room that records wait for may be behind them: the first credentials.
+        let is_due = self
+            .queue_is_due_at()
+            .is_some_and(|due| due <= Instant::now());
+        if self.credentials.are_there() || is_due || self.queued_bytes > MOST_QUEUED {
+            self.hand_over_all(shutdown).await;
+        }
+    }
+
+    fn enqueue(&mut self, asked: &mut Vec<(usize, Vec<Asked>)>) {
+        let read_at = Instant::now();
+        for (place, records) in asked.drain(..) {
+            self.queued_bytes += records.iter().map(Asked::bytes).sum::<usize>();
+            self.queue.push_back(Queued::Records {
+                place,
+                records,
+                read_at,
+            });
+        }
+    }
+
+    /// When records have waited for credentials for long enough: then they wait in their streams, where their time ends.
+    fn queue_is_due_at(&self) -> Option<Instant> {
+        self.queue.iter().find_map(|queued| match queued {
+            Queued::Records { read_at, .. } => Some(*read_at + FIRST_CREDENTIALS),
+            Queued::Flush(_) => None,
+        })
+    }
+
+    async fn hand_over_all(&mut self, shutdown: &Shutdown) {
+        self.queued_bytes = 0;
+        while let Some(queued) = self.queue.pop_front() {
+            match queued {
+                Queued::Records {
+                    place,
+                    records,
+                    read_at,
+                } => self.put(place, records, read_at, shutdown).await,
+                Queued::Flush(stream) => self.streams.flush(stream.as_deref()),
+            }
         }
     }
 
@@ -216,7 +291,11 @@ impl Session {
                 let answer = self.metrics.answer(&request, Instant::now());
                 self.outbox.push(|frames| answer.encode(id, frames));
             }
-            Ok(Request::Flush { stream }) => self.streams.flush(stream.as_deref()),
+            // Of what was put before it.
+            Ok(Request::Flush { stream }) => {
+                self.enqueue(asked);
+                self.queue.push_back(Queued::Flush(stream));
+            }
             Ok(Request::Credentials(set)) => match set.for_metrics {
                 Some(true) => self.metrics_credentials.set(set.credentials),
                 _ => self.credentials.set(set.credentials),
@@ -298,16 +377,20 @@ impl Session {
     }
 
     /// Hands records over, each with a ticket of its own.
-    async fn put(&mut self, place: usize, asked: Vec<Asked>, shutdown: &Shutdown) {
+    async fn put(
+        &mut self,
+        place: usize,
+        asked: Vec<Asked>,
+        read_at: Instant,
+        shutdown: &Shutdown,
+    ) {
         let stream = self.streams.get(place);
         let intake = stream.pipeline.intake();
         let desk: Arc<dyn RecordSettled> = Arc::<Desk>::clone(&stream.desk);
-        let now = Instant::now();
-        stream.desk.metrics.received(asked.len(), now);
-        let bytes = |asked: &Asked| asked.data.len() + asked.key.len() + JOURNAL;
-        let total = asked.iter().map(bytes).sum();
+        stream.desk.metrics.received(asked.len(), Instant::now());
+        let total = asked.iter().map(Asked::bytes).sum();
         let Some(mut room) = self.room(&intake, asked.len(), total, shutdown).await else {
-            let reason = match shutdown.is_stopped() {
+            let reason = match self.give_up_at.is_some() {
                 true => FailReason::Abandoned,
                 false => FailReason::Overloaded,
             };
@@ -318,16 +401,16 @@ impl Session {
             return;
         };
         let records = asked.into_iter().map(|asked| {
-            let memory = room.split(intake.cost(1, bytes(&asked)));
+            let memory = room.split(intake.cost(1, asked.bytes()));
             let Asked { id, key, data } = asked;
-            let ticket = Ticket::for_journal(now, memory, Arc::clone(&desk), id, data.len());
+            let ticket = Ticket::for_journal(read_at, memory, Arc::clone(&desk), id, data.len());
             Accepted { data, key, ticket }
         });
         let chunk = Chunk {
             records: records.collect(),
             read_took: Duration::ZERO,
         };
-        self.hand_over(&intake, chunk).await;
+        self.hand_over(&intake, chunk, shutdown).await;
     }
 
     async fn room(
@@ -340,22 +423,32 @@ impl Session {
         if self.has_pinged {
             return intake.try_reserve(records, bytes);
         }
-        let mut reserving = pin!(intake.reserve(records, bytes));
+        self.in_time(intake.reserve(records, bytes), shutdown).await
+    }
+
+    /// `None` once the stop, or the client's death, is longer ago than the grace period.
+    async fn in_time<T>(
+        &mut self,
+        waiting: impl Future<Output = T>,
+        shutdown: &Shutdown,
+    ) -> Option<T> {
+        let mut waiting = pin!(waiting);
         if self.give_up_at.is_none() {
             tokio::select! {
                 biased;
-                room = &mut reserving => return Some(room),
+                ended = &mut waiting => return Some(ended),
                 () = shutdown.stopped() => {}
+                () = self.parent.gone() => {}
             }
         }
         let by = *(self.give_up_at).get_or_insert_with(|| Instant::now() + self.grace);
-        tokio::time::timeout_at(by, reserving).await.ok()
+        tokio::time::timeout_at(by, waiting).await.ok()
     }
 
-    async fn hand_over(&mut self, intake: &Intake, mut chunk: Chunk) {
+    async fn hand_over(&mut self, intake: &Intake, mut chunk: Chunk, shutdown: &Shutdown) {
         if !self.has_pinged {
-            // Whoever is gone has dropped their tickets, which says so.
-            let _ = intake.send(chunk).await;
+            // Whoever is gone, or takes too long, has dropped their tickets, which says so.
+            let _ = self.in_time(intake.send(chunk), shutdown).await;
             return;
         }
         let began = Instant::now();
@@ -388,4 +481,12 @@ impl Session {
 /// What the client asks each few seconds, to see whether anybody answers.
 fn is_ping(request: &MetricsRequest) -> bool {
     request.name.as_deref() == Some("UserRecordsPut") && request.seconds == Some(1)
+}
+
+/// For ever, where there is no moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
 }

@@ -49,6 +49,9 @@ use crate::shard::ShardId;
 const LATE_SHARE: u32 = 5;
 /// How often it is looked whether the stream has been described, or listed.
 const REFRESH_LOOK: Duration = Duration::from_millis(200);
+/// How long a flush goes on that nobody waits for: what was put before it has come this far by then. The KPL's goes on for
+/// 80 ms.
+const UNATTENDED: Duration = Duration::from_millis(200);
 /// How often a flush looks whether nothing is pending.
 const FLUSH_LOOK: Duration = Duration::from_millis(20);
 
@@ -103,7 +106,8 @@ pub(super) struct Owner {
     troubles: Recurring,
     failed_calls: u64,
     throttled: Throttled,
-    flushes: Vec<oneshot::Sender<()>>,
+    /// Since when, and who waits for it.
+    flushes: Vec<(Instant, oneshot::Sender<()>)>,
     draining: bool,
 }
 
@@ -241,10 +245,14 @@ impl Owner {
         let now = Instant::now();
         match action {
             Action::Answered(answered) => self.judge(*answered, now),
-            // Those that nobody waits for are one.
-            Action::Control(Control::Flush(done))
-                if done.is_closed() && self.flushes.iter().any(oneshot::Sender::is_closed) => {}
-            Action::Control(Control::Flush(done)) => self.flushes.push(done),
+            Action::Control(Control::Flush(done)) => {
+                // Those that nobody waits for are one.
+                let is_unattended = |(_, done): &(Instant, oneshot::Sender<()>)| done.is_closed();
+                if done.is_closed() {
+                    self.flushes.retain(|flush| !is_unattended(flush));
+                }
+                self.flushes.push((now, done));
+            }
             Action::Control(Control::Snapshot(reply)) => {
                 let _ = reply.send(self.histograms.clone());
             }
@@ -298,10 +306,13 @@ impl Owner {
         }
         self.send_what_is_due(now);
         if !self.flushes.is_empty() && self.counters.snapshot().pending == 0 {
-            for done in self.flushes.drain(..) {
+            for (_, done) in self.flushes.drain(..) {
                 let _ = done.send(());
             }
         }
+        // While others go on putting records, nothing would ever linger again.
+        self.flushes
+            .retain(|(since, done)| !done.is_closed() || now < *since + UNATTENDED);
     }
 
     fn adopt(&mut self, now: Instant) {
@@ -364,7 +375,8 @@ impl Owner {
         // A dead letter is answered aside, so whoever waits for zero pending has to look.
         let flush = (!self.flushes.is_empty()).then(|| Instant::now() + FLUSH_LOOK);
         let block = self.packer.as_ref().and_then(Packer::next_deadline);
-        let sweep = self.delivery.record_ttl.filter(|_| !self.lanes.is_empty());
+        let waits = !self.lanes.is_empty() || !self.ready.is_empty() || !self.collecting.is_empty();
+        let sweep = self.delivery.record_ttl.filter(|_| waits);
         let sweep = sweep.map(|_| self.next_sweep);
         let wake = self.lanes.next_wake();
         let misplaced = self.unlisted_since.filter(|_| !self.misplaced.is_empty());

@@ -61,6 +61,38 @@ impl Owner {
         for entry in self.lanes.take_where(is_over) {
             self.expire(entry, ttl, now);
         }
+        // While calls hang, batches wait for each other.
+        let mut waiting = std::mem::take(&mut self.ready);
+        let collecting = self.collecting.emptied();
+        let collecting = std::mem::replace(&mut self.collecting, collecting);
+        for batch in waiting.drain(..) {
+            if let Some(batch) = self.without_what_is_over(batch, ttl, now) {
+                self.ready.push_back(batch);
+            }
+        }
+        if let Some(batch) = self.without_what_is_over(collecting, ttl, now) {
+            assert!(self.collecting.is_empty(), "nothing is collected meanwhile");
+            self.collecting = batch;
+        }
+    }
+
+    /// A batch without the entries in which a record is over, if others are in it.
+    fn without_what_is_over(&mut self, batch: Batch, ttl: Duration, now: Instant) -> Option<Batch> {
+        let is_over = |entry: &AggregatedRecord| earliest(entry) + ttl <= now;
+        if !batch.entries().iter().any(is_over) {
+            return (!batch.is_empty()).then_some(batch);
+        }
+        let mut kept = batch.emptied();
+        for entry in batch.into_entries() {
+            if is_over(&entry) {
+                let lane = entry.predicted().cloned();
+                self.expire(entry, ttl, now);
+                self.lanes.release(&lane);
+            } else {
+                assert!(kept.push(entry).is_ok(), "a part of a batch fits a batch");
+            }
+        }
+        (!kept.is_empty()).then_some(kept)
     }
 
     /// An outage may outlast the time that records have: gives up those among the waiting batches.

@@ -422,3 +422,48 @@ async fn of_a_record_that_is_tried_for_long_the_first_attempt_and_the_last_ones_
     assert_eq!(tried.len(), 32);
     assert!(tried[1].started - tried[0].ended > Duration::from_secs(60));
 }
+
+/// Nobody waits for it, and others go on putting records.
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_nobody_waits_for_ends_though_records_go_on_coming() {
+    let service = Service::well_behaved(1);
+    let pipeline = start(&service, |_| {});
+    put(&pipeline, "warm up", any()).await.await;
+    (pipeline.flusher())();
+    let mut receipts = Vec::new();
+    // Each millisecond one, for two seconds.
+    for n in 0..2000 {
+        receipts.push(put(&pipeline, format!("{n}"), key("k")).await);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    let entries = service.stored.lock().unwrap().len();
+    // 200 ms of them went alone, about; then they linger for 100 ms.
+    assert!(entries < 400, "{entries} Kinesis records");
+}
+
+/// One call hangs at a time, and all others wait for it in batches.
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_calls_that_hang_is_given_up_in_its_time() {
+    let service = Service::new(1, |_| Plan::Stall);
+    let pipeline = start(&service, |p| {
+        p.aggregation.enabled = false;
+        p.batch.max_records = 50;
+        p.delivery.max_in_flight = 1;
+        p.delivery.record_ttl = Some(Duration::from_secs(5));
+        p.delivery.request_timeout = Duration::from_secs(6);
+    });
+    let began = Instant::now();
+    let receipts = put_many(&pipeline, 2000).await;
+    for answer in join_all(receipts).await {
+        let Delivery::Failed { reason, .. } = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(matches!(reason, FailReason::Expired { .. }), "{reason}");
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
+}
