@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::arguments::{KplArgs, is_kpl};
 use super::hardening::CoreDumpArgs;
-use super::log::{NEVER, of_level};
+use super::log::{filter, of_level};
 use crate::config::{DaemonSettings, Environment, System};
 use crate::daemon::clients::{Overrides, Trust};
 use crate::daemon::log::{KplLog, LogGuard, say};
@@ -197,14 +196,10 @@ fn init_log(level: &str) -> LogGuard {
         "off" => "off",
         _ => "info",
     };
-    let mut filter = EnvFilter::try_new(of_level(level)).unwrap_or_default();
-    for never in NEVER {
-        filter = filter.add_directive(never.parse().expect("a directive"));
-    }
     let (layer, guard) = KplLog::start();
     // An embedder's own subscriber stays.
     let _ = tracing_subscriber::registry()
-        .with(filter)
+        .with(filter(&of_level(level)))
         .with(layer)
         .try_init();
     guard

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Environment;
 
 /// What dumps a profile file that is no UTF-8, with the secrets in it, whatever is asked for.
-pub(super) const NEVER: [&str; 2] = [
+const NEVER: [&str; 2] = [
     "aws_runtime::env_config=off",
     "aws_runtime::env_config::source=off",
 ];
@@ -31,13 +31,8 @@ impl LogArgs {
 
     pub(super) fn init(&self, env: &dyn Environment) {
         let (directives, mistaken) = self.directives(env);
-        // Parsed before, or our own.
-        let mut filter = EnvFilter::try_new(directives).unwrap_or_default();
-        for never in NEVER {
-            filter = filter.add_directive(never.parse().expect("a directive"));
-        }
         let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+            .with_env_filter(filter(&directives))
             .with_writer(std::io::stderr)
             // A full disk, or a reader that has gone: it would be said on the same standard error, with a panic.
             .log_internal_errors(false)
@@ -67,6 +62,14 @@ impl LogArgs {
             (_, _) => (of_level("trace"), None),
         }
     }
+}
+
+/// By directives that were parsed before, or are our own.
+pub(super) fn filter(directives: &str) -> EnvFilter {
+    let filter = EnvFilter::try_new(directives).unwrap_or_default();
+    NEVER.iter().fold(filter, |filter, never| {
+        filter.add_directive(never.parse().expect("a directive"))
+    })
 }
 
 /// A level is about this program; what others below it say is for those who name them.

@@ -84,11 +84,7 @@ impl Owner {
         }
         let mut kept = batch.emptied();
         for entry in batch.into_entries() {
-            if is_over(&entry) {
-                let lane = entry.predicted().cloned();
-                self.expire(entry, ttl, now);
-                self.lanes.release(&lane);
-            } else {
+            if let Some(entry) = self.unless_expired(entry, now) {
                 assert!(kept.push(entry).is_ok(), "a part of a batch fits a batch");
             }
         }
@@ -118,21 +114,11 @@ impl Owner {
         now: Instant,
     ) -> VecDeque<Batch> {
         let mut unexpired = VecDeque::new();
-        for batch in batches {
-            let mut kept = batch.emptied();
-            for mut entry in batch.into_entries() {
+        for mut batch in batches {
+            for entry in batch.entries_mut() {
                 entry.last_refusal = Some(error.to_string());
-                if earliest(&entry) + ttl <= now {
-                    let lane = entry.predicted().cloned();
-                    self.expire(entry, ttl, now);
-                    self.lanes.release(&lane);
-                } else {
-                    assert!(kept.push(entry).is_ok(), "a part of a batch fits a batch");
-                }
             }
-            if !kept.is_empty() {
-                unexpired.push_back(kept);
-            }
+            unexpired.extend(self.without_what_is_over(batch, ttl, now));
         }
         unexpired
     }
