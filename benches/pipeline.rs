@@ -114,6 +114,7 @@ impl<'r> Rig<'r> {
             dead_letters: None,
             spool: None,
             counters: Arc::default(),
+            waiting: Pipeline::CHUNKS,
             observer: None,
         };
         // Neither time nor a quota decides here.

@@ -4,6 +4,7 @@
 //! the checkpoint one last time. Whatever order fails, nothing is lost: a record that was not stored is not
 //! in the checkpoint.
 
+mod seen;
 mod spools;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use self::seen::Seen;
+use crate::admin::{self, Admin, AdminError};
 use crate::aws::{self, AwsError, TimeOuts};
 use crate::checkpoint::{CheckpointError, Checkpoints, Lock};
 use crate::deadletter::DeadLetters;
@@ -52,6 +55,8 @@ pub struct Settings {
     pub dead_letter: deadletter::Settings,
     /// For sources that cannot be read again: their records wait on disk.
     pub spool: Option<spool::Settings>,
+    /// Where it can be asked how it is; `None`: nowhere.
+    pub admin: Option<admin::Listen>,
     /// Whether a crash may leave a core dump, which holds keys. A process has one answer, so whoever owns it
     /// acts on this: the command line does.
     pub core_dumps: bool,
@@ -130,6 +135,7 @@ impl Settings {
             checkpoint_interval: Self::CHECKPOINT_INTERVAL,
             dead_letter: deadletter::Settings::default(),
             spool: None,
+            admin: None,
             core_dumps: false,
         }
     }
@@ -155,6 +161,8 @@ pub struct Agent {
     /// Save the checkpoint, and see to it that state directory and spool are still ours.
     keepers: JoinSet<Result<(), AgentError>>,
     stop_keepers: Stop,
+    /// Answers until the end.
+    _admin: JoinSet<()>,
     /// Held for as long as anything writes to the spool.
     _spool_lock: Option<Arc<Lock>>,
 }
@@ -181,6 +189,8 @@ pub enum AgentError {
     Aws(#[from] AwsError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
@@ -218,6 +228,10 @@ impl Agent {
             .map(|s| Making::new(&s.partition_key, &s.shape));
         let makings = makings.collect::<Result<Vec<_>, _>>()?;
         let checkpoints = Checkpoints::open(&settings.state_dir)?;
+        let admin = match &settings.admin {
+            Some(listen) => Some(Admin::bind(listen).await?),
+            None => None,
+        };
         let clients = aws::clients(&settings.aws, time_outs(&settings.streams)).await?;
         let shared = Shared::new(clients)?;
         let spool_lock = settings.lock_spool()?;
@@ -276,6 +290,12 @@ impl Agent {
             )?;
         }
 
+        let mut answering_admin = JoinSet::new();
+        if let Some(admin) = admin {
+            let seen = Seen::new(&pipelines, &checkpoints, shutdown);
+            answering_admin.spawn(admin.serve(Arc::new(seen)));
+        }
+
         let (stop_keepers, shutdown) = shutdown::channel();
         let interval = settings.checkpoint_interval;
         let mut keepers = JoinSet::new();
@@ -295,6 +315,7 @@ impl Agent {
             answered,
             keepers,
             stop_keepers,
+            _admin: answering_admin,
             _spool_lock: spool_lock,
         })
     }

@@ -315,6 +315,9 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// More than there is memory for.
+    const MANY_CHUNKS: usize = 1024;
+
     pub fn new(clients: Clients) -> Result<Self, StartError> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
         Ok(Self {
@@ -369,12 +372,18 @@ impl Shared {
         &self,
         settings: &StreamSettings,
         budget: MemoryBudget,
+        dead_letters: Option<DeadLetters>,
+        spool: Option<Spooled>,
         counters: Arc<Counters>,
         observer: Arc<dyn Observer>,
     ) -> Result<Pipeline, StartError> {
         let (_, sealer) = self.sealer(&settings.encryption)?;
         Ok(Pipeline::start(Parts {
+            dead_letters,
+            spool,
             counters,
+            // Whoever is told of each record may be one who cannot be made to wait.
+            waiting: Self::MANY_CHUNKS,
             observer: Some(observer),
             ..self.parts(settings, sealer, budget)
         }))
@@ -397,6 +406,7 @@ impl Shared {
             dead_letters: None,
             spool: None,
             counters: Arc::default(),
+            waiting: Pipeline::CHUNKS,
             observer: None,
         }
     }

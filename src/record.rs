@@ -220,6 +220,20 @@ impl StreamName {
         name
     }
 
+    /// The stream whose folder is called so, if one's is.
+    pub fn of_folder(folder: &str) -> Option<Self> {
+        let given = match folder.strip_prefix('+') {
+            Some(hidden) => hidden.to_owned(),
+            // An ARN's last `+` was a `/`.
+            None => match folder.rsplit_once('+') {
+                Some((arn, name)) => format!("{}/{name}", arn.replace('+', ":")),
+                None => folder.to_owned(),
+            },
+        };
+        let stream = Self::new(given).ok()?;
+        (stream.folder_name() == folder).then_some(stream)
+    }
+
     /// The ARN, where the stream was given by one.
     pub fn arn(&self) -> Option<&str> {
         (self.name_starts > 0).then_some(&*self.as_given)
@@ -290,6 +304,19 @@ mod tests {
             "340282366920938463463374607431768211456",
         ] {
             assert!(bad.parse::<HashKey>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_folder_tells_its_stream() {
+        let arn = "arn:aws:kinesis:eu-west-1:111122223333:stream/shop-logs";
+        for name in ["shop-logs", ".hidden", "..", arn] {
+            let stream = StreamName::new(name).unwrap();
+            let folder = stream.folder_name();
+            assert_eq!(StreamName::of_folder(&folder), Some(stream), "{folder}");
+        }
+        for folder in ["", "+", "+shop", "a+b", "lost found", "arn+aws+x"] {
+            assert_eq!(StreamName::of_folder(folder), None, "{folder}");
         }
     }
 

@@ -38,6 +38,11 @@ impl Recurring {
         Some(Unsaid((unsaid > 0).then_some(unsaid)))
     }
 
+    /// Whether it goes on.
+    pub(crate) fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// It is over, if it went on: for how long, where its beginning was said.
     pub(crate) fn end(&mut self, now: Instant) -> Option<Duration> {
         let since = self.since.take()?;

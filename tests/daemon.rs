@@ -4,61 +4,17 @@ use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kinseal::aggregate::format::deaggregate;
-use kinseal::daemon::message::{PutRecordResult, Request, StreamMetadata};
-use kinseal::fake::{Action, ApiError, Entries, Fake, Faults, Rule, Service, StoredRecord};
+use kinseal::daemon::message::{Request, StreamMetadata};
+use kinseal::fake::{Action, ApiError, Entries, Fake, Faults, Rule, Service};
 
-use crate::support::agent::{Home, STREAM, kinseal};
-use crate::support::kpl::{Client, GENERATIONS, Generation, Setup, put};
-use crate::support::lines::{Arrived, line};
+use crate::support::agent::{STREAM, kinseal};
+use crate::support::kpl::{
+    GENERATIONS, Generation, Setup, USUAL, code, expect_stored, put, put_lines, site, stored,
+};
+use crate::support::lines::line;
 use crate::support::process::{Running, run};
-use crate::support::servers::{Endpoints, StandIn};
+use crate::support::servers::StandIn;
 use crate::support::until;
-
-const USUAL: Generation = Generation::CredentialsAsArguments;
-
-fn site(shards: i32) -> StandIn {
-    let site = StandIn::built(Fake::builder().strict(true));
-    site.endpoints.create_stream(STREAM, shards);
-    site
-}
-
-fn put_lines(client: &mut Client, numbers: std::ops::RangeInclusive<u64>) {
-    for number in numbers {
-        client.put(
-            number,
-            STREAM,
-            &format!("key-{}", number % 1000),
-            line(number),
-        );
-    }
-}
-
-/// The user records that lie in the stream.
-fn stored(site: &StandIn) -> Arrived {
-    let records = site.fake.records(STREAM).expect("it is there");
-    Arrived::of(records.iter().flat_map(user_records))
-}
-
-fn user_records(record: &StoredRecord) -> Vec<Vec<u8>> {
-    match deaggregate(&record.data) {
-        Some(members) => members.into_iter().map(|m| m.data.to_vec()).collect(),
-        None => vec![record.data.to_vec()],
-    }
-}
-
-fn expect_stored(results: impl IntoIterator<Item = PutRecordResult>) {
-    for result in results {
-        assert!(result.success, "{result:?}");
-        assert!(result.shard_id.is_some() && result.sequence_number.is_some());
-        assert!(result.attempts.last().is_some_and(|last| last.success));
-    }
-}
-
-fn code(result: &PutRecordResult) -> &str {
-    let last = result.attempts.last().expect("one at least");
-    last.error_code.as_deref().unwrap_or("")
-}
 
 #[test]
 fn clients_of_each_generation_have_one_answer_for_each_record() {
@@ -474,77 +430,6 @@ fn metrics_are_the_kpls_by_name_and_dimension() {
 }
 
 #[test]
-fn records_are_encrypted_where_a_file_says_so_and_nothing_changes_for_the_client() {
-    for scope in ["record", "block"] {
-        let site = site(2);
-        let key = site.endpoints.create_key();
-        let mut setup = Setup::new(&site.endpoints, USUAL);
-        let config = setup.path().join("kinseal.toml");
-        let encryption = format!("scope = \"{scope}\"\nkms_key = \"{key}\"");
-        fs::write(&config, format!("[encryption]\n{encryption}\n")).expect("room for it");
-        setup.env("KINSEAL_CONFIG", &config.display().to_string());
-        let mut client = setup.start();
-        put_lines(&mut client, 1..=1000);
-        expect_stored(client.results(1000).into_values());
-        for record in site.fake.records(STREAM).expect("it is there") {
-            assert!(!record.data.windows(5).any(|w| w == b"order"), "in clear");
-        }
-        let home = Home::new(&site.endpoints, &encryption, "");
-        let arrived = Arrived::of(home.consume(&[]));
-        arrived.expect_all(1..=1000);
-        arrived.expect_no_doubles();
-    }
-}
-
-/// In record scope and in block scope.
-#[test]
-fn while_there_is_no_data_key_records_wait_until_their_time_is_over_or_one_is_there() {
-    for scope in ["record", "block"] {
-        let site = site(1);
-        let key = site.endpoints.create_key();
-        let down = Rule::new(Action::ResetBefore).service(Service::Kms);
-        site.fake.set_faults(Faults::seeded(1).rule(down));
-        let mut setup = Setup::new(&site.endpoints, USUAL);
-        setup.number(22, 3000);
-        let config = setup.path().join("kinseal.toml");
-        let encryption = format!("[encryption]\nscope = \"{scope}\"\nkms_key = \"{key}\"\n");
-        fs::write(&config, encryption).expect("room for it");
-        setup.env("KINSEAL_CONFIG", &config.display().to_string());
-        let mut client = setup.start();
-        put_lines(&mut client, 1..=100);
-        let results = client.results(100);
-        assert!(
-            results.values().all(|result| code(result) == "Expired"),
-            "{scope}"
-        );
-        put_lines(&mut client, 101..=200);
-        site.fake.set_faults(Faults::seeded(1));
-        let results = client.results(200);
-        expect_stored(
-            results
-                .into_iter()
-                .filter(|(id, _)| *id > 100)
-                .map(|(_, result)| result),
-        );
-    }
-}
-
-#[test]
-fn a_file_with_a_mistake_stops_the_start_and_never_means_plaintext() {
-    let site = site(1);
-    let mut setup = Setup::new(&site.endpoints, USUAL);
-    let config = setup.path().join("kinseal.toml");
-    fs::write(&config, "[encryption]\nscope = \"record\"\n").expect("room for it");
-    setup.env("KINSEAL_CONFIG", &config.display().to_string());
-    let began = Instant::now();
-    let ended = run("the daemon", &mut setup.command(), b"");
-    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains("kms_key"), "{}", ended.stderr);
-    // Its parent would start it again at once.
-    assert!(began.elapsed() > Duration::from_secs(1));
-}
-
-#[test]
 fn what_the_kpls_own_would_refuse_is_refused_with_its_exit_code() {
     let site = site(1);
     let mut setup = Setup::new(&site.endpoints, USUAL);
@@ -592,64 +477,6 @@ fn secrets_do_not_stay_on_the_command_line() {
     assert!(!line.contains("08FFFF") && line.len() < 200, "{line}");
 }
 
-#[test]
-fn over_tls_only_who_is_trusted_is_called_unless_the_client_says_not_to_verify() {
-    let site = StandIn::built(Fake::builder().strict(true).tls(true));
-    site.fake.create_stream(STREAM, 1).expect("new");
-    let port = u64::from(site.fake.kinesis_addr().port());
-    let nobody = Endpoints {
-        kinesis: String::new(),
-        kms: String::new(),
-    };
-    let over_tls = |verify: u64| {
-        let mut setup = Setup::new(&nobody, USUAL);
-        setup
-            .text(11, "localhost")
-            .number(12, port)
-            .number(25, verify);
-        setup.number(22, 3000);
-        setup
-    };
-    let mut believing = over_tls(0).start();
-    believing.put(1, STREAM, "k", line(1));
-    expect_stored(believing.results(1).into_values());
-
-    let mut trusting = over_tls(1);
-    let certificates = trusting.path().join("cacerts");
-    fs::create_dir(&certificates).expect("new");
-    let pem = site.fake.ca_pem().expect("over TLS");
-    fs::write(certificates.join("b204d74a.0"), pem).expect("room for it");
-    fs::write(certificates.join("cacerts.lock"), "").expect("room for it");
-    trusting.env("CA_DIR", &certificates.display().to_string());
-    trusting.env("CA_FILE", "");
-    let mut trusting = trusting.start();
-    trusting.put(1, STREAM, "k", line(1));
-    expect_stored(trusting.results(1).into_values());
-
-    // One that TLS cannot use stops nothing, and connections are kept: three calls need no three handshakes.
-    let mut keeping = over_tls(1);
-    let certificates = keeping.path().join("cacerts");
-    fs::create_dir(&certificates).expect("new");
-    fs::write(certificates.join("a.0"), pem).expect("room for it");
-    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    fs::write(certificates.join("b.0"), broken).expect("room for it");
-    keeping.env("CA_DIR", &certificates.display().to_string());
-    let mut keeping = keeping.start();
-    for id in 1..=3 {
-        keeping.put(id, STREAM, "k", line(id));
-        keeping.results(id as usize);
-    }
-    let connected = connections_of(keeping.daemon.id());
-    assert!(
-        (1..=2).contains(&connected),
-        "{connected} connections are kept"
-    );
-
-    let mut wary = over_tls(1).start();
-    wary.put(1, STREAM, "k", line(1));
-    assert_eq!(code(&wary.results(1)[&1]), "Expired");
-}
-
 /// A parent that dies before it has opened both pipes leaves no daemon behind.
 #[test]
 fn a_daemon_whose_parent_dies_before_the_pipes_are_open_ends() {
@@ -684,25 +511,4 @@ fn a_daemon_whose_parent_dies_before_the_pipes_are_open_ends() {
             (stat.is_empty() || stat.contains(") Z ")).then_some(())
         });
     }
-}
-
-/// Established by a process, over TCP.
-fn connections_of(process: u32) -> usize {
-    let links = fs::read_dir(format!("/proc/{process}/fd")).expect("it runs");
-    let sockets: Vec<String> = links
-        .filter_map(|link| {
-            fs::read_link(link.ok()?.path())
-                .ok()?
-                .to_str()
-                .map(str::to_owned)
-        })
-        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
-        .collect();
-    let table = fs::read_to_string("/proc/net/tcp").expect("Linux has it");
-    let established = table.lines().skip(1).filter(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        // 01: ESTABLISHED.
-        fields[3] == "01" && sockets.iter().any(|socket| socket == fields[9])
-    });
-    established.count()
 }

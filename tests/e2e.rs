@@ -12,6 +12,8 @@ mod cli;
 mod consume;
 mod crash;
 mod daemon;
+mod daemon_file;
+mod daemon_network;
 mod deadletter;
 mod delivery;
 mod eio;

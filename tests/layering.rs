@@ -66,8 +66,10 @@ const TIERS: &[Module] = &[
     module(3, "consume", &["aws"]),
     module(3, "aws", &[]),
     // 4 doors
-    module(4, "agent", &[]),
-    module(4, "daemon", &[]),
+    module(4, "admin", &[]),
+    // Each knows what there is to see of it, and so starts who is asked.
+    module(4, "agent", &["admin"]),
+    module(4, "daemon", &["admin"]),
     // 5 shell
     module(5, "config", &[]),
     module(5, "cli", &["config"]),

@@ -90,26 +90,14 @@ impl Settings {
     }
 }
 
-/// Takes the right to the spool again each `interval`, where somebody has removed its folder. Ends with the stop, or
-/// once another process has it.
+/// Keeps the right to the spool, as [`spool::hold`] does.
 pub(super) async fn hold(
     lock: Arc<Lock>,
     interval: Duration,
     shutdown: Shutdown,
 ) -> Result<(), AgentError> {
-    while !shutdown.is_stopped() {
-        tokio::select! {
-            () = shutdown.stopped() => break,
-            () = tokio::time::sleep(interval) => {}
-        }
-        let lock = Arc::clone(&lock);
-        let held = tokio::task::spawn_blocking(move || lock.hold()).await;
-        // What the disk refuses, who writes to the spool says.
-        if let Err(error @ CheckpointError::InUse { .. }) = held.expect("locking does not panic") {
-            return Err(of_spool(error));
-        }
-    }
-    Ok(())
+    let held = spool::hold(lock, interval, shutdown).await;
+    held.map_err(of_spool)
 }
 
 fn of_spool(error: CheckpointError) -> AgentError {

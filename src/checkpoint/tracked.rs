@@ -326,6 +326,12 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Whether it could not be saved when that was last tried. Sending goes on; after a crash more is read again.
+    pub fn stands_still(&self) -> bool {
+        let trouble = self.0.trouble.lock().expect("no panic while held");
+        trouble.is_on()
+    }
+
     /// Everything known now, in the order of its paths. `before` has the entries saved last.
     fn snapshot(&self, before: &HashMap<Id, SavedFile>) -> Saved {
         let now = seconds_since_1970();

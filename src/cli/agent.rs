@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::connection::{self, ConnectionArgs};
 use super::descriptors;
 use super::hardening::CoreDumpArgs;
+use crate::admin::Listen;
 use crate::agent::{Agent, AgentError, Report};
 use crate::config::{self, Environment, Settings, SourceKind, words};
 use crate::metrics::report::Thousands;
@@ -92,6 +93,9 @@ pub struct AgentArgs {
     /// How long to go on sending after a signal
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = connection::duration, help_heading = "Running")]
     pub grace: Duration,
+    /// Answer /metrics (Prometheus), /healthz, /readyz and /status here: HOST:PORT, or the path of a socket
+    #[arg(long, value_name = "ADDRESS", value_parser = words::listen, help_heading = "Running")]
+    pub admin: Option<Listen>,
     #[command(flatten)]
     pub core_dumps: CoreDumpArgs,
 }
@@ -125,6 +129,8 @@ A glob that the agent is to expand, also for files to come, has to be quoted.";
 
 pub async fn run(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let mut settings = args.settings(&config::System)?;
+    // With a file too: it is often for one run.
+    settings.admin = args.admin.clone().or(settings.admin);
     args.core_dumps.or(settings.core_dumps).apply();
     descriptors::make_room(&mut settings);
     // Before anything is started: a signal during the start must end it too.

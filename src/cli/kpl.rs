@@ -25,7 +25,7 @@ use crate::daemon::clients::{Overrides, Trust};
 use crate::daemon::log::{KplLog, LogGuard, say};
 use crate::daemon::pipes::Parent;
 use crate::daemon::{self, DaemonError, Start};
-use crate::{aws, seal, shutdown};
+use crate::shutdown;
 
 /// Before an exit that the client answers with another start.
 const BEFORE_EXIT: Duration = Duration::from_secs(2);
@@ -112,6 +112,8 @@ fn run(args: &KplArgs, parent: Parent) -> Result<(), CannotRun> {
         overrides: overrides(&System, args.ca_path.clone()),
         encryption: settings.encryption,
         aws: settings.aws,
+        spool: settings.spool,
+        admin: settings.admin,
         memory_limit: settings.memory_limit.unwrap_or(Start::MEMORY_LIMIT),
         grace: Start::GRACE,
         parent,
@@ -164,11 +166,7 @@ fn daemon_settings(env: &dyn Environment) -> Result<DaemonSettings, crate::confi
             tracing::info!(config = %path.display(), "read");
             Ok(settings)
         }
-        None => Ok(DaemonSettings {
-            encryption: seal::Settings::off(),
-            memory_limit: None,
-            aws: aws::Settings::default(),
-        }),
+        None => Ok(DaemonSettings::of_no_file()),
     }
 }
 

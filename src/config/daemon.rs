@@ -7,9 +7,13 @@ use toml_edit::TableLike;
 use super::encryption::Encryption;
 use super::file::File;
 use super::mistake::Mistakes;
+use super::spool::Spool;
+use super::tuning::DeadLetter;
 use super::written::Written;
-use super::{Environment, read_aws, read_text, with_document};
-use crate::{aws, seal};
+use super::{Environment, admin, read_aws, read_text, with_document};
+use crate::admin::Listen;
+use crate::daemon::spools;
+use crate::{aws, seal, statedir};
 
 /// The settings of a daemon that Java's do not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,11 +23,24 @@ pub struct DaemonSettings {
     pub memory_limit: Option<usize>,
     /// For calls to KMS, instead of the credentials and the region that come from Java.
     pub aws: aws::Settings,
+    pub spool: Option<spools::Settings>,
+    pub admin: Option<Listen>,
 }
 
 impl DaemonSettings {
     /// Less leaves no room for one record of 10 MiB in its three shapes.
     const LEAST_MEMORY: u64 = 40 << 20;
+
+    /// Where there is no file: nothing is added.
+    pub fn of_no_file() -> Self {
+        Self {
+            encryption: seal::Settings::off(),
+            memory_limit: None,
+            aws: aws::Settings::default(),
+            spool: None,
+            admin: None,
+        }
+    }
 
     /// The settings in the file at `path`.
     ///
@@ -32,7 +49,12 @@ impl DaemonSettings {
     /// All that is wrong in it. Nothing is to be sent then: it may say that records are to be encrypted.
     pub fn load(path: &Path, env: &dyn Environment) -> Result<Self, Mistakes> {
         let name = path.display().to_string();
-        with_document(&name, &read_text(path, &name)?, env, Self::read)
+        Self::parse(&name, &read_text(path, &name)?, env)
+    }
+
+    /// The settings in `text`. `name` is what mistakes call the file.
+    pub fn parse(name: &str, text: &str, env: &dyn Environment) -> Result<Self, Mistakes> {
+        with_document(name, text, env, Self::read)
     }
 
     /// `None` only where a mistake has been noted.
@@ -40,6 +62,13 @@ impl DaemonSettings {
         file.read(root, |root| {
             let memory_limit = root.bytes("memory_limit", Self::LEAST_MEMORY..=1 << 40);
             let aws = root.table("aws", read_aws);
+            let spool = root.table("spool", Spool::read);
+            let dead_letter = root.table("dead_letter", DeadLetter::read);
+            let admin = root.table("admin", admin::read);
+            if let (Some(place), true) = (dead_letter.place(), spool.is_absent()) {
+                let text = "found without [spool]; allowed: together with it: without, the client is told of what cannot be stored";
+                file.mistake(place, text);
+            }
             let encryption = root.table("encryption", |t| Encryption::read(t, true));
             let encryption = match encryption {
                 Written::Given(encryption, _) => {
@@ -49,8 +78,19 @@ impl DaemonSettings {
                 Written::Absent => seal::Settings::off(),
                 Written::Mistaken => return None,
             };
+            let dead_letter = dead_letter.or_default(DeadLetter::default())?.resolve()?;
+            let spool = match spool {
+                Written::Given(spool, _) => Some(spools::Settings {
+                    spool: spool.resolve(&statedir::default_dir().join("kpl-daemon"))?,
+                    dead_letter,
+                }),
+                Written::Absent => None,
+                Written::Mistaken => return None,
+            };
             Some(Self {
                 encryption,
+                spool,
+                admin: admin.or_default(Some(None))??,
                 memory_limit: memory_limit
                     .map(|bytes| Some(bytes as usize))
                     .or_default(None)?,
@@ -67,7 +107,7 @@ mod tests {
     use crate::seal::{KeyChoice, Scope};
 
     fn parse(text: &str) -> Result<DaemonSettings, Mistakes> {
-        with_document("f", text, &System, DaemonSettings::read)
+        DaemonSettings::parse("f", text, &System)
     }
 
     #[test]
@@ -87,6 +127,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_adds_a_disk_and_somebody_to_ask() {
+        let settings = parse(
+            "[spool]\npath = \"/var/spool/kpl\"\nmax_bytes = \"64MiB\"\n[dead_letter]\nmax_file_size = \"1MiB\"\n\
+             [admin]\nlisten = \"127.0.0.1:9465\"\n",
+        )
+        .unwrap();
+        let spool = settings.spool.unwrap();
+        assert_eq!(spool.spool.path, Path::new("/var/spool/kpl"));
+        assert_eq!(spool.spool.max_bytes, 64 << 20);
+        assert_eq!(spool.dead_letter.max_file_size, 1 << 20);
+        assert_eq!(settings.admin, Some("127.0.0.1:9465".parse().unwrap()));
+        let default = parse("[spool]\n").unwrap().spool.unwrap();
+        assert!(default.spool.path.ends_with("kpl-daemon/spool"));
+    }
+
+    #[test]
     fn a_mistake_in_it_is_told_and_never_means_plaintext() {
         for text in [
             "[encryption]\nscope = \"records\"\n",
@@ -96,6 +152,9 @@ mod tests {
             "encryption = 1\n",
             "[[source]]\n",
             "memory_limit = \"1MiB\"\n",
+            "[dead_letter]\n",
+            "[spool]\npath = \"here\"\n",
+            "[admin]\nlisten = \"9465\"\n",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

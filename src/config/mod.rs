@@ -8,6 +8,7 @@
 //! Refused: keys that are not known, streams that no source names, anything outside the service's quotas,
 //! and plaintext by omission: a stream without encryption is one whose configuration says `scope = "off"`.
 
+mod admin;
 mod daemon;
 mod encryption;
 mod entry;
@@ -146,6 +147,7 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
         });
         let dead_letter = root.table("dead_letter", DeadLetter::read);
         let spool = root.table("spool", Spool::read);
+        let admin = root.table("admin", admin::read);
         check_memory(file, &memory_limit, &streams);
         check_regions(file, &aws, &sources);
 
@@ -172,6 +174,7 @@ fn read(file: &File<'_>, root: &dyn TableLike) -> Option<Settings> {
                 .or_default(Settings::CHECKPOINT_INTERVAL)?,
             dead_letter: dead_letter.or_default(DeadLetter::default())?.resolve()?,
             spool,
+            admin: admin.or_default(Some(None))??,
             core_dumps: core_dumps.or_default(false)?,
         })
     })

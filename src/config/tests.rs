@@ -12,6 +12,7 @@ use crate::source::tail;
 use crate::{deadletter, seal, send};
 
 const AGENT: &str = include_str!("../../config/agent.toml");
+const DAEMON: &str = include_str!("../../config/kpl-daemon.toml");
 const DEMO: &str = include_str!("../../config/demo.toml");
 const MINIMAL: &str = include_str!("../../config/minimal.toml");
 
@@ -62,6 +63,37 @@ fn defaults() -> Settings {
 #[test]
 fn the_annotated_file_says_exactly_the_defaults() {
     assert_eq!(good(AGENT), defaults());
+}
+
+#[test]
+fn the_daemons_file_says_the_defaults_and_how_records_are_encrypted() {
+    let encryption = defaults().streams.remove(0).encryption;
+    let settings = DaemonSettings::parse("f", DAEMON, &Fixed(&[])).unwrap();
+    let expected = DaemonSettings {
+        encryption,
+        ..DaemonSettings::of_no_file()
+    };
+    assert_eq!(settings, expected);
+    // As it would be without its comments.
+    let uncommented = DAEMON
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.starts_with('[') || key.contains(" = ") && !key.contains("  ") => key,
+            _ => line,
+        })
+        .filter(|line| !line.starts_with("sync_interval"))
+        .collect::<Vec<_>>();
+    let settings = DaemonSettings::parse("f", &uncommented.join("\n"), &Fixed(&[])).unwrap();
+    let spool = settings.spool.unwrap();
+    let default =
+        crate::spool::Settings::under(std::path::Path::new("/var/lib/kinseal/kpl-daemon"));
+    assert_eq!(spool.spool, default.clone());
+    assert_eq!(spool.dead_letter, deadletter::Settings::default());
+    assert_eq!(
+        settings.memory_limit,
+        Some(crate::daemon::Start::MEMORY_LIMIT)
+    );
+    assert!(settings.admin.is_some());
 }
 
 #[test]
@@ -127,7 +159,11 @@ fn a_key_in_the_place_of_its_file_is_not_shown() {
 #[test]
 fn every_commented_key_of_the_annotated_file_is_known() {
     // Uncommented one at a time: some exclude one another. What is wrong then is never the key itself.
-    let agent = AGENT.replace("# [spool]", "[spool]");
+    let agent = ["[spool]", "[admin]"]
+        .into_iter()
+        .fold(AGENT.to_owned(), |agent, table| {
+            agent.replace(&format!("# {table}"), table)
+        });
     for (i, line) in agent.lines().enumerate() {
         let Some(bare) = line.strip_prefix("# ") else {
             continue;

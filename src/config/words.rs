@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use globset::GlobBuilder;
 
+use crate::admin::Listen;
 use crate::seal::message::ReadLimits;
 use crate::seal::{EncryptionContext, block};
 
@@ -252,6 +253,11 @@ pub fn absolute_path(text: &str) -> Result<PathBuf, String> {
         return Ok(path);
     }
     Err("an absolute path, like \"/var/lib/kinseal\"".into())
+}
+
+/// `127.0.0.1:9465`, or the path of a socket.
+pub fn listen(text: &str) -> Result<Listen, String> {
+    text.parse()
 }
 
 /// Absolute, `*` within a folder, `**` across folders.

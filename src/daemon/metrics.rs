@@ -4,6 +4,7 @@
 //! is put counts for all prefixes. Of each metric there are the last minute's whole seconds, and its sum since it was
 //! first put. Put once for many equal values: nothing here is on the path of a single record.
 
+mod exposition;
 mod observe;
 mod stat;
 

@@ -14,7 +14,9 @@ pub mod message;
 pub mod metrics;
 pub mod pipes;
 pub mod results;
+mod seen;
 mod session;
+pub mod spools;
 mod streams;
 mod upload;
 
@@ -31,15 +33,19 @@ use self::message::Credentials;
 use self::metrics::Metrics;
 use self::pipes::{Parent, PipeError, Pipes};
 use self::results::Outbox;
+use self::seen::Seen;
 use self::session::{Ended, Session};
+use self::spools::Home;
 pub use self::streams::Template;
-use self::streams::{Streams, Watched};
+use self::streams::{Streams, Unanswered, Watched};
 use self::upload::Upload;
+use crate::admin::Listen;
 use crate::aws::{self, AwsError};
-use crate::delivery::MemoryBudget;
+use crate::checkpoint::Lock;
 use crate::producer::{Shared, StartError};
 use crate::seal;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{self, Shutdown};
+use crate::spool::{self, SpoolError};
 
 /// All that a daemon is started with.
 #[derive(Debug)]
@@ -55,6 +61,10 @@ pub struct Start {
     pub encryption: seal::Settings,
     /// For calls to KMS; what it does not say is as for Kinesis.
     pub aws: aws::Settings,
+    /// Where records wait on disk until they are stored.
+    pub spool: Option<spools::Settings>,
+    /// Where it can be asked how it is.
+    pub admin: Option<Listen>,
     /// Bytes of all records between the pipe and their answers.
     pub memory_limit: usize,
     /// How long records are waited for at the end.
@@ -79,6 +89,8 @@ pub enum DaemonError {
     Aws(#[from] AwsError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     #[error("the pipe from the client broke: {0}")]
     Broken(std::io::Error),
 }
@@ -133,6 +145,14 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
         Arc::clone(&metrics),
     );
 
+    let home = start.spool.as_ref().map(Home::take).transpose()?;
+    let shutdown = match &home {
+        Some(home) => {
+            tracing::info!(path = %home.dir().display(), "records wait on disk there until they are stored");
+            until_lost(home.lock(), shutdown)
+        }
+        None => shutdown,
+    };
     let pipes = tokio::select! {
         pipes = Pipes::open(&start.from_client, &start.to_client, start.parent) => pipes?,
         () = shutdown.stopped() => return Ok(()),
@@ -144,17 +164,25 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
         async move { outbox.write_to(pipes.to_client, has_ended).await }
     });
     let watched = Watched::default();
-    let streams = Streams::new(
+    let mut streams = Streams::new(
         shared,
-        Template::new(configuration, start.encryption.clone()),
-        MemoryBudget::new(start.memory_limit),
+        Template::new(configuration, start.encryption.clone(), home.is_some()),
+        start.memory_limit,
+        home,
         Arc::clone(&metrics),
         Arc::clone(&outbox),
         watched.clone(),
     );
+    streams.take_up();
+    let seen = Seen {
+        watched: watched.clone(),
+        metrics: Arc::clone(&metrics),
+        shutdown: shutdown.clone(),
+    };
     let beside = [
         Some(tokio::spawn(measure(watched))),
         upload.map(|upload| tokio::spawn(upload.run())),
+        (start.admin.clone()).map(|listen| tokio::spawn(seen::answer(listen, seen))),
     ];
     let mut session = Session::new(
         streams,
@@ -167,9 +195,15 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
     );
     let why = session.read(&pipes.from_client, &shutdown).await;
     tracing::info!("{why}; what it had sent is put on its way");
-    let abandoned = session.into_streams().close(start.grace).await;
+    let Unanswered { abandoned, spooled } = session.into_streams().close(start.grace).await;
     if abandoned > 0 {
         tracing::error!(abandoned, grace = ?start.grace, "records had no answer in time");
+    }
+    if spooled > 0 {
+        tracing::warn!(
+            records = spooled,
+            "wait on disk, and are sent by the next process"
+        );
     }
     ended.send_replace(true);
     let _ = tokio::time::timeout(LAST_ANSWERS, writing).await;
@@ -193,6 +227,21 @@ fn own_kms(settings: &aws::Settings, region: &str) -> Option<aws::Settings> {
         ..settings.clone()
     })
 }
+
+/// Hears the stop, and that another process has the spool.
+fn until_lost(lock: Arc<Lock>, shutdown: Shutdown) -> Shutdown {
+    let (stop, either) = shutdown::channel();
+    tokio::spawn(async move {
+        if let Err(error) = spool::hold(lock, HELD, shutdown).await {
+            tracing::error!("{error}; this process stops");
+        }
+        stop.stop();
+    });
+    either
+}
+
+/// How often the right to the spool is looked at.
+const HELD: Duration = Duration::from_secs(1);
 
 async fn measure(watched: Watched) {
     let mut ticks = interval(MEASURED);

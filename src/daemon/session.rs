@@ -385,7 +385,11 @@ impl Session {
         shutdown: &Shutdown,
     ) {
         let stream = self.streams.get(place);
-        let intake = stream.pipeline.intake();
+        let intake = stream.intake();
+        let ticket = match self.streams.are_spooled() {
+            true => Ticket::for_journal_until_spooled,
+            false => Ticket::for_journal,
+        };
         let desk: Arc<dyn RecordSettled> = Arc::<Desk>::clone(&stream.desk);
         stream.desk.metrics.received(asked.len(), Instant::now());
         let total = asked.iter().map(Asked::bytes).sum();
@@ -403,7 +407,7 @@ impl Session {
         let records = asked.into_iter().map(|asked| {
             let memory = room.split(intake.cost(1, asked.bytes()));
             let Asked { id, key, data } = asked;
-            let ticket = Ticket::for_journal(read_at, memory, Arc::clone(&desk), id, data.len());
+            let ticket = ticket(read_at, memory, Arc::clone(&desk), id, data.len());
             Accepted { data, key, ticket }
         });
         let chunk = Chunk {

@@ -5,19 +5,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::configuration::Configuration;
 use super::message::StreamStrategyUpdate;
 use super::metrics::{Metrics, StreamMetrics};
 use super::results::{SharedOutbox, encode};
+use super::spools::{Budgets, Home, Opened, end_writers};
 use crate::aggregate::ContainerKey;
 use crate::batch::RecordLimit;
 use crate::delivery::{MemoryBudget, RecordSettled, SettledRecord};
 use crate::metrics::Counters;
-use crate::pipeline::{Observer, Pipeline, StreamSettings, Waited};
+use crate::pipeline::{Observer, Pipeline, StreamSettings, View, Waited};
 use crate::producer::{Shared, StartError};
 use crate::record::StreamName;
+use crate::seal::Scope;
+use crate::source::Intake;
+use crate::spool::SpoolError;
 use crate::{aggregate, batch, seal, send};
 
 /// All of them, and what each is made of.
@@ -26,6 +31,10 @@ pub(super) struct Streams {
     shared: Shared,
     template: Template,
     budget: MemoryBudget,
+    /// Where records go over a disk.
+    home: Option<(Home, Budgets)>,
+    /// Of dead letters.
+    writers: Vec<JoinHandle<()>>,
     metrics: Arc<Metrics>,
     outbox: SharedOutbox,
     by_name: HashMap<String, usize>,
@@ -38,15 +47,26 @@ pub(super) struct Streams {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Watched(Arc<Mutex<Vec<Measured>>>);
 
-type Measured = (Arc<Desk>, Arc<Counters>);
+#[derive(Debug)]
+struct Measured {
+    desk: Arc<Desk>,
+    counters: Arc<Counters>,
+    view: View,
+}
 
 impl Watched {
     /// What is measured of each now.
     pub(super) fn measure(&self, now: Instant) {
-        for (desk, counters) in self.0.lock().expect("no panic while held").iter() {
-            desk.metrics.pending(counters.snapshot().pending, now);
-            desk.metrics.settle(now);
+        for measured in self.0.lock().expect("no panic while held").iter() {
+            let pending = measured.counters.snapshot().pending;
+            measured.desk.metrics.pending(pending, now);
+            measured.desk.metrics.settle(now);
         }
+    }
+
+    pub(super) fn views(&self) -> Vec<View> {
+        let all = self.0.lock().expect("no panic while held");
+        all.iter().map(|measured| measured.view.clone()).collect()
     }
 }
 
@@ -65,6 +85,13 @@ pub struct Template {
 pub(super) struct Stream {
     pub(super) pipeline: Pipeline,
     pub(super) desk: Arc<Desk>,
+}
+
+impl Stream {
+    /// Over the disk, where there is a spool.
+    pub(super) fn intake(&self) -> Intake {
+        self.pipeline.spooled_intake()
+    }
 }
 
 /// Who answers a stream's records.
@@ -98,8 +125,9 @@ impl Template {
     /// A record of 1 MiB with its key.
     const LARGEST_AGGREGATE: usize = batch::Limits::LEAST_OF_A_STREAM - 1024;
 
-    /// As the KPL's client configures it; encrypted as somebody else says.
-    pub fn new(configuration: &Configuration, encryption: seal::Settings) -> Self {
+    /// As the KPL's client configures it; encrypted, and over a disk, as somebody else says.
+    pub fn new(configuration: &Configuration, encryption: seal::Settings, spooled: bool) -> Self {
+        Self::tell_what_is_less(configuration);
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let collected =
             size(configuration.collection_max_size).min(batch::Limits::MOST_OF_A_REQUEST);
@@ -127,10 +155,43 @@ impl Template {
                 max_in_flight: size(configuration.max_connections),
                 request_timeout: configuration.request_timeout,
                 connect_timeout: configuration.connect_timeout,
-                record_ttl: Some(configuration.record_ttl),
-                fail_if_throttled: configuration.fail_if_throttled,
+                // What is on disk is there for as long as it takes.
+                record_ttl: (!spooled).then_some(configuration.record_ttl),
+                fail_if_throttled: configuration.fail_if_throttled && !spooled,
                 ..send::Settings::default()
             },
+        }
+    }
+
+    /// What is asked for and cannot be had.
+    fn tell_what_is_less(configuration: &Configuration) {
+        let asked = configuration.aggregation_max_size;
+        if asked > Self::LARGEST_AGGREGATE as u64 {
+            let most = Self::LARGEST_AGGREGATE;
+            tracing::warn!(
+                asked,
+                most,
+                "aggregationMaxSize is more than every stream takes: it is this"
+            );
+        }
+        let (asked, most) = (
+            configuration.collection_max_size,
+            batch::Limits::MOST_OF_A_REQUEST,
+        );
+        if asked > most as u64 {
+            tracing::warn!(
+                asked,
+                most,
+                "collectionMaxSize is more than a request may hold: it is this"
+            );
+        }
+        let (asked, most) = (configuration.rate_limit, send::Settings::MOST_RATE_LIMIT);
+        if asked > u64::from(most) {
+            tracing::warn!(
+                asked,
+                most,
+                "rateLimit is more than has any effect: it is this"
+            );
         }
     }
 
@@ -149,15 +210,25 @@ impl Streams {
     pub(super) fn new(
         shared: Shared,
         template: Template,
-        budget: MemoryBudget,
+        memory_limit: usize,
+        home: Option<Home>,
         metrics: Arc<Metrics>,
         outbox: SharedOutbox,
         watched: Watched,
     ) -> Self {
+        let (budget, home) = match home {
+            None => (MemoryBudget::new(memory_limit), None),
+            Some(home) => {
+                let (budget, budgets) = Budgets::of(memory_limit);
+                (budget, Some((home, budgets)))
+            }
+        };
         Self {
             shared,
             template,
             budget,
+            home,
+            writers: Vec::new(),
             metrics,
             outbox,
             by_name: HashMap::new(),
@@ -191,17 +262,18 @@ impl Streams {
             outbox: Arc::clone(&self.outbox),
             metrics: StreamMetrics::new(name, Arc::clone(&self.metrics)),
         });
-        let pipeline = self.start(stream, &desk).map_err(|error| NoStream {
-            code: "EncryptionFailed",
-            message: error.to_string(),
-        })?;
+        let pipeline = self.start(stream, &desk)?;
         if self.template.tells_strategies {
             let telling = tell_strategies(name.to_owned(), &pipeline, Arc::clone(&self.outbox));
             tokio::spawn(telling);
         }
         let counters = Arc::clone(pipeline.counters());
         let mut watched = self.watched.0.lock().expect("no panic while held");
-        watched.push((Arc::clone(&desk), counters));
+        watched.push(Measured {
+            desk: Arc::clone(&desk),
+            counters,
+            view: pipeline.view(),
+        });
         drop(watched);
         let place = self.all.len();
         self.all.push(Stream { pipeline, desk });
@@ -209,12 +281,43 @@ impl Streams {
         Ok(place)
     }
 
-    fn start(&self, stream: StreamName, desk: &Arc<Desk>) -> Result<Pipeline, StartError> {
+    fn start(&mut self, stream: StreamName, desk: &Arc<Desk>) -> Result<Pipeline, NoStream> {
         let counters: Arc<Counters> = Arc::default();
         let observer: Arc<dyn Observer> = Arc::<Desk>::clone(desk);
         let settings = self.template.of(stream);
-        self.shared
-            .start_unseen(&settings, self.budget.clone(), counters, observer)
+        let (mut dead_letters, mut spool) = (None, None);
+        if let Some((home, budgets)) = &self.home {
+            let plain = settings.encryption.scope == Scope::Off;
+            let place = (budgets, self.all.len());
+            let open = || home.open(&settings.name, plain, place, &counters);
+            let opened = tokio::task::block_in_place(open)?;
+            let Opened {
+                spooled,
+                dead_letters: letters,
+                writer,
+            } = opened;
+            self.writers.push(writer);
+            (dead_letters, spool) = (Some(letters), Some(spooled));
+        }
+        let budget = self.budget.clone();
+        let started =
+            self.shared
+                .start_unseen(&settings, budget, dead_letters, spool, counters, observer);
+        Ok(started?)
+    }
+
+    /// Takes up what an earlier process left of each stream.
+    pub(super) fn take_up(&mut self) {
+        let left = self.home.as_ref().map(|(home, _)| home.left_behind());
+        for stream in left.into_iter().flatten() {
+            if let Err(error) = self.place(&stream.to_string()) {
+                tracing::error!(%stream, code = error.code, "what is in its spool waits: {}", error.message);
+            }
+        }
+    }
+
+    pub(super) fn are_spooled(&self) -> bool {
+        self.home.is_some()
     }
 
     pub(super) fn get(&self, place: usize) -> &Stream {
@@ -233,8 +336,9 @@ impl Streams {
         }
     }
 
-    /// Waits until every record has its answer, at most so long. Returns how many records had none by then.
-    pub(super) async fn close(self, grace: Duration) -> u64 {
+    /// Waits until every record has its answer, at most so long. Returns how many records had none by then, and how many
+    /// wait on disk for the next process.
+    pub(super) async fn close(self, grace: Duration) -> Unanswered {
         let closing = self.all.into_iter().map(|stream| async move {
             let Stream { pipeline, desk } = stream;
             let counters = Arc::clone(pipeline.counters());
@@ -242,9 +346,19 @@ impl Streams {
             (pipeline.flusher())();
             pipeline.close(grace).await;
             desk.metrics.settle(Instant::now());
-            counters.snapshot().abandoned
+            let counts = counters.snapshot();
+            Unanswered {
+                abandoned: counts.abandoned,
+                spooled: counts.spooled,
+            }
         });
-        join_all(closing).await.into_iter().sum()
+        let all = join_all(closing).await.into_iter();
+        let sum = all.fold(Unanswered::default(), |sum, more| Unanswered {
+            abandoned: sum.abandoned + more.abandoned,
+            spooled: sum.spooled + more.spooled,
+        });
+        end_writers(self.writers, LAST_LETTERS).await;
+        sum
     }
 }
 
@@ -267,6 +381,34 @@ fn tell_strategies(
             };
             // It answers nothing.
             outbox.push(|frames| update.encode(0, frames));
+        }
+    }
+}
+
+/// For the last dead letters, where the disk is slow.
+const LAST_LETTERS: Duration = Duration::from_secs(1);
+
+/// Records at the end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Unanswered {
+    pub(super) abandoned: u64,
+    pub(super) spooled: u64,
+}
+
+impl From<StartError> for NoStream {
+    fn from(error: StartError) -> Self {
+        Self {
+            code: "EncryptionFailed",
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<SpoolError> for NoStream {
+    fn from(error: SpoolError) -> Self {
+        Self {
+            code: "SpoolFailed",
+            message: error.to_string(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::folder::{Appended, Dropped, Folder};
 use super::line::Line;
 use super::{DeadRecord, Settings};
 use crate::delivery::Delivery;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Trouble};
 use crate::record::StreamName;
 use crate::recurring::{Recurring, Unsaid};
 
@@ -111,6 +111,7 @@ impl Writer {
         loop {
             let why = match self.append(Arc::clone(&text)).await {
                 Ok(Appended::Written) => {
+                    self.counters.troubles.end(Trouble::DeadLettersBlocked);
                     if let Some(down_for) = self.blocked.end(Instant::now()) {
                         tracing::warn!(
                             path = %self.folder.path().display(), ?down_for, "dead letters can be written again"
@@ -126,6 +127,7 @@ impl Writer {
                 ),
                 Err(error) => format!("{error}: free space or fix permissions"),
             };
+            self.counters.troubles.begin(Trouble::DeadLettersBlocked);
             if let Some(Unsaid(others)) = self.blocked.goes_on(Instant::now()) {
                 tracing::error!(
                     path = %self.folder.path().display(), others_unsaid = others,

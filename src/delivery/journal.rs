@@ -46,20 +46,31 @@ pub(super) struct Journal {
     to: Arc<dyn RecordSettled>,
     id: u64,
     bytes: usize,
+    /// That it is in the spool is answer enough.
+    pub(super) when_spooled: bool,
     /// Mostly one.
     tried: Mutex<SmallVec<[Tried; 1]>>,
 }
 
 impl Journal {
-    /// Attempts that are told of a record at most: the first, and the last ones. One that waits for days has thousands.
-    const MOST: usize = 32;
+    /// Attempts that are told of a record at most: the first, and the last ones. One that waits for days has thousands, and
+    /// what all records keep of theirs is beside the memory that they are counted for: 320 bytes each at most.
+    const MOST: usize = 8;
 
     pub(super) fn new(to: Arc<dyn RecordSettled>, id: u64, bytes: usize) -> Self {
         Self {
             to,
             id,
             bytes,
+            when_spooled: false,
             tried: Mutex::default(),
+        }
+    }
+
+    pub(super) fn until_spooled(self) -> Self {
+        Self {
+            when_spooled: true,
+            ..self
         }
     }
 

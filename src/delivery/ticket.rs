@@ -107,6 +107,18 @@ impl Ticket {
         Self::new(1, born, reply, memory)
     }
 
+    /// The same for a caller to whom [`Delivery::Spooled`] is answer enough, where there is a spool.
+    pub fn for_journal_until_spooled(
+        born: Instant,
+        memory: MemoryPermit,
+        to: Arc<dyn RecordSettled>,
+        id: u64,
+        bytes: usize,
+    ) -> Self {
+        let journal = Journal::new(to, id, bytes).until_spooled();
+        Self::new(1, born, Reply::Journal(journal), memory)
+    }
+
     /// For the `records` records of a source's span `id`; at least one.
     pub fn for_span(
         records: u32,
@@ -221,13 +233,11 @@ impl Ticket {
 
     /// Whether a caller waits who needs no other answer than [`Delivery::Spooled`].
     pub fn is_answered_when_spooled(&self) -> bool {
-        matches!(
-            self.group.reply,
-            Reply::Caller {
-                when_spooled: true,
-                ..
-            }
-        )
+        match &self.group.reply {
+            Reply::Caller { when_spooled, .. } => *when_spooled,
+            Reply::Journal(journal) => journal.when_spooled,
+            Reply::Span { .. } => false,
+        }
     }
 
     /// The record is on disk now, which owes its answer and counts it. Whoever waits goes on waiting; of what it takes of

@@ -4,14 +4,19 @@
 //! the one owner loop of a stream: nothing locks on the hot path, because a snapshot is asked of the owner
 //! like anything else.
 
+mod figures;
 mod keys;
 mod latency;
+pub mod prometheus;
 pub mod report;
+mod trouble;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use figures::Figures;
 pub use keys::{KeyCalls, KeyCounts, KeyInUse};
 pub use latency::Latency;
+pub use trouble::{Trouble, Troubles};
 
 /// Latency of each stage, in microseconds.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +109,9 @@ pub struct Counters {
     pub entries_retried: AtomicU64,
     /// Aggregates that a reshard put where a member does not belong: sent again, so doubled.
     pub entries_misplaced: AtomicU64,
+
+    /// No count: what is wrong now.
+    pub troubles: Troubles,
 }
 
 /// Counters at one moment.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::sealing::{Expiry, lease_at_last, next_chunk};
+use super::sealing::{Expiry, next_chunk};
 use crate::aggregate::reducer::{Closed, Reducer, Routes};
 use crate::delivery::Tickets;
 use crate::seal::block::Packing;
@@ -188,7 +188,8 @@ impl BlockSealing {
                     .filter(|b| is_told(b))
                     .flat_map(|b| &b.members);
                 let until = self.expiry.next(tickets.map(|record| &record.ticket));
-                let Some(lease) = lease_at_last(&self.keyring, &sizes, until).await else {
+                let lease = (self.expiry).lease_at_last(&self.keyring, &sizes, until);
+                let Some(lease) = lease.await else {
                     self.expire(&mut waiting);
                     continue;
                 };

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::Sealer;
-use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
+use crate::metrics::{Counters, Counts, Histograms, KeyInUse, Trouble};
 use crate::seal::keyring::Keyring;
 
 /// Reads a pipeline's counters, and those of its data-key cache. Cheap to clone.
@@ -45,6 +45,11 @@ impl Meter {
     /// None where nothing is encrypted, or the last key has expired.
     pub fn key_in_use(&self) -> Option<KeyInUse> {
         self.keyring.as_ref()?.in_use()
+    }
+
+    /// What is wrong now.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.counters.troubles.now()
     }
 
     /// The owner's, and what is measured elsewhere.

@@ -23,6 +23,7 @@ mod sealing;
 mod spooling;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 
 pub use meter::Meter;
 pub use observer::{Observer, Waited};
+pub use view::View;
 
 use self::encoding::Encoder;
 use self::spooling::Spooling;
@@ -75,6 +77,8 @@ pub struct Parts {
     /// For sources that cannot be read again.
     pub spool: Option<Spooled>,
     pub counters: Arc<Counters>,
+    /// Chunks that may wait at the intake.
+    pub waiting: usize,
     /// Told of each call; tickets are told of attempts only where there is one.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -150,13 +154,13 @@ enum Control {
 
 impl Pipeline {
     /// Chunks that may wait between tasks: enough to keep them all busy. The bound that counts is memory.
-    const CHUNKS: usize = 16;
+    pub const CHUNKS: usize = 16;
 
     /// Starts the tasks of a stream. Must be called within a tokio runtime.
     pub fn start(mut parts: Parts) -> Self {
         let spooled = parts.spool.take();
         let costs = Costs::new(parts.sealer.overhead(), parts.aggregation.enabled);
-        let (chunk_tx, chunk_rx) = mpsc::channel(Self::CHUNKS);
+        let (chunk_tx, chunk_rx) = mpsc::channel(parts.waiting);
         let (sealed_tx, sealed_rx) = mpsc::channel(Self::CHUNKS);
         let (control_tx, control_rx) = mpsc::unbounded_channel();
         let intake = Intake::new(chunk_tx, parts.budget.clone(), costs)
@@ -276,12 +280,7 @@ impl Pipeline {
 
     /// The latencies so far.
     pub async fn histograms(&self) -> Histograms {
-        let (tx, rx) = oneshot::channel();
-        let owners = match self.control.send(Control::Snapshot(tx)) {
-            Ok(()) => rx.await.unwrap_or_default(),
-            Err(_) => Histograms::default(),
-        };
-        self.meter.complete(owners)
+        self.meter.complete(view::asked(&self.control).await)
     }
 
     /// Waits until every record has its answer, at most `grace`, and ends. All other intakes must be gone, or
@@ -317,11 +316,7 @@ impl Pipeline {
             }
             return meter.complete(ended.unwrap_or_default());
         }
-        let (tx, rx) = oneshot::channel();
-        let histograms = match control.send(Control::Snapshot(tx)) {
-            Ok(()) => rx.await.unwrap_or_default(),
-            Err(_) => Histograms::default(),
-        };
+        let histograms = view::asked(&control).await;
         let before = counters.snapshot().abandoned;
         tasks.abandon().await;
         if let Some(spooling) = spooling {

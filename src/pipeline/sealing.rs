@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::blocks::{self, BlockSealing, Packer};
 use super::{Parts, Sealer};
 use crate::delivery::{Delivery, FailReason, Ticket};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Trouble};
 use crate::recurring::Recurring;
 use crate::seal::keyring::{Keyring, Lease};
 use crate::seal::offload::{self, SealPool, SealedChunk, seal_chunk};
@@ -103,6 +103,45 @@ impl Expiry {
             attempts: 0,
         });
     }
+
+    /// Waits out an outage of the key service: records wait, and with them their sources; `None` where none comes in
+    /// time.
+    pub(super) async fn lease_at_last(
+        &self,
+        keyring: &Arc<Keyring>,
+        sizes: &[usize],
+        until: Option<Instant>,
+    ) -> Option<Lease> {
+        let whenever = self.lease_whenever(keyring, sizes);
+        let Some(until) = until else {
+            return Some(whenever.await);
+        };
+        tokio::time::timeout_at(until, whenever).await.ok()
+    }
+
+    async fn lease_whenever(&self, keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
+        let mut outage = Recurring::default();
+        loop {
+            match keyring.lease(sizes).await {
+                Ok(lease) => {
+                    self.counters.troubles.end(Trouble::NoDataKey);
+                    if let Some(down_for) = outage.end(Instant::now()) {
+                        tracing::warn!(key = keyring.key_name(), ?down_for, "data keys are back");
+                    }
+                    return lease;
+                }
+                Err(error) => {
+                    self.counters.troubles.begin(Trouble::NoDataKey);
+                    if outage.goes_on(Instant::now()).is_some() {
+                        tracing::error!(
+                            %error, "no data key: nothing is sent, nothing is lost, sources wait"
+                        );
+                    }
+                }
+            }
+            tokio::time::sleep(KEY_PAUSE).await;
+        }
+    }
 }
 
 /// The owner is gone.
@@ -144,7 +183,7 @@ impl Sealing {
         while !rest.is_empty() {
             let sizes: Vec<usize> = rest.iter().map(|r| r.data.len()).collect();
             let until = self.expiry.next(rest.iter().map(|record| &record.ticket));
-            let Some(lease) = lease_at_last(keyring, &sizes, until).await else {
+            let Some(lease) = self.expiry.lease_at_last(keyring, &sizes, until).await else {
                 let now = Instant::now();
                 let is_over = |record: &mut Accepted| self.expiry.is_over(&record.ticket, now);
                 for record in rest.extract_if(.., is_over) {
@@ -179,40 +218,4 @@ pub(super) async fn next_chunk(
         first.records.extend(chunk.records);
     }
     Some(first)
-}
-
-/// Waits out an outage of the key service: records wait, and with them their sources; `None` where none comes in time.
-pub(super) async fn lease_at_last(
-    keyring: &Arc<Keyring>,
-    sizes: &[usize],
-    until: Option<Instant>,
-) -> Option<Lease> {
-    let Some(until) = until else {
-        return Some(lease_whenever(keyring, sizes).await);
-    };
-    tokio::time::timeout_at(until, lease_whenever(keyring, sizes))
-        .await
-        .ok()
-}
-
-async fn lease_whenever(keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
-    let mut outage = Recurring::default();
-    loop {
-        match keyring.lease(sizes).await {
-            Ok(lease) => {
-                if let Some(down_for) = outage.end(Instant::now()) {
-                    tracing::warn!(key = keyring.key_name(), ?down_for, "data keys are back");
-                }
-                return lease;
-            }
-            Err(error) => {
-                if outage.goes_on(Instant::now()).is_some() {
-                    tracing::error!(
-                        %error, "no data key: nothing is sent, nothing is lost, sources wait"
-                    );
-                }
-            }
-        }
-        tokio::time::sleep(KEY_PAUSE).await;
-    }
 }

@@ -52,7 +52,7 @@ impl Spooling {
         let (hurry, hurried) = watch::channel(0);
         let counters = || Arc::clone(&parts.counters);
 
-        let (chunk_tx, chunk_rx) = mpsc::channel(Pipeline::CHUNKS);
+        let (chunk_tx, chunk_rx) = mpsc::channel(parts.waiting);
         let (writer_tx, writer_rx) = mpsc::channel(Pipeline::CHUNKS);
         let intake = Intake::new(chunk_tx, sources.clone(), costs)
             .counting(counters())

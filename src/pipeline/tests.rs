@@ -245,6 +245,7 @@ fn start(service: &Arc<Service>, change: impl FnOnce(&mut Parts)) -> Pipeline {
         dead_letters: None,
         spool: None,
         counters: Arc::default(),
+        waiting: Pipeline::CHUNKS,
         observer: None,
     };
     // The quota has its own tests; here it would only slow the clock.

@@ -102,6 +102,11 @@ impl Intake {
         self.budget.reserve(self.costs.of(records, bytes)).await
     }
 
+    /// What its records' memory is counted by.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
     /// Room that is free now, or nothing.
     pub fn try_reserve(&self, records: usize, bytes: usize) -> Option<MemoryPermit> {
         self.budget.try_reserve(self.costs.of(records, bytes))

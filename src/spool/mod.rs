@@ -44,7 +44,11 @@ mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::checkpoint::{CheckpointError, Lock};
+use crate::shutdown::Shutdown;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use keeper::Keeper;
@@ -114,6 +118,31 @@ impl Settings {
     pub fn most_open(&self) -> u64 {
         self.max_bytes / self.segment_bytes() + 2
     }
+}
+
+/// Takes the right to a spool again each `interval`, where somebody has removed its folder. Ends with the stop, or once
+/// another process has it.
+///
+/// # Errors
+///
+/// [`CheckpointError::InUse`], and no other: what the disk refuses, who writes to the spool says.
+pub async fn hold(
+    lock: Arc<Lock>,
+    interval: Duration,
+    shutdown: Shutdown,
+) -> Result<(), CheckpointError> {
+    while !shutdown.is_stopped() {
+        tokio::select! {
+            () = shutdown.stopped() => break,
+            () = tokio::time::sleep(interval) => {}
+        }
+        let lock = Arc::clone(&lock);
+        let held = tokio::task::spawn_blocking(move || lock.hold()).await;
+        if let Err(error @ CheckpointError::InUse { .. }) = held.expect("locking does not panic") {
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -20,7 +20,7 @@ use super::frame::Frame;
 use super::shelf::{Parked, Shelf};
 use super::{Mode, Spool, Sync, restore};
 use crate::delivery::{Delivery, FailReason, MemoryBudget, Ticket};
-use crate::metrics::{Counters, Histograms};
+use crate::metrics::{Counters, Histograms, Trouble};
 use crate::recurring::{Recurring, Unsaid};
 use crate::seal::SealedRecord;
 use crate::seal::offload::{InOrder, SealedChunk};
@@ -268,6 +268,7 @@ impl Writer {
             let group = Arc::clone(&frames);
             let why = match self.aside(move |appender| appender.append(&group)).await {
                 Ok(Appended::Written { frames, end, len }) => {
+                    self.counters.troubles.end(Trouble::SpoolBlocked);
                     if let Some(down_for) = self.blocked.end(Instant::now()) {
                         tracing::warn!(
                             path = %self.shelf.dir().display(), ?down_for, "the spool takes records again"
@@ -344,6 +345,7 @@ impl Writer {
     }
 
     fn say_blocked(&mut self, why: &str) {
+        self.counters.troubles.begin(Trouble::SpoolBlocked);
         if let Some(Unsaid(others)) = self.blocked.goes_on(Instant::now()) {
             tracing::error!(
                 path = %self.shelf.dir().display(), others_unsaid = others, "the spool takes nothing: {why}"

@@ -1,6 +1,8 @@
 //! The KPL's Java client, as far as the daemon sees it: its command line, its pipes and the order it opens them in, its
 //! messages, and what it does with answers.
 
+mod site;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -23,6 +25,7 @@ use super::agent::kinseal;
 use super::process::{Ended, Running};
 use super::servers::{Endpoints, REGION};
 use super::until;
+pub(crate) use site::{USUAL, code, expect_stored, put_lines, site, stored};
 
 /// Which client it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,6 +273,16 @@ impl Client {
     /// As where the JVM exits, or is killed: the pipe ends.
     pub(crate) fn close_pipe(&mut self) {
         self.to = None;
+    }
+
+    /// kill -9. What it had answered by then.
+    pub(crate) fn kill(self) -> BTreeMap<u64, PutRecordResult> {
+        self.daemon.kill();
+        if let Some(reading) = self.reading {
+            until("the pipe has ended", || reading.is_finished().then_some(()));
+        }
+        let answers = self.answers.lock().expect("no panic");
+        answers.results.clone()
     }
 
     /// The daemon has ended by itself.

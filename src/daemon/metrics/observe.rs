@@ -82,7 +82,12 @@ impl StreamMetrics {
                 of_shard.bytes.add(bytes as f64);
                 of_shard.retries.add(retries);
             }
-            Delivery::Spooled => {}
+            // Where it will lie is not known.
+            Delivery::Spooled => {
+                let of_none = answers.of(&self.nowhere);
+                of_none.put.add(1.0);
+                of_none.bytes.add(bytes as f64);
+            }
             Delivery::Failed { reason, .. } => {
                 let of_none = answers.of(&self.nowhere);
                 of_none.put.add(0.0);

@@ -142,3 +142,46 @@ fn a_long_answer_leaves_out_the_finest() {
         ]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn for_prometheus_each_value_counts_once_with_all_its_labels() {
+    let metrics = Metrics::new(vec![extra("Host Name", "h\"1", Granularity::Stream)]);
+    let now = Instant::now();
+    metrics.put(
+        Name::UserRecordsPut,
+        of("s", "shard-1"),
+        Stat::equal(3, 1.0),
+        now,
+    );
+    metrics.put(
+        Name::UserRecordsPut,
+        of("s", "shard-2"),
+        Stat::equal(2, 1.0),
+        now,
+    );
+    let of_no_shard = Of {
+        stream: Some("s"),
+        ..Of::default()
+    };
+    metrics.put(Name::UserRecordsPut, of_no_shard, Stat::equal(4, 0.0), now);
+    metrics.put(Name::RequestTime, of_no_shard, Stat::one(1500.0), now);
+    let mut text = Exposition::default();
+    metrics.expose(&mut text);
+    let text = text.into_text();
+    let labels = |shard: &str| format!("{{stream=\"s\",dimension_Host_Name=\"h\\\"1\"{shard}}}");
+    for line in [
+        format!("kpl_user_records_put_sum{} 3", labels(",shard=\"shard-1\"")),
+        format!("kpl_user_records_put_count{} 4", labels("")),
+        format!("kpl_user_records_put_sum{} 0", labels("")),
+        format!("kpl_request_time_seconds_sum{} 1.5", labels("")),
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    let counts = text
+        .lines()
+        .filter(|l| l.starts_with("kpl_user_records_put_count"));
+    let counts = counts.map(|l| l.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(counts.sum::<u64>(), 9, "{text}");
+}
+
+use crate::metrics::prometheus::Exposition;

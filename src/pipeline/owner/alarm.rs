@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Owner;
 use crate::batch::Batch;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Trouble};
 use crate::recurring::Unsaid;
 use crate::send::CallError;
 
@@ -40,6 +40,7 @@ impl Owner {
             next_probe: now,
             suspects: VecDeque::new(),
         });
+        self.counters.troubles.begin(Trouble::Outage);
         if let Some(Unsaid(others)) = self.outages.goes_on(now) {
             tracing::error!(
                 stream = %self.stream, %error, way_out = way_out(&error.code), others_unsaid = others,
@@ -60,6 +61,7 @@ impl Owner {
     /// Calls fail that may succeed when tried again: said at once, and each minute while none succeeds.
     pub(super) fn notice_trouble(&mut self, error: &CallError, now: Instant) {
         self.failed_calls += 1;
+        self.counters.troubles.begin(Trouble::FailingCalls);
         if let Some(Unsaid(others)) = self.troubles.goes_on(now) {
             tracing::warn!(
                 stream = %self.stream, %error, calls = self.failed_calls, others_unsaid = others,
@@ -88,6 +90,8 @@ impl Owner {
 
     pub(super) fn heal(&mut self, now: Instant) {
         self.history.succeeded();
+        self.counters.troubles.end(Trouble::FailingCalls);
+        self.counters.troubles.end(Trouble::Outage);
         let calls = std::mem::take(&mut self.failed_calls);
         if let Some(down_for) = self.troubles.end(now) {
             tracing::warn!(stream = %self.stream, ?down_for, calls, "PutRecords succeeds again");

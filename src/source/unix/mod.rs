@@ -16,6 +16,7 @@ mod client;
 mod complaints;
 mod connection;
 mod datagram;
+mod door;
 pub mod inherited;
 mod peer;
 mod rebind;
@@ -27,6 +28,7 @@ pub use acknowledged::{Ack, Desk};
 pub use address::Address;
 pub use bind::BindError;
 pub use datagram::{DatagramSettings, DatagramSocket};
+pub use door::Door;
 pub use peer::Allow;
 
 use std::io;
