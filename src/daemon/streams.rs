@@ -342,9 +342,11 @@ impl Streams {
         let closing = self.all.into_iter().map(|stream| async move {
             let Stream { pipeline, desk } = stream;
             let counters = Arc::clone(pipeline.counters());
+            let until = Instant::now() + grace;
             // What lingers may go at once.
-            (pipeline.flusher())();
-            pipeline.close(grace).await;
+            let _ = tokio::time::timeout_at(until, pipeline.drain()).await;
+            let left = until.saturating_duration_since(Instant::now());
+            pipeline.close(left).await;
             desk.metrics.settle(Instant::now());
             let counts = counters.snapshot();
             Unanswered {

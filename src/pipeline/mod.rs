@@ -269,6 +269,15 @@ impl Pipeline {
         }
     }
 
+    /// The same; where there is a spool, also once all that is pending is on disk and none of it moves. To be called before
+    /// [`close`](Self::close), where no next run is sure to come: closing leaves on disk what is there.
+    pub async fn drain(&self) {
+        tokio::select! {
+            () = self.flush() => {}
+            () = spooling::stuck_with_all_on_disk(&self.counters) => {}
+        }
+    }
+
     /// Asks for the same from elsewhere, and does not wait for it.
     pub fn flusher(&self) -> Arc<dyn Fn() + Send + Sync> {
         let control = self.control.clone();
