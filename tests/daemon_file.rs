@@ -1,13 +1,12 @@
 //! What a file adds to the KPL's daemon that its client has no words for: encryption, a disk, somebody to ask.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kinseal::fake::{Action, ApiError, Faults, Rule, Service};
 
+use crate::support::admin::ask;
 use crate::support::agent::{Home, STREAM};
 use crate::support::kpl::{Setup, USUAL, code, expect_stored, put_lines, site, stored};
 use crate::support::lines::Arrived;
@@ -224,19 +223,6 @@ fn a_spool_that_cannot_be_used_stops_the_start_and_is_named() {
     );
 }
 
-/// What is answered to a request, without its head.
-fn asked(mut of: impl Read + Write, path: &str) -> (u16, String) {
-    write!(of, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("it listens");
-    let mut answer = String::new();
-    of.read_to_string(&mut answer).expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
-    (status.expect("a status"), body.to_owned())
-}
-
 #[test]
 fn figures_and_health_can_be_asked_for_while_it_runs() {
     let site = site(2);
@@ -252,7 +238,7 @@ fn figures_and_health_can_be_asked_for_while_it_runs() {
     let mut client = setup.start();
     put_lines(&mut client, 1..=1000);
     expect_stored(client.results(1000).into_values());
-    let ask = |path| asked(UnixStream::connect(&socket).expect("it listens"), path);
+    let ask = |path| ask(&socket, path);
     assert_eq!(ask("/readyz"), (200, "ok\n".to_owned()));
     let stream = format!("{{stream=\"{STREAM}\"}}");
     let (_, metrics) = ask("/metrics");

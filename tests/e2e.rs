@@ -6,6 +6,7 @@
 mod support;
 
 mod acknowledged;
+mod admin;
 mod auto;
 mod checkpoint;
 mod cli;

@@ -1,5 +1,6 @@
 //! What the end-to-end tests stand on: servers, the program as a process, and the lines it carries.
 
+pub(crate) mod admin;
 pub(crate) mod agent;
 pub(crate) mod clock;
 pub(crate) mod failing;
