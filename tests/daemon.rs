@@ -49,6 +49,36 @@ fn records_that_were_put_before_there_were_credentials_do_not_keep_them_from_bei
     expect_stored(client.results(100_000).into_values());
 }
 
+/// As after an outage that lasted longer than a session's token: new ones come behind more than memory has room for.
+#[test]
+fn new_credentials_are_heard_behind_records_that_are_refused_under_the_old_ones() {
+    let site = site(8);
+    let expired = ApiError::new("ExpiredTokenException", "The security token is expired");
+    let refuse = Rule::new(Action::Error(expired)).service(Service::Kinesis);
+    site.fake
+        .set_faults(Faults::seeded(1).rule(refuse.on("PutRecords")));
+    let mut setup = Setup::new(&site.endpoints, USUAL);
+    setup.number(20, 1_000_000);
+    // For longer than this test may take.
+    setup.number(22, 600_000);
+    let mut client = setup.start();
+    let data = vec![b'x'; 1000];
+    for id in 1..=100_000 {
+        client.put(id, STREAM, &format!("{id}"), data.clone());
+    }
+    client.send_credentials();
+    // Behind them.
+    client.ask_for_metrics(100_001, "UserRecordsReceived", None);
+    client.metrics(100_001);
+    site.fake.set_faults(Faults::seeded(1));
+    let results = client.results(100_000);
+    let (stored, refused): (Vec<_>, Vec<_>) =
+        results.into_values().partition(|result| result.success);
+    assert!(refused.iter().all(|result| code(result) == "Overloaded"));
+    assert!(stored.len() > 10_000, "{} are stored", stored.len());
+    expect_stored(stored);
+}
+
 /// What is put before a flush is flushed by it, and what comes after it lingers as before.
 #[test]
 fn a_flush_is_of_what_was_put_before_it() {
@@ -475,6 +505,32 @@ fn secrets_do_not_stay_on_the_command_line() {
     let line = String::from_utf8_lossy(&line).into_owned();
     // How the credentials begin on the client's command line.
     assert!(!line.contains("08FFFF") && line.len() < 200, "{line}");
+}
+
+#[test]
+fn core_dumps_are_left_only_where_the_client_asks_for_them() {
+    for asked in [false, true] {
+        let site = site(1);
+        let mut setup = Setup::new(&site.endpoints, USUAL);
+        if asked {
+            setup.number(9, 1);
+        }
+        let client = setup.start();
+        let limits = fs::read_to_string(format!("/proc/{}/limits", client.daemon.id()));
+        let limits = limits.expect("it runs");
+        let core = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max core file size"));
+        let [soft, hard, ..] = core
+            .expect("Linux says so")
+            .split_whitespace()
+            .collect::<Vec<_>>()[..]
+        else {
+            panic!("{limits}");
+        };
+        assert_eq!(soft, hard);
+        assert!(asked || soft == "0", "{limits}");
+    }
 }
 
 /// A parent that dies before it has opened both pipes leaves no daemon behind.

@@ -10,7 +10,7 @@
 //! Programs that this one starts (`credential_process`) inherit the limit, and are dumpable again.
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// For each command that holds keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
@@ -60,6 +60,18 @@ fn be_undumpable() -> rustix::io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn be_undumpable() -> rustix::io::Result<()> {
     Ok(())
+}
+
+/// A crash leaves a file as large as it likes, as far as whoever started this process lets it.
+pub(super) fn allow_core_files() {
+    let hard = getrlimit(Resource::Core).maximum;
+    let all = Rlimit {
+        current: hard,
+        maximum: hard,
+    };
+    if let Err(error) = setrlimit(Resource::Core, all) {
+        tracing::warn!(%error, "core dumps were asked for, and their limit cannot be raised");
+    }
 }
 
 /// The hard limit too: what may raise it again is not this process.

@@ -18,7 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::arguments::{KplArgs, is_kpl};
-use super::hardening::CoreDumpArgs;
+use super::hardening::{CoreDumpArgs, allow_core_files};
 use super::log::{filter, of_level};
 use crate::config::{DaemonSettings, Environment, System};
 use crate::daemon::clients::{Overrides, Trust};
@@ -102,6 +102,9 @@ fn run(args: &KplArgs, parent: Parent) -> Result<(), CannotRun> {
     let said = args.decode()?;
     let allowed = said.configuration.core_dumps == Some(true);
     CoreDumpArgs { allowed }.apply();
+    if allowed {
+        allow_core_files();
+    }
     let settings = daemon_settings(&System)?;
     let start = Start {
         from_client: args.output_pipe.clone(),

@@ -2,7 +2,8 @@
 //!
 //! One task reads the pipe and hands records on; it waits where there is no room for more, and with it the client. Only a
 //! client that asks whether the daemon is alive cannot be made to wait: it would kill what does not answer. Once it has
-//! asked, the pipe is read on, and what there is no room for is refused.
+//! asked, the pipe is read on, and what there is no room for is refused. So it is while the credentials are refused: new
+//! ones come behind the records that wait for them.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -20,6 +21,8 @@ use super::pipes::Parent;
 use super::results::{SharedOutbox, refused};
 use super::streams::{Desk, Streams};
 use crate::delivery::{Delivery, FailReason, MemoryPermit, RecordSettled, Ticket};
+use crate::metrics::Trouble;
+use crate::pipeline::Meter;
 use crate::record::{PartitionKey, RecordKey};
 use crate::recurring::Recurring;
 use crate::shutdown::Shutdown;
@@ -393,7 +396,9 @@ impl Session {
         let desk: Arc<dyn RecordSettled> = Arc::<Desk>::clone(&stream.desk);
         stream.desk.metrics.received(asked.len(), Instant::now());
         let total = asked.iter().map(Asked::bytes).sum();
-        let Some(mut room) = self.room(&intake, asked.len(), total, shutdown).await else {
+        let meter = stream.pipeline.meter().clone();
+        let room = self.room(&intake, &meter, (asked.len(), total), shutdown);
+        let Some(mut room) = room.await else {
             let reason = match self.give_up_at.is_some() {
                 true => FailReason::Abandoned,
                 false => FailReason::Overloaded,
@@ -420,14 +425,21 @@ impl Session {
     async fn room(
         &mut self,
         intake: &Intake,
-        records: usize,
-        bytes: usize,
+        meter: &Meter,
+        (records, bytes): (usize, usize),
         shutdown: &Shutdown,
     ) -> Option<MemoryPermit> {
         if self.has_pinged {
             return intake.try_reserve(records, bytes);
         }
-        self.in_time(intake.reserve(records, bytes), shutdown).await
+        let reserving = async {
+            tokio::select! {
+                biased;
+                room = intake.reserve(records, bytes) => Some(room),
+                () = credentials_are_refused(meter) => None,
+            }
+        };
+        self.in_time(reserving, shutdown).await.flatten()
     }
 
     /// `None` once the stop, or the client's death, is longer ago than the grace period.
@@ -479,6 +491,12 @@ impl Session {
                 "there is no room for records, and the client may not be made to wait: they fail as Overloaded"
             );
         }
+    }
+}
+
+async fn credentials_are_refused(meter: &Meter) {
+    while !meter.has(Trouble::RefusedCredentials) {
+        tokio::time::sleep(PATIENCE).await;
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub enum Trouble {
     /// The stream takes nothing, and will not before somebody puts something right.
     Outage,
+    /// A service takes no call under these credentials; others may come.
+    RefusedCredentials,
     /// Calls fail that may succeed when they are tried again.
     FailingCalls,
     /// There is no data key to seal with.
@@ -18,8 +20,9 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Outage,
+        Self::RefusedCredentials,
         Self::FailingCalls,
         Self::NoDataKey,
         Self::SpoolBlocked,
@@ -30,6 +33,7 @@ impl Trouble {
     pub fn name(self) -> &'static str {
         match self {
             Self::Outage => "outage",
+            Self::RefusedCredentials => "refused_credentials",
             Self::FailingCalls => "failing_calls",
             Self::NoDataKey => "no_data_key",
             Self::SpoolBlocked => "spool_blocked",

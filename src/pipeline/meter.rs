@@ -47,6 +47,10 @@ impl Meter {
         self.keyring.as_ref()?.in_use()
     }
 
+    pub fn has(&self, trouble: Trouble) -> bool {
+        self.counters.troubles.has(trouble)
+    }
+
     /// What is wrong now.
     pub fn troubles(&self) -> Vec<Trouble> {
         self.counters.troubles.now()

@@ -13,6 +13,7 @@ use super::{Parts, Sealer};
 use crate::delivery::{Delivery, FailReason, Ticket};
 use crate::metrics::{Counters, Trouble};
 use crate::recurring::Recurring;
+use crate::seal::key::KeyError;
 use crate::seal::keyring::{Keyring, Lease};
 use crate::seal::offload::{self, SealPool, SealedChunk, seal_chunk};
 use crate::source::{Accepted, Chunk};
@@ -119,19 +120,38 @@ impl Expiry {
         tokio::time::timeout_at(until, whenever).await.ok()
     }
 
+    /// Whether there is one, and why not.
+    fn tell_key(&self, error: Option<&KeyError>) {
+        let troubles = &self.counters.troubles;
+        match error {
+            // Whoever sends knows about credentials too, and says when they are taken: but only once there is a key again.
+            None if troubles.has(Trouble::NoDataKey) => {
+                troubles.end(Trouble::NoDataKey);
+                troubles.end(Trouble::RefusedCredentials);
+            }
+            None => {}
+            Some(error) => {
+                troubles.begin(Trouble::NoDataKey);
+                if let KeyError::Credentials { .. } = error {
+                    troubles.begin(Trouble::RefusedCredentials);
+                }
+            }
+        }
+    }
+
     async fn lease_whenever(&self, keyring: &Arc<Keyring>, sizes: &[usize]) -> Lease {
         let mut outage = Recurring::default();
         loop {
             match keyring.lease(sizes).await {
                 Ok(lease) => {
-                    self.counters.troubles.end(Trouble::NoDataKey);
+                    self.tell_key(None);
                     if let Some(down_for) = outage.end(Instant::now()) {
                         tracing::warn!(key = keyring.key_name(), ?down_for, "data keys are back");
                     }
                     return lease;
                 }
                 Err(error) => {
-                    self.counters.troubles.begin(Trouble::NoDataKey);
+                    self.tell_key(Some(&error));
                     if outage.goes_on(Instant::now()).is_some() {
                         tracing::error!(
                             %error, "no data key: nothing is sent, nothing is lost, sources wait"

@@ -9,6 +9,7 @@ use super::Owner;
 use crate::batch::Batch;
 use crate::metrics::{Counters, Trouble};
 use crate::recurring::Unsaid;
+use crate::retry::refuses_credentials;
 use crate::send::CallError;
 
 /// The log hears of throttled entries this often.
@@ -40,7 +41,12 @@ impl Owner {
             next_probe: now,
             suspects: VecDeque::new(),
         });
-        self.counters.troubles.begin(Trouble::Outage);
+        let troubles = &self.counters.troubles;
+        troubles.begin(Trouble::Outage);
+        match refuses_credentials(&error.code) {
+            true => troubles.begin(Trouble::RefusedCredentials),
+            false => troubles.end(Trouble::RefusedCredentials),
+        }
         if let Some(Unsaid(others)) = self.outages.goes_on(now) {
             tracing::error!(
                 stream = %self.stream, %error, way_out = way_out(&error.code), others_unsaid = others,
@@ -92,6 +98,7 @@ impl Owner {
         self.history.succeeded();
         self.counters.troubles.end(Trouble::FailingCalls);
         self.counters.troubles.end(Trouble::Outage);
+        self.counters.troubles.end(Trouble::RefusedCredentials);
         let calls = std::mem::take(&mut self.failed_calls);
         if let Some(down_for) = self.troubles.end(now) {
             tracing::warn!(stream = %self.stream, ?down_for, calls, "PutRecords succeeds again");
