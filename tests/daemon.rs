@@ -418,6 +418,25 @@ fn whether_it_is_alive_is_answered_while_the_service_takes_nothing_and_memory_is
     assert!(results.values().all(|result| code(result) == "Overloaded"));
 }
 
+/// It is not known for a second what the new stream takes, and its client may not be made to wait meanwhile.
+#[test]
+fn the_first_records_to_another_stream_are_not_refused_while_it_is_described() {
+    let site = site(1);
+    site.endpoints.create_stream("other", 1);
+    let mut client = Setup::new(&site.endpoints, USUAL).start();
+    client.ask_for_metrics(1, "UserRecordsPut", Some(1));
+    client.metrics(1);
+    client.put(2, STREAM, "k", line(2));
+    expect_stored(client.results(1).into_values());
+    let slowly = Rule::new(Action::Latency(Duration::from_secs(1)));
+    site.fake
+        .set_faults(Faults::seeded(1).rule(slowly.on("DescribeStreamSummary")));
+    for id in 3..=1000 {
+        client.put(id, "other", "k", line(id));
+    }
+    expect_stored(client.results(999).into_values());
+}
+
 #[test]
 fn metrics_are_the_kpls_by_name_and_dimension() {
     let site = site(2);
