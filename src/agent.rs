@@ -4,10 +4,12 @@
 //! the checkpoint one last time. Whatever order fails, nothing is lost: a record that was not stored is not
 //! in the checkpoint.
 
+mod report;
 mod seen;
+mod settings;
+mod sources;
 mod spools;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,134 +18,25 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+pub use self::report::{Report, StreamReport};
 use self::seen::Seen;
-use crate::admin::{self, Admin, AdminError};
+pub use self::settings::{Settings, Source, SourceKind};
+use self::sources::{Way, start_source};
+use crate::admin::{Admin, AdminError};
 use crate::aws::{self, AwsError, TimeOuts};
 use crate::checkpoint::{CheckpointError, Checkpoints, Lock};
 use crate::deadletter::DeadLetters;
-use crate::metrics::report::{Account, Calls, Keys, Latencies, Unkeyed, Volume};
-use crate::metrics::{Counters, Counts, Histograms, KeyInUse};
+use crate::metrics::{Counters, Counts};
 use crate::pipeline::{Pipeline, StreamSettings};
 use crate::producer::{Shared, StartError, WhenMissing};
-use crate::record::StreamName;
-use crate::shutdown::{self, Shutdown, Stop};
+use crate::shutdown::{self, Stop};
 use crate::source::keying::KeyingError;
 pub use crate::source::keying::PartitionKeyRule;
 use crate::source::making::Making;
-use crate::source::shape::Shape;
-use crate::source::tail::{self, Tail, TailError};
+use crate::source::tail::{self, TailError};
+use crate::source::unix;
 use crate::source::unix::Desk;
-use crate::source::{Intake, stdin, unix};
-use crate::spool::{self, SpoolError};
-use crate::{aggregate, batch, deadletter, seal, send};
-
-/// Everything the agent needs to know, all of it valid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// Checkpoints and dead letters.
-    pub state_dir: PathBuf,
-    /// Bytes between read and settled.
-    pub memory_limit: usize,
-    pub aws: aws::Settings,
-    pub sources: Vec<Source>,
-    /// One per stream that a source names.
-    pub streams: Vec<StreamSettings>,
-    /// Latencies and counters go to the log this often; `None`: only at exit.
-    pub log_interval: Option<Duration>,
-    /// How often the checkpoint is saved, if it has moved.
-    pub checkpoint_interval: Duration,
-    pub dead_letter: deadletter::Settings,
-    /// For sources that cannot be read again: their records wait on disk.
-    pub spool: Option<spool::Settings>,
-    /// Where it can be asked how it is; `None`: nowhere.
-    pub admin: Option<admin::Listen>,
-    /// Whether a crash may leave a core dump, which holds keys. A process has one answer, so whoever owns it
-    /// acts on this: the command line does.
-    pub core_dumps: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    pub kind: SourceKind,
-    pub stream: StreamName,
-    pub partition_key: PartitionKeyRule,
-    pub shape: Shape,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceKind {
-    File(tail::Settings),
-    Unix(unix::Settings),
-    UnixDatagram(unix::DatagramSettings),
-    Stdin(stdin::Settings),
-}
-
-impl SourceKind {
-    /// Whether what was read is still there after a crash.
-    pub fn can_be_read_again(&self) -> bool {
-        matches!(self, Self::File(_))
-    }
-}
-
-/// As a person names it.
-impl fmt::Display for SourceKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(settings) => f.write_str(&settings.include.join(" ")),
-            Self::Unix(settings) => settings.path.fmt(f),
-            Self::UnixDatagram(settings) => settings.path.fmt(f),
-            Self::Stdin(_) => f.write_str("standard input"),
-        }
-    }
-}
-
-impl Settings {
-    /// A few seconds of a busy log at a shard's pace.
-    pub const MEMORY_LIMIT: usize = 64 << 20;
-    pub const LOG_INTERVAL: Duration = Duration::from_secs(60);
-    /// A crash costs at most this much reading again.
-    pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-    /// Less leaves no room for a source to read while a request is under way. A guess.
-    pub const LEAST_MEMORY: usize = 8 << 20;
-
-    /// One source, one stream, and everything else at its default: the agent without a file.
-    pub fn for_one(
-        stream: StreamName,
-        kind: SourceKind,
-        encryption: seal::Settings,
-        aws: aws::Settings,
-        state_dir: PathBuf,
-    ) -> Self {
-        Self {
-            state_dir,
-            memory_limit: Self::MEMORY_LIMIT,
-            aws,
-            sources: vec![Source {
-                kind,
-                stream: stream.clone(),
-                partition_key: PartitionKeyRule::Random,
-                shape: Shape::default(),
-            }],
-            streams: vec![StreamSettings {
-                name: stream,
-                encryption,
-                aggregation: aggregate::Settings::default(),
-                batch: batch::Settings::default(),
-                delivery: send::Settings::default(),
-            }],
-            log_interval: Some(Self::LOG_INTERVAL),
-            checkpoint_interval: Self::CHECKPOINT_INTERVAL,
-            dead_letter: deadletter::Settings::default(),
-            spool: None,
-            admin: None,
-            core_dumps: false,
-        }
-    }
-
-    pub fn stream(&self, name: &StreamName) -> Option<&StreamSettings> {
-        self.streams.iter().find(|stream| stream.name == *name)
-    }
-}
+use crate::spool::SpoolError;
 
 /// A running agent.
 #[derive(Debug)]
@@ -165,21 +58,6 @@ pub struct Agent {
     _admin: JoinSet<()>,
     /// Held for as long as anything writes to the spool.
     _spool_lock: Option<Arc<Lock>>,
-}
-
-/// What was done, per stream.
-#[derive(Debug, Clone)]
-pub struct Report {
-    pub streams: Vec<StreamReport>,
-}
-
-#[derive(Debug, Clone)]
-pub struct StreamReport {
-    pub stream: StreamName,
-    pub counts: Counts,
-    /// None where nothing is encrypted.
-    pub key_in_use: Option<KeyInUse>,
-    pub histograms: Histograms,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -222,43 +100,15 @@ impl Agent {
     /// Starts everything, once state directory and sockets have been seen to be usable. Keys and streams have been
     /// looked at too: where one is missing, the log says so, and its records wait for it.
     pub async fn start(settings: &Settings) -> Result<Self, AgentError> {
-        let makings = settings
-            .sources
-            .iter()
-            .map(|s| Making::new(&s.partition_key, &s.shape));
+        let makings = (settings.sources.iter()).map(|s| Making::new(&s.partition_key, &s.shape));
         let makings = makings.collect::<Result<Vec<_>, _>>()?;
         let checkpoints = Checkpoints::open(&settings.state_dir)?;
         let admin = match &settings.admin {
             Some(listen) => Some(Admin::bind(listen).await?),
             None => None,
         };
-        let clients = aws::clients(&settings.aws, time_outs(&settings.streams)).await?;
-        let shared = Shared::new(clients)?;
         let spool_lock = settings.lock_spool()?;
-
-        let mut pipelines = Vec::new();
-        let mut dead_letter_writers = Vec::new();
-        for (stream, mut shares) in settings.streams.iter().zip(settings.shares()) {
-            let counters: Arc<Counters> = Arc::default();
-            let lock = spool_lock.as_ref();
-            let spool = shares.spool(settings, stream, lock, &counters).await?;
-            let (dead_letters, writer) = DeadLetters::open(
-                &settings.state_dir,
-                &stream.name,
-                settings.dead_letter.clone(),
-                Arc::clone(&counters),
-            );
-            let started = shared.start(
-                stream,
-                shares.pipeline,
-                Some(dead_letters),
-                spool,
-                counters,
-                WhenMissing::Wait,
-            );
-            pipelines.push(started.await?);
-            dead_letter_writers.push(writer);
-        }
+        let (pipelines, dead_letter_writers) = settings.pipelines(spool_lock.as_ref()).await?;
 
         let (stop_sources, shutdown) = shutdown::channel();
         let (answering, answered) = mpsc::channel(1);
@@ -289,7 +139,6 @@ impl Agent {
                 &shutdown,
             )?;
         }
-
         let mut answering_admin = JoinSet::new();
         if let Some(admin) = admin {
             let seen = Seen::new(&pipelines, &checkpoints, shutdown);
@@ -435,74 +284,37 @@ impl Agent {
 /// How long clients have to take their last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
-/// Where a source's records go, and who answers for them.
-struct Way {
-    making: Making,
-    intake: Intake,
-    desk: Desk,
-}
-
-fn start_source(
-    sources: &mut JoinSet<Result<(), AgentError>>,
-    source: &Source,
-    way: Way,
-    checkpoints: &Checkpoints,
-    notifier: &tail::Notifier,
-    shutdown: &Shutdown,
-) -> Result<(), AgentError> {
-    let Way {
-        making,
-        intake,
-        desk,
-    } = way;
-    let shutdown = shutdown.clone();
-    match &source.kind {
-        SourceKind::File(settings) => {
-            let stream = &source.stream;
-            let tail = Tail::spawn(
-                settings,
-                notifier,
+impl Settings {
+    /// One for each stream, with those who write its dead letters.
+    async fn pipelines(
+        &self,
+        spool_lock: Option<&Arc<Lock>>,
+    ) -> Result<(Vec<Pipeline>, Vec<JoinHandle<()>>), AgentError> {
+        let clients = aws::clients(&self.aws, time_outs(&self.streams)).await?;
+        let shared = Shared::new(clients)?;
+        let (mut pipelines, mut writers) = (Vec::new(), Vec::new());
+        for (stream, mut shares) in self.streams.iter().zip(self.shares()) {
+            let counters: Arc<Counters> = Arc::default();
+            let spool = shares.spool(self, stream, spool_lock, &counters).await?;
+            let (dead_letters, writer) = DeadLetters::open(
+                &self.state_dir,
+                &stream.name,
+                self.dead_letter.clone(),
+                Arc::clone(&counters),
+            );
+            let started = shared.start(
                 stream,
-                checkpoints,
-                intake,
-                making,
-                shutdown,
-            )?;
-            sources.spawn(async move {
-                tail.finished()
-                    .await
-                    .map_err(|_| AgentError::PipelineStopped)
-            });
+                shares.pipeline,
+                Some(dead_letters),
+                spool,
+                counters,
+                WhenMissing::Wait,
+            );
+            pipelines.push(started.await?);
+            writers.push(writer);
         }
-        SourceKind::Unix(settings) => {
-            let listener = unix::Listener::bind(settings)?;
-            let listener = match settings.acknowledged {
-                Some(ack) => listener.acknowledging(ack, desk),
-                None => listener,
-            };
-            sources.spawn(async move {
-                listener.run(intake, &making, shutdown).await;
-                Ok(())
-            });
-        }
-        SourceKind::UnixDatagram(settings) => {
-            let socket = unix::DatagramSocket::bind(settings)?;
-            let path = settings.path.clone();
-            sources.spawn(async move {
-                let ended = socket.run(intake, &making, shutdown).await;
-                ended.map_err(|source| AgentError::SocketBroke { path, source })
-            });
-        }
-        SourceKind::Stdin(settings) => {
-            let settings = settings.clone();
-            sources.spawn(async move {
-                stdin::run(&settings, intake, &making, shutdown)
-                    .await
-                    .map_err(AgentError::Stdin)
-            });
-        }
+        Ok((pipelines, writers))
     }
-    Ok(())
 }
 
 /// Streams may differ; the clients they share take the longest.
@@ -514,56 +326,5 @@ fn time_outs(streams: &[StreamSettings]) -> TimeOuts {
     TimeOuts {
         connect: longest(|s| s.delivery.connect_timeout, default.connect),
         request: longest(|s| s.delivery.request_timeout, default.request),
-    }
-}
-
-/// What a person reads when the agent ends.
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for StreamReport {
-            stream,
-            counts,
-            key_in_use,
-            histograms,
-        } in &self.streams
-        {
-            writeln!(f, "{stream}: {}", Account(counts))?;
-            writeln!(f, "{stream}: {}", Calls(counts))?;
-            writeln!(f, "{stream}: {}", Volume(counts))?;
-            if let Some(unkeyed) = Unkeyed::of(counts) {
-                writeln!(f, "{stream}: {unkeyed}")?;
-            }
-            if let Some(keys) = Keys::of(counts, key_in_use.as_ref()) {
-                writeln!(f, "{stream}: {keys}")?;
-            }
-            write!(f, "{}", Latencies(histograms))?;
-        }
-        Ok(())
-    }
-}
-
-impl StreamReport {
-    async fn of(pipeline: &Pipeline) -> Self {
-        Self {
-            histograms: pipeline.histograms().await,
-            stream: pipeline.stream().clone(),
-            counts: pipeline.meter().counts(),
-            key_in_use: pipeline.meter().key_in_use(),
-        }
-    }
-
-    fn log(&self) {
-        let (counts, stream) = (&self.counts, &self.stream);
-        tracing::info!(%stream, "{}", Account(counts));
-        tracing::info!(%stream, "{}; {}", Calls(counts), Volume(counts));
-        if let Some(unkeyed) = Unkeyed::of(counts) {
-            tracing::info!(%stream, "{unkeyed}");
-        }
-        if let Some(keys) = Keys::of(counts, self.key_in_use.as_ref()) {
-            tracing::info!(%stream, "{keys}");
-        }
-        for line in Latencies(&self.histograms).to_string().lines() {
-            tracing::info!(%stream, "{line}");
-        }
     }
 }

@@ -223,20 +223,7 @@ impl Configuration {
             5 << 20,
             52_224..=LONGEST,
         )?;
-        // There is one pool of threads, and connections are opened as they are needed.
-        let fewest = number("minConnections", wire.min_connections, 1, 1..=16)?;
-        let ignored = [
-            ("minConnections", fewest > 1),
-            (
-                "threadingModel",
-                wire.thread_config.is_some_and(|model| model > 0),
-            ),
-            (
-                "threadPoolSize",
-                wire.thread_pool_size.is_some_and(|size| size > 0),
-            ),
-        ];
-        let ignored = ignored.iter().filter(|(_, is_set)| *is_set);
+        let ignored = ignored(&wire)?;
         if let Some(level) = &wire.log_level {
             let levels = ["trace", "debug", "info", "warning", "error"];
             word("logLevel", level, &levels)?;
@@ -307,9 +294,27 @@ impl Configuration {
             )?,
             dimensions: dimensions(wire.additional_metrics_dims)?,
             is_newest,
-            ignored: ignored.map(|(key, _)| *key).collect(),
+            ignored,
         })
     }
+}
+
+/// What is said and has no effect here: there is one pool of threads, and connections are opened as they are needed.
+fn ignored(wire: &Wire) -> Checked<Vec<&'static str>> {
+    let fewest = number("minConnections", wire.min_connections, 1, 1..=16)?;
+    let set = [
+        ("minConnections", fewest > 1),
+        (
+            "threadingModel",
+            wire.thread_config.is_some_and(|model| model > 0),
+        ),
+        (
+            "threadPoolSize",
+            wire.thread_pool_size.is_some_and(|size| size > 0),
+        ),
+    ];
+    let set = set.into_iter().filter(|(_, is_set)| *is_set);
+    Ok(set.map(|(key, _)| key).collect())
 }
 
 fn number(

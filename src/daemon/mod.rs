@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::clients::{ClientsError, Overrides, PipeCredentials};
@@ -106,45 +107,16 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 ///
 /// What keeps it from starting, and a pipe that cannot be read.
 pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
-    let Start {
-        configuration,
-        overrides,
-        ..
-    } = &start;
-    for key in &configuration.ignored {
+    for key in &start.configuration.ignored {
         tracing::info!(key, "has no effect here");
     }
-    let credentials = Arc::new(PipeCredentials::new(start.credentials.clone()));
-    let for_metrics = (start.metrics_credentials.clone()).or_else(|| start.credentials.clone());
-    let metrics_credentials = Arc::new(PipeCredentials::new(for_metrics));
     // Asked of the instance, perhaps, for seconds.
     let region = tokio::select! {
-        region = clients::region(configuration) => region?,
+        region = clients::region(&start.configuration) => region?,
         () = shutdown.stopped() => return Ok(()),
         () = start.parent.gone() => return Err(PipeError::Orphaned.into()),
     };
-    let http = clients::http_client(configuration, &overrides.trust)?;
-    let mut made = clients::clients(
-        configuration,
-        overrides,
-        &region,
-        http.clone(),
-        &credentials,
-    );
-    if let Some(settings) = own_kms(&start.aws, &region) {
-        made.kms = aws::clients(&settings, aws::TimeOuts::default()).await?.kms;
-    }
-    let shared = Shared::new(made)?;
-    let metrics = Arc::new(Metrics::new(configuration.dimensions.clone()));
-    let upload = Upload::new(
-        configuration,
-        &region,
-        overrides.cloudwatch_url.clone(),
-        http,
-        &metrics_credentials,
-        Arc::clone(&metrics),
-    );
-
+    let services = Services::new(&start, &region).await?;
     let home = start.spool.as_ref().map(Home::take).transpose()?;
     let shutdown = match &home {
         Some(home) => {
@@ -157,6 +129,62 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
         pipes = Pipes::open(&start.from_client, &start.to_client, start.parent) => pipes?,
         () = shutdown.stopped() => return Ok(()),
     };
+    serve(&start, services, home, pipes, &shutdown).await
+}
+
+/// What a daemon works with, made as the client says.
+struct Services {
+    shared: Shared,
+    credentials: Arc<PipeCredentials>,
+    metrics_credentials: Arc<PipeCredentials>,
+    metrics: Arc<Metrics>,
+    /// `None`: they are not to be uploaded.
+    upload: Option<Upload>,
+}
+
+impl Services {
+    async fn new(start: &Start, region: &str) -> Result<Self, DaemonError> {
+        let Start {
+            configuration,
+            overrides,
+            ..
+        } = start;
+        let credentials = Arc::new(PipeCredentials::new(start.credentials.clone()));
+        let for_metrics = (start.metrics_credentials.clone()).or_else(|| start.credentials.clone());
+        let metrics_credentials = Arc::new(PipeCredentials::new(for_metrics));
+        let http = clients::http_client(configuration, &overrides.trust)?;
+        let mut made =
+            clients::clients(configuration, overrides, region, http.clone(), &credentials);
+        if let Some(settings) = own_kms(&start.aws, region) {
+            made.kms = aws::clients(&settings, aws::TimeOuts::default()).await?.kms;
+        }
+        let metrics = Arc::new(Metrics::new(configuration.dimensions.clone()));
+        let upload = Upload::new(
+            configuration,
+            region,
+            overrides.cloudwatch_url.clone(),
+            http,
+            &metrics_credentials,
+            Arc::clone(&metrics),
+        );
+        Ok(Self {
+            shared: Shared::new(made)?,
+            credentials,
+            metrics_credentials,
+            metrics,
+            upload,
+        })
+    }
+}
+
+async fn serve(
+    start: &Start,
+    services: Services,
+    home: Option<Home>,
+    pipes: Pipes,
+    shutdown: &Shutdown,
+) -> Result<(), DaemonError> {
+    let metrics = services.metrics;
     let outbox: Arc<Outbox> = Arc::default();
     let (ended, has_ended) = watch::channel(false);
     let writing = tokio::spawn({
@@ -164,9 +192,10 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
         async move { outbox.write_to(pipes.to_client, has_ended).await }
     });
     let watched = Watched::default();
+    let encryption = start.encryption.clone();
     let mut streams = Streams::new(
-        shared,
-        Template::new(configuration, start.encryption.clone(), home.is_some()),
+        services.shared,
+        Template::new(&start.configuration, encryption, home.is_some()),
         start.memory_limit,
         home,
         Arc::clone(&metrics),
@@ -179,21 +208,24 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
         metrics: Arc::clone(&metrics),
         shutdown: shutdown.clone(),
     };
-    let beside = [
-        Some(tokio::spawn(measure(watched))),
-        upload.map(|upload| tokio::spawn(upload.run())),
-        (start.admin.clone()).map(|listen| tokio::spawn(seen::answer(listen, seen))),
-    ];
+    let mut beside = JoinSet::new();
+    beside.spawn(measure(watched));
+    if let Some(upload) = services.upload {
+        beside.spawn(upload.run());
+    }
+    if let Some(listen) = start.admin.clone() {
+        beside.spawn(seen::answer(listen, seen));
+    }
     let mut session = Session::new(
         streams,
         outbox,
         metrics,
-        credentials,
-        metrics_credentials,
+        services.credentials,
+        services.metrics_credentials,
         start.grace,
         start.parent,
     );
-    let why = session.read(&pipes.from_client, &shutdown).await;
+    let why = session.read(&pipes.from_client, shutdown).await;
     tracing::info!("{why}; what it had sent is put on its way");
     let Unanswered { abandoned, spooled } = session.into_streams().close(start.grace).await;
     if abandoned > 0 {
@@ -207,9 +239,7 @@ pub async fn run(start: Start, shutdown: Shutdown) -> Result<(), DaemonError> {
     }
     ended.send_replace(true);
     let _ = tokio::time::timeout(LAST_ANSWERS, writing).await;
-    for task in beside.into_iter().flatten() {
-        task.abort();
-    }
+    beside.shutdown().await;
     match why {
         Ended::Broken(error) => Err(DaemonError::Broken(error)),
         Ended::ClientGone | Ended::Stopped => Ok(()),
