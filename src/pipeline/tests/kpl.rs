@@ -419,7 +419,7 @@ async fn of_a_record_that_is_tried_for_long_the_first_attempt_and_the_last_ones_
     });
     let (_, delivery, tried) = &told.await[0];
     assert!(matches!(delivery, Delivery::Failed { .. }));
-    assert_eq!(tried.len(), 32);
+    assert_eq!(tried.len(), 8);
     assert!(tried[1].started - tried[0].ended > Duration::from_secs(60));
 }
 
