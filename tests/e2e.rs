@@ -11,6 +11,7 @@ mod auto;
 mod checkpoint;
 mod cli;
 mod consume;
+mod consume_options;
 mod crash;
 mod daemon;
 mod daemon_file;

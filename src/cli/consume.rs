@@ -1,8 +1,12 @@
 //! `kinseal consume`: a stream → lines.
 
+mod from;
+mod print;
+mod sink;
+
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,15 +17,17 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::from::From;
+use self::print::Printing;
+use self::sink::Sink;
 use super::connection::{self, ConnectionArgs};
 use super::hardening::CoreDumpArgs;
 use super::limits::LimitArgs;
 use crate::aws::{self, Clients, TimeOuts};
 use crate::config::{self, Environment};
-use crate::consume::output::{Form, Printer};
-use crate::consume::{
-    self, Consumer, KinesisStream, Plaintext, Reason, StartAt, Unpacker, Unreadable, UserRecord,
-};
+use crate::consume::checkpoint::Checkpoint;
+use crate::consume::output::{Encoding, Form, Printer};
+use crate::consume::{self, Consumer, KinesisStream, Plaintext, Progress, Unpacker};
 use crate::metrics::report::{KeyCache, Short};
 use crate::record::StreamName;
 use crate::seal::key::UnwrapDataKey;
@@ -29,6 +35,7 @@ use crate::seal::kms::KmsUnwrap;
 use crate::seal::open::{OpenSettings, Opener};
 use crate::seal::rawkey::WrappingKey;
 use crate::seal::{EncryptionContext, KeyChoice, Scope};
+use crate::shard::ShardId;
 use crate::shutdown;
 
 /// Read a stream back: de-aggregate, decrypt, print one line a record
@@ -50,18 +57,55 @@ pub struct ConsumeArgs {
     /// Refuse records that are not bound to this pair (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = connection::context_pair)]
     pub context: Vec<(String, String)>,
-    /// Where to start
-    #[arg(long, value_name = "WHERE", default_value = "trim-horizon")]
-    pub from: StartWord,
+    /// Instead of naming keys: accept any KMS key that a record names and these credentials may use. Who writes to
+    /// the stream decides then what is trusted
+    #[arg(long, conflicts_with_all = ["kms_key", "raw"])]
+    pub discover: bool,
+    /// Where to start: trim-horizon (the oldest record that is still there), latest (what is stored from now on),
+    /// at-timestamp TIME (like 2026-11-30T12:00:00Z, or 15m for so long ago), or after-sequence NUMBER of one --shard
+    #[arg(long, value_names = ["WHERE", "VALUE"], num_args = 1..=2, default_value = "trim-horizon")]
+    pub from: Vec<String>,
+    /// Read this shard only, and not what it becomes (repeatable)
+    #[arg(long, value_name = "SHARD")]
+    pub shard: Vec<String>,
+    /// End after so many records
+    #[arg(long, value_name = "NUMBER")]
+    pub limit: Option<u64>,
+    /// Keep here how far the stream is read, and go on there
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
     /// With keys: let records pass that are not encrypted
     #[arg(long, conflicts_with = "raw")]
     pub allow_plaintext: bool,
+    /// Leave out aggregates with a record that does not belong on its shard, whole, as the KCL does
+    #[arg(long, conflicts_with = "raw")]
+    pub kcl_filter: bool,
     /// End when all there is has been read
     #[arg(long)]
     pub until_empty: bool,
-    /// Print what lies in the stream, as it lies there: shard, sequence number, partition key, base64
-    #[arg(long, conflicts_with_all = ["config", "kms_key", "wrapping_key", "context"])]
-    pub raw: bool,
+    /// Go on when all there is has been read; so it is unless something else is asked for
+    #[arg(long, conflicts_with = "until_empty")]
+    pub follow: bool,
+    /// What is printed of a record
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "lines",
+        conflicts_with = "raw"
+    )]
+    pub output: OutputWord,
+    /// Print what lies in the stream, as it lies there: shard, sequence number, partition key, and the bytes in
+    /// base64, or with =hex so
+    #[arg(long, value_name = "ENCODING", num_args = 0..=1, require_equals = true, default_missing_value = "base64",
+        conflicts_with_all = ["config", "kms_key", "wrapping_key", "context"])]
+    pub raw: Option<EncodingWord>,
+    /// Print to this file, or to the Unix socket that is there. A file is written anew; with --checkpoint it goes on
+    /// where that says
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
+    /// Keep records that cannot be opened here, with the reason: JSON Lines, appended
+    #[arg(long, value_name = "FILE")]
+    pub dead_letter: Option<PathBuf>,
     #[command(flatten)]
     pub limits: LimitArgs,
     #[command(
@@ -74,23 +118,38 @@ pub struct ConsumeArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StartWord {
-    /// The oldest record that is still there
-    TrimHorizon,
-    /// What is stored from now on
-    Latest,
+pub enum OutputWord {
+    /// The record, and a line's end
+    Lines,
+    /// A JSON object on a line: the record, its place, its key, and how it was encrypted
+    Json,
+    /// The record, and nothing between them
+    Bytes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EncodingWord {
+    Base64,
+    Hex,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   kinseal consume --stream shop-logs --kms-key alias/shop --until-empty
   kinseal consume --stream shop-logs --config /etc/kinseal/agent.toml --from latest
-  kinseal consume --stream shop-logs --raw --until-empty        that it is ciphertext";
+  kinseal consume --stream shop-logs --kms-key alias/shop --output json --from at-timestamp 15m
+  kinseal consume --stream shop-logs --kms-key alias/shop --out shop.log --checkpoint shop.json
+  kinseal consume --stream shop-logs --raw --until-empty        that it is ciphertext
+
+At least once: after kill -9, records printed since the checkpoint was last saved (each second) are printed
+again; not to a file that --out names, which is cut back to what the checkpoint says.";
 
 /// What the arguments and the configuration they name come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub aws: aws::Settings,
+    /// Whatever KMS key a record names.
+    pub discover: bool,
     /// Keys that may open records. None: records that are encrypted cannot be read.
     pub keys: Vec<KeyChoice>,
     /// What each record's context must contain.
@@ -110,18 +169,27 @@ const GRACE: Duration = Duration::from_secs(2);
 pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let request = args.request(&config::System)?;
     request.core_dumps.apply();
+    let checkpoint = match &args.checkpoint {
+        Some(path) => Some(Checkpoint::load(path, &args.stream)?),
+        None => None,
+    };
+    let reading = args.reading(checkpoint.as_ref())?;
+    let sink = Sink::open(args.out.as_deref(), checkpoint.as_ref())?;
+    let letters = args.dead_letters()?;
     let clients = aws::clients(&request.aws, TIME_OUTS).await?;
     let unpacker = args.unpacker(&request, &clients)?;
     let opener = unpacker.opener().cloned();
     let place = format!("{} at {}", args.stream, clients.place);
     let stream = KinesisStream::new(clients.kinesis, args.stream.clone());
-    let form = if args.raw { Form::Raw } else { Form::Lines };
-    let printer = Printer::new(form, stdout()?, std::io::stderr());
-
+    let printer = Printer::new(args.form(), sink, std::io::stderr())
+        .keeping(letters)
+        .limited(args.limit);
     let (stop, shutdown) = shutdown::channel();
-    let consumer = Consumer::start(Arc::new(stream), unpacker, args.reading(), shutdown.clone());
+    let strays = unpacker.clone();
+    let consumer = Consumer::start(Arc::new(stream), unpacker, reading, shutdown.clone());
+    let printing = Printing::new(consumer, printer, checkpoint);
     // A thread of its own: a pipe that is full blocks.
-    let printed = tokio::task::spawn_blocking(move || print_all(consumer, printer));
+    let printed = tokio::task::spawn_blocking(move || printing.run());
     let signal = termination()?;
     tokio::spawn(async move {
         signal.await;
@@ -133,11 +201,11 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     };
     let unreadable = tokio::select! {
         printed = printed => {
-            let (consumer, unreadable) = printed?.context("standard output")?;
-            if let Some(consumer) = consumer {
+            let printed = printed??;
+            if let Some(consumer) = printed.consumer {
                 consumer.finish().await.context(place)?;
             }
-            unreadable
+            printed.unreadable
         }
         () = given_up => 0,
     };
@@ -148,6 +216,12 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
             "data keys: {}", KeyCache(&opener.counts())
         );
     }
+    if strays.strays() > 0 {
+        tracing::warn!(
+            records = strays.strays(),
+            "left out: their aggregates hold one that does not belong on its shard, as the KCL leaves them out"
+        );
+    }
     if unreadable > 0 {
         let records = if unreadable == 1 { "record" } else { "records" };
         super::print_error(&format!(
@@ -156,66 +230,6 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints until reading ends, and counts what could not be read. The consumer comes back where it has an
-/// end of its own to tell; not where printing ended before it.
-fn print_all<W: Write, E: Write>(
-    mut consumer: Consumer,
-    mut printer: Printer<W, E>,
-) -> io::Result<(Option<Consumer>, u64)> {
-    let ended = print_batches(&mut consumer, &mut printer);
-    let unreadable = printer.unreadable();
-    match ended {
-        Ok(End::OfReading) => Ok((Some(consumer), unreadable)),
-        Ok(End::NoKeys) => Ok((None, unreadable)),
-        // Whoever read our output has enough, `head` for one.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok((None, unreadable)),
-        Err(error) => Err(error),
-    }
-}
-
-enum End {
-    OfReading,
-    /// One complaint about forgotten keys is enough.
-    NoKeys,
-}
-
-fn print_batches<W: Write, E: Write>(
-    consumer: &mut Consumer,
-    printer: &mut Printer<W, E>,
-) -> io::Result<End> {
-    loop {
-        let next = match consumer.try_next() {
-            Some(batch) => Some(batch),
-            None => {
-                // Nothing may lie in the buffer while we wait.
-                printer.flush()?;
-                consumer.blocking_next()
-            }
-        };
-        let Some(mut batch) = next else {
-            return Ok(End::OfReading);
-        };
-        let keyless = batch.records.iter().position(has_no_keys);
-        if let Some(at) = keyless {
-            batch.records.truncate(at + 1);
-        }
-        printer.print(&batch)?;
-        if keyless.is_some() {
-            printer.flush()?;
-            return Ok(End::NoKeys);
-        }
-    }
-}
-
-fn has_no_keys(record: &Result<UserRecord, Unreadable>) -> bool {
-    matches!(record, Err(unreadable) if matches!(unreadable.reason, Reason::NoKeys { .. }))
-}
-
-/// Not [`std::io::Stdout`], which looks for the last line's end in whatever is written.
-fn stdout() -> io::Result<File> {
-    Ok(io::stdout().as_fd().try_clone_to_owned()?.into())
 }
 
 /// Resolves at SIGINT or SIGTERM.
@@ -235,6 +249,7 @@ impl ConsumeArgs {
     pub fn request(&self, env: &dyn Environment) -> anyhow::Result<Request> {
         let mut request = Request {
             aws: self.connection.settings(),
+            discover: self.discover,
             keys: Vec::new(),
             context: connection::context(&self.context)?,
             core_dumps: self.core_dumps,
@@ -277,22 +292,67 @@ impl ConsumeArgs {
         Ok(request)
     }
 
-    fn reading(&self) -> consume::Settings {
-        consume::Settings {
-            from: match self.from {
-                StartWord::TrimHorizon => StartAt::TrimHorizon,
-                StartWord::Latest => StartAt::Latest,
-            },
+    /// Where a checkpoint says something, that goes before `--from`.
+    fn reading(&self, checkpoint: Option<&Checkpoint>) -> anyhow::Result<consume::Settings> {
+        let from = From::parse(&self.from)?;
+        let shards: Vec<_> = self.shard.iter().map(|shard| ShardId::new(shard)).collect();
+        let mut places = BTreeMap::new();
+        if let From::After(sequence) = &from {
+            let [shard] = &shards[..] else {
+                anyhow::bail!("--from after-sequence is of one shard: give it as --shard");
+            };
+            places.insert(shard.clone(), Progress::UpTo(sequence.as_str().into()));
+        }
+        places.extend(checkpoint.iter().flat_map(|known| known.places.clone()));
+        Ok(consume::Settings {
+            from: from.start(),
+            only: (!shards.is_empty()).then(|| shards.into_iter().collect()),
+            places,
             until_empty: self.until_empty,
             ..consume::Settings::default()
+        })
+    }
+
+    fn form(&self) -> Form {
+        match (self.raw, self.output) {
+            (Some(EncodingWord::Base64), _) => Form::Raw(Encoding::Base64),
+            (Some(EncodingWord::Hex), _) => Form::Raw(Encoding::Hex),
+            (None, OutputWord::Lines) => Form::Lines,
+            (None, OutputWord::Json) => Form::Json,
+            (None, OutputWord::Bytes) => Form::Bytes,
         }
+    }
+
+    /// Records that cannot be opened may be in clear.
+    fn dead_letters(&self) -> anyhow::Result<Option<File>> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let Some(path) = &self.dead_letter else {
+            return Ok(None);
+        };
+        let mut options = File::options();
+        let opened = options.append(true).create(true).mode(0o600).open(path);
+        let file = opened.with_context(|| format!("--dead-letter {}", path.display()))?;
+        Ok(Some(file))
     }
 
     fn unpacker(&self, request: &Request, clients: &Clients) -> anyhow::Result<Unpacker> {
         let threads = available_parallelism().map_or(1, usize::from);
-        if self.raw {
-            return Ok(Unpacker::as_stored(threads)?);
-        }
+        let unpacker = match self.raw {
+            Some(_) => Unpacker::as_stored(threads)?,
+            None => self.opening(request, clients, threads)?,
+        };
+        Ok(match self.kcl_filter {
+            true => unpacker.dropping_strays(),
+            false => unpacker,
+        })
+    }
+
+    fn opening(
+        &self,
+        request: &Request,
+        clients: &Clients,
+        threads: usize,
+    ) -> anyhow::Result<Unpacker> {
         let Some(opener) = request.opener(clients, self.limits.settings())? else {
             if !self.context.is_empty() {
                 anyhow::bail!(
@@ -320,7 +380,9 @@ impl Request {
                 KeyChoice::WrappingKeyFile(path) => keys.push(Arc::new(WrappingKey::load(path)?)),
             }
         }
-        if !kms.is_empty() {
+        if self.discover {
+            keys.push(Arc::new(KmsUnwrap::discovering(clients.kms.clone())));
+        } else if !kms.is_empty() {
             keys.push(Arc::new(KmsUnwrap::new(clients.kms.clone(), kms)));
         }
         if keys.is_empty() {

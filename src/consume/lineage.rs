@@ -44,13 +44,14 @@ impl Lineage {
         }
     }
 
-    /// Shards that were closed before reading began count as read.
-    pub(super) fn skip_closed(&mut self) {
-        for shard in self.shards.values_mut() {
-            if shard.listed.closed {
-                shard.progress = Progress::Read;
-            }
-        }
+    /// Shards that were closed before reading began count as read. Returns which.
+    pub(super) fn skip_closed(&mut self) -> Vec<ShardId> {
+        let closed = self.shards.values_mut().filter(|s| s.listed.closed);
+        let skipped = closed.map(|shard| {
+            shard.progress = Progress::Read;
+            shard.listed.id.clone()
+        });
+        skipped.collect()
     }
 
     /// The shards to begin with now; each is told once.
@@ -103,6 +104,7 @@ mod tests {
             id: ShardId::new(id),
             parents: parents.iter().map(|id| ShardId::new(id)).collect(),
             closed,
+            range: None,
         }
     }
 

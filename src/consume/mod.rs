@@ -11,18 +11,20 @@
 //! Owns reading from start to tip or for ever, and the memory for it: a page's worst case is taken out of
 //! [`Settings::memory_limit`] before it is asked for, and what it really took is given back when its batch
 //! is dropped. Promises: each record once, in order within a shard, a shard's children after it; what can
-//! not be opened is handed out with its reason, and the rest goes on. Keeps no checkpoint yet: a new start
-//! begins where [`Settings::from`] says.
+//! not be opened is handed out with its reason, and the rest goes on. How far a shard is read is told with each batch
+//! ([`Progress`]); [`checkpoint`] keeps it over a restart.
 
+pub mod checkpoint;
 mod lineage;
 pub mod output;
 mod reader;
 pub mod shards;
 pub mod unpack;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
@@ -41,6 +43,10 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub from: StartAt,
+    /// These shards, and not what they become; `None`: all.
+    pub only: Option<BTreeSet<ShardId>>,
+    /// How far an earlier reading came, which goes before [`from`](Self::from). Empty: there was none.
+    pub places: BTreeMap<ShardId, Progress>,
     /// End where all shards have been read to their tip.
     pub until_empty: bool,
     /// How long a shard at its tip is left alone.
@@ -54,6 +60,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             from: StartAt::TrimHorizon,
+            only: None,
+            places: BTreeMap::new(),
             until_empty: false,
             idle: Duration::from_secs(1),
             memory_limit: 8 * PAGE_WORST,
@@ -66,16 +74,31 @@ impl Default for Settings {
 pub enum StartAt {
     TrimHorizon,
     Latest,
+    /// What arrived at this moment or later, by the service's clock.
+    At(SystemTime),
 }
 
-/// User records of one shard that were read together, in order. Holds its share of memory: reading stops
-/// while too many are kept.
+/// How far a shard has been read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Reading began behind what lay there at this moment, and nothing has come since.
+    Since(SystemTime),
+    /// Up to the Kinesis record of this sequence number.
+    UpTo(Arc<str>),
+    /// To its end: nothing more will come in it.
+    Ended,
+}
+
+/// User records of one shard that were read together, in order; none, where only its [`progress`](Self::progress) is
+/// told. Holds its share of memory: reading stops while too many are kept.
 #[derive(Debug)]
 pub struct ConsumedBatch {
     pub shard: ShardId,
     pub records: Vec<Result<UserRecord, Unreadable>>,
     /// How far behind the tip the shard's reading was.
     pub behind: Duration,
+    /// How far the shard is read once these have been seen to.
+    pub progress: Progress,
     _memory: Option<OwnedSemaphorePermit>,
 }
 
@@ -91,6 +114,8 @@ pub enum ConsumeError {
         "access denied: allow kinesis:ListShards, kinesis:GetShardIterator and kinesis:GetRecords on it ({0})"
     )]
     Denied(CallError),
+    #[error("the stream has no shard {shard}; it has {there}")]
+    NoSuchShard { shard: ShardId, there: String },
     #[error("its shards can not be listed: {0}")]
     List(CallError),
     #[error("{shard} can not be read: {error}")]
@@ -163,6 +188,7 @@ impl ConsumedBatch {
             shard,
             records,
             behind: Duration::ZERO,
+            progress: Progress::Ended,
             _memory: None,
         }
     }
@@ -202,15 +228,25 @@ impl Way {
 
     async fn read_all(self: &Arc<Self>) -> Result<(), ConsumeError> {
         let mut lineage = Lineage::default();
-        lineage.learn(self.list(START_TRIES).await?);
-        let mut first = Position::TrimHorizon;
-        if self.settings.from == StartAt::Latest {
-            lineage.skip_closed();
+        let listed = self.list(START_TRIES).await?;
+        self.are_there(&listed)?;
+        lineage.learn(self.wanted(listed));
+        for (shard, progress) in &self.settings.places {
+            if *progress == Progress::Ended {
+                lineage.has_read(shard);
+            }
+        }
+        let mut first = self.later();
+        if self.settings.from == StartAt::Latest && self.settings.places.is_empty() {
+            for skipped in lineage.skip_closed() {
+                self.tell(skipped, Progress::Ended).await;
+            }
             first = Position::Latest;
         }
         let mut tasks = JoinSet::new();
         for shard in lineage.begin_ready() {
-            tasks.spawn(Arc::clone(self).read_shard(shard, first.clone()));
+            let from = self.place(&shard.id).unwrap_or_else(|| first.clone());
+            tasks.spawn(Arc::clone(self).read_shard(shard, from));
         }
         while let Some(ended) = tasks.join_next().await {
             let (shard, ended) = unwound(ended)?;
@@ -219,17 +255,71 @@ impl Way {
                 Ended::AtTip => lineage.has_left(&shard),
                 Ended::Read { children } => {
                     lineage.has_read(&shard);
-                    lineage.learn(match children {
+                    let children = match children {
                         children if children.is_empty() => self.list(u32::MAX).await?,
                         children => children,
-                    });
+                    };
+                    lineage.learn(self.wanted(children));
                 }
             }
             for shard in lineage.begin_ready() {
-                tasks.spawn(Arc::clone(self).read_shard(shard, Position::TrimHorizon));
+                let from = self.place(&shard.id).unwrap_or_else(|| self.later());
+                tasks.spawn(Arc::clone(self).read_shard(shard, from));
             }
         }
         Ok(())
+    }
+
+    /// Where an earlier reading left off in it.
+    fn place(&self, shard: &ShardId) -> Option<Position> {
+        match self.settings.places.get(shard)? {
+            Progress::Since(time) => Some(Position::At(*time)),
+            Progress::UpTo(sequence) => Some(Position::After(Arc::clone(sequence))),
+            Progress::Ended => None,
+        }
+    }
+
+    /// Where shards begin that were not there at the start. Before a moment nothing is read of any.
+    fn later(&self) -> Position {
+        match self.settings.from {
+            StartAt::At(time) => Position::At(time),
+            StartAt::TrimHorizon | StartAt::Latest => Position::TrimHorizon,
+        }
+    }
+
+    fn are_there(&self, listed: &[ListedShard]) -> Result<(), ConsumeError> {
+        let Some(only) = &self.settings.only else {
+            return Ok(());
+        };
+        let is_there = |shard: &&ShardId| listed.iter().any(|l| l.id == **shard);
+        match only.iter().find(|shard| !is_there(shard)) {
+            None => Ok(()),
+            Some(shard) => Err(ConsumeError::NoSuchShard {
+                shard: shard.clone(),
+                there: named(listed),
+            }),
+        }
+    }
+
+    /// Of a shard that is asked for alone, its parents are none of this reading's.
+    fn wanted(&self, mut listed: Vec<ListedShard>) -> Vec<ListedShard> {
+        if let Some(only) = &self.settings.only {
+            listed.retain(|shard| only.contains(&shard.id));
+        }
+        listed
+    }
+
+    /// How far a shard is read, where no record says so.
+    async fn tell(&self, shard: ShardId, progress: Progress) {
+        let batch = ConsumedBatch {
+            shard,
+            records: Vec::new(),
+            behind: Duration::ZERO,
+            progress,
+            _memory: None,
+        };
+        // Nobody listens where reading was stopped.
+        let _ = self.out.send(batch).await;
     }
 
     /// Waits out what waiting may mend, at most so many times; for the others who call too, as long as it takes.
@@ -282,17 +372,23 @@ impl Way {
 
     /// From page to page, one hop a line.
     async fn pages(&self, shard: &ListedShard, from: Position) -> Result<Ended, CallError> {
+        if from == Position::Latest {
+            self.tell(shard.id.clone(), Progress::Since(SystemTime::now()))
+                .await;
+        }
         let mut reader = ShardReader::new(Arc::clone(&self.stream), shard.id.clone(), from);
-        loop {
+        let ended = loop {
             let (page, mut memory) = reader.page(&self.memory).await?;
             let at_tip = page.records.is_empty() && page.behind.is_zero();
-            if !page.records.is_empty() {
-                let records = self.unpacker.unpack(&shard.id, page.records).await;
+            if let Some(last) = page.records.last() {
+                let progress = Progress::UpTo(Arc::clone(&last.sequence));
+                let records = self.unpacker.unpack(shard, page.records).await;
                 shrink(&mut memory, &records);
                 let batch = ConsumedBatch {
                     shard: shard.id.clone(),
                     records,
                     behind: page.behind,
+                    progress,
                     _memory: Some(memory),
                 };
                 if self.out.send(batch).await.is_err() {
@@ -300,22 +396,28 @@ impl Way {
                 }
             }
             match page.next {
-                None => {
-                    return Ok(Ended::Read {
-                        children: page.children,
-                    });
-                }
+                None => break page.children,
                 // Some servers never end a closed shard's pages; nothing can come any more.
-                Some(_) if at_tip && shard.closed => {
-                    return Ok(Ended::Read {
-                        children: Vec::new(),
-                    });
-                }
+                Some(_) if at_tip && shard.closed => break Vec::new(),
                 Some(_) if at_tip && self.settings.until_empty => return Ok(Ended::AtTip),
                 Some(_) if at_tip => tokio::time::sleep(self.settings.idle).await,
                 Some(_) => {}
             }
-        }
+        };
+        self.tell(shard.id.clone(), Progress::Ended).await;
+        Ok(Ended::Read { children: ended })
+    }
+}
+
+/// A few of them by name.
+fn named(listed: &[ListedShard]) -> String {
+    const MOST: usize = 5;
+    let names: Vec<_> = (listed.iter().take(MOST))
+        .map(|l| l.id.to_string())
+        .collect();
+    match listed.len().saturating_sub(MOST) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
     }
 }
 

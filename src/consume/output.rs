@@ -1,17 +1,34 @@
-//! Records → lines, and what could not be read → standard error.
+//! Records → lines, and what could not be read → standard error, and a file of dead letters where one is asked for.
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
 
 use super::ConsumedBatch;
-use super::unpack::{Unreadable, UserRecord};
+use super::unpack::{Place, Unreadable, UserRecord};
+use crate::hex::to_hex;
 
 /// What a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// The record's bytes.
+    /// The record's bytes, and a line's end.
     Lines,
-    /// Shard, sequence number, partition key and the bytes in base64, tabs between them.
-    Raw,
+    /// The record's bytes, and nothing between them.
+    Bytes,
+    /// A JSON object on a line: the record, and all that is known of it.
+    Json,
+    /// Shard, sequence number, partition key and the bytes as text, tabs between them.
+    Raw(Encoding),
+}
+
+/// Bytes as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    Base64,
+    Hex,
 }
 
 /// Writes batches, buffered until [`Self::flush`].
@@ -20,7 +37,11 @@ pub struct Printer<W: Write, E: Write> {
     form: Form,
     out: BufWriter<W>,
     err: E,
+    dead_letters: Option<File>,
+    printed: u64,
     unreadable: u64,
+    /// Records that may be printed yet.
+    left: u64,
 }
 
 impl<W: Write, E: Write> Printer<W, E> {
@@ -29,22 +50,79 @@ impl<W: Write, E: Write> Printer<W, E> {
             form,
             out: BufWriter::with_capacity(64 << 10, out),
             err,
+            dead_letters: None,
+            printed: 0,
             unreadable: 0,
+            left: u64::MAX,
         }
     }
 
-    pub fn print(&mut self, batch: &ConsumedBatch) -> io::Result<()> {
+    /// What could not be read is kept there too, as it lay in the stream: JSON Lines.
+    #[must_use]
+    pub fn keeping(self, dead_letters: Option<File>) -> Self {
+        Self {
+            dead_letters,
+            ..self
+        }
+    }
+
+    /// Prints so many records at most.
+    #[must_use]
+    pub fn limited(self, limit: Option<u64>) -> Self {
+        let left = limit.unwrap_or(u64::MAX);
+        Self { left, ..self }
+    }
+
+    /// Returns the sequence number up to which all is printed, where that is not all of the batch: no more may be.
+    pub fn print(&mut self, batch: &ConsumedBatch) -> io::Result<Printed> {
+        let mut whole = None;
+        let mut at: Option<&Arc<str>> = None;
         for record in &batch.records {
+            let place = match record {
+                Ok(record) => &record.place,
+                Err(unreadable) => &unreadable.place,
+            };
+            if at.is_some_and(|at| *at != place.sequence) {
+                whole = at;
+            }
+            at = Some(&place.sequence);
+            if self.left == 0 {
+                return Ok(Printed::UpTo(whole.map(Arc::clone)));
+            }
             match record {
-                Ok(record) => self.line(record)?,
+                Ok(record) => {
+                    self.line(record, batch.behind)?;
+                    self.printed += 1;
+                    self.left -= 1;
+                }
                 Err(unreadable) => self.complain(unreadable)?,
             }
         }
-        Ok(())
+        Ok(Printed::All)
     }
 
+    /// To where it goes; what a file has then survives a power cut only once that file is synced.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+
+    /// The dead letters' file too.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.dead_letters.as_ref().map_or(Ok(()), File::sync_data)
+    }
+
+    pub fn out(&self) -> &W {
+        self.out.get_ref()
+    }
+
+    /// Whether no more may be printed.
+    pub fn is_full(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Records so far.
+    pub fn printed(&self) -> u64 {
+        self.printed
     }
 
     /// Records so far that could not be read.
@@ -52,16 +130,24 @@ impl<W: Write, E: Write> Printer<W, E> {
         self.unreadable
     }
 
-    fn line(&mut self, record: &UserRecord) -> io::Result<()> {
+    fn line(&mut self, record: &UserRecord, behind: Duration) -> io::Result<()> {
         match self.form {
             Form::Lines => self.out.write_all(&record.data)?,
-            Form::Raw => {
+            Form::Bytes => return self.out.write_all(&record.data),
+            Form::Json => {
+                let object = json_of(record, behind);
+                serde_json::to_writer(&mut self.out, &object)?;
+            }
+            Form::Raw(encoding) => {
                 let (place, data) = (&record.place, &record.data);
                 // Escaped: a key may hold a tab or a line's end.
                 let key = record.partition_key.escape_debug();
                 write!(self.out, "{}\t{}\t{key}\t", place.shard, place.sequence)?;
-                let base64 = base64_simd::STANDARD.encode_to_string(data);
-                self.out.write_all(base64.as_bytes())?;
+                let text = match encoding {
+                    Encoding::Base64 => base64_simd::STANDARD.encode_to_string(data),
+                    Encoding::Hex => to_hex(data),
+                };
+                self.out.write_all(text.as_bytes())?;
             }
         }
         self.out.write_all(b"\n")
@@ -72,6 +158,11 @@ impl<W: Write, E: Write> Printer<W, E> {
         self.unreadable += 1;
         self.out.flush()?;
         let (place, reason) = (&unreadable.place, &unreadable.reason);
+        if let Some(letters) = &mut self.dead_letters {
+            let mut line = letter_of(unreadable).to_string();
+            line.push('\n');
+            letters.write_all(line.as_bytes())?;
+        }
         // Standard error may be closed: the exit code tells it too.
         let _ = writeln!(
             self.err,
@@ -80,6 +171,62 @@ impl<W: Write, E: Write> Printer<W, E> {
         );
         Ok(())
     }
+}
+
+/// How much of a batch was printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Printed {
+    All,
+    /// And not all of it, for no more may be; `None`: not one Kinesis record of it whole.
+    UpTo(Option<Arc<str>>),
+}
+
+fn json_of(record: &UserRecord, behind: Duration) -> Value {
+    let mut object = at(&record.place, &record.partition_key);
+    object["arrived"] = record
+        .arrived
+        .map_or(Value::Null, |time| time_of(time).into());
+    let behind = u64::try_from(behind.as_millis()).unwrap_or(u64::MAX);
+    object["millis_behind_latest"] = behind.into();
+    if let Some(sealed) = &record.sealed {
+        object["encryption"] = json!({
+            "key": &*sealed.wrapping_key,
+            "suite": sealed.suite.to_string(),
+            "context": &*sealed.context,
+        });
+    }
+    // A reader knows by the name which it is.
+    match str::from_utf8(&record.data) {
+        Ok(text) => object["data"] = text.into(),
+        Err(_) => object["data_base64"] = base64(&record.data).into(),
+    }
+    object
+}
+
+fn letter_of(unreadable: &Unreadable) -> Value {
+    let mut object = at(&unreadable.place, &unreadable.partition_key);
+    object["time"] = time_of(SystemTime::now()).into();
+    object["reason"] = unreadable.reason.to_string().into();
+    object["data_base64"] = base64(&unreadable.data).into();
+    object
+}
+
+fn at(place: &Place, partition_key: &str) -> Value {
+    json!({
+        "shard": place.shard.as_str(),
+        "sequence": &*place.sequence,
+        "sub_sequence": place.sub_sequence,
+        "in_block": place.in_block,
+        "partition_key": partition_key,
+    })
+}
+
+fn time_of(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+fn base64(data: &[u8]) -> String {
+    base64_simd::STANDARD.encode_to_string(data)
 }
 
 #[cfg(test)]
@@ -129,8 +276,65 @@ mod tests {
 
     #[test]
     fn a_raw_line_says_where_the_bytes_lie() {
-        let (out, _) = print(Form::Raw, vec![Ok(record("a\tb\n", "\u{1}x"))]);
-        assert_eq!(out, "shardId-000000000001\t49\ta\\tb\\n\tAXg=\n");
+        for (encoding, text) in [(Encoding::Base64, "AXg="), (Encoding::Hex, "0178")] {
+            let (out, _) = print(Form::Raw(encoding), vec![Ok(record("a\tb\n", "\u{1}x"))]);
+            let expected = format!("shardId-000000000001\t49\ta\\tb\\n\t{text}\n");
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn a_json_line_has_the_record_and_all_that_is_known_of_it() {
+        let arrived = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_460_800_123);
+        let known = UserRecord {
+            arrived: Some(arrived),
+            ..record("k", "a \"line\"\n")
+        };
+        let (out, _) = print(Form::Json, vec![Ok(known)]);
+        let line: Value = serde_json::from_str(&out).unwrap();
+        let expected = json!({
+            "shard": "shardId-000000000001", "sequence": "49", "sub_sequence": 0, "in_block": null,
+            "partition_key": "k", "arrived": "2025-11-30T00:00:00.123Z", "millis_behind_latest": 0,
+            "data": "a \"line\"\n",
+        });
+        assert_eq!(line, expected);
+        let mut odd = record("k", "");
+        odd.data = Bytes::from_static(b"\xff\x00");
+        let (out, _) = print(Form::Json, vec![Ok(odd)]);
+        let line: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (&line["data"], &line["data_base64"]),
+            (&Value::Null, &"/wA=".into())
+        );
+    }
+
+    #[test]
+    fn what_is_printed_up_to_a_limit_is_told_by_the_last_whole_kinesis_record() {
+        let member = |sequence: &str, sub_sequence| {
+            Ok(UserRecord {
+                place: place(sequence, sub_sequence),
+                ..record("k", "x")
+            })
+        };
+        let records = vec![
+            member("1", 0),
+            member("2", 0),
+            member("2", 1),
+            member("3", 0),
+        ];
+        let batch = ConsumedBatch::for_test(ShardId::new("shardId-000000000001"), records);
+        for (limit, expected) in [
+            (0, Printed::UpTo(None)),
+            (1, Printed::UpTo(Some("1".into()))),
+            (2, Printed::UpTo(Some("1".into()))),
+            (3, Printed::UpTo(Some("2".into()))),
+            (4, Printed::All),
+        ] {
+            let printer = Printer::new(Form::Lines, Vec::new(), Vec::new());
+            let mut printer = printer.limited(Some(limit));
+            assert_eq!(printer.print(&batch).unwrap(), expected, "{limit}");
+            assert_eq!(printer.printed(), limit.min(4));
+        }
     }
 
     #[test]

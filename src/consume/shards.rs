@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::types::{ChildShard, Record, Shard, ShardIteratorType};
+use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record, Shard, ShardIteratorType};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::record::StreamName;
+use crate::record::{HashKey, StreamName};
 use crate::send::CallError;
 use crate::send::kinesis::call_error;
 use crate::shard::ShardId;
@@ -43,6 +43,20 @@ pub struct ListedShard {
     pub parents: Vec<ShardId>,
     /// Nothing is added to it any more.
     pub closed: bool,
+    /// The hash keys of its records, first and last; `None` where that is not told.
+    pub range: Option<(HashKey, HashKey)>,
+}
+
+impl ListedShard {
+    /// One of which nothing but its name is known.
+    pub fn named(id: &str) -> Self {
+        Self {
+            id: ShardId::new(id),
+            parents: Vec::new(),
+            closed: false,
+            range: None,
+        }
+    }
 }
 
 /// Where in a shard to read on.
@@ -208,7 +222,13 @@ fn listed(shard: Shard) -> ListedShard {
         closed: shard
             .sequence_number_range
             .is_some_and(|range| range.ending_sequence_number.is_some()),
+        range: shard.hash_key_range.as_ref().and_then(range),
     }
+}
+
+fn range(range: &HashKeyRange) -> Option<(HashKey, HashKey)> {
+    let first = range.starting_hash_key.parse().ok()?;
+    Some((first, range.ending_hash_key.parse().ok()?))
 }
 
 fn child(shard: &ChildShard) -> ListedShard {
@@ -221,6 +241,7 @@ fn child(shard: &ChildShard) -> ListedShard {
             .collect(),
         // It may be by now; then the end of its pages says so.
         closed: false,
+        range: shard.hash_key_range().and_then(range),
     }
 }
 

@@ -59,11 +59,18 @@ impl InMemory {
             id: ShardId::new(id),
             parents: parents.iter().map(|id| ShardId::new(id)).collect(),
             closed,
+            range: None,
         };
         let records = (0..records).map(|n| record(id, n)).collect();
         let shard = InMemoryShard { listed, records };
         let id = shard.listed.id.clone();
         self.shards.lock().unwrap().insert(id, shard);
+    }
+
+    fn append(&self, id: &str, n: usize) {
+        let mut shards = self.shards.lock().unwrap();
+        let shard = shards.get_mut(&ShardId::new(id)).unwrap();
+        shard.records.push(record(id, n));
     }
 
     fn close(&self, id: &str) {
@@ -200,6 +207,16 @@ fn lines(batch: &ConsumedBatch) -> Vec<String> {
         .collect()
 }
 
+/// The next batch with records.
+async fn next(consumer: &mut Consumer) -> ConsumedBatch {
+    loop {
+        let batch = consumer.next().await.expect("more is to come");
+        if !batch.records.is_empty() {
+            return batch;
+        }
+    }
+}
+
 /// What comes, in the order it comes, and how it ends.
 async fn read(stream: &Arc<InMemory>, settings: Settings) -> (Vec<String>, Result<(), String>) {
     let (mut consumer, _stop) = start(stream, settings);
@@ -258,12 +275,12 @@ async fn a_shard_that_splits_while_it_is_read_goes_on_in_its_children() {
         stream.tells_children = tells_children;
         let stream = Arc::new(stream);
         let (mut consumer, _stop) = start(&stream, Settings::default());
-        assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 0..3));
+        assert_eq!(lines(&next(&mut consumer).await), all("0", 0..3));
         stream.add("1", &["0"], false, 1);
         stream.add("2", &["0"], false, 1);
         stream.close("0");
-        let mut seen = lines(&consumer.next().await.unwrap());
-        seen.extend(lines(&consumer.next().await.unwrap()));
+        let mut seen = lines(&next(&mut consumer).await);
+        seen.extend(lines(&next(&mut consumer).await));
         seen.sort();
         assert_eq!(seen, ["1-0", "2-0"]);
     }
@@ -283,9 +300,9 @@ async fn closed_shard_whose_pages_never_end_is_read_at_its_tip() {
 async fn expired_iterator_is_asked_for_again_behind_the_last_record() {
     let stream = Arc::new(InMemory::new(3).shard("0", &[], false, 5));
     let (mut consumer, _stop) = start(&stream, until_empty());
-    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 0..3));
+    assert_eq!(lines(&next(&mut consumer).await), all("0", 0..3));
     stream.fail(&[EXPIRED]);
-    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 3..5));
+    assert_eq!(lines(&next(&mut consumer).await), all("0", 3..5));
     let asked: Vec<_> = stream
         .asked
         .lock()
@@ -304,10 +321,10 @@ async fn from_latest_an_iterator_that_expires_unused_skips_nothing() {
         ..Settings::default()
     };
     let (mut consumer, _stop) = start(&stream, settings);
-    let idle = timeout(Duration::from_secs(3), consumer.next()).await;
+    let idle = timeout(Duration::from_secs(3), next(&mut consumer)).await;
     assert!(idle.is_err(), "{idle:?}");
     stream.fail(&[EXPIRED]);
-    let idle = timeout(Duration::from_secs(3), consumer.next()).await;
+    let idle = timeout(Duration::from_secs(3), next(&mut consumer)).await;
     assert!(idle.is_err(), "{idle:?}");
     let asked = stream.asked.lock().unwrap();
     assert!(matches!(
@@ -327,18 +344,11 @@ async fn from_latest_reads_what_comes_and_not_what_was_there() {
         ..Settings::default()
     };
     let (mut consumer, _stop) = start(&stream, settings);
-    let nothing = timeout(Duration::from_secs(3), consumer.next()).await;
+    let nothing = timeout(Duration::from_secs(3), next(&mut consumer)).await;
     assert!(nothing.is_err(), "{nothing:?}");
     let id = ShardId::new("1");
-    stream
-        .shards
-        .lock()
-        .unwrap()
-        .get_mut(&id)
-        .unwrap()
-        .records
-        .push(record("1", 2));
-    assert_eq!(lines(&consumer.next().await.unwrap()), ["1-2"]);
+    stream.append("1", 2);
+    assert_eq!(lines(&next(&mut consumer).await), ["1-2"]);
     assert!(stream.asked.lock().unwrap().iter().all(|a| a.0 == id));
 }
 
@@ -352,7 +362,7 @@ async fn throttles_faults_and_outages_are_waited_out() {
     let stream = InMemory::new(3).shard("0", &[], false, 5);
     let stream = Arc::new(stream.failing(&at_start));
     let (mut consumer, _stop) = start(&stream, until_empty());
-    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 0..3));
+    assert_eq!(lines(&next(&mut consumer).await), all("0", 0..3));
     stream.fail(&[
         ("ProvisionedThroughputExceededException", Some(400)),
         ("ExpiredTokenException", Some(400)),
@@ -361,7 +371,7 @@ async fn throttles_faults_and_outages_are_waited_out() {
         ("Timeout", None),
         ("ConnectFailed", Some(503)),
     ]);
-    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 3..5));
+    assert_eq!(lines(&next(&mut consumer).await), all("0", 3..5));
     assert!(stream.faults.lock().unwrap().is_empty());
 }
 
@@ -371,7 +381,7 @@ async fn a_start_waits_for_as_long_as_others_use_up_the_rate_of_calls() {
     let stream = InMemory::new(3).shard("0", &[], false, 3);
     let stream = Arc::new(stream.failing(&throttled));
     let (mut consumer, _stop) = start(&stream, until_empty());
-    assert_eq!(lines(&consumer.next().await.unwrap()), all("0", 0..3));
+    assert_eq!(lines(&next(&mut consumer).await), all("0", 0..3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,10 +438,10 @@ async fn a_shard_that_expired_is_passed_over_and_a_stream_that_is_gone_is_not() 
         .shard("1", &["0"], false, 1);
     let stream = Arc::new(stream);
     let (mut consumer, _stop) = start(&stream, Settings::default());
-    assert_eq!(lines(&consumer.next().await.unwrap()), ["0-0"]);
+    assert_eq!(lines(&next(&mut consumer).await), ["0-0"]);
     stream.shards.lock().unwrap().remove(&ShardId::new("0"));
     stream.fail(&[NOT_FOUND]);
-    assert_eq!(lines(&consumer.next().await.unwrap()), ["1-0"]);
+    assert_eq!(lines(&next(&mut consumer).await), ["1-0"]);
     stream.fail(&[NOT_FOUND, NOT_FOUND]);
     assert!(consumer.next().await.is_none());
     let ended = consumer.finish().await;
@@ -453,7 +463,7 @@ async fn reading_waits_while_batches_are_kept() {
     let more = timeout(Duration::from_secs(60), consumer.next()).await;
     assert!(more.is_err(), "{more:?}");
     drop(kept);
-    assert_eq!(lines(&consumer.next().await.unwrap()), ["0-1"]);
+    assert_eq!(lines(&next(&mut consumer).await), ["0-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -464,4 +474,105 @@ async fn stop_ends_reading_without_an_error() {
     stop.stop();
     assert!(consumer.next().await.is_none());
     consumer.finish().await.unwrap();
+}
+
+/// How far each shard is at the end, as who keeps a checkpoint has it.
+async fn places(stream: &Arc<InMemory>, settings: Settings) -> BTreeMap<ShardId, Progress> {
+    let (mut consumer, _stop) = start(stream, settings);
+    let mut places = BTreeMap::new();
+    while let Some(batch) = consumer.next().await {
+        places.insert(batch.shard, batch.progress);
+    }
+    consumer.finish().await.unwrap();
+    places
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reading_goes_on_where_an_earlier_one_left_off_and_repeats_nothing() {
+    let stream = InMemory::new(2)
+        .shard("0", &[], true, 3)
+        .shard("1", &["0"], false, 3)
+        .shard("2", &[], false, 0);
+    let stream = Arc::new(stream);
+    let first = places(&stream, until_empty()).await;
+    let expected = [
+        (ShardId::new("0"), Progress::Ended),
+        (ShardId::new("1"), Progress::UpTo("2".into())),
+    ];
+    assert_eq!(first, BTreeMap::from(expected));
+    stream.append("1", 3);
+    stream.append("2", 0);
+    let settings = Settings {
+        places: first,
+        ..until_empty()
+    };
+    let (mut seen, ended) = read(&stream, settings).await;
+    seen.sort();
+    assert_eq!(
+        (seen, ended),
+        (vec!["1-3".to_owned(), "2-0".to_owned()], Ok(()))
+    );
+}
+
+/// Also where nothing came meanwhile, and where a shard had been closed before.
+#[tokio::test(start_paused = true)]
+async fn a_reading_from_latest_goes_on_from_when_it_began() {
+    let stream = InMemory::new(2)
+        .shard("0", &[], true, 3)
+        .shard("1", &["0"], false, 3);
+    let stream = Arc::new(stream);
+    let settings = Settings {
+        from: StartAt::Latest,
+        ..until_empty()
+    };
+    let first = places(&stream, settings.clone()).await;
+    assert_eq!(first[&ShardId::new("0")], Progress::Ended);
+    let Progress::Since(began) = first[&ShardId::new("1")] else {
+        panic!("{first:?}");
+    };
+    stream.asked.lock().unwrap().clear();
+    let again = Settings {
+        places: first,
+        ..settings
+    };
+    places(&stream, again).await;
+    let expected = (ShardId::new("1"), Position::At(began));
+    assert_eq!(*stream.asked.lock().unwrap(), [expected]);
+}
+
+/// A child that is older than that moment has records from before it too.
+#[tokio::test(start_paused = true)]
+async fn from_a_moment_on_every_shard_begins_there() {
+    let stream = InMemory::new(2)
+        .shard("0", &[], true, 3)
+        .shard("1", &["0"], false, 3);
+    let stream = Arc::new(stream);
+    let moment = SystemTime::now();
+    let settings = Settings {
+        from: StartAt::At(moment),
+        ..until_empty()
+    };
+    read(&stream, settings).await.1.unwrap();
+    let asked = stream.asked.lock().unwrap();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|(_, at)| *at == Position::At(moment)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_that_are_named_are_read_alone_and_must_be_there() {
+    let stream = InMemory::new(2)
+        .shard("0", &[], true, 1)
+        .shard("1", &["0"], true, 2)
+        .shard("2", &["1"], false, 3);
+    let stream = Arc::new(stream);
+    let only = |shard: &str| Settings {
+        only: Some(BTreeSet::from([ShardId::new(shard)])),
+        ..until_empty()
+    };
+    assert_eq!(read(&stream, only("1")).await, (all("1", 0..2), Ok(())));
+    let (_, ended) = read(&stream, only("7")).await;
+    assert_eq!(
+        ended.unwrap_err(),
+        "the stream has no shard 7; it has 0, 1, 2"
+    );
 }

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -20,8 +20,9 @@ use rand::rngs::StdRng;
 use rayon::prelude::*;
 use tokio::sync::oneshot;
 
-use super::shards::StoredRecord;
-use crate::aggregate::format::{MAGIC, deaggregate};
+use super::shards::{ListedShard, StoredRecord};
+use crate::aggregate::format::{MAGIC, UserRecord as Member, deaggregate};
+use crate::record::HashKey;
 use crate::retry::{self, Backoff};
 use crate::seal::EncryptionContext;
 use crate::seal::block::{self, BlockError};
@@ -117,6 +118,7 @@ pub struct Unpacker {
     pool: Arc<rayon::ThreadPool>,
     kms_is_out: Arc<AtomicBool>,
     waits: bool,
+    strays: Option<Arc<AtomicU64>>,
 }
 
 #[derive(Debug, Clone)]
@@ -160,6 +162,7 @@ impl Unpacker {
             pool: Arc::new(pool),
             kms_is_out: Arc::default(),
             waits: true,
+            strays: None,
         })
     }
 
@@ -168,6 +171,20 @@ impl Unpacker {
     pub fn without_waiting(mut self) -> Self {
         self.waits = false;
         self
+    }
+
+    /// An aggregate with a record that does not belong on its shard is left out as a whole, as the KCL does: its writer has
+    /// sent it again for the right shard. Records in a block are its message's, and stay.
+    #[must_use]
+    pub fn dropping_strays(mut self) -> Self {
+        self.strays = Some(Arc::default());
+        self
+    }
+
+    /// User records that were left out so.
+    pub fn strays(&self) -> u64 {
+        let strays = self.strays.as_ref();
+        strays.map_or(0, |strays| strays.load(Ordering::Relaxed))
     }
 
     /// What opens, if anything does: it counts how its data keys did.
@@ -181,10 +198,11 @@ impl Unpacker {
     /// All user records of a page, in its order. Cancel safe: what was begun is thrown away.
     pub async fn unpack(
         &self,
-        shard: &ShardId,
+        shard: &ListedShard,
         page: Vec<StoredRecord>,
     ) -> Vec<Result<UserRecord, Unreadable>> {
-        let shard = shard.clone();
+        let strays = self.strays.clone().zip(shard.range);
+        let shard = shard.id.clone();
         match &self.form {
             Form::AsStored => {
                 let parts = page.into_iter().map(|record| Part::whole(&shard, record));
@@ -192,14 +210,15 @@ impl Unpacker {
             }
             Form::Users => {
                 self.on_pool(move || {
-                    let parts = take_apart(&shard, page).into_par_iter();
+                    let parts = take_apart(&shard, page, strays).into_par_iter();
                     parts.map(Part::without_keys).collect()
                 })
                 .await
             }
             Form::Opened(opener, plaintext) => {
                 let (opener, plaintext) = (Arc::clone(opener), *plaintext);
-                self.open_all(opener, plaintext, shard, page).await
+                let take_apart = move || take_apart(&shard, page, strays);
+                self.open_all(opener, plaintext, take_apart).await
             }
         }
     }
@@ -208,13 +227,12 @@ impl Unpacker {
         &self,
         opener: Arc<Opener>,
         plaintext: Plaintext,
-        shard: ShardId,
-        page: Vec<StoredRecord>,
+        take_apart: impl FnOnce() -> Vec<Part> + Send + 'static,
     ) -> Vec<Result<UserRecord, Unreadable>> {
         let find_keys = Arc::clone(&opener);
         let (parts, needed) = self
             .on_pool(move || {
-                let parts = take_apart(&shard, page);
+                let parts = take_apart();
                 let needed = NeededKeys::of(&parts, &find_keys);
                 (parts, needed)
             })
@@ -312,11 +330,26 @@ struct Part {
     arrived: Option<SystemTime>,
 }
 
+/// Where records are counted that are left out, and the hash keys of those that are not.
+type Strays = (Arc<AtomicU64>, (HashKey, HashKey));
+
 /// Aggregates side by side: each is hashed.
-fn take_apart(shard: &ShardId, page: Vec<StoredRecord>) -> Vec<Part> {
+fn take_apart(shard: &ShardId, page: Vec<StoredRecord>, strays: Option<Strays>) -> Vec<Part> {
+    let is_astray = |members: &[Member]| {
+        let Some((left_out, (first, last))) = &strays else {
+            return false;
+        };
+        let belongs = |member: &Member| (*first..=*last).contains(&member.hash_key());
+        let is_astray = !members.iter().all(belongs);
+        if is_astray {
+            left_out.fetch_add(members.len() as u64, Ordering::Relaxed);
+        }
+        is_astray
+    };
     page.into_par_iter()
         .flat_map_iter(|record| match deaggregate(&record.data) {
             None => vec![Part::whole(shard, record)],
+            Some(members) if is_astray(&members) => Vec::new(),
             Some(members) => (0..)
                 .zip(members)
                 .map(|(sub_sequence, member)| Part {

@@ -130,6 +130,15 @@ impl Endpoints {
         });
     }
 
+    /// Puts these very bytes where that hash key lies.
+    pub(crate) fn put(&self, stream: &str, data: &[u8], hash_key: &str) {
+        let put = self.kinesis_client().put_record();
+        let put = put.stream_name(stream).partition_key("k");
+        let put = put.explicit_hash_key(hash_key);
+        let put = put.data(aws_sdk_kinesis::primitives::Blob::new(data));
+        runtime().block_on(put.send()).expect("a place for it");
+    }
+
     /// Makes a key; its ARN.
     pub(crate) fn create_key(&self) -> String {
         let client = self.kms_client();

@@ -17,10 +17,9 @@ use serde::de::IgnoredAny;
 use super::super::facts::Facts;
 use super::super::form::{self, Output};
 use super::{Reader, Tally};
-use crate::consume::shards::StoredRecord;
+use crate::consume::shards::{ListedShard, StoredRecord};
 use crate::consume::{Plaintext, Reason, Unpacker, Unreadable, UserRecord};
 use crate::seal::message::{Message, ReadLimits, message_in};
-use crate::shard::ShardId;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -59,7 +58,7 @@ pub(super) async fn open(
     let unpacker =
         Unpacker::opening(Arc::new(reader.opener), plaintext, threads)?.without_waiting();
     // An answer does not say of which shard it is.
-    let shard = ShardId::new("get-records");
+    let shard = ListedShard::named("get-records");
     let mut tally = Tally::of("records");
     let mut number = 0;
     for answer in serde_json::Deserializer::from_slice(pages).into_iter::<Answer>() {

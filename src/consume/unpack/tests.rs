@@ -63,7 +63,9 @@ fn opening(key: WrappingKey, plaintext: Plaintext) -> Unpacker {
 type Unpacked = Vec<Result<UserRecord, Unreadable>>;
 
 async fn unpack(unpacker: &Unpacker, page: Vec<StoredRecord>) -> Unpacked {
-    unpacker.unpack(&ShardId::new("shardId-0"), page).await
+    unpacker
+        .unpack(&ListedShard::named("shardId-0"), page)
+        .await
 }
 
 /// `sequence/sub-sequence: text`, or the reason.
@@ -287,4 +289,32 @@ async fn an_outage_of_kms_is_waited_for_and_a_key_is_asked_for_once() {
     let unpacked = unpack(&unpacker, page).await;
     assert!(unpacked.iter().all(Result::is_ok), "{:?}", told(&unpacked));
     assert_eq!(*failing.calls.lock().unwrap(), 4);
+}
+
+/// As the KCL's AggregatorUtil: one member outside of the shard's hash keys, and none of the aggregate is given out.
+#[tokio::test]
+async fn an_aggregate_with_a_stray_is_left_out_whole_where_that_is_asked_for() {
+    let one = |hash_key: u128| {
+        let mut layout = Layout::new();
+        let key = PartitionKey::new("k").unwrap();
+        for (hash_key, data) in [(0, "a"), (hash_key, "b")] {
+            layout.add(&key, Some(HashKey(hash_key)), data.len());
+        }
+        Bytes::from(layout.encode([&b"a"[..], b"b"].into_iter()).0)
+    };
+    // A lone record is read anywhere.
+    let page = || page([one(9), one(10), Bytes::from_static(b"alone")]);
+    let shard = ListedShard {
+        range: Some((HashKey(0), HashKey(9))),
+        ..ListedShard::named("shardId-0")
+    };
+    let unpacker = Unpacker::without_keys(1).unwrap();
+    assert_eq!(unpacker.unpack(&shard, page()).await.len(), 5);
+    let unpacker = unpacker.dropping_strays();
+    let kept = unpacker.unpack(&shard, page()).await;
+    assert_eq!(told(&kept), ["0/0: a", "0/1: b", "2/0: alone"]);
+    assert_eq!(unpacker.strays(), 2);
+    // Where a shard's hash keys are not told, nobody can say.
+    let unknown = ListedShard::named("shardId-0");
+    assert_eq!(unpacker.unpack(&unknown, page()).await.len(), 5);
 }

@@ -15,8 +15,15 @@ use crate::seal::message::{EncryptedDataKey, EncryptionContext, SecretKeyBytes};
 /// The KMS keys whose data keys may be unwrapped.
 #[derive(Debug)]
 pub struct KmsUnwrap {
-    allowed: Vec<Key>,
+    allowed: Allowed,
     calls: KeyCalls,
+}
+
+#[derive(Debug)]
+enum Allowed {
+    Named(Vec<Key>),
+    /// Whatever a message names.
+    Any(Client),
 }
 
 /// What is asked of one key.
@@ -33,7 +40,16 @@ impl KmsUnwrap {
     /// multi-Region key opens what its replicas in other Regions wrapped.
     pub fn new<S: Into<String>>(client: Client, allowed: impl IntoIterator<Item = S>) -> Self {
         Self {
-            allowed: Key::all(&client, allowed),
+            allowed: Allowed::Named(Key::all(&client, allowed)),
+            calls: KeyCalls::default(),
+        }
+    }
+
+    /// Any key that a message names and these credentials may use, in whatever account and Region: so who writes to the
+    /// stream decides what is trusted.
+    pub fn discovering(client: Client) -> Self {
+        Self {
+            allowed: Allowed::Any(client),
             calls: KeyCalls::default(),
         }
     }
@@ -60,37 +76,18 @@ impl KmsUnwrap {
             context,
             key_len,
         };
+        let allowed = match &self.allowed {
+            Allowed::Named(allowed) => allowed,
+            Allowed::Any(client) => &Key::all(client, [&*arn]),
+        };
         let mut told = FirstError::default();
-        for (key, name) in self.in_question(wrapped_by) {
+        for (key, name) in in_question(allowed, wrapped_by) {
             match self.ask(key, &name, &question).await {
                 Ok(secret) => return Ok(Some(secret)),
                 Err(error) => told.add(error),
             }
         }
         told.into_inner().map_or(Ok(None), Err)
-    }
-
-    /// The keys that may open it, each with the name to ask for. Those named by ARN or id are compared here:
-    /// the very key first, then its replicas. Only where none fits, aliases are asked about, because each
-    /// costs a call.
-    fn in_question(&self, wrapped_by: KeyArn<'_>) -> Vec<(&Key, String)> {
-        let mut known: Vec<_> = self
-            .allowed
-            .iter()
-            .filter_map(|key| {
-                let name = key.name.means(&wrapped_by, region_of(&key.client))?;
-                Some((key, name))
-            })
-            .collect();
-        known.sort_by_key(|(_, name)| KeyArn::parse(name) != Some(wrapped_by));
-        if !known.is_empty() {
-            return known;
-        }
-        self.allowed
-            .iter()
-            .filter(|key| matches!(key.name, KeyName::Alias(_)))
-            .map(|key| (key, key.name().to_owned()))
-            .collect()
     }
 
     /// `Decrypt` with the named key and no other: without a name, KMS would take whatever key the blob
@@ -139,6 +136,27 @@ impl KmsUnwrap {
         }
         Ok(secret)
     }
+}
+
+/// The keys that may open it, each with the name to ask for. Those named by ARN or id are compared here: the very key
+/// first, then its replicas. Only where none fits, aliases are asked about, because each costs a call.
+fn in_question<'a>(allowed: &'a [Key], wrapped_by: KeyArn<'_>) -> Vec<(&'a Key, String)> {
+    let mut known: Vec<_> = allowed
+        .iter()
+        .filter_map(|key| {
+            let name = key.name.means(&wrapped_by, region_of(&key.client))?;
+            Some((key, name))
+        })
+        .collect();
+    known.sort_by_key(|(_, name)| KeyArn::parse(name) != Some(wrapped_by));
+    if !known.is_empty() {
+        return known;
+    }
+    allowed
+        .iter()
+        .filter(|key| matches!(key.name, KeyName::Alias(_)))
+        .map(|key| (key, key.name().to_owned()))
+        .collect()
 }
 
 impl UnwrapDataKey for KmsUnwrap {

@@ -1,0 +1,92 @@
+//! Where records are printed to: standard output, a file, a Unix socket.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::consume::checkpoint::Checkpoint;
+
+/// Takes bytes.
+#[derive(Debug)]
+pub(super) enum Sink {
+    Stdout(File),
+    File { file: File, len: u64 },
+    Socket(UnixStream),
+}
+
+impl Sink {
+    pub(super) fn open(
+        path: Option<&Path>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            // Not [`std::io::Stdout`], which looks for the last line's end in whatever is written.
+            return Ok(Self::Stdout(
+                io::stdout().as_fd().try_clone_to_owned()?.into(),
+            ));
+        };
+        let is_socket = path.metadata().is_ok_and(|m| m.file_type().is_socket());
+        let name = || format!("--out {}", path.display());
+        if is_socket {
+            return Ok(Self::Socket(UnixStream::connect(path).with_context(name)?));
+        }
+        let begun = checkpoint.filter(|checkpoint| !checkpoint.places.is_empty());
+        let Some(begun) = begun else {
+            let file = File::create(path).with_context(name)?;
+            return Ok(Self::File { file, len: 0 });
+        };
+        let Some(len) = begun.written else {
+            bail!(
+                "{}: the checkpoint is of a reading that printed elsewhere; print there, or move the checkpoint away",
+                name()
+            );
+        };
+        let mut file = File::options().write(true).open(path).with_context(name)?;
+        let there = file.metadata().with_context(name)?.len();
+        if there < len {
+            bail!(
+                "{}: it has {there} bytes, and the checkpoint says that {len} were written: it is another file, or was cut \
+                 short; put it back, or move the checkpoint away to begin anew",
+                name()
+            );
+        }
+        // What was written and not noted is read again.
+        file.set_len(len).with_context(name)?;
+        file.seek(SeekFrom::Start(len)).with_context(name)?;
+        Ok(Self::File { file, len })
+    }
+
+    /// Of a file: its length, once that is on disk.
+    pub(super) fn synced_len(&self) -> io::Result<Option<u64>> {
+        match self {
+            Self::File { file, len } => {
+                file.sync_data()?;
+                Ok(Some(*len))
+            }
+            Self::Stdout(_) | Self::Socket(_) => Ok(None),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout(to) => to.write(bytes),
+            Self::Socket(to) => to.write(bytes),
+            Self::File { file, len } => {
+                let written = file.write(bytes)?;
+                *len += written as u64;
+                Ok(written)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,286 @@
+//! What `kinseal consume` can be asked for: where from, how much, in which form, where to, and to go on after a restart.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+
+use kinseal::fake::StoredRecord;
+use serde_json::Value;
+
+use crate::support::agent::{Home, STREAM, kinseal};
+use crate::support::lines::{Arrived, append, line};
+use crate::support::process::{Ended, Running, run};
+use crate::support::servers::{REGION, StandIn};
+use crate::support::until;
+
+/// A stream with these lines, sealed.
+fn sealed(shards: i32, lines: u64) -> (StandIn, String) {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, shards);
+    let key = site.endpoints.create_key();
+    write(&site, &key, 1, lines);
+    (site, key)
+}
+
+fn write(site: &StandIn, key: &str, from: u64, to: u64) {
+    let encryption =
+        format!("scope = \"record\"\nkms_key = \"{key}\"\ncontext = {{ app = \"shop\" }}");
+    let home = Home::new(&site.endpoints, &encryption, "");
+    let mut agent = home.start_agent();
+    append(&home.log(), from..=to).wait();
+    home.until_settled(&mut agent, &home.log());
+}
+
+fn command(site: &StandIn, arguments: &[&str]) -> Command {
+    let mut command = kinseal();
+    command.args(["consume", "--stream", STREAM, "--region", REGION]);
+    command.args(["--endpoint-url", &site.endpoints.kinesis]);
+    command.args(["--kms-endpoint-url", &site.endpoints.kms]);
+    command.args(arguments);
+    command
+}
+
+fn consume(site: &StandIn, arguments: &[&str]) -> Ended {
+    run("consume", &mut command(site, arguments), b"")
+}
+
+fn stdout(ended: &Ended) -> &str {
+    std::str::from_utf8(&ended.stdout).expect("UTF-8")
+}
+
+#[test]
+fn a_json_line_tells_all_that_is_known_of_a_record() {
+    let (site, key) = sealed(1, 3);
+    let ended = consume(
+        &site,
+        &["--kms-key", &key, "--until-empty", "--output", "json"],
+    );
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let lines: Vec<Value> = stdout(&ended)
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["data"], line(1));
+    assert_eq!(lines[0]["shard"], "shardId-000000000000");
+    assert_eq!(lines[1]["sub_sequence"], 1);
+    assert_eq!(lines[0]["encryption"]["key"], key.as_str());
+    assert_eq!(lines[0]["encryption"]["suite"], "0478");
+    assert_eq!(lines[0]["encryption"]["context"]["app"], "shop");
+    assert!(
+        lines[0]["arrived"]
+            .as_str()
+            .is_some_and(|time| time.ends_with('Z'))
+    );
+
+    let hex = consume(&site, &["--raw=hex", "--until-empty"]);
+    let base64 = consume(&site, &["--raw", "--until-empty"]);
+    // An aggregate, and base64 of it.
+    assert!(stdout(&hex).contains("\tf3899ac2"), "{}", stdout(&hex));
+    assert!(stdout(&base64).contains("\t84mawg"), "{}", stdout(&base64));
+    let bytes = consume(
+        &site,
+        &["--kms-key", &key, "--until-empty", "--output", "bytes"],
+    );
+    assert_eq!(stdout(&bytes), line(1) + &line(2) + &line(3));
+}
+
+#[test]
+fn reading_begins_where_it_is_told_to_and_ends_after_so_many() {
+    let (site, key) = sealed(1, 5);
+    let first = site.fake.records(STREAM).expect("it is there").remove(0);
+    write(&site, &key, 6, 9);
+    let lines = |arguments: &[&str]| {
+        let ended = consume(
+            &site,
+            &[&["--kms-key", &key, "--until-empty"], arguments].concat(),
+        );
+        assert!(ended.status.success(), "{}", ended.stderr);
+        Arrived::of(stdout(&ended).lines())
+    };
+    lines(&["--limit", "2"]).expect_only(1..=2);
+    lines(&["--from", "at-timestamp", "1h"]).expect_only(1..=9);
+    let shard = "shardId-000000000000";
+    lines(&[
+        "--from",
+        "after-sequence",
+        &first.sequence,
+        "--shard",
+        shard,
+    ])
+    .expect_all(6..=9);
+    let odd = consume(&site, &["--from", "after-sequence", "1"]);
+    assert!(odd.stderr.contains("--shard"), "{}", odd.stderr);
+    let odd = consume(&site, &["--shard", "shardId-7", "--until-empty"]);
+    assert!(
+        odd.stderr.contains("has no shard shardId-7"),
+        "{}",
+        odd.stderr
+    );
+}
+
+/// kill -9 at any moment: what the checkpoint does not say is cut off the file, and read again.
+#[test]
+fn a_file_has_each_record_once_over_kills_and_a_reshard() {
+    let (site, key) = sealed(2, 5000);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (out, checkpoint) = (dir.path().join("out.log"), dir.path().join("shop.json"));
+    let paths = [
+        out.to_str().expect("UTF-8"),
+        checkpoint.to_str().expect("UTF-8"),
+    ];
+    let arguments = [
+        "--kms-key",
+        &key,
+        "--out",
+        paths[0],
+        "--checkpoint",
+        paths[1],
+    ];
+    let mut written = 5000;
+    for round in 0..6 {
+        let reading = Running::start("consume", &mut command(&site, &arguments));
+        until("something is noted", || {
+            let noted = fs::read_to_string(&checkpoint).unwrap_or_default();
+            (lengths(&noted, &out).0 > 0 || round > 0).then_some(())
+        });
+        if round == 2 {
+            site.fake
+                .split(STREAM, "shardId-000000000000")
+                .expect("it is open");
+        }
+        write(&site, &key, written + 1, written + 1000);
+        written += 1000;
+        reading.kill();
+    }
+    let ended = consume(&site, &[&arguments[..], &["--until-empty"]].concat());
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let arrived = Arrived::of(fs::read_to_string(&out).expect("UTF-8").lines());
+    arrived.expect_all(1..=written);
+    arrived.expect_no_doubles();
+    let noted = fs::read_to_string(&checkpoint).expect("saved");
+    let (noted, there) = lengths(&noted, &out);
+    assert_eq!(noted, there);
+
+    fs::write(&out, "cut short").expect("ours");
+    let odd = consume(&site, &arguments);
+    assert!(
+        odd.stderr.contains("cut short; put it back"),
+        "{}",
+        odd.stderr
+    );
+}
+
+/// What is noted of the file, and what it has.
+fn lengths(noted: &str, out: &Path) -> (u64, u64) {
+    let noted: Value = serde_json::from_str(noted).unwrap_or_default();
+    let there = out.metadata().map_or(0, |m| m.len());
+    (noted["output_bytes"].as_u64().unwrap_or(0), there)
+}
+
+#[test]
+fn what_cannot_be_opened_is_kept_with_its_reason_and_the_rest_goes_on() {
+    let (site, key) = sealed(1, 3);
+    let other = site.endpoints.create_key();
+    write(&site, &other, 4, 5);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let letters = dir.path().join("letters");
+    let arguments = ["--kms-key", &key, "--until-empty", "--dead-letter"];
+    let ended = consume(
+        &site,
+        &[&arguments[..], &[letters.to_str().expect("UTF-8")]].concat(),
+    );
+    assert_eq!(ended.status.code(), Some(1));
+    Arrived::of(stdout(&ended).lines()).expect_only(1..=3);
+    let letters = fs::read_to_string(&letters).expect("made");
+    let letters: Vec<Value> = letters
+        .lines()
+        .map(|l| serde_json::from_str(l).expect("JSON"))
+        .collect();
+    assert_eq!(letters.len(), 2);
+    assert!(
+        letters[0]["reason"]
+            .as_str()
+            .is_some_and(|reason| reason.contains(&other)),
+        "{letters:?}"
+    );
+    assert!(
+        letters[0]["data_base64"]
+            .as_str()
+            .is_some_and(|data| data.starts_with("AgR4"))
+    );
+
+    // Whoever accepts any key reads both.
+    let ended = consume(
+        &site,
+        &["--discover", "--context", "app=shop", "--until-empty"],
+    );
+    assert!(ended.status.success(), "{}", ended.stderr);
+    Arrived::of(stdout(&ended).lines()).expect_only(1..=5);
+    let ended = consume(
+        &site,
+        &["--discover", "--context", "app=other", "--until-empty"],
+    );
+    assert_eq!((ended.status.code(), stdout(&ended)), (Some(1), ""));
+}
+
+#[test]
+fn records_go_to_a_socket_too() {
+    let (site, key) = sealed(1, 100);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("records.sock");
+    let listener = UnixListener::bind(&path).expect("a path of ours");
+    let taking = std::thread::spawn(move || {
+        let mut text = String::new();
+        let (mut client, _) = listener.accept().expect("it connects");
+        client.read_to_string(&mut text).expect("UTF-8");
+        text
+    });
+    let ended = consume(
+        &site,
+        &[
+            "--kms-key",
+            &key,
+            "--until-empty",
+            "--out",
+            path.to_str().expect("UTF-8"),
+        ],
+    );
+    assert!(ended.status.success(), "{}", ended.stderr);
+    Arrived::of(taking.join().expect("no panic").lines()).expect_only(1..=100);
+}
+
+/// A lone stray, as a reshard leaves one behind: its writer has sent it again.
+#[test]
+fn with_the_kcls_filter_an_aggregate_with_a_stray_is_left_out_and_told() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 2);
+    let home = Home::keyed(&site.endpoints, "\"hash\"", "scope = \"off\"");
+    let mut agent = home.start_agent();
+    append(&home.log(), 1..=500).wait();
+    home.until_settled(&mut agent, &home.log());
+    let aggregates = site.fake.records(STREAM).expect("it is there");
+    let all = consume(&site, &["--until-empty"]);
+    Arrived::of(stdout(&all).lines()).expect_only(1..=500);
+    // The same bytes on the other shard.
+    let moved: &StoredRecord = &aggregates[0];
+    let elsewhere = aggregates
+        .iter()
+        .find(|a| a.shard != moved.shard)
+        .expect("both have some");
+    site.endpoints
+        .put(STREAM, &moved.data, &elsewhere.hash_key.to_string());
+    let doubled = consume(&site, &["--until-empty"]);
+    assert!(Arrived::of(stdout(&doubled).lines()).copies() > 500);
+    let filtered = consume(&site, &["--until-empty", "--kcl-filter"]);
+    let arrived = Arrived::of(stdout(&filtered).lines());
+    arrived.expect_only(1..=500);
+    arrived.expect_no_doubles();
+    assert!(
+        filtered.stderr.contains("as the KCL leaves them out"),
+        "{}",
+        filtered.stderr
+    );
+}
