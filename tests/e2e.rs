@@ -28,6 +28,7 @@ mod limits;
 mod many;
 mod matrix;
 mod memory;
+mod multilang;
 mod outage;
 mod quota;
 mod rotation;

@@ -70,6 +70,7 @@ const TIERS: &[Module] = &[
     // Each knows what there is to see of it, and so starts who is asked.
     module(4, "agent", &["admin"]),
     module(4, "daemon", &["admin"]),
+    module(4, "multilang", &[]),
     // 5 shell
     module(5, "config", &[]),
     module(5, "cli", &["config"]),

@@ -23,6 +23,7 @@ use self::sink::Sink;
 use super::connection::{self, ConnectionArgs};
 use super::hardening::CoreDumpArgs;
 use super::limits::LimitArgs;
+use super::multilang::LetterFile;
 use crate::aws::{self, Clients, TimeOuts};
 use crate::config::{self, Environment};
 use crate::consume::checkpoint::Checkpoint;
@@ -323,16 +324,13 @@ impl ConsumeArgs {
         }
     }
 
-    /// Records that cannot be opened may be in clear.
     fn dead_letters(&self) -> anyhow::Result<Option<File>> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let Some(path) = &self.dead_letter else {
-            return Ok(None);
-        };
-        let mut options = File::options();
-        let opened = options.append(true).create(true).mode(0o600).open(path);
-        let file = opened.with_context(|| format!("--dead-letter {}", path.display()))?;
-        Ok(Some(file))
+        let opened = self
+            .dead_letter
+            .as_ref()
+            .map(LetterFile::open)
+            .transpose()?;
+        Ok(opened.map(LetterFile::into_file))
     }
 
     fn unpacker(&self, request: &Request, clients: &Clients) -> anyhow::Result<Unpacker> {

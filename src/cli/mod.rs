@@ -27,6 +27,7 @@ mod limits;
 #[cfg(feature = "fake")]
 pub mod local;
 mod log;
+pub mod multilang;
 pub mod size;
 pub mod spool;
 mod state;
@@ -67,6 +68,7 @@ enum Command {
     DeadLetter(deadletter::DeadLetterArgs),
     Encrypt(encrypt::EncryptArgs),
     Decrypt(decrypt::DecryptArgs),
+    Multilang(multilang::MultilangArgs),
     Size(size::SizeArgs),
     Spool(spool::SpoolArgs),
     Key(key::KeyArgs),
@@ -86,6 +88,7 @@ Examples:
   kinseal agent --config /etc/kinseal/agent.toml
   kinseal agent --stream shop-logs --file '/var/log/shop/*.log' --kms-key alias/shop
   kinseal consume --stream shop-logs --kms-key alias/shop --until-empty
+  kinseal multilang --kms-key alias/shop -- python3 processor.py      under the KCL
   kinseal checkpoint wait --config /etc/kinseal/agent.toml /var/log/shop/a.log.1
   kinseal deadletter list --config /etc/kinseal/agent.toml
   kinseal spool list --config /etc/kinseal/agent.toml
@@ -112,6 +115,7 @@ impl Cli {
             Command::DeadLetter(args) => deadletter::run(args).await,
             Command::Encrypt(args) => encrypt::run(args, self.log.is_verbose()).await,
             Command::Decrypt(args) => decrypt::run(args, self.log.is_verbose()).await,
+            Command::Multilang(args) => multilang::run(args).await,
             Command::Size(args) => size::run(args),
             Command::Spool(args) => spool::run(&args),
             Command::Key(args) => key::run(&args),

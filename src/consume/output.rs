@@ -159,9 +159,7 @@ impl<W: Write, E: Write> Printer<W, E> {
         self.out.flush()?;
         let (place, reason) = (&unreadable.place, &unreadable.reason);
         if let Some(letters) = &mut self.dead_letters {
-            let mut line = letter_of(unreadable).to_string();
-            line.push('\n');
-            letters.write_all(line.as_bytes())?;
+            letters.write_all(&dead_letter(unreadable))?;
         }
         // Standard error may be closed: the exit code tells it too.
         let _ = writeln!(
@@ -203,12 +201,13 @@ fn json_of(record: &UserRecord, behind: Duration) -> Value {
     object
 }
 
-fn letter_of(unreadable: &Unreadable) -> Value {
+/// A line of JSON: the record as it lay in the stream, where, and why it could not be read.
+pub fn dead_letter(unreadable: &Unreadable) -> Vec<u8> {
     let mut object = at(&unreadable.place, &unreadable.partition_key);
     object["time"] = time_of(SystemTime::now()).into();
     object["reason"] = unreadable.reason.to_string().into();
     object["data_base64"] = base64(&unreadable.data).into();
-    object
+    (object.to_string() + "\n").into_bytes()
 }
 
 fn at(place: &Place, partition_key: &str) -> Value {

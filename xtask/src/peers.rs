@@ -11,7 +11,8 @@ use crate::step;
 /// The environment's interpreter, after making or updating the environment where the list has changed.
 pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
     let list = step::root().join("tests/peers/requirements.txt");
-    let wanted = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let mut wanted = fs::read(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    wanted.extend_from_slice(KCLPY.as_bytes());
     let dir = step::target_dir()?.join("peers-venv");
     let python = dir.join("bin/python");
     // Written last: an environment without it was left half made.
@@ -21,8 +22,45 @@ pub(crate) fn ensure() -> anyhow::Result<PathBuf> {
     }
     create(&dir)?;
     install(&python, &list)?;
+    add_kclpy(&dir, &python)?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))?;
     Ok(python)
+}
+
+/// The KCL's library for record processors in Python. Its installer fetches the KCL itself by Maven, which processors do
+/// not need: its sources are enough.
+const KCLPY: &str = "amazon_kclpy==3.2.0";
+
+/// To where Python finds it.
+fn add_kclpy(dir: &Path, python: &Path) -> anyhow::Result<()> {
+    let sources = dir.join("kclpy");
+    let mut download = Command::new(python);
+    download.args([
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
+    download.args(["--no-deps", "--no-binary", ":all:", KCLPY, "--dest"]);
+    let downloaded = download.arg(&sources).status();
+    let downloaded = downloaded.context("cannot start pip")?;
+    ensure!(downloaded.success(), "pip download {KCLPY}: {downloaded}");
+    let name = KCLPY.replace("==", "-");
+    let mut unpack = Command::new(python);
+    unpack.args(["-m", "tarfile", "-e"]);
+    unpack
+        .arg(sources.join(format!("{name}.tar.gz")))
+        .arg(&sources);
+    let unpacked = unpack.status().context("cannot start Python")?;
+    ensure!(unpacked.success(), "unpacking {KCLPY}: {unpacked}");
+    // A line in such a file is a folder to look in.
+    let lib = fs::read_dir(dir.join("lib"))?
+        .next()
+        .context("a venv has one")??;
+    let listed = lib.path().join("site-packages/kclpy.pth");
+    let folder = format!("{}\n", sources.join(name).display());
+    fs::write(&listed, folder).with_context(|| format!("cannot write {}", listed.display()))
 }
 
 fn create(dir: &Path) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 
 /// Appends the frame that [`PutRecordResult::encode`] would for a record that was stored by the first call, which came
 /// after so many milliseconds and took so many.
-pub(in crate::daemon) fn encode_stored_at_once(
+pub(in super::super) fn encode_stored_at_once(
     to: u64,
     (delay, duration): (u32, u32),
     shard: &str,
@@ -54,18 +54,18 @@ fn encode_varint(mut value: u64, frame: &mut Vec<u8>) {
 
 /// A message that is nothing but a record, as most are: read without allocating.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::daemon) struct OnlyRecord<'a> {
-    pub(in crate::daemon) id: u64,
-    pub(in crate::daemon) stream: &'a str,
-    pub(in crate::daemon) key: Option<&'a str>,
-    pub(in crate::daemon) explicit_hash_key: Option<&'a str>,
+pub(in super::super) struct OnlyRecord<'a> {
+    pub(in super::super) id: u64,
+    pub(in super::super) stream: &'a str,
+    pub(in super::super) key: Option<&'a str>,
+    pub(in super::super) explicit_hash_key: Option<&'a str>,
     /// Where it is in the body.
-    pub(in crate::daemon) data: std::ops::Range<usize>,
+    pub(in super::super) data: std::ops::Range<usize>,
 }
 
 impl<'a> OnlyRecord<'a> {
     /// `None` also for what is a record and looks otherwise: then it is to be decoded as all messages are.
-    pub(in crate::daemon) fn read(body: &'a [u8]) -> Option<Self> {
+    pub(in super::super) fn read(body: &'a [u8]) -> Option<Self> {
         let mut at = 0;
         let id = match take_key(body, &mut at)? {
             (1, 0) => take_varint(body, &mut at)?,

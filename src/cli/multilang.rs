@@ -1,0 +1,99 @@
+//! `kinseal multilang`: before a record processor of the KCL's MultiLangDaemon.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::connection::{self, ConnectionArgs};
+use super::hardening::CoreDumpArgs;
+use super::keys::KeyArgs;
+use super::limits::LimitArgs;
+use crate::consume::output::dead_letter;
+use crate::consume::{Plaintext, Unpacker, Unreadable};
+use crate::multilang::{self, Letters};
+use crate::seal::open::Opener;
+
+/// Open records between the KCL's MultiLangDaemon and a record processor in any language
+///
+/// In the daemon's properties, put it before the processor's command:
+///
+///   executableName = kinseal multilang --kms-key alias/shop --context app=shop -- python3 processor.py
+///
+/// The processor is not changed, and has each record in clear; a block is its records.
+#[derive(Debug, Args)]
+pub struct MultilangArgs {
+    #[command(flatten)]
+    pub keys: KeyArgs,
+    /// Refuse records that are not bound to this pair (repeatable)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = connection::context_pair)]
+    pub context: Vec<(String, String)>,
+    /// Let records pass that are not encrypted
+    #[arg(long)]
+    pub allow_plaintext: bool,
+    /// Keep records that cannot be opened here, with the reason (JSON Lines, appended), and go on; without it such a
+    /// record stops its shard
+    #[arg(long, value_name = "FILE")]
+    pub dead_letter: Option<PathBuf>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(
+        flatten,
+        next_help_heading = "AWS (default: as every AWS tool finds it)"
+    )]
+    pub connection: ConnectionArgs,
+    #[command(flatten)]
+    pub core_dumps: CoreDumpArgs,
+    /// The record processor
+    #[arg(value_name = "COMMAND", required = true, last = true)]
+    pub command: Vec<String>,
+}
+
+pub async fn run(args: MultilangArgs) -> anyhow::Result<ExitCode> {
+    args.core_dumps.apply();
+    let keys = args.keys.openers(&args.connection).await?;
+    let context = connection::context(&args.context)?;
+    let opener = Opener::new(keys, context, args.limits.settings())?;
+    let plaintext = match args.allow_plaintext {
+        true => Plaintext::Allowed,
+        false => Plaintext::Refused,
+    };
+    let threads = available_parallelism().map_or(1, usize::from);
+    let unpacker = Unpacker::opening(Arc::new(opener), plaintext, threads)?;
+    let letters = match &args.dead_letter {
+        Some(path) => Some(LetterFile::open(path)?),
+        None => None,
+    };
+    let code = multilang::run(args.command, unpacker, letters).await?;
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+}
+
+/// A file of dead letters, one on each line.
+pub(super) struct LetterFile(File);
+
+impl LetterFile {
+    /// Records that cannot be opened may be in clear.
+    pub(super) fn open(path: &PathBuf) -> anyhow::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let mut options = File::options();
+        let opened = options.append(true).create(true).mode(0o600).open(path);
+        let file = opened.with_context(|| format!("--dead-letter {}", path.display()))?;
+        Ok(Self(file))
+    }
+
+    pub(super) fn into_file(self) -> File {
+        self.0
+    }
+}
+
+impl Letters for LetterFile {
+    fn keep(&mut self, unreadable: &Unreadable) -> io::Result<()> {
+        self.0.write_all(&dead_letter(unreadable))?;
+        self.0.sync_data()
+    }
+}

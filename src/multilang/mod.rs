@@ -1,0 +1,288 @@
+//! Between the KCL's MultiLangDaemon and a record processor in any language: what is sealed is opened on the way.
+//!
+//! ```text
+//!  MultiLangDaemon ──stdin──►  here  ──stdin──►  the record processor
+//!  (leases, checkpoints)   ◄──stdout──      ◄──stdout──
+//! ```
+//!
+//! The daemon (<https://github.com/awslabs/amazon-kinesis-client>, `amazon-kinesis-client-multilang`) starts a process
+//! for each shard and speaks with it in lines of JSON. Both ends stay as they are: every message is handed through, and
+//! each record's `data` is replaced by what was sealed in it. A block becomes its records, and checkpoints are of
+//! whole blocks ([`translate`]).
+//!
+//! Promises: a message that is not understood passes as it is; a checkpoint never covers a record that the processor
+//! has not; nothing is handed on that could not be verified. Cannot: give a processor records that cannot be opened. These
+//! stop it, or go to a file of dead letters.
+
+#[cfg(test)]
+mod tests;
+pub mod translate;
+
+use std::io;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use self::translate::{Answer, Opened, Translator};
+use crate::consume::shards::{ListedShard, StoredRecord};
+use crate::consume::{Unpacker, Unreadable};
+
+/// What is done with a record that cannot be opened.
+pub trait Letters: Send + 'static {
+    /// On disk once this returns; an error stops the processor, as every such record does where nothing keeps it.
+    fn keep(&mut self, unreadable: &Unreadable) -> io::Result<()>;
+}
+
+/// Why it ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MultilangError {
+    #[error("cannot start {program}: {source}")]
+    Start { program: String, source: io::Error },
+    #[error("the record processor's pipe broke: {0}")]
+    Processor(io::Error),
+    #[error("the daemon's pipe broke: {0}")]
+    Daemon(io::Error),
+    #[error(
+        "record {sequence} sub-sequence {sub_sequence} of {shard} cannot be opened: {reason}. The shard stops here; \
+         --dead-letter FILE keeps such records and goes on"
+    )]
+    Unreadable {
+        shard: String,
+        sequence: String,
+        sub_sequence: u64,
+        reason: String,
+    },
+    #[error("a dead letter cannot be kept: {0}")]
+    Letter(io::Error),
+}
+
+type Shared = Arc<Mutex<Translator>>;
+/// The processor's input, until it is closed.
+type Input = Arc<tokio::sync::Mutex<Option<ChildStdin>>>;
+
+/// Starts the processor and hands messages through until it ends. Returns its exit code.
+pub async fn run<L: Letters>(
+    command: Vec<String>,
+    unpacker: Unpacker,
+    letters: Option<L>,
+) -> Result<i32, MultilangError> {
+    let mut child = start(&command)?;
+    let input: Input = Arc::new(tokio::sync::Mutex::new(child.stdin.take()));
+    let from_child = child.stdout.take().expect("piped");
+    let shared = Shared::default();
+    let down = Down {
+        shard: ListedShard::named(""),
+        unpacker,
+        letters,
+        shared: Arc::clone(&shared),
+        input: Arc::clone(&input),
+    };
+    let down = down.run(BufReader::new(tokio::io::stdin()));
+    let mut to_daemon = std::pin::pin!(up(from_child, shared, input));
+    tokio::select! {
+        ended = down => ended?,
+        ended = &mut to_daemon => {
+            ended?;
+            return Ok(code_of(&mut child).await);
+        }
+    }
+    // The daemon has hung up, and so has the processor heard: what it says to its end is passed on still.
+    to_daemon.await?;
+    Ok(code_of(&mut child).await)
+}
+
+fn start(command: &[String]) -> Result<Child, MultilangError> {
+    let (program, arguments) = command.split_first().expect("one word at least");
+    let started = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    started.map_err(|source| MultilangError::Start {
+        program: program.clone(),
+        source,
+    })
+}
+
+/// 1 for a processor that a signal has ended.
+async fn code_of(child: &mut Child) -> i32 {
+    let ended = child.wait().await;
+    ended.ok().and_then(|ended| ended.code()).unwrap_or(1)
+}
+
+/// From the daemon to the processor.
+struct Down<L> {
+    shard: ListedShard,
+    unpacker: Unpacker,
+    letters: Option<L>,
+    shared: Shared,
+    input: Input,
+}
+
+impl<L: Letters> Down<L> {
+    /// Ends when the daemon hangs up; then the processor's input is closed.
+    async fn run(mut self, mut from: impl AsyncBufRead + Unpin) -> Result<(), MultilangError> {
+        let mut line = Vec::new();
+        while read_line(&mut from, &mut line)
+            .await
+            .map_err(MultilangError::Daemon)?
+        {
+            let message = match serde_json::from_slice::<Value>(&line) {
+                Ok(Value::Object(message)) => self.message(message).await?,
+                _ => None,
+            };
+            if let Some(message) = message {
+                line = line_of(&message);
+            }
+            match tell(&self.input, &line).await {
+                // It has ended, and how it has is told by its exit code.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+                written => written.map_err(MultilangError::Processor)?,
+            }
+        }
+        *self.input.lock().await = None;
+        Ok(())
+    }
+
+    /// What is handed on in its place; `None`: itself.
+    async fn message(
+        &mut self,
+        mut message: Map<String, Value>,
+    ) -> Result<Option<Map<String, Value>>, MultilangError> {
+        match message.get("action").and_then(Value::as_str) {
+            Some("initialize") => {
+                let shard = message.get("shardId").and_then(Value::as_str);
+                self.shard = ListedShard::named(shard.unwrap_or_default());
+                *self.shared.lock().expect("no panic while held") = Translator::default();
+                Ok(None)
+            }
+            Some("processRecords") => {
+                let Some(Value::Array(records)) = message.remove("records") else {
+                    return Ok(None);
+                };
+                let opened = self.open(records).await?;
+                let mut translator = self.shared.lock().expect("no panic while held");
+                let records = translator.deliver(opened);
+                message.insert("records".to_owned(), Value::Array(records));
+                Ok(Some(message))
+            }
+            Some("checkpoint") => {
+                let mut translator = self.shared.lock().expect("no panic while held");
+                translator.checkpointed(&mut message);
+                Ok(Some(message))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Each record with what was in it.
+    async fn open(&mut self, records: Vec<Value>) -> Result<Vec<Opened>, MultilangError> {
+        let mut opened: Vec<Opened> = records.into_iter().map(Opened::of).collect();
+        let page = (0..).zip(&opened).map(|(number, record): (usize, _)| {
+            let data = record.data().unwrap_or_default();
+            StoredRecord {
+                // By which it is known again.
+                sequence: number.to_string().into(),
+                partition_key: record.partition_key().to_owned(),
+                data,
+                arrived: None,
+            }
+        });
+        let unpacked = self.unpacker.unpack(&self.shard, page.collect()).await;
+        for user in unpacked {
+            match user {
+                Ok(user) => {
+                    let number: usize = user.place.sequence.parse().expect("a number of ours");
+                    opened[number].holds(user);
+                }
+                Err(unreadable) => {
+                    let number: usize = unreadable.place.sequence.parse().expect("likewise");
+                    let unreadable = opened[number].placed(unreadable, &self.shard.id);
+                    self.keep(&unreadable)?;
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    fn keep(&mut self, unreadable: &Unreadable) -> Result<(), MultilangError> {
+        match &mut self.letters {
+            Some(letters) => letters.keep(unreadable).map_err(MultilangError::Letter),
+            None => Err(MultilangError::Unreadable {
+                shard: unreadable.place.shard.to_string(),
+                sequence: unreadable.place.sequence.to_string(),
+                sub_sequence: unreadable.place.sub_sequence,
+                reason: unreadable.reason.to_string(),
+            }),
+        }
+    }
+}
+
+/// From the processor to the daemon, but for what is answered here. Ends when the processor hangs up.
+async fn up(from_child: ChildStdout, shared: Shared, input: Input) -> Result<(), MultilangError> {
+    let (mut from, mut to) = (BufReader::new(from_child), tokio::io::stdout());
+    let mut line = Vec::new();
+    while read_line(&mut from, &mut line)
+        .await
+        .map_err(MultilangError::Processor)?
+    {
+        if let Ok(Value::Object(mut message)) = serde_json::from_slice::<Value>(&line)
+            && message.get("action").and_then(Value::as_str) == Some("checkpoint")
+        {
+            let answer = shared
+                .lock()
+                .expect("no panic while held")
+                .checkpoint(&mut message);
+            match answer {
+                Answer::AsItIs => {}
+                Answer::Translated => line = line_of(&message),
+                Answer::Here => {
+                    // Whether it still listens is its own affair.
+                    let _ = tell(&input, &line_of(&message)).await;
+                    continue;
+                }
+            }
+        }
+        write(&mut to, &line)
+            .await
+            .map_err(MultilangError::Daemon)?;
+    }
+    Ok(())
+}
+
+/// With its end. Whether there is one: not at the end of the pipe.
+async fn read_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    Ok(from.read_until(b'\n', line).await? > 0)
+}
+
+fn line_of(message: &Map<String, Value>) -> Vec<u8> {
+    let mut line = serde_json::to_vec(message).expect("it was JSON");
+    line.push(b'\n');
+    line
+}
+
+/// Nothing, where its input was closed.
+async fn tell(input: &Input, line: &[u8]) -> io::Result<()> {
+    match &mut *input.lock().await {
+        Some(input) => write(input, line).await,
+        None => Ok(()),
+    }
+}
+
+async fn write(to: &mut (impl AsyncWrite + Unpin), line: &[u8]) -> io::Result<()> {
+    to.write_all(line).await?;
+    to.flush().await
+}
+
+/// Of a record's `data`.
+fn from_base64(text: &str) -> Option<Bytes> {
+    let decoded = base64_simd::STANDARD.decode_to_vec(text);
+    decoded.ok().map(Bytes::from)
+}
