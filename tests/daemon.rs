@@ -49,6 +49,73 @@ fn records_that_were_put_before_there_were_credentials_do_not_keep_them_from_bei
     expect_stored(client.results(100_000).into_values());
 }
 
+/// As where the first credentials come from an instance's metadata, or from a role that is assumed.
+#[test]
+fn records_wait_for_first_credentials_that_come_late() {
+    let site = site(4);
+    let mut setup = Setup::new(&site.endpoints, Generation::CredentialsOverThePipe);
+    setup.number(20, 1_000_000);
+    let mut client = setup.start();
+    // More than its memory has room for.
+    for id in 1..=20_000 {
+        client.put(id, STREAM, &format!("{id}"), vec![b'x'; 1000]);
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    client.send_credentials();
+    let results = client.results(20_000);
+    let (kept, refused): (Vec<_>, Vec<_>) =
+        results.into_values().partition(|result| result.success);
+    assert!(refused.iter().all(|result| code(result) == "Overloaded"));
+    assert!(kept.len() > 10_000, "{} are stored", kept.len());
+    expect_stored(kept);
+}
+
+/// The first time that it asks, too, and where much lies before that.
+#[test]
+fn whether_it_is_alive_is_answered_behind_more_than_there_is_room_for() {
+    let site = site(4);
+    let stall = Rule::new(Action::Stall).service(Service::Kinesis);
+    site.fake
+        .set_faults(Faults::seeded(1).rule(stall.on("PutRecords")));
+    let mut client = Setup::new(&site.endpoints, USUAL).start();
+    for id in 1..=20_000 {
+        client.put(id, STREAM, &format!("{id}"), vec![b'x'; 1000]);
+    }
+    client.ask_for_metrics(20_001, "UserRecordsPut", Some(1));
+    client.metrics(20_001);
+}
+
+/// Neither who goes on writing nor a service that takes nothing keeps it.
+#[test]
+fn a_signal_ends_it_within_the_grace_period_though_the_client_goes_on_writing() {
+    for is_stalled in [false, true] {
+        let site = site(4);
+        if is_stalled {
+            let stall = Rule::new(Action::Stall).service(Service::Kinesis);
+            site.fake
+                .set_faults(Faults::seeded(1).rule(stall.on("PutRecords")));
+        }
+        let mut setup = Setup::new(&site.endpoints, USUAL);
+        setup.number(20, 1_000_000);
+        let mut client = setup.start();
+        let writing = client.writer();
+        let signalled = std::thread::scope(|scope| {
+            scope.spawn(move || writing.write_until_it_is_gone(STREAM));
+            until("it is busy", || {
+                let calls = site.fake.counters().put_records_calls();
+                (calls > 0).then_some(())
+            });
+            std::thread::sleep(Duration::from_secs(1));
+            client.daemon.signal("TERM");
+            let signalled = Instant::now();
+            client.until_ended();
+            signalled
+        });
+        let took = signalled.elapsed();
+        assert!(took < Duration::from_secs(14), "{is_stalled}: {took:?}");
+    }
+}
+
 /// As after an outage that lasted longer than a session's token: new ones come behind more than memory has room for.
 #[test]
 fn new_credentials_are_heard_behind_records_that_are_refused_under_the_old_ones() {

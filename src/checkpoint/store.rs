@@ -296,7 +296,7 @@ impl Lock {
         tracing::warn!(
             path = %self.dir.display(),
             "somebody removed this directory, or the lock in it, while it is in use: it is made and locked again. Stop \
-             the agent before its state is removed"
+             this process before its state is removed"
         );
         Ok(true)
     }

@@ -73,8 +73,15 @@ impl PipeCredentials {
         Self(watch::Sender::new(first))
     }
 
-    pub fn set(&self, credentials: message::Credentials) {
-        self.0.send_replace(Some(credentials));
+    /// Whether they are others than before.
+    pub fn set(&self, credentials: message::Credentials) -> bool {
+        self.0.send_if_modified(|latest| {
+            let is_new = latest.as_ref() != Some(&credentials);
+            if is_new {
+                *latest = Some(credentials);
+            }
+            is_new
+        })
     }
 
     pub(super) fn are_there(&self) -> bool {

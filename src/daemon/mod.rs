@@ -99,7 +99,7 @@ pub enum DaemonError {
 /// What is measured this often.
 const MEASURED: Duration = Duration::from_millis(200);
 /// How long a client may take to read its last answers.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// Serves the client until it hangs up or `shutdown` says so.
 ///
@@ -226,8 +226,8 @@ async fn serve(
         start.parent,
     );
     let why = session.read(&pipes.from_client, shutdown).await;
-    tracing::info!("{why}; what it had sent is put on its way");
-    let Unanswered { abandoned, spooled } = session.into_streams().close(start.grace).await;
+    let by = session.ends_by();
+    let Unanswered { abandoned, spooled } = session.into_streams().close(by).await;
     if abandoned > 0 {
         tracing::error!(abandoned, grace = ?start.grace, "records had no answer in time");
     }

@@ -14,6 +14,9 @@ use tokio::net::unix::pipe::{OpenOptions, Receiver, Sender};
 const LOOK: Duration = Duration::from_millis(5);
 /// Between two looks whether whoever started this program lives.
 const PARENT_LOOK: Duration = Duration::from_secs(1);
+/// How long the client may take to open its ends: it does so as soon as it has started this program. One that died in the
+/// first moment, before anybody could see whose child this is, leaves no other trace.
+pub const CONNECTED: Duration = Duration::from_secs(60);
 /// What a pipe holds, where the system lets us choose: less waking for the same records.
 const CAPACITY: usize = 1 << 20;
 
@@ -60,7 +63,7 @@ pub enum PipeError {
     },
     #[error("{path} is not a pipe: make one with mkfifo", path = path.display())]
     NoPipe { path: PathBuf },
-    #[error("whoever started this program has gone before it opened the pipes")]
+    #[error("whoever started this program has gone, or has not opened the pipes within a minute")]
     Orphaned,
 }
 
@@ -107,6 +110,7 @@ impl Pipes {
 
 /// Without a reader it cannot be opened, which is how to wait for one.
 async fn sender(path: &Path, parent: Parent) -> Result<Sender, PipeError> {
+    let by = tokio::time::Instant::now() + CONNECTED;
     loop {
         match OpenOptions::new().open_sender(path) {
             Ok(sender) => return Ok(sender),
@@ -116,7 +120,7 @@ async fn sender(path: &Path, parent: Parent) -> Result<Sender, PipeError> {
                 return Err(PipeError::Open { path, source });
             }
         }
-        if parent.is_gone() {
+        if parent.is_gone() || tokio::time::Instant::now() >= by {
             return Err(PipeError::Orphaned);
         }
         tokio::time::sleep(LOOK).await;

@@ -41,9 +41,14 @@ impl Outbox {
         self.frames.lock().expect("no panic while held").len()
     }
 
-    /// Waits while too much waits for the client. Cancel safe.
+    /// Whether too much waits for the client.
+    pub fn is_full(&self) -> bool {
+        self.len() > MOST_UNREAD
+    }
+
+    /// Waits while it does. Cancel safe.
     pub async fn has_room(&self) {
-        while self.len() > MOST_UNREAD {
+        while self.is_full() {
             // Looked at now and then too: who emptied it may have told somebody else.
             let emptied = self.emptied.notified();
             let _ = tokio::time::timeout(Duration::from_millis(50), emptied).await;
@@ -109,6 +114,15 @@ pub(super) fn encode(
         }
         _ => result(id, born, Instant::now(), delivery, tried).encode(id, frames),
     }
+}
+
+/// The same for a record that fits in clear, and not as it is sealed.
+pub(super) fn encode_grown(id: u64, born: Instant, delivery: &Delivery, frames: &mut Vec<u8>) {
+    let mut result = result(id, born, Instant::now(), delivery, &[]);
+    if let Some(last) = result.attempts.last_mut() {
+        last.error_code = Some("TooLargeWhenSealed".to_owned());
+    }
+    result.encode(id, frames);
 }
 
 /// A record's result, as the KPL's daemon says it.
@@ -207,6 +221,9 @@ fn message_of(id: u64, reason: &FailReason) -> String {
         FailReason::Expired { last } => {
             format!("Record {id} has reached expiration; last answer: {last}")
         }
+        FailReason::TooLarge { bytes, limit } => format!(
+            "Record {id} takes {bytes} bytes in the stream, its key included, which takes records of {limit}"
+        ),
         reason => reason.to_string(),
     }
 }

@@ -1,18 +1,18 @@
 //! Reads what the client asks, and sees to it.
 //!
-//! One task reads the pipe and hands records on; it waits where there is no room for more, and with it the client. Only a
-//! client that asks whether the daemon is alive cannot be made to wait: it would kill what does not answer. Once it has
-//! asked, the pipe is read on, and what there is no room for is refused. So it is while the credentials are refused: new
-//! ones come behind the records that wait for them.
+//! One task reads the pipe and hands records on. It reads ahead of those that wait for room, so that it hears what comes
+//! behind them, and then waits, and with it the client. Where that must not be it reads on, and what there is no room
+//! for is refused: a client that asks whether the daemon is alive would kill what does not answer; and while there are no
+//! credentials, or they are refused, others come behind the records that wait for them.
 
 mod put;
+mod reading;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::unix::pipe::Receiver;
 use tokio::time::Instant;
 
 use super::clients::PipeCredentials;
@@ -23,18 +23,11 @@ use super::results::{SharedOutbox, refused};
 use super::streams::Streams;
 use crate::record::{PartitionKey, RecordKey};
 use crate::recurring::Recurring;
-use crate::shutdown::Shutdown;
 use crate::source::framing::counted::{Counted, Fault, Prefix};
 
-/// Read at once, at most.
-const BLOCK: usize = 256 << 10;
 /// What a record takes of memory more than others do: its journal, of which each has its own. Counted as bytes of its
 /// data, which count several times.
 const JOURNAL: usize = 80;
-/// Read and not handed over, while there are no credentials yet: Java sends them after all records that it has.
-const MOST_QUEUED: usize = 48 << 20;
-/// How long that may take.
-const FIRST_CREDENTIALS: Duration = Duration::from_secs(2);
 
 /// A connection to the client.
 pub(super) struct Session {
@@ -51,9 +44,11 @@ pub(super) struct Session {
     /// Of a frame that is too long: so many bytes still to come.
     skipped: u64,
     has_pinged: bool,
-    /// How long there may be no room after the stop, and by when there has to be.
+    /// More answers wait than the client may leave unread: frames that were read wait too.
+    is_choked: bool,
+    /// How long records are waited for after the stop, or the client's end; and until when that is.
     grace: Duration,
-    give_up_at: Option<Instant>,
+    ends_by: Option<Instant>,
     nonsense: Recurring,
     overload: Recurring,
 }
@@ -123,118 +118,22 @@ impl Session {
             parent,
             skipped: 0,
             has_pinged: false,
+            is_choked: false,
             grace,
-            give_up_at: None,
+            ends_by: None,
             nonsense: Recurring::default(),
             overload: Recurring::default(),
         }
     }
 
+    /// Until when records are waited for, once nothing more is read.
+    pub(super) fn ends_by(&mut self) -> Instant {
+        let grace = self.grace;
+        *(self.ends_by).get_or_insert_with(|| Instant::now() + grace)
+    }
+
     pub(super) fn into_streams(self) -> Streams {
         self.streams
-    }
-
-    /// Reads until the client hangs up, or the stop: then what it had sent.
-    pub(super) async fn read(&mut self, pipe: &Receiver, shutdown: &Shutdown) -> Ended {
-        let why = self.read_on(pipe, shutdown).await;
-        self.hand_over_all(shutdown).await;
-        why
-    }
-
-    async fn read_on(&mut self, pipe: &Receiver, shutdown: &Shutdown) -> Ended {
-        let parent = self.parent;
-        let mut is_connected = false;
-        loop {
-            // Who does not read answers does not hear that there is no room either.
-            tokio::select! {
-                () = self.outbox.has_room() => {}
-                () = shutdown.stopped() => {}
-            }
-            let is_stopped = shutdown.is_stopped();
-            if !is_stopped {
-                tokio::select! {
-                    ready = pipe.readable() => if let Err(error) = ready {
-                        return Ended::Broken(error);
-                    },
-                    () = shutdown.stopped() => continue,
-                    () = until(self.queue_is_due_at()) => {
-                        self.hand_over_all(shutdown).await;
-                        continue;
-                    }
-                    () = parent.gone(), if !is_connected => return Ended::ClientGone,
-                }
-            }
-            match self.frames.fill(BLOCK, |block| pipe.try_read_buf(block)) {
-                Ok(0) => return Ended::ClientGone,
-                Ok(_) => {
-                    is_connected = true;
-                    self.take_frames(shutdown).await;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if is_stopped {
-                        return Ended::Stopped;
-                    }
-                }
-                Err(error) => return Ended::Broken(error),
-            }
-        }
-    }
-
-    /// All whole frames of what was read.
-    async fn take_frames(&mut self, shutdown: &Shutdown) {
-        let mut asked: Vec<(usize, Vec<Asked>)> = Vec::new();
-        loop {
-            self.skip();
-            while let Some(frame) = self.frames.next_record() {
-                self.take(frame.bytes, &mut asked);
-            }
-            match self.frames.fault() {
-                Some(fault) => self.pass_over(fault),
-                None => break,
-            }
-        }
-        self.enqueue(&mut asked);
-        // What could free the room that records wait for may be behind them: the first credentials.
-        let is_due = self
-            .queue_is_due_at()
-            .is_some_and(|due| due <= Instant::now());
-        if self.credentials.are_there() || is_due || self.queued_bytes > MOST_QUEUED {
-            self.hand_over_all(shutdown).await;
-        }
-    }
-
-    fn enqueue(&mut self, asked: &mut Vec<(usize, Vec<Asked>)>) {
-        let read_at = Instant::now();
-        for (place, records) in asked.drain(..) {
-            self.queued_bytes += records.iter().map(Asked::bytes).sum::<usize>();
-            self.queue.push_back(Queued::Records {
-                place,
-                records,
-                read_at,
-            });
-        }
-    }
-
-    /// When records have waited for credentials for long enough: then they wait in their streams, where their time ends.
-    fn queue_is_due_at(&self) -> Option<Instant> {
-        self.queue.iter().find_map(|queued| match queued {
-            Queued::Records { read_at, .. } => Some(*read_at + FIRST_CREDENTIALS),
-            Queued::Flush(_) => None,
-        })
-    }
-
-    async fn hand_over_all(&mut self, shutdown: &Shutdown) {
-        self.queued_bytes = 0;
-        while let Some(queued) = self.queue.pop_front() {
-            match queued {
-                Queued::Records {
-                    place,
-                    records,
-                    read_at,
-                } => self.put(place, records, read_at, shutdown).await,
-                Queued::Flush(stream) => self.streams.flush(stream.as_deref()),
-            }
-        }
     }
 
     /// What is longer than any frame may be is passed over: its length says where the next one begins.
@@ -287,6 +186,7 @@ impl Session {
                 self.has_pinged |= is_ping(&request);
                 let answer = self.metrics.answer(&request, Instant::now());
                 self.outbox.push(|frames| answer.encode(id, frames));
+                self.is_choked = self.outbox.is_full();
             }
             // Of what was put before it.
             Ok(Request::Flush { stream }) => {
@@ -294,8 +194,14 @@ impl Session {
                 self.queue.push_back(Queued::Flush(stream));
             }
             Ok(Request::Credentials(set)) => match set.for_metrics {
-                Some(true) => self.metrics_credentials.set(set.credentials),
-                _ => self.credentials.set(set.credentials),
+                Some(true) => {
+                    self.metrics_credentials.set(set.credentials);
+                }
+                _ => {
+                    if self.credentials.set(set.credentials) {
+                        self.streams.probe();
+                    }
+                }
             },
             Ok(Request::Stream(stream)) => self.hear_of(&stream),
             // As the KPL's own daemon does.
@@ -377,12 +283,4 @@ impl Session {
 /// What the client asks each few seconds, to see whether anybody answers.
 fn is_ping(request: &MetricsRequest) -> bool {
     request.name.as_deref() == Some("UserRecordsPut") && request.seconds == Some(1)
-}
-
-/// For ever, where there is no moment.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
 }

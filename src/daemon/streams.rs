@@ -11,12 +11,12 @@ use tokio::time::Instant;
 use super::configuration::Configuration;
 use super::message::StreamStrategyUpdate;
 use super::metrics::{Metrics, StreamMetrics};
-use super::results::{SharedOutbox, encode};
+use super::results::{SharedOutbox, encode, encode_grown};
 use super::spools::{Budgets, Home, Opened, end_writers};
 use crate::aggregate::ContainerKey;
 use crate::batch::RecordLimit;
-use crate::delivery::{MemoryBudget, RecordSettled, SettledRecord};
-use crate::metrics::Counters;
+use crate::delivery::{Delivery, FailReason, MemoryBudget, RecordSettled, SettledRecord};
+use crate::metrics::{Counters, Trouble};
 use crate::pipeline::{Observer, Pipeline, StreamSettings, View, Waited};
 use crate::producer::{Shared, StartError};
 use crate::record::StreamName;
@@ -98,6 +98,8 @@ impl Stream {
 pub(super) struct Desk {
     outbox: SharedOutbox,
     pub(super) metrics: StreamMetrics,
+    /// Whether records are longer in the stream than the client knows.
+    is_sealed: bool,
 }
 
 impl std::fmt::Debug for Desk {
@@ -116,8 +118,17 @@ impl RecordSettled for Desk {
             tried,
         } = settled;
         self.metrics.answered_record(delivery, bytes, tried.len());
-        self.outbox
-            .push(|frames| encode(id, born, delivery, tried, frames));
+        let grew = match delivery {
+            Delivery::Failed {
+                reason: FailReason::TooLarge { limit, .. },
+                ..
+            } => self.is_sealed && bytes <= *limit,
+            _ => false,
+        };
+        self.outbox.push(|frames| match grew {
+            true => encode_grown(id, born, delivery, frames),
+            false => encode(id, born, delivery, tried, frames),
+        });
     }
 }
 
@@ -261,6 +272,7 @@ impl Streams {
         let desk = Arc::new(Desk {
             outbox: Arc::clone(&self.outbox),
             metrics: StreamMetrics::new(name, Arc::clone(&self.metrics)),
+            is_sealed: self.template.encryption.scope != Scope::Off,
         });
         let pipeline = self.start(stream, &desk)?;
         if self.template.tells_strategies {
@@ -316,6 +328,19 @@ impl Streams {
         }
     }
 
+    /// There are other credentials.
+    pub(super) fn probe(&self) {
+        for stream in &self.all {
+            stream.pipeline.probe();
+        }
+    }
+
+    /// Whether a service takes no call of some stream under the credentials there are.
+    pub(super) fn refuse_credentials(&self) -> bool {
+        let refused = |stream: &Stream| stream.pipeline.meter().has(Trouble::RefusedCredentials);
+        self.all.iter().any(refused)
+    }
+
     pub(super) fn are_spooled(&self) -> bool {
         self.home.is_some()
     }
@@ -336,13 +361,12 @@ impl Streams {
         }
     }
 
-    /// Waits until every record has its answer, at most so long. Returns how many records had none by then, and how many
+    /// Waits until every record has its answer, at most until then. Returns how many records had none by then, and how many
     /// wait on disk for the next process.
-    pub(super) async fn close(self, grace: Duration) -> Unanswered {
+    pub(super) async fn close(self, until: Instant) -> Unanswered {
         let closing = self.all.into_iter().map(|stream| async move {
             let Stream { pipeline, desk } = stream;
             let counters = Arc::clone(pipeline.counters());
-            let until = Instant::now() + grace;
             // What lingers may go at once.
             let _ = tokio::time::timeout_at(until, pipeline.drain()).await;
             let left = until.saturating_duration_since(Instant::now());

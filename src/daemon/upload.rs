@@ -97,7 +97,17 @@ impl Upload {
             self.metrics
                 .between(from, to, *metrics_level, *metrics_granularity, &self.clock);
         let at = SystemTime::now();
-        for batch in data.chunks(MOST_VALUES) {
+        let mut size = 0;
+        let fits = |first: &Datum, next: &Datum| {
+            size += size_of_datum(first);
+            let fits = size + size_of_datum(next) <= MOST_BYTES;
+            size = if fits { size } else { 0 };
+            fits
+        };
+        for batch in data
+            .chunk_by(fits)
+            .flat_map(|fitting| fitting.chunks(MOST_VALUES))
+        {
             let call = self.client.put_metric_data().namespace(metrics_namespace);
             let values = batch.iter().map(|datum| value(datum, at)).collect();
             match call.set_metric_data(Some(values)).send().await {
@@ -115,6 +125,17 @@ impl Upload {
             }
         }
     }
+}
+
+/// A request's body may be 1 MB; the rest is for what is around the values.
+/// <https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricData.html>
+const MOST_BYTES: usize = 900_000;
+
+/// About, and rather more.
+fn size_of_datum(datum: &Datum) -> usize {
+    let dimensions = datum.dimensions.iter();
+    let dimensions = dimensions.map(|(name, value)| name.len() + value.len() + 32);
+    256 + dimensions.sum::<usize>()
 }
 
 fn value(datum: &Datum, at: SystemTime) -> MetricDatum {

@@ -150,6 +150,8 @@ enum Control {
     /// Linger for nothing; answered when nothing is pending.
     Flush(oneshot::Sender<()>),
     Snapshot(oneshot::Sender<Histograms>),
+    /// In an outage: see now whether it is over.
+    Probe,
 }
 
 impl Pipeline {
@@ -177,8 +179,12 @@ impl Pipeline {
             parts.stream.clone(),
             parts.batch.clone(),
             largest / Costs::COPIES_OF_A_RECORD,
-            parts.unlisted_after(),
-            parts.undescribed_after(),
+            routes::Waiting {
+                unlisted_after: parts.unlisted_after(),
+                undescribed_after: parts.undescribed_after(),
+                counters: Arc::clone(&parts.counters),
+                when_idle: parts.observer.is_none(),
+            },
         );
         let spooling = spooled.map(|spooled| {
             Spooling::start(spooled, &parts, costs, facts.clone(), sealed_tx.clone())
@@ -278,6 +284,11 @@ impl Pipeline {
         }
     }
 
+    /// Something has changed that an outage may have been for.
+    pub fn probe(&self) {
+        let _ = self.control.send(Control::Probe);
+    }
+
     /// Asks for the same from elsewhere, and does not wait for it.
     pub fn flusher(&self) -> Arc<dyn Fn() + Send + Sync> {
         let control = self.control.clone();
@@ -333,7 +344,7 @@ impl Pipeline {
         }
         let abandoned = counters.snapshot().abandoned - before;
         if abandoned > 0 {
-            tracing::warn!(%stream, abandoned, "stopped before all was stored; the rest was not acknowledged");
+            tracing::warn!(%stream, abandoned, "stopped before all was stored; the rest was not acknowledged as stored");
         }
         meter.complete(histograms)
     }

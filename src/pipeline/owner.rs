@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::absent::Absent;
+pub(super) use self::alarm::meanwhile;
 use self::alarm::{Outage, Throttled};
 use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
@@ -252,6 +253,11 @@ impl Owner {
                     self.flushes.retain(|flush| !is_unattended(flush));
                 }
                 self.flushes.push((now, done));
+            }
+            Action::Control(Control::Probe) => {
+                if let Some(outage) = &mut self.outage {
+                    outage.next_probe = now;
+                }
             }
             Action::Control(Control::Snapshot(reply)) => {
                 let _ = reply.send(self.histograms.clone());

@@ -24,9 +24,10 @@ use tokio::time::Instant;
 
 use crate::aggregate::reducer::Routes;
 use crate::batch::{self, Limits, RecordLimit};
+use crate::metrics::{Counters, Trouble};
 use crate::record::StreamName;
 use crate::recurring::{Recurring, Unsaid};
-use crate::retry::{self, Backoff};
+use crate::retry::{self, Backoff, refuses_credentials};
 use crate::shard::{Description, Distribution, ListShards, ListShardsError, ShardMap};
 use crate::source::Costs;
 
@@ -96,8 +97,7 @@ pub(super) fn watch(
     stream: StreamName,
     batch: batch::Settings,
     affordable: usize,
-    unlisted_after: Option<Duration>,
-    undescribed_after: Option<Duration>,
+    waiting: Waiting,
 ) -> (Refresh, value::Receiver<Option<Facts>>, JoinHandle<()>) {
     let (tx, rx) = value::channel(None);
     let refresh = Refresh {
@@ -111,8 +111,7 @@ pub(super) fn watch(
         stream,
         batch,
         affordable,
-        unlisted_after,
-        undescribed_after,
+        waiting,
         described: None,
         described_at: Arc::clone(&refresh.described),
         listed_at: Arc::clone(&refresh.listed),
@@ -132,6 +131,45 @@ pub(super) fn watch(
     (refresh, rx, task)
 }
 
+/// How a stream's description and its shards are waited for.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    /// How long before records go on without; `None`: as long as it takes.
+    pub(super) unlisted_after: Option<Duration>,
+    pub(super) undescribed_after: Option<Duration>,
+    /// Whose trouble it is, and whose records wait.
+    pub(super) counters: Arc<Counters>,
+    /// Asks on although no record waits.
+    pub(super) when_idle: bool,
+}
+
+/// Tries after which nobody asks on for no record's sake.
+const IDLE_AFTER: u32 = 5;
+/// Between two looks whether there is one.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+impl Waiting {
+    /// Whether a service takes the credentials, as its answer says.
+    fn hear(&self, error: Option<&ListShardsError>) {
+        let troubles = &self.counters.troubles;
+        match error {
+            Some(error) if refuses_credentials(&error.code) => {
+                troubles.begin(Trouble::RefusedCredentials);
+            }
+            Some(_) => {}
+            None => troubles.end(Trouble::RefusedCredentials),
+        }
+    }
+
+    /// Until there is a record to ask for.
+    async fn until_wanted(&self, attempts: u32) {
+        let is_idle = || !self.when_idle && self.counters.snapshot().pending == 0;
+        while attempts >= IDLE_AFTER && is_idle() {
+            tokio::time::sleep(IDLE_LOOK).await;
+        }
+    }
+}
+
 /// Why something is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -145,8 +183,7 @@ struct Upkeep {
     stream: StreamName,
     batch: batch::Settings,
     affordable: usize,
-    unlisted_after: Option<Duration>,
-    undescribed_after: Option<Duration>,
+    waiting: Waiting,
     /// `None` until the first answer.
     described: Option<Description>,
     described_at: Arc<Mutex<Instant>>,
@@ -214,7 +251,7 @@ impl Upkeep {
     /// Who gives records a time to live has them fail sooner than wait: they go on without aggregation, which is right
     /// for whoever distributes them.
     async fn first_description(&mut self, latest: &value::Sender<Option<Facts>>) {
-        let Some(patience) = self.undescribed_after else {
+        let Some(patience) = self.waiting.undescribed_after else {
             return self.describe_at_last().await;
         };
         let limits = self.limits();
@@ -232,7 +269,7 @@ impl Upkeep {
     /// The first there are. Meanwhile none are better than none for ever.
     async fn first_routes(&mut self, latest: &value::Sender<Option<Facts>>) -> Routes {
         let (stream, limits) = (self.stream.clone(), self.limits());
-        let Some(patience) = self.unlisted_after else {
+        let Some(patience) = self.waiting.unlisted_after else {
             return self.routes().await;
         };
         let mut listed = pin!(self.routes());
@@ -252,7 +289,8 @@ impl Upkeep {
     async fn describe_at_last(&mut self) {
         let (shards, stream) = (Arc::clone(&self.shards), self.stream.clone());
         let failing = &mut self.undescribed;
-        let answer = until_answered(&stream, "DescribeStreamSummary", failing, || {
+        let waiting = &self.waiting;
+        let answer = until_answered(&stream, "DescribeStreamSummary", failing, waiting, || {
             shards.describe(&stream)
         });
         let answer = answer.await;
@@ -400,7 +438,8 @@ impl Upkeep {
         let (shards, stream) = (Arc::clone(&self.shards), self.stream.clone());
         // Aside, since the stream may have to be described meanwhile.
         let mut failing = std::mem::take(&mut self.unlisted);
-        let listed = until_answered(&stream, "ListShards", &mut failing, || async {
+        let waiting = self.waiting.clone();
+        let listed = until_answered(&stream, "ListShards", &mut failing, &waiting, || async {
             let asked = Instant::now();
             let listed = shards.list_shards(&stream).await?;
             let count = listed.len();
@@ -441,6 +480,7 @@ async fn until_answered<T, F>(
     stream: &StreamName,
     operation: &str,
     failing: &mut Recurring,
+    waiting: &Waiting,
     call: impl Fn() -> F,
 ) -> Result<T, ListShardsError>
 where
@@ -455,6 +495,7 @@ where
         match call().await {
             Err(error) if !error.is_denied() => {
                 attempts += 1;
+                waiting.hear(Some(&error));
                 if let Some(Unsaid(others)) = failing.goes_on(Instant::now()) {
                     tracing::warn!(
                         %stream, %error, attempts, others_unsaid = others,
@@ -463,6 +504,7 @@ where
                 }
             }
             answer => {
+                waiting.hear(None);
                 if let Some(down_for) = failing.end(Instant::now()) {
                     tracing::info!(%stream, ?down_for, "{operation} is answered again");
                 }
@@ -470,6 +512,7 @@ where
             }
         }
         tokio::time::sleep(backoff.delay(attempts)).await;
+        waiting.until_wanted(attempts).await;
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::blocks::{self, BlockSealing, Packer};
+use super::owner::meanwhile;
 use super::{Parts, Sealer};
 use crate::delivery::{Delivery, FailReason, Ticket};
 use crate::metrics::{Counters, Trouble};
@@ -153,9 +154,8 @@ impl Expiry {
                 Err(error) => {
                     self.tell_key(Some(&error));
                     if outage.goes_on(Instant::now()).is_some() {
-                        tracing::error!(
-                            %error, "no data key: nothing is sent, nothing is lost, sources wait"
-                        );
+                        let meanwhile = meanwhile(self.ttl);
+                        tracing::error!(%error, "no data key: nothing is sent, {meanwhile}");
                     }
                 }
             }

@@ -137,6 +137,12 @@ impl Intake {
         Ok(())
     }
 
+    /// Waits until a chunk can be handed over without waiting, where nobody else hands over any. Cancel safe.
+    pub async fn has_place(&self) {
+        // Where the pipeline has ended, there is nothing to wait for.
+        let _ = self.chunks.reserve().await;
+    }
+
     /// Counts records that are sent now, or later by [`forward`](Self::forward).
     fn accept(&self, chunk: &Chunk) {
         Counters::add(&self.counters.accepted, chunk.records.len() as u64);

@@ -275,6 +275,19 @@ impl Client {
         self.to = None;
     }
 
+    /// Its pipe to the daemon, for a thread of its own.
+    pub(crate) fn writer(&mut self) -> Writer {
+        Writer(self.to.take().expect("not closed"))
+    }
+
+    /// It has ended, and the pipe from it.
+    pub(crate) fn until_ended(&mut self) {
+        let answers = Arc::clone(&self.answers);
+        until("the pipe has ended", || {
+            answers.lock().expect("no panic").has_ended.then_some(())
+        });
+    }
+
     /// kill -9. What it had answered by then.
     pub(crate) fn kill(self) -> BTreeMap<u64, PutRecordResult> {
         self.daemon.kill();
@@ -292,6 +305,22 @@ impl Client {
         until("the pipe has ended", || reading.is_finished().then_some(()));
         let answers = self.answers.lock().expect("no panic");
         (ended, answers.results.clone())
+    }
+}
+
+/// Of a client that goes on.
+#[derive(Debug)]
+pub(crate) struct Writer(File);
+
+impl Writer {
+    pub(crate) fn write_until_it_is_gone(mut self, stream: &str) {
+        for id in 1_u64.. {
+            let mut frame = Vec::new();
+            put(id, stream, Some("k"), None, vec![b'x'; 200]).encode(id, &mut frame);
+            if self.0.write_all(&frame).is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -47,10 +47,11 @@ impl Owner {
             true => troubles.begin(Trouble::RefusedCredentials),
             false => troubles.end(Trouble::RefusedCredentials),
         }
+        let meanwhile = meanwhile(self.delivery.record_ttl);
         if let Some(Unsaid(others)) = self.outages.goes_on(now) {
             tracing::error!(
                 stream = %self.stream, %error, way_out = way_out(&error.code), others_unsaid = others,
-                "the stream takes no records: nothing is lost, sources wait, probing"
+                "the stream takes no records: {meanwhile}, probing"
             );
         }
         outage.probes += 1;
@@ -68,10 +69,11 @@ impl Owner {
     pub(super) fn notice_trouble(&mut self, error: &CallError, now: Instant) {
         self.failed_calls += 1;
         self.counters.troubles.begin(Trouble::FailingCalls);
+        let meanwhile = meanwhile(self.delivery.record_ttl);
         if let Some(Unsaid(others)) = self.troubles.goes_on(now) {
             tracing::warn!(
                 stream = %self.stream, %error, calls = self.failed_calls, others_unsaid = others,
-                "PutRecords fails: nothing is lost, sources wait, it is tried again until it succeeds"
+                "PutRecords fails: {meanwhile}, it is tried again until it succeeds"
             );
         }
     }
@@ -109,6 +111,14 @@ impl Owner {
         if let Some(down_for) = self.outages.end(now) {
             tracing::warn!(stream = %self.stream, ?down_for, "the stream takes records again");
         }
+    }
+}
+
+/// What becomes of records while they cannot be sent.
+pub(in crate::pipeline) fn meanwhile(record_ttl: Option<Duration>) -> &'static str {
+    match record_ttl {
+        None => "nothing is lost, sources wait",
+        Some(_) => "records wait until their time to live is over, and fail then",
     }
 }
 

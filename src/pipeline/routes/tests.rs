@@ -41,8 +41,7 @@ impl Stream {
             StreamName::new("s").unwrap(),
             batch::Settings::default(),
             usize::MAX,
-            None,
-            None,
+            patient(),
         );
         (refresh, facts)
     }
@@ -306,8 +305,7 @@ async fn the_upkeep_ends_with_its_owner() {
         name,
         batch::Settings::default(),
         usize::MAX,
-        None,
-        None,
+        patient(),
     );
     next(&mut routes).await;
     drop(routes);
@@ -358,8 +356,11 @@ async fn a_description_that_does_not_come_in_time_is_gone_without_until_it_comes
         StreamName::new("s").unwrap(),
         batch::Settings::default(),
         usize::MAX,
-        patience,
-        patience,
+        Waiting {
+            unlisted_after: patience,
+            undescribed_after: patience,
+            ..patient()
+        },
     );
     let began = Instant::now();
     facts.changed().await.unwrap();
@@ -369,4 +370,14 @@ async fn a_description_that_does_not_come_in_time_is_gone_without_until_it_comes
     stream.set_distribution(Ok(Distribution::ByKey));
     facts.changed().await.unwrap();
     assert!(matches!(known(&facts), Routes::Known(_)));
+}
+
+/// As long as it takes, whether records wait or not.
+fn patient() -> Waiting {
+    Waiting {
+        unlisted_after: None,
+        undescribed_after: None,
+        counters: Arc::default(),
+        when_idle: true,
+    }
 }

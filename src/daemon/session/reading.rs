@@ -1,0 +1,199 @@
+//! The pipe from the client: when it is read, how far ahead, and how it ends.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
+
+use super::{Asked, Ended, Queued, Session};
+use crate::daemon::pipes::CONNECTED;
+use crate::shutdown::Shutdown;
+
+/// Read at once, at most.
+const BLOCK: usize = 256 << 10;
+/// Read and not handed over: what lies in the pipe behind records that wait for room. Java sends its first credentials after
+/// all records that it has.
+const MOST_QUEUED: usize = 12 << 20;
+/// How long records wait for the first credentials before they wait for them in their streams, where their time ends.
+const FIRST_CREDENTIALS: Duration = Duration::from_secs(2);
+/// Records that wait together count as read when the first of them was.
+const JUST_NOW: Duration = Duration::from_millis(10);
+const MOST_TOGETHER: usize = 4096;
+/// Between two looks whether the pipe is to be read on, where it is not read.
+const LOOK: Duration = Duration::from_millis(200);
+
+impl Session {
+    /// Reads until the client hangs up, or the stop; then what it had sent is on its way, as far as there was room in
+    /// time.
+    pub(in super::super) async fn read(&mut self, pipe: &Receiver, shutdown: &Shutdown) -> Ended {
+        let why = self.read_on(pipe, shutdown).await;
+        tracing::info!("{why}; what it had sent is put on its way");
+        let by = self.ends_by();
+        self.put_rest(by).await;
+        why
+    }
+
+    async fn read_on(&mut self, pipe: &Receiver, shutdown: &Shutdown) -> Ended {
+        let parent = self.parent;
+        let mut is_connected = false;
+        let connects_by = Instant::now() + CONNECTED;
+        loop {
+            if shutdown.is_stopped() {
+                return self.read_what_is_there(pipe);
+            }
+            self.is_choked = self.outbox.is_full();
+            self.take_frames();
+            self.pass_flushes();
+            let (may_read, may_put) = (self.may_read(), self.may_put());
+            tokio::select! {
+                biased;
+                () = shutdown.stopped() => {}
+                () = parent.gone(), if !is_connected => return Ended::ClientGone,
+                () = tokio::time::sleep_until(connects_by), if !is_connected => return Ended::ClientGone,
+                // What there is room for goes before what comes.
+                room = self.room(), if may_put => self.put_first(room),
+                ready = pipe.readable(), if may_read => match ready.and_then(|()| self.fill(pipe)) {
+                    Ok(0) => return Ended::ClientGone,
+                    Ok(_) => is_connected = true,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Ended::Broken(error),
+                },
+                () = self.outbox.has_room(), if self.is_choked => {}
+                () = until(self.is_due_at()), if !may_put => {}
+                () = tokio::time::sleep(LOOK), if !may_read => {}
+            }
+        }
+    }
+
+    fn fill(&mut self, pipe: &Receiver) -> io::Result<usize> {
+        self.frames.fill(BLOCK, |block| pipe.try_read_buf(block))
+    }
+
+    /// After the stop: what lies in the pipe then, and nothing that comes later.
+    fn read_what_is_there(&mut self, pipe: &Receiver) -> Ended {
+        let mut left = rustix::io::ioctl_fionread(pipe).unwrap_or(0);
+        self.take_frames();
+        while left > 0 {
+            match self.fill(pipe) {
+                Ok(0) => return Ended::ClientGone,
+                Ok(read) => left = left.saturating_sub(read as u64),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Ended::Broken(error),
+            }
+            self.is_choked = false;
+            self.take_frames();
+        }
+        Ended::Stopped
+    }
+
+    /// Who does not read answers does not hear that there is no room either.
+    fn may_read(&self) -> bool {
+        !self.is_choked && (self.queued_bytes < MOST_QUEUED || self.must_read_on())
+    }
+
+    /// Whether what is behind the queue may be what it waits for, or must not wait.
+    fn must_read_on(&self) -> bool {
+        self.has_pinged || !self.credentials.are_there() || self.streams.refuse_credentials()
+    }
+
+    fn may_put(&self) -> bool {
+        let is_due = |due| due <= Instant::now();
+        !self.queue.is_empty()
+            && (self.credentials.are_there()
+                || self.queued_bytes >= MOST_QUEUED
+                || self.is_due_at().is_some_and(is_due))
+    }
+
+    /// When the first records have waited for credentials for long enough.
+    fn is_due_at(&self) -> Option<Instant> {
+        self.queue.iter().find_map(|queued| match queued {
+            Queued::Records { read_at, .. } => Some(*read_at + FIRST_CREDENTIALS),
+            Queued::Flush(_) => None,
+        })
+    }
+
+    /// All whole frames of what was read.
+    fn take_frames(&mut self) {
+        let mut asked: Vec<(usize, Vec<Asked>)> = Vec::new();
+        loop {
+            self.skip();
+            while !self.is_choked
+                && let Some(frame) = self.frames.next_record()
+            {
+                self.take(frame.bytes, &mut asked);
+            }
+            match self.frames.fault() {
+                Some(fault) if !self.is_choked => self.pass_over(fault),
+                _ => break,
+            }
+        }
+        self.enqueue(&mut asked);
+    }
+
+    pub(super) fn enqueue(&mut self, asked: &mut Vec<(usize, Vec<Asked>)>) {
+        let read_at = Instant::now();
+        let is_full = self.queued_bytes >= MOST_QUEUED && self.ends_by.is_none();
+        for (place, records) in asked.drain(..) {
+            if is_full && self.must_read_on() {
+                self.overload(records);
+                continue;
+            }
+            self.queued_bytes += records.iter().map(Asked::bytes).sum::<usize>();
+            self.queue_up(place, records, read_at);
+        }
+    }
+
+    /// With those before them, where these still wait and came just now: a stream takes so many at once, however few they
+    /// are together.
+    fn queue_up(&mut self, place: usize, more: Vec<Asked>, read_at: Instant) {
+        match self.queue.back_mut() {
+            Some(Queued::Records {
+                place: last,
+                records,
+                read_at: before,
+            }) if *last == place
+                && records.len() < MOST_TOGETHER
+                && read_at.saturating_duration_since(*before) < JUST_NOW =>
+            {
+                records.extend(more);
+            }
+            _ => self.queue.push_back(Queued::Records {
+                place,
+                records: more,
+                read_at,
+            }),
+        }
+    }
+
+    /// Those that nothing is in front of.
+    fn pass_flushes(&mut self) {
+        while let Some(Queued::Flush(stream)) =
+            (self.queue).pop_front_if(|queued| matches!(queued, Queued::Flush(_)))
+        {
+            self.streams.flush(stream.as_deref());
+        }
+    }
+
+    /// What is queued, as far as there is room by then.
+    async fn put_rest(&mut self, by: Instant) {
+        loop {
+            self.pass_flushes();
+            if self.queue.is_empty() {
+                return;
+            }
+            match tokio::time::timeout_at(by, self.room()).await {
+                Ok(room) => self.put_first(room),
+                Err(_) => self.abandon_first(),
+            }
+        }
+    }
+}
+
+/// For ever, where there is no moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
