@@ -78,11 +78,11 @@ fn whether_it_is_alive_is_answered_behind_more_than_there_is_room_for() {
     site.fake
         .set_faults(Faults::seeded(1).rule(stall.on("PutRecords")));
     let mut client = Setup::new(&site.endpoints, USUAL).start();
-    for id in 1..=20_000 {
+    for id in 1..=16_000 {
         client.put(id, STREAM, &format!("{id}"), vec![b'x'; 1000]);
     }
-    client.ask_for_metrics(20_001, "UserRecordsPut", Some(1));
-    client.metrics(20_001);
+    client.ask_for_metrics(16_001, "UserRecordsPut", Some(1));
+    client.metrics(16_001);
 }
 
 /// Neither who goes on writing nor a service that takes nothing keeps it.

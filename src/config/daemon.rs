@@ -28,8 +28,8 @@ pub struct DaemonSettings {
 }
 
 impl DaemonSettings {
-    /// Less leaves no room for one record of 10 MiB in its three shapes.
-    const LEAST_MEMORY: u64 = 40 << 20;
+    /// Less leaves no room for one record of 10 MiB in its shapes, and for what is read ahead of it.
+    const LEAST_MEMORY: u64 = 48 << 20;
 
     /// Where there is no file: nothing is added.
     pub fn of_no_file() -> Self {

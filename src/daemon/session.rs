@@ -40,6 +40,8 @@ pub(super) struct Session {
     /// Read and not handed over: in the order of the pipe.
     queue: VecDeque<Queued>,
     queued_bytes: usize,
+    /// How much may be read ahead.
+    read_ahead: usize,
     parent: Parent,
     /// Of a frame that is too long: so many bytes still to come.
     skipped: u64,
@@ -107,6 +109,7 @@ impl Session {
         parent: Parent,
     ) -> Self {
         Self {
+            read_ahead: streams.read_ahead(),
             streams,
             outbox,
             metrics,

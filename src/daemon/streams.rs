@@ -30,6 +30,8 @@ use crate::{aggregate, batch, seal, send};
 pub(super) struct Streams {
     shared: Shared,
     template: Template,
+    /// The part of the memory for what waits to be handed over.
+    read_ahead: usize,
     budget: MemoryBudget,
     /// Where records go over a disk.
     home: Option<(Home, Budgets)>,
@@ -227,16 +229,19 @@ impl Streams {
         outbox: SharedOutbox,
         watched: Watched,
     ) -> Self {
+        let read_ahead = memory_limit / 8;
+        let of_records = memory_limit - read_ahead;
         let (budget, home) = match home {
-            None => (MemoryBudget::new(memory_limit), None),
+            None => (MemoryBudget::new(of_records), None),
             Some(home) => {
-                let (budget, budgets) = Budgets::of(memory_limit);
+                let (budget, budgets) = Budgets::of(of_records);
                 (budget, Some((home, budgets)))
             }
         };
         Self {
             shared,
             template,
+            read_ahead,
             budget,
             home,
             writers: Vec::new(),
@@ -339,6 +344,10 @@ impl Streams {
     pub(super) fn refuse_credentials(&self) -> bool {
         let refused = |stream: &Stream| stream.pipeline.meter().has(Trouble::RefusedCredentials);
         self.all.iter().any(refused)
+    }
+
+    pub(super) fn read_ahead(&self) -> usize {
+        self.read_ahead
     }
 
     pub(super) fn are_spooled(&self) -> bool {

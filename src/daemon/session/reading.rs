@@ -12,9 +12,9 @@ use crate::shutdown::Shutdown;
 
 /// Read at once, at most.
 const BLOCK: usize = 256 << 10;
-/// Read and not handed over: what lies in the pipe behind records that wait for room. Java sends its first credentials after
-/// all records that it has.
-const MOST_QUEUED: usize = 12 << 20;
+/// Read and not handed over while there are no credentials: Java sends its first after all records that it has. Nothing is
+/// sent then, and what sending takes of memory is free.
+const BEFORE_CREDENTIALS: usize = 16 << 20;
 /// How long records wait for the first credentials before they wait for them in their streams, where their time ends.
 const FIRST_CREDENTIALS: Duration = Duration::from_secs(2);
 /// Records that wait together count as read when the first of them was.
@@ -89,7 +89,16 @@ impl Session {
 
     /// Who does not read answers does not hear that there is no room either.
     fn may_read(&self) -> bool {
-        !self.is_choked && (self.queued_bytes < MOST_QUEUED || self.must_read_on())
+        !self.is_choked && (!self.is_full() || self.must_read_on())
+    }
+
+    /// Whether as much is read ahead as may be.
+    fn is_full(&self) -> bool {
+        let most = match self.credentials.are_there() {
+            true => self.read_ahead,
+            false => BEFORE_CREDENTIALS.max(self.read_ahead),
+        };
+        self.queued_bytes >= most
     }
 
     /// Whether what is behind the queue may be what it waits for, or must not wait.
@@ -101,7 +110,7 @@ impl Session {
         let is_due = |due| due <= Instant::now();
         !self.queue.is_empty()
             && (self.credentials.are_there()
-                || self.queued_bytes >= MOST_QUEUED
+                || self.is_full()
                 || self.is_due_at().is_some_and(is_due))
     }
 
@@ -133,7 +142,7 @@ impl Session {
 
     pub(super) fn enqueue(&mut self, asked: &mut Vec<(usize, Vec<Asked>)>) {
         let read_at = Instant::now();
-        let is_full = self.queued_bytes >= MOST_QUEUED && self.ends_by.is_none();
+        let is_full = self.is_full() && self.ends_by.is_none();
         for (place, records) in asked.drain(..) {
             if is_full && self.must_read_on() {
                 self.overload(records);
