@@ -323,7 +323,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "consume --stream s --raw --kms-key alias/a",
-        "the argument '--raw' cannot be used with '--kms-key <KEY>'",
+        "the argument '--raw[=<ENCODING>]' cannot be used with '--kms-key <KEY>'",
     ),
     (
         "encrypt --suite 0478",

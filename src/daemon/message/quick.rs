@@ -1,7 +1,7 @@
 //! The two messages that nearly all are, read and written by hand: a plain record, and that it was stored by the first call.
 //! What looks otherwise goes the way of all messages, which says what is right.
 
-/// Appends the frame that [`PutRecordResult::encode`] would for a record that was stored by the first call, which came
+/// Appends the frame that [`PutRecordResult::encode`](super::PutRecordResult::encode) would for a record that was stored by the first call, which came
 /// after so many milliseconds and took so many.
 pub(in super::super) fn encode_stored_at_once(
     to: u64,
