@@ -9,7 +9,8 @@
 //! - `floor`: what no message format goes below: AES-256-GCM over the same bytes, with the key set up for each
 //!   message, and nothing else; `floor to open` is the same on the way back;
 //! - `suite`: eight records together in each suite that is written;
-//! - `open`: the way back, with the data key at hand;
+//! - `open`: the way back, with the data key at hand; `64 opened together`: as many messages under one data key, as
+//!   a reader has them, whose keys are derived side by side. Times are for all of them;
 //! - `8 blocks`: log lines packed, compressed and sealed, and zstd alone on the same packed blocks;
 //! - `16384 records`: one thread, and two that share the same work.
 
@@ -235,6 +236,31 @@ fn open(c: &mut Criterion) {
     });
 }
 
+fn open_together(c: &mut Criterion) {
+    const MANY: usize = 64;
+    let (writer, context) = (writer(FRAME, Settings::default()), context());
+    per_size(c, "64 opened together", MANY, |group, plaintext| {
+        let sealed: Vec<Vec<u8>> = (0..MANY)
+            .map(|_| {
+                let mut message = Vec::new();
+                writer.seal(MessageIds::new().draw(), plaintext, &mut message);
+                message
+            })
+            .collect();
+        group.bench_function(size(plaintext), |b| {
+            b.iter(|| {
+                let parse = |message| Message::parse(message, &ReadLimits::default());
+                let messages: Result<Vec<_>, _> =
+                    black_box(&sealed).iter().map(|m| parse(m)).collect();
+                let messages = messages.expect("well-formed");
+                let opened = Message::open_all(&messages, &KEY, &context);
+                assert!(opened.iter().all(Result::is_ok), "its own messages open");
+                opened
+            });
+        });
+    });
+}
+
 fn per_size(
     c: &mut Criterion,
     name: &str,
@@ -299,6 +325,6 @@ criterion_group! {
     name = benches;
     config = moment();
     targets = straightforward, one_by_one, together, one_frame, floor, floor_to_open, suites, open,
-        blocks::packed, blocks::threads
+        open_together,        blocks::packed, blocks::threads
 }
 criterion_main!(benches);

@@ -8,7 +8,7 @@
 //! for, never taken for a record's fault (unless the caller would rather not wait). Refuses: records that are not encrypted, where keys were given
 //! and plaintext is not allowed by name: a writer who drops encryption must not pass unseen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -127,6 +127,9 @@ enum Form {
     Users,
     Opened(Arc<Opener>, Plaintext),
 }
+
+/// Records that one job opens: enough that their keys are derived side by side, whatever else lies between them.
+const TOGETHER: usize = 64;
 
 /// Calls to KMS that one page has under way at once. Guess: a page of many writers should not wait for them
 /// one by one, and KMS's request quota is shared with everyone in the account.
@@ -249,18 +252,8 @@ impl Unpacker {
         self.on_pool(move || {
             let parts = parts.into_par_iter().zip(needed.by_part);
             parts
-                .flat_map_iter(|(part, need)| match need {
-                    Need::Nothing if plaintext == Plaintext::Allowed => vec![Ok(part.plain())],
-                    Need::Nothing if part.data.starts_with(&MAGIC) => {
-                        vec![Err(part.unreadable(Reason::DamagedAggregate))]
-                    }
-                    Need::Nothing => vec![Err(part.unreadable(Reason::Plaintext))],
-                    Need::Unparsable(error) => vec![Err(part.unreadable(error.into()))],
-                    Need::Key(key) => match part.open(&opener, &keys[key]) {
-                        Ok(record) => unpack_block(record),
-                        Err(unreadable) => vec![Err(unreadable)],
-                    },
-                })
+                .chunks(TOGETHER)
+                .flat_map_iter(|together| open_together(together, &keys, &opener, plaintext))
                 .collect()
         })
         .await
@@ -425,30 +418,93 @@ impl Part {
         Err(self.unreadable(Reason::NoKeys { wrapped_by }))
     }
 
-    fn open(self, opener: &Opener, key: &Result<Key, OpenError>) -> Result<UserRecord, Unreadable> {
-        let key = match key {
-            Ok(key) => key,
-            Err(error) => return Err(self.unreadable(error.clone().into())),
-        };
-        let sealed = self.sealed();
-        let message = opener.parse(&sealed);
-        let opened = match message.and_then(|m| opener.open_with(&m, &key.data_key)) {
+    fn opened(self, opened: Result<Opened, OpenError>) -> Result<UserRecord, Unreadable> {
+        let (plaintext, sealed) = match opened {
             Ok(opened) => opened,
             Err(error) => return Err(self.unreadable(error.into())),
         };
         Ok(UserRecord {
             place: self.place,
             partition_key: self.partition_key,
-            data: opened.plaintext,
+            data: plaintext,
             arrived: self.arrived,
             sealed: Some(SealedInfo {
                 message: self.data,
-                wrapping_key: opened.wrapping_key,
-                context: Arc::clone(&key.context),
-                suite: opened.suite,
+                ..sealed
             }),
         })
     }
+}
+
+/// What was in a message, and how that was sealed.
+type Opened = (Bytes, SealedInfo);
+
+/// Each record, in its order; those under one key side by side.
+fn open_together(
+    together: Vec<(Part, Need)>,
+    keys: &[Result<Key, OpenError>],
+    opener: &Opener,
+    plaintext: Plaintext,
+) -> impl Iterator<Item = Result<UserRecord, Unreadable>> {
+    let mut by_key: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, (_, need)) in together.iter().enumerate() {
+        if let Need::Key(key) = need {
+            by_key.entry(*key).or_default().push(at);
+        }
+    }
+    let mut opened: Vec<Option<Result<Opened, OpenError>>> = Vec::new();
+    opened.resize_with(together.len(), || None);
+    for (key, places) in by_key {
+        let sealed: Vec<Bytes> = places.iter().map(|at| together[*at].0.sealed()).collect();
+        for (at, each) in places
+            .into_iter()
+            .zip(open_under(&keys[key], &sealed, opener))
+        {
+            opened[at] = Some(each);
+        }
+    }
+    let each = together.into_iter().zip(opened);
+    each.flat_map(move |((part, need), opened)| match need {
+        Need::Nothing if plaintext == Plaintext::Allowed => vec![Ok(part.plain())],
+        Need::Nothing if part.data.starts_with(&MAGIC) => {
+            vec![Err(part.unreadable(Reason::DamagedAggregate))]
+        }
+        Need::Nothing => vec![Err(part.unreadable(Reason::Plaintext))],
+        Need::Unparsable(error) => vec![Err(part.unreadable(error.into()))],
+        Need::Key(_) => match part.opened(opened.expect("each under its key")) {
+            Ok(record) => unpack_block(record),
+            Err(unreadable) => vec![Err(unreadable)],
+        },
+    })
+}
+
+/// What each of these is, in their order.
+fn open_under(
+    key: &Result<Key, OpenError>,
+    sealed: &[Bytes],
+    opener: &Opener,
+) -> Vec<Result<Opened, OpenError>> {
+    let key = match key {
+        Ok(key) => key,
+        Err(error) => return sealed.iter().map(|_| Err(error.clone())).collect(),
+    };
+    // They were parsed before, to find their keys.
+    let messages: Result<Vec<_>, _> = sealed.iter().map(|bytes| opener.parse(bytes)).collect();
+    let messages = match messages {
+        Ok(messages) => messages,
+        Err(error) => return sealed.iter().map(|_| Err(error.clone())).collect(),
+    };
+    let opened = opener.open_all(&messages, &key.data_key).into_iter();
+    let with_info = |(plaintext, message): (Result<Bytes, OpenError>, &Message<'_>)| {
+        let sealed = SealedInfo {
+            message: Bytes::new(),
+            wrapping_key: Arc::clone(key.data_key.wrapping_key()),
+            context: Arc::clone(&key.context),
+            suite: message.suite(),
+        };
+        Ok((plaintext?, sealed))
+    };
+    opened.zip(&messages).map(with_info).collect()
 }
 
 /// The records of a block, where the message says that it is one; its own word, authenticated.
@@ -502,6 +558,8 @@ impl NeededKeys {
     fn of(parts: &[Part], opener: &Opener) -> Self {
         let mut first_users = Vec::new();
         let mut known: HashMap<(u16, &[u8]), usize> = HashMap::new();
+        // Most are under the key of the one before them, and to compare is a tenth of to hash.
+        let mut last: Option<((u16, &[u8]), usize)> = None;
         let by_part = (0..).zip(parts).map(|(at, part)| {
             let Some(bytes) = &part.message else {
                 return Need::Nothing;
@@ -519,7 +577,14 @@ impl NeededKeys {
                 return Need::Key(another());
             }
             let id = (message.suite().id(), message.key_section());
-            Need::Key(*known.entry(id).or_insert_with(another))
+            if let Some((same, key)) = last
+                && same == id
+            {
+                return Need::Key(key);
+            }
+            let key = *known.entry(id).or_insert_with(another);
+            last = Some((id, key));
+            Need::Key(key)
         });
         let by_part = by_part.collect();
         Self {

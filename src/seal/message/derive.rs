@@ -51,6 +51,23 @@ impl Lanes {
     }
 }
 
+/// A version 2 message's id: one that is drawn to be written with, or one that was read.
+pub(super) trait Id {
+    fn bytes(&self) -> &[u8; 32];
+}
+
+impl Id for MessageId {
+    fn bytes(&self) -> &[u8; 32] {
+        self.as_bytes()
+    }
+}
+
+impl Id for &[u8; 32] {
+    fn bytes(&self) -> &[u8; 32] {
+        self
+    }
+}
+
 /// What a version 2 message is made with.
 #[derive(Default)]
 pub(super) struct Committed {
@@ -86,7 +103,7 @@ impl Deriver {
     }
 
     /// Side by side where the processor can. `derived` has one place for each id.
-    pub(super) fn derive_many(&self, message_ids: &[MessageId], derived: &mut [Committed]) {
+    pub(super) fn derive_many(&self, message_ids: &[impl Id], derived: &mut [Committed]) {
         assert_eq!(message_ids.len(), derived.len(), "one place for each id");
         let lanes = self.side_by_side.as_ref().map_or(LANES, SideBySide::lanes);
         let groups = message_ids.chunks(lanes).zip(derived.chunks_mut(lanes));
@@ -95,7 +112,7 @@ impl Deriver {
                 Some(lanes) if ids.len() >= WORTH_LANES => lanes.derive(ids, derived),
                 _ => {
                     for (id, derived) in ids.iter().zip(derived) {
-                        derive_one(&self.hashed, id.as_bytes(), derived);
+                        derive_one(&self.hashed, id.bytes(), derived);
                     }
                 }
             }

@@ -7,7 +7,7 @@ use super::aead::{Aead, Backend, Cipher};
 use super::body::{BlockAad, Blocks};
 use super::context::{EncryptionContext, PUBLIC_KEY, check_length, serialize_pairs};
 use super::cursor::Cursor;
-use super::derive;
+use super::derive::{self, Committed, Deriver, Lanes};
 use super::header::{Content, EncryptedDataKeyRef, Header};
 use super::signature;
 use super::suite::{CommitmentPolicy, Suite};
@@ -184,10 +184,52 @@ impl<'a> Message<'a> {
     ) -> Result<Vec<u8>, ReadError> {
         let unstored = self.unstored(required)?;
         let cipher = self.cipher(data_key)?;
-        self.verify_header(&cipher, &unstored)?;
+        self.open_under(&cipher, &unstored)
+    }
+
+    /// The same for several under one data key, whose own keys are derived side by side where the processor can.
+    pub fn open_all(
+        messages: &[Self],
+        data_key: &[u8],
+        required: &EncryptionContext,
+    ) -> Vec<Result<Vec<u8>, ReadError>> {
+        let derived = Self::derive_all(messages, data_key);
+        let each = messages.iter().enumerate();
+        each.map(|(at, message)| {
+            let unstored = message.unstored(required)?;
+            let cipher = match &derived {
+                Some(derived) => message.committed_cipher(&derived[at])?,
+                None => message.cipher(data_key)?,
+            };
+            message.open_under(&cipher, &unstored)
+        })
+        .collect()
+    }
+
+    /// `None` where there is nothing to gain: for one alone, for suites without a commitment, and for a mixture.
+    fn derive_all(messages: &[Self], data_key: &[u8]) -> Option<Vec<Committed>> {
+        let suite = messages.first().filter(|_| messages.len() > 1)?.suite();
+        let data_key = data_key.try_into().ok()?;
+        let id = |message: &Self| -> Option<&'a [u8; 32]> {
+            message.header.commitment?;
+            let id = message.header.message_id.try_into().ok()?;
+            (message.suite() == suite).then_some(id)
+        };
+        let ids: Vec<_> = messages.iter().map(id).collect::<Option<_>>()?;
+        let mut derived: Vec<_> = ids.iter().map(|_| Committed::default()).collect();
+        Deriver::new(Lanes::Auto, suite, data_key).derive_many(&ids, &mut derived);
+        Some(derived)
+    }
+
+    fn open_under(
+        &self,
+        cipher: &Cipher,
+        unstored: &EncryptionContext,
+    ) -> Result<Vec<u8>, ReadError> {
+        self.verify_header(cipher, unstored)?;
         self.verify_signature()?;
         let mut plaintext = Vec::with_capacity(self.plaintext_len);
-        self.open_blocks(&cipher, &mut plaintext)
+        self.open_blocks(cipher, &mut plaintext)
             .inspect_err(|_| plaintext.zeroize())?;
         Ok(plaintext)
     }
@@ -215,37 +257,42 @@ impl<'a> Message<'a> {
         Ok(unstored)
     }
 
+    fn wrong_length(&self, data_key: &[u8]) -> ReadError {
+        ReadError::KeyLength {
+            suite: self.header.suite,
+            expected: self.header.suite.key_len(),
+            found: data_key.len(),
+        }
+    }
+
     /// The commitment is compared before the derived key sees a byte.
+    fn committed_cipher(&self, derived: &Committed) -> Result<Cipher, ReadError> {
+        let commitment = self
+            .header
+            .commitment
+            .expect("asked of suites that have one");
+        if !bool::from(derived.commitment.ct_eq(commitment)) {
+            return Err(ReadError::WrongKey);
+        }
+        let cipher = Cipher::new(Backend::Auto, &derived.key[..]);
+        Ok(cipher.expect("32 bytes are a key"))
+    }
+
     fn cipher(&self, data_key: &[u8]) -> Result<Cipher, ReadError> {
         let suite = self.header.suite;
-        let wrong_length = || ReadError::KeyLength {
-            suite,
-            expected: suite.key_len(),
-            found: data_key.len(),
-        };
         if data_key.len() != suite.key_len() {
-            return Err(wrong_length());
+            return Err(self.wrong_length(data_key));
         }
-        let cipher = match self.header.commitment {
-            Some(commitment) => {
-                let data_key = data_key.try_into().map_err(|_| wrong_length())?;
-                let message_id = self
-                    .header
-                    .message_id
-                    .try_into()
-                    .expect("32 bytes in version 2");
-                let derived = derive::committed(suite, data_key, message_id);
-                if !bool::from(derived.commitment.ct_eq(commitment)) {
-                    return Err(ReadError::WrongKey);
-                }
-                Cipher::new(Backend::Auto, &derived.key[..])
-            }
-            None => {
-                let key = derive::uncommitted(suite, data_key, self.header.message_id);
-                Cipher::new(Backend::Auto, &key)
-            }
-        };
-        cipher.ok_or_else(wrong_length)
+        if self.header.commitment.is_some() {
+            let data_key = data_key
+                .try_into()
+                .map_err(|_| self.wrong_length(data_key))?;
+            let message_id = self.header.message_id.try_into();
+            let message_id = message_id.expect("32 bytes in version 2");
+            return self.committed_cipher(&derive::committed(suite, data_key, message_id));
+        }
+        let key = derive::uncommitted(suite, data_key, self.header.message_id);
+        Cipher::new(Backend::Auto, &key).ok_or_else(|| self.wrong_length(data_key))
     }
 
     fn verify_header(

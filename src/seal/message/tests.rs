@@ -125,6 +125,38 @@ proptest! {
         }
     }
 
+    /// Whatever is wrong with some of them.
+    #[test]
+    fn opened_together_each_is_what_it_is_alone(
+        plaintexts in prop::collection::vec(any_plaintext(), 0..20),
+        suites in prop::collection::vec(prop::sample::select(vec![0x0478, 0x0178]), 20),
+        is_mixed: bool,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        required in prop::sample::select(vec![EncryptionContext::new(), pair("app", "shop"), pair("app", "other")]),
+    ) {
+        let mut sealed: Vec<Vec<u8>> = plaintexts.iter().zip(&suites).map(|(plaintext, suite)| {
+            let suite = Suite::from_id(if is_mixed { *suite } else { 0x0478 }).expect("a suite");
+            let context = pair("app", "shop");
+            let settings = Settings { suite, ..Settings::default() };
+            let writer = writer_with(&context, &[edk()], settings);
+            let mut out = Vec::new();
+            writer.seal(MessageIds::new().draw(), plaintext, &mut out);
+            out
+        }).collect();
+        for (which, at, byte) in damage {
+            if !sealed.is_empty() {
+                let message = which.get_mut(&mut sealed);
+                let at = at.index(message.len());
+                message[at] = byte;
+            }
+        }
+        let limits = ReadLimits::default();
+        let messages: Vec<_> = sealed.iter().filter_map(|bytes| Message::parse(bytes, &limits).ok()).collect();
+        let together = Message::open_all(&messages, &KEY, &required);
+        let alone: Vec<_> = messages.iter().map(|message| message.open(&KEY, &required)).collect();
+        prop_assert_eq!(together, alone);
+    }
+
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = open(&bytes);

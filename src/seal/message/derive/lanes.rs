@@ -8,8 +8,7 @@ use zeroize::Zeroizing;
 
 use self::vectors::{Avx2, Avx512};
 use super::hkdf::{Hashed, Key, Sha512, Word};
-use super::{Committed, Lanes, words, write_bytes};
-use crate::seal::message::ids::MessageId;
+use super::{Committed, Id, Lanes, words, write_bytes};
 use crate::seal::message::suite::Suite;
 
 /// What a vector holds: a word of each of several messages.
@@ -53,7 +52,7 @@ impl SideBySide {
     }
 
     /// Up to [`Self::lanes`] messages, at the cost of all of them.
-    pub(super) fn derive(&self, message_ids: &[MessageId], derived: &mut [Committed]) {
+    pub(super) fn derive(&self, message_ids: &[impl Id], derived: &mut [Committed]) {
         match self {
             Self::Avx512(group) => group.derive(message_ids, derived),
             Self::Avx2(group) => group.derive(message_ids, derived),
@@ -86,11 +85,11 @@ impl<S: Sha512<Word: Wide> + Copy> Group<S> {
         S::Word::LANES
     }
 
-    fn derive(&self, message_ids: &[MessageId], derived: &mut [Committed]) {
+    fn derive(&self, message_ids: &[impl Id], derived: &mut [Committed]) {
         assert!(message_ids.len() <= self.lanes(), "a lane for each message");
         let mut ids = Key::<S::Word>::default();
         for (lane, id) in message_ids.iter().enumerate() {
-            for (wide, word) in ids.iter_mut().zip(words(id.as_bytes())) {
+            for (wide, word) in ids.iter_mut().zip(words(id.bytes())) {
                 wide.lanes_mut()[lane] = word;
             }
         }

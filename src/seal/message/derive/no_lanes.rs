@@ -1,7 +1,6 @@
 //! What stands for [`SideBySide`] on other processors than x86-64: none.
 
-use super::{Committed, Lanes};
-use crate::seal::message::ids::MessageId;
+use super::{Committed, Id, Lanes};
 use crate::seal::message::suite::Suite;
 
 pub(super) enum SideBySide {}
@@ -15,7 +14,7 @@ impl SideBySide {
         match *self {}
     }
 
-    pub(super) fn derive(&self, _: &[MessageId], _: &mut [Committed]) {
+    pub(super) fn derive(&self, _: &[impl Id], _: &mut [Committed]) {
         match *self {}
     }
 }
