@@ -25,7 +25,7 @@ use self::sources::{Way, start_source};
 use crate::admin::{Admin, AdminError};
 use crate::aws::{self, AwsError, TimeOuts};
 use crate::checkpoint::{CheckpointError, Checkpoints, Lock};
-use crate::deadletter::DeadLetters;
+use crate::deadletter::{self, DeadLetters};
 use crate::metrics::{Counters, Counts};
 use crate::pipeline::{Pipeline, StreamSettings};
 use crate::producer::{Shared, StartError, WhenMissing};
@@ -252,15 +252,7 @@ impl Agent {
         // Everything is known now, and only has to be told.
         let _ = tokio::time::timeout(LAST_ANSWERS, self.answered.recv()).await;
         let left = until.saturating_duration_since(Instant::now());
-        for mut writer in self.dead_letter_writers {
-            // A disk that refuses, or is full, must not hold up the end: those records are not in the
-            // checkpoint.
-            let left = left.max(Duration::from_secs(1));
-            if tokio::time::timeout(left, &mut writer).await.is_err() {
-                writer.abort();
-                let _ = writer.await;
-            }
-        }
+        deadletter::end(self.dead_letter_writers, left.max(LAST_LETTERS)).await;
 
         self.stop_keepers.stop();
         while self.keepers.join_next().await.is_some() {}
@@ -281,6 +273,8 @@ impl Agent {
     }
 }
 
+/// For the last dead letters, whatever is left of the grace period.
+const LAST_LETTERS: Duration = Duration::from_secs(1);
 /// How long clients have to take their last answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 

@@ -160,9 +160,7 @@ fn records(counts: &Counts) -> Value {
 }
 
 fn latencies(histograms: &Histograms) -> Value {
-    let timed = histograms.stages().into_iter();
-    let timed = timed.filter(|(_, latency)| latency.count() > 0);
-    let each = timed.map(|(stage, latency)| (stage.to_lowercase().replace(' ', "_"), of(latency)));
+    let each = (histograms.timed()).map(|(stage, latency)| (stage, of(latency)));
     Value::Object(each.collect::<Map<_, _>>())
 }
 

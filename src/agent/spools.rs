@@ -69,19 +69,11 @@ impl Settings {
 
     /// What waits there for a stream that no source names any more would wait for ever, unnoticed.
     fn tell_unnamed(&self, path: &Path, streams: &[StreamSettings]) {
-        let folders = std::fs::read_dir(path).into_iter().flatten().flatten();
-        for folder in folders.filter(|f| f.path().is_dir()) {
-            let is_named = |stream: &StreamSettings| {
-                *stream.name.folder_name() == *folder.file_name().to_string_lossy()
-            };
-            let mut files = std::fs::read_dir(folder.path())
-                .into_iter()
-                .flatten()
-                .flatten();
-            let holds_some = files.any(|f| f.path().extension().is_some_and(|e| e == "spool"));
-            if holds_some && !streams.iter().any(is_named) {
+        for folder in spool::folders_with_records(path) {
+            let is_named = |stream: &StreamSettings| stream.name.folder_name() == folder;
+            if !streams.iter().any(is_named) {
                 tracing::warn!(
-                    path = %folder.path().display(),
+                    path = %path.join(&folder).display(),
                     "the spool holds records for a stream that has none now: they wait until there is a table [spool] and a \
                      source names that stream as it was named"
                 );

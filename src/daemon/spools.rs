@@ -10,7 +10,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -117,7 +116,7 @@ impl Home {
 
     /// The streams for which an earlier daemon left records.
     pub(super) fn left_behind(&self) -> Vec<StreamName> {
-        let folders = holding_some(&self.spool.path).into_iter();
+        let folders = spool::folders_with_records(&self.spool.path).into_iter();
         folders
             .filter_map(|folder| StreamName::of_folder(&folder))
             .collect()
@@ -151,33 +150,9 @@ impl Home {
     }
 }
 
-/// Waits until what is dead is on disk, where the disk takes it; what is not, is in the spool still.
-pub(super) async fn end_writers(writers: Vec<JoinHandle<()>>, within: Duration) {
-    for mut writer in writers {
-        if tokio::time::timeout(within, &mut writer).await.is_err() {
-            writer.abort();
-            let _ = writer.await;
-        }
-    }
-}
-
 fn unusable(dir: &Path, source: io::Error) -> SpoolError {
     let dir = dir.to_owned();
     SpoolError::Unusable { dir, source }
-}
-
-/// Folders of streams in a spool with records in them, or what is left of them.
-fn holding_some(spool: &Path) -> Vec<String> {
-    let folders = std::fs::read_dir(spool).into_iter().flatten().flatten();
-    let holds_some = |folder: &std::fs::DirEntry| {
-        let files = std::fs::read_dir(folder.path()).into_iter().flatten();
-        let mut files = files.flatten().map(|file| file.path());
-        files.any(|file| file.extension().is_some_and(|e| e == "spool"))
-    };
-    folders
-        .filter(holds_some)
-        .map(|folder| folder.file_name().to_string_lossy().into_owned())
-        .collect()
 }
 
 /// What lies where no daemon is: there were more of them once.
@@ -189,7 +164,7 @@ fn tell_left_alone(path: &Path, own: u32) {
         }
         // Tried, and given back at once.
         let is_free = Lock::take(&spool).is_ok();
-        if is_free && !holding_some(&spool).is_empty() {
+        if is_free && !spool::folders_with_records(&spool).is_empty() {
             tracing::warn!(
                 path = %spool.display(),
                 "records wait there that another daemon has left: they are sent once as many daemons run as then"

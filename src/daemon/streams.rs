@@ -12,7 +12,7 @@ use super::configuration::Configuration;
 use super::message::StreamStrategyUpdate;
 use super::metrics::{Metrics, StreamMetrics};
 use super::results::{SharedOutbox, encode, encode_grown};
-use super::spools::{Budgets, Home, Opened, end_writers};
+use super::spools::{Budgets, Home, Opened};
 use crate::aggregate::ContainerKey;
 use crate::batch::RecordLimit;
 use crate::delivery::{Delivery, FailReason, MemoryBudget, RecordSettled, SettledRecord};
@@ -23,7 +23,7 @@ use crate::record::StreamName;
 use crate::seal::Scope;
 use crate::source::Intake;
 use crate::spool::SpoolError;
-use crate::{aggregate, batch, seal, send};
+use crate::{aggregate, batch, deadletter, seal, send};
 
 /// All of them, and what each is made of.
 #[derive(Debug)]
@@ -392,7 +392,7 @@ impl Streams {
             abandoned: sum.abandoned + more.abandoned,
             spooled: sum.spooled + more.spooled,
         });
-        end_writers(self.writers, LAST_LETTERS).await;
+        deadletter::end(self.writers, LAST_LETTERS).await;
         sum
     }
 }

@@ -19,6 +19,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -73,6 +74,17 @@ pub struct DeadRecord {
 /// The way to a stream's dead letter files. Never blocks: what waits here still holds its memory permit.
 #[derive(Debug, Clone)]
 pub struct DeadLetters(mpsc::UnboundedSender<DeadRecord>);
+
+/// Waits for each writer until all is on disk, at most so long. A disk that refuses, or is full, must not hold up the end:
+/// those records are not settled, and their source has them still.
+pub async fn end(writers: Vec<JoinHandle<()>>, within: Duration) {
+    for mut writer in writers {
+        if tokio::time::timeout(within, &mut writer).await.is_err() {
+            writer.abort();
+            let _ = writer.await;
+        }
+    }
+}
 
 impl DeadLetters {
     /// Starts the writer. It ends, with everything on disk, when the last handle is gone.

@@ -56,6 +56,13 @@ impl Histograms {
         ]
     }
 
+    /// Those that timed anything, by a word for programs.
+    pub fn timed(&self) -> impl Iterator<Item = (String, &Latency)> {
+        let timed = self.stages().into_iter();
+        let timed = timed.filter(|(_, latency)| latency.count() > 0);
+        timed.map(|(name, latency)| (name.to_lowercase().replace(' ', "_"), latency))
+    }
+
     pub fn merge(&mut self, other: &Self) {
         self.read.merge(&other.read);
         self.seal.merge(&other.seal);

@@ -297,11 +297,7 @@ fn latencies(all: &[Figures], text: &mut Exposition) {
     const COUNT: &str = "kinseal_stage_seconds_count";
     text.family(NAME, Kind::Summary, "How long each stage takes.");
     for figures in all {
-        for (stage, latency) in figures.histograms.stages() {
-            if latency.count() == 0 {
-                continue;
-            }
-            let stage = stage.to_lowercase().replace(' ', "_");
+        for (stage, latency) in figures.histograms.timed() {
             let of_stage = [("stream", &*figures.stream), ("stage", &*stage)];
             for (name, q) in QUANTILES {
                 let labels = [of_stage[0], of_stage[1], ("quantile", name)];

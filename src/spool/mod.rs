@@ -120,6 +120,18 @@ impl Settings {
     }
 }
 
+/// The folders of streams in the spool at `path` that have records, or what is left of them.
+pub fn folders_with_records(path: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let has_records = |folder: &std::fs::DirEntry| {
+        let files = std::fs::read_dir(folder.path()).into_iter().flatten();
+        let mut files = files.flatten().map(|file| file.path());
+        files.any(|file| file.extension().is_some_and(|e| e == "spool"))
+    };
+    let named = |folder: std::fs::DirEntry| folder.file_name().to_string_lossy().into_owned();
+    folders.filter(has_records).map(named).collect()
+}
+
 /// Takes the right to a spool again each `interval`, where somebody has removed its folder. Ends with the stop, or once
 /// another process has it.
 ///
