@@ -8,7 +8,10 @@ imports, which a program that goes on for days has once.
 
 import argparse
 import json
+import os
 import resource
+import sys
+import threading
 import time
 import uuid
 
@@ -32,6 +35,7 @@ def main():
     parser.add_argument("--max-messages", type=int, default=1 << 32, help="for each data key")
     parser.add_argument("--single", action="store_true", help="do not aggregate")
     args = parser.parse_args()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
     seal = Sealer(args.kms_key, args.max_messages) if args.kms_key else None
     sender = Sender(args.stream)
@@ -134,6 +138,12 @@ class Sender:
                 time.sleep(wait)
                 wait = min(2 * wait, 5.0)
         self.entries, self.bytes = [], 0
+
+
+def end_with_parent():
+    """Whoever started this program holds the other end of standard input."""
+    sys.stdin.read()
+    os._exit(1)
 
 
 def cpu_seconds():

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use kinseal::metrics::report::{Account, Calls, Latencies};
 use kinseal::{config, metrics};
 use serde::{Deserialize, Serialize};
@@ -269,7 +269,7 @@ impl Running {
             command.arg("--hdr-log").arg(path);
         }
         place.admit(&mut command, ca);
-        let mut process = command
+        let mut process = process::apart(&mut command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -316,7 +316,9 @@ impl Running {
     fn hear(&mut self) -> anyhow::Result<Said> {
         let mut line = String::new();
         self.answers.read_line(&mut line)?;
-        ensure!(!line.is_empty(), "the agent failed; it says why above");
+        if line.is_empty() {
+            return Err(process::gone(&mut self.process, "the agent"));
+        }
         serde_json::from_str(&line).context("the agent said something else than it should")
     }
 }

@@ -40,17 +40,19 @@ impl fmt::Display for Configuration<'_> {
                 let (stream, log) = (sink::nth(&place.stream, n), at(&self.glob(n)));
                 writeln!(f, "[[source]]\nstream = {stream:?}\ntype = \"file\"")?;
                 writeln!(f, "include = [{log}]\nstart_position = \"beginning\"")?;
+                self.keys(f)?;
             }
         } else {
             writeln!(f, "[[source]]\nstream = {:?}", place.stream)?;
         }
         match case.source {
             Source::File => {}
-            // Nobody reads it.
-            Source::Bare | Source::Python => {}
-            // A stream needs a source, which the library does not have.
-            Source::Library => writeln!(f, "type = \"stdin\"")?,
-            Source::Socket => writeln!(f, "type = \"unix\"\npath = {}", at("socket"))?,
+            // A stream needs a source, which the library does not have; that of the others nobody reads.
+            Source::Library | Source::Bare | Source::Python => writeln!(f, "type = \"stdin\"")?,
+            Source::Socket => {
+                writeln!(f, "type = \"unix\"\npath = {}", at("socket"))?;
+                self.keys(f)?;
+            }
             Source::Kpl => writeln!(
                 f,
                 "type = \"unix\"\npath = {}\nframing = \"kpl\"",
@@ -62,8 +64,8 @@ impl fmt::Display for Configuration<'_> {
         if let Some(ms) = case.linger_ms {
             writeln!(f, "linger = \"{ms}ms\"")?;
         }
-        // The quota of shards, which a stand-in does not have, unless what failing entries cost is the question.
-        let is_limited = !place.is_stand_in || case.failing.is_some();
+        // The quota of shards, which a stand-in does not have, unless what failing entries or those quotas cost is the question.
+        let is_limited = !place.is_stand_in || case.is_throttled();
         if !is_limited || case.protocol != Protocol::Json {
             writeln!(f, "[delivery]")?;
         }
@@ -94,6 +96,13 @@ impl Configuration<'_> {
         match self.case.files {
             1 => "lines.log".to_owned(),
             _ => format!("lines-{n}-*.log"),
+        }
+    }
+
+    fn keys(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.case.keys.rule() {
+            None => Ok(()),
+            Some(rule) => writeln!(f, "partition_key = {rule}"),
         }
     }
 

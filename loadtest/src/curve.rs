@@ -66,14 +66,9 @@ impl Log {
     const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut log = Self {
-            out: BufWriter::new(file),
-            serializer: V2DeflateSerializer::new(),
-            logged: Histograms::new(),
-            until: Duration::ZERO,
-        };
+        let file = File::create(path);
+        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+        let mut log = Self::of(file);
         let mut head = IntervalLogWriterBuilder::new();
         head.add_comment("[Histogram log format version 1.3]")
             .add_comment("kinseal loadtest: microseconds, each stage by its tag")
@@ -86,6 +81,52 @@ impl Log {
         Ok(log)
     }
 
+    fn of(file: File) -> Self {
+        Self {
+            out: BufWriter::new(file),
+            serializer: V2DeflateSerializer::new(),
+            logged: Histograms::new(),
+            until: Duration::ZERO,
+        }
+    }
+
+    /// Goes on with one whose writer has ended, or begins one where there was none: a histogram for each second from `start` on.
+    pub(crate) fn add_seconds(
+        path: &Path,
+        stage: &str,
+        start: SystemTime,
+        seconds: &[Histogram<u64>],
+    ) -> anyhow::Result<()> {
+        let mut log = match File::options().append(true).open(path) {
+            Ok(file) => Self::of(file),
+            Err(_) => Self::create(path)?,
+        };
+        let begun = began(&std::fs::read_to_string(path)?).unwrap_or(start);
+        let lead = start.duration_since(begun).unwrap_or_default();
+        for (second, histogram) in (0..).zip(seconds) {
+            if !histogram.is_empty() {
+                let from = lead + Self::INTERVAL * second;
+                log.write(stage, histogram, from, Self::INTERVAL)?;
+            }
+        }
+        Ok(log.out.flush()?)
+    }
+
+    fn write(
+        &mut self,
+        stage: &str,
+        histogram: &Histogram<u64>,
+        from: Duration,
+        took: Duration,
+    ) -> anyhow::Result<()> {
+        let tag = stage.replace(' ', "_");
+        let tag = Tag::new(&tag).expect("no comma, no space");
+        IntervalLogWriterBuilder::new()
+            .begin_log_with(&mut self.out, &mut self.serializer)?
+            .write_histogram(histogram, from, took, Some(tag))
+            .map_err(|error| anyhow!("the log of latencies: {error:?}"))
+    }
+
     pub(crate) fn add_if_due(&mut self, all: &Histograms, now: Duration) -> anyhow::Result<()> {
         match now >= self.until + Self::INTERVAL {
             true => self.add(all, now),
@@ -95,7 +136,8 @@ impl Log {
 
     /// What has come since the last time.
     pub(crate) fn add(&mut self, all: &Histograms, now: Duration) -> anyhow::Result<()> {
-        let stages = all.stages().into_iter().zip(self.logged.stages());
+        let before = std::mem::replace(&mut self.logged, all.clone());
+        let stages = all.stages().into_iter().zip(before.stages());
         for ((name, latency), (_, before)) in stages {
             let Some(mut since) = latency.histogram().cloned() else {
                 continue;
@@ -106,18 +148,20 @@ impl Log {
             if since.is_empty() {
                 continue;
             }
-            let tag = name.replace(' ', "_");
-            let tag = Tag::new(&tag).expect("no comma, no space");
-            IntervalLogWriterBuilder::new()
-                .begin_log_with(&mut self.out, &mut self.serializer)?
-                .write_histogram(&since, self.until, now - self.until, Some(tag))
-                .map_err(|error| anyhow!("the log of latencies: {error:?}"))?;
+            self.write(name, &since, self.until, now - self.until)?;
         }
-        self.logged = all.clone();
         self.until = now;
         self.out.flush()?;
         Ok(())
     }
+}
+
+/// What a log says of its start.
+fn began(log: &str) -> Option<SystemTime> {
+    let mut lines = log.lines();
+    let said = lines.find_map(|line| line.strip_prefix("#[StartTime: "))?;
+    let seconds: f64 = said.split(' ').next()?.parse().ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::try_from_secs_f64(seconds).ok()?)
 }
 
 #[cfg(test)]
@@ -157,6 +201,33 @@ mod tests {
                 (longest..longest * 1.01).contains(&interval.max()),
                 "{interval:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_log_goes_on_with_what_another_process_timed_by_the_same_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let second = |micros| {
+            let mut histogram = Histogram::new(3).unwrap();
+            histogram.record(micros).unwrap();
+            histogram
+        };
+        let seconds = [second(1000), Histogram::new(3).unwrap(), second(3000)];
+        let added = |start| Log::add_seconds(&path, "due to arrived", start, &seconds).unwrap();
+        added(SystemTime::now());
+        let begun = began(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        added(begun + Duration::from_secs(10));
+        let text = std::fs::read(&path).unwrap();
+        let starts: Vec<_> = IntervalLogIterator::new(&text)
+            .filter_map(|entry| match entry.unwrap() {
+                LogEntry::Interval(interval) => Some(interval.start_timestamp().as_secs_f64()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(starts.len(), 4, "none without any");
+        for (start, expected) in starts.iter().zip([0.0, 2.0, 10.0, 12.0]) {
+            assert!((start - expected).abs() < 0.1, "{starts:?}");
         }
     }
 

@@ -17,6 +17,7 @@ use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
 use kinseal::daemon::message::{Answer, Credentials, PutRecord, Request, SetCredentials};
 
+use crate::folder::Folder;
 use crate::process;
 use crate::scenario::{Case, Scenario};
 use crate::sink::Sink;
@@ -188,7 +189,7 @@ struct Daemon {
     answered: Arc<AtomicU64>,
     reading: Option<JoinHandle<anyhow::Result<Answers>>>,
     _sink: Sink,
-    _folder: tempfile::TempDir,
+    _folder: Folder,
 }
 
 struct Answers {
@@ -199,7 +200,7 @@ struct Answers {
 
 impl Daemon {
     fn start(scope: Scope, linger: Option<Duration>, sink_ms: u64) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir().context("no temporary folder")?;
+        let folder = Folder::make()?;
         let ca = folder.path().join("ca.pem");
         let case = Case {
             shards: 4,
@@ -230,7 +231,8 @@ impl Daemon {
             fs::write(&path, encryption(&place))?;
             command.env("KINSEAL_CONFIG", path);
         }
-        let process = command.stdin(Stdio::null()).spawn().context("the daemon")?;
+        let process = process::apart(&mut command).stdin(Stdio::null()).spawn();
+        let process = process.context("the daemon")?;
         // In Java's order.
         let from = File::open(&into).context("the pipe from the daemon")?;
         let to = File::options().write(true).open(&out);

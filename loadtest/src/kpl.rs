@@ -8,21 +8,24 @@ use bytes::Bytes;
 use kinseal::daemon::message::{Answer, LONGEST, PutRecord, PutRecordResult};
 
 use crate::answers::Answers;
+use crate::scenario::Keys;
 
 /// Puts lines into frames.
 #[derive(Debug)]
 pub(crate) struct Frames<W> {
     out: W,
     stream: String,
+    keys: Keys,
     next: u64,
     frames: Vec<u8>,
 }
 
 impl<W: Write> Frames<W> {
-    pub(crate) fn new(stream: &str, out: W) -> Self {
+    pub(crate) fn new(stream: &str, keys: Keys, out: W) -> Self {
         Self {
             out,
             stream: stream.to_owned(),
+            keys,
             next: 0,
             frames: Vec::new(),
         }
@@ -35,6 +38,7 @@ impl<W: Write> Frames<W> {
             let data = line.strip_suffix(b"\n").unwrap_or(line);
             let record = PutRecord {
                 stream_name: self.stream.clone(),
+                partition_key: self.keys.of(self.next),
                 data: Bytes::copy_from_slice(data),
                 ..PutRecord::default()
             };
@@ -100,7 +104,7 @@ mod tests {
     #[test]
     fn each_line_is_a_frame_of_its_own_that_the_agent_reads() {
         let mut out = Vec::new();
-        let mut frames = Frames::new("s", &mut out);
+        let mut frames = Frames::new("s", Keys::Default, &mut out);
         frames.send(b"one\ntwo\n").unwrap();
         frames.send(b"three\n").unwrap();
         let mut rest = Bytes::from(out);

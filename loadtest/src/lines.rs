@@ -12,14 +12,28 @@ use kinseal::seal::block::Packing;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::Sample;
-use crate::scenario::{Case, Pace, Text};
+use crate::scenario::{Case, Keys, Length, Pace, Text};
 
-/// Makes lines, the same ones each time.
-pub(crate) enum Lines {
-    Random(Letters, usize),
-    /// Of a program's log, cut to one length.
-    Log(Vec<Vec<u8>>, usize),
-    Sample(Vec<Vec<u8>>),
+/// Makes lines, the same ones each time, if they are asked for in their order.
+pub(crate) struct Lines {
+    text: Made,
+    length: Length,
+    keys: Keys,
+}
+
+/// What they are made of.
+enum Made {
+    Letters(Letters),
+    /// Of a program's log, one piece after the other.
+    Log {
+        pieces: Vec<Vec<u8>>,
+        next: usize,
+    },
+    /// As they are, or each behind its number.
+    Sample {
+        lines: Vec<Vec<u8>>,
+        is_numbered: bool,
+    },
 }
 
 /// Digits of a line's number, and a space.
@@ -31,37 +45,50 @@ const BLOCK: usize = 48 << 10;
 
 impl Lines {
     pub(crate) fn of(case: &Case) -> anyhow::Result<Self> {
-        Ok(match &case.text {
-            Text::Random => Self::Random(Letters(0x9e37_79b9_7f4a_7c15), case.line_bytes),
-            Text::Log => Self::Log(Sample::log().lines, case.line_bytes),
-            Text::Sample(path) => Self::Sample(Sample::of(path)?.lines),
+        Ok(Self {
+            text: match &case.text {
+                Text::Random => Made::Letters(Letters(0x9e37_79b9_7f4a_7c15)),
+                Text::Log => Made::Log {
+                    pieces: Sample::log().lines,
+                    next: 0,
+                },
+                Text::Sample(path) => Made::Sample {
+                    lines: Sample::of(path)?.lines,
+                    is_numbered: case.pace != Pace::AsFastAsItGoes,
+                },
+            },
+            length: case.length(),
+            keys: case.keys.clone(),
         })
     }
 
     /// Appends the line of that number, newline included.
     pub(crate) fn append(&mut self, number: u64, out: &mut Vec<u8>) {
         let begin = out.len();
-        let len = match self {
-            Self::Random(_, len) | Self::Log(_, len) => *len,
-            Self::Sample(lines) => {
-                out.extend_from_slice(&lines[number as usize % lines.len()]);
-                out.push(b'\n');
-                return;
+        if let Made::Sample { lines, is_numbered } = &self.text {
+            if *is_numbered {
+                write!(out, "{number:012} ").expect("a Vec takes every write");
             }
-        };
+            out.extend_from_slice(&lines[number as usize % lines.len()]);
+            out.push(b'\n');
+            return;
+        }
         write!(out, "{number:012} ").expect("a Vec takes every write");
-        match self {
-            Self::Random(letters, _) => letters.append(len - NUMBER, out),
-            Self::Log(lines, _) => {
-                let mut next = number as usize;
-                while out.len() - begin < len {
-                    out.extend_from_slice(&lines[next % lines.len()]);
+        if let Some(key) = self.keys.of(number) {
+            write!(out, "{key} ").expect("a Vec takes every write");
+        }
+        let end = begin + self.length.of(number);
+        match &mut self.text {
+            Made::Letters(letters) => letters.append(end - out.len(), out),
+            Made::Log { pieces, next } => {
+                while out.len() < end {
+                    out.extend_from_slice(&pieces[*next]);
                     out.push(b' ');
-                    next += 1;
+                    *next = (*next + 1) % pieces.len();
                 }
-                out.truncate(begin + len);
+                out.truncate(end);
             }
-            Self::Sample(_) => {}
+            Made::Sample { .. } => {}
         }
         out.push(b'\n');
     }
@@ -201,14 +228,16 @@ impl Letters {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::scenario::Scenario;
 
-    fn lines(text: Text) -> Lines {
+    fn lines(text: Text, line_bytes: usize) -> Lines {
         let case = &Scenario::smoke().cases(None)[0];
         let case = Case {
             text,
-            line_bytes: 64,
+            line_bytes,
             ..case.clone()
         };
         Lines::of(&case).unwrap()
@@ -216,36 +245,77 @@ mod tests {
 
     #[test]
     fn every_line_has_its_number_and_its_length() {
-        for text in [Text::Random, Text::Log] {
+        for (text, len) in [(Text::Random, 64), (Text::Log, 64), (Text::Log, 5000)] {
             let mut out = Vec::new();
-            let mut lines = lines(text);
+            let mut lines = lines(text, len);
             (0..100).for_each(|number| lines.append(number, &mut out));
-            assert_eq!(out.len(), 100 * 65);
+            assert_eq!(out.len(), 100 * (len + 1));
             for (number, line) in out.split(|b| *b == b'\n').take(100).enumerate() {
-                assert_eq!(line.len(), 64);
+                assert_eq!(line.len(), len);
                 assert_eq!(number_of(line), Some(number as u64));
             }
         }
     }
 
     #[test]
+    fn a_line_has_its_key_where_the_agents_rule_finds_it() {
+        let text = "encryption = ['off']\nline_bytes = [{ from = 40, to = 90 }]\nlines = 9\npartition_key = [7]";
+        let case = Scenario::parse("s", text).unwrap().cases(None).remove(0);
+        let mut lines = Lines::of(&case).unwrap();
+        let (mut line, mut lengths) = (Vec::new(), HashSet::new());
+        for number in 0..200 {
+            line.clear();
+            lines.append(number, &mut line);
+            let key = case.keys.of(number).unwrap();
+            let expected = format!("{number:012} {key} ");
+            assert!(line.starts_with(expected.as_bytes()), "{expected}");
+            lengths.insert(line.len() - 1);
+        }
+        assert!(lengths.iter().all(|len| (40..=90).contains(len)) && lengths.len() > 40);
+    }
+
+    #[test]
+    fn a_sample_has_its_lines_as_they_are_and_behind_a_number_only_where_each_is_timed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "one\nanother\n").unwrap();
+        let of = |more: &str| {
+            let text = format!(
+                "encryption = ['off']\ntext = {{ sample = {:?} }}\n{more}",
+                file.path()
+            );
+            let case = Scenario::parse("s", &text).unwrap().cases(None).remove(0);
+            let (mut lines, mut out) = (Lines::of(&case).unwrap(), Vec::new());
+            (0..3).for_each(|number| lines.append(number, &mut out));
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(of("lines = 3"), "one\nanother\none\n");
+        assert_eq!(
+            of("rate = [10]\nseconds = 1"),
+            "000000000000 one\n000000000001 another\n000000000002 one\n"
+        );
+    }
+
+    #[test]
     fn what_is_handed_over_at_a_pace_is_what_is_written_at_once_and_not_before_it_is_due() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_owned();
-        lines(Text::Log).write(&[path], 50).unwrap();
+        lines(Text::Log, 64).write(&[path], 50).unwrap();
         let start = SystemTime::now() + Duration::from_millis(20);
         let (mut out, per_second) = (Vec::new(), 1000);
         let pace = Due { start, per_second };
         let taken = |lines: &[u8]| out.write_all(lines);
-        let bytes = lines(Text::Log).hand_over(taken, 50, pace).unwrap();
+        let bytes = lines(Text::Log, 64).hand_over(taken, 50, pace).unwrap();
         assert!(SystemTime::now() >= pace.at(49));
         assert_eq!(bytes, out.len() as u64);
         assert_eq!(out, std::fs::read(file.path()).unwrap());
     }
 
     #[test]
-    fn a_log_shrinks_as_logs_do_and_letters_at_random_hardly() {
-        let [log, random] = [Text::Log, Text::Random].map(|text| lines(text).zstd_ratio());
-        assert!(random < 2.0 && log > random, "{log} {random}");
+    fn a_log_shrinks_as_logs_do_however_long_its_lines_and_letters_at_random_hardly() {
+        for len in [200, 1024, 10_240, 102_400] {
+            let [log, random] = [Text::Log, Text::Random].map(|text| lines(text, len).zstd_ratio());
+            assert!(random < 2.0, "{len}: {random}");
+            assert!((5.0..=8.0).contains(&log), "{len}: {log}");
+        }
     }
 }

@@ -26,6 +26,7 @@ mod bytes_per_line;
 mod configuration;
 mod curve;
 mod daemon;
+mod folder;
 mod invariants;
 mod kpl;
 mod lines;
@@ -164,6 +165,9 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
         args.only.as_deref().unwrap_or_default()
     );
     // Before an hour's work, not after it.
+    for path in [&args.json, &args.html].into_iter().flatten() {
+        report::may_write(path).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let old = args.compare.as_deref().map(Report::load).transpose()?;
     let prices = Prices::load(args.prices.as_deref())?;
     let (target, cases) = match args.target.target(cases, &prices) {
@@ -181,7 +185,7 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
     }
     let progress = RefCell::new(Progress::of(&cases));
     let print = |line: String| progress.borrow().print(&line);
-    let table = Table::begin(&report, print);
+    let table = Table::begin(&report, &cases, print);
     for case in cases {
         progress.borrow().begin(&case);
         let log = args

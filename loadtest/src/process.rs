@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
@@ -97,19 +98,37 @@ pub(crate) fn end_with_parent() -> oneshot::Receiver<()> {
     hears
 }
 
+/// Ctrl-C in a terminal is for the program that started this one, with which it ends.
+pub(crate) fn apart(command: &mut Command) -> &mut Command {
+    command.process_group(0)
+}
+
+/// Why a process of ours, `what` in messages, has nothing more to say.
+pub(crate) fn gone(process: &mut Child, what: &str) -> anyhow::Error {
+    match process.wait() {
+        Ok(status) if status.code().is_some() => {
+            anyhow!("{what} failed ({status}); it says why above")
+        }
+        Ok(status) => anyhow!("{what} was killed ({status})"),
+        Err(error) => anyhow!("{what} is gone: {error}"),
+    }
+}
+
 /// The other side of it: runs a program of ours, `what` in messages, to its end, and takes the answer it prints.
 pub(crate) fn answer<T: DeserializeOwned>(command: &mut Command, what: &str) -> anyhow::Result<T> {
-    let mut process = command
+    let mut process = apart(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {what}"))?;
-    // Standard input stays open until it has ended: `wait_with_output` would close it.
-    let _until_ended = process.stdin.take();
-    let output = process.wait_with_output()?;
-    ensure!(output.status.success(), "{what} failed; it says why above");
-    serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("{what} ended without an answer"))
+    let mut said = Vec::new();
+    let output = process.stdout.as_mut().expect("piped");
+    output.read_to_end(&mut said)?;
+    // Standard input stays open until here.
+    if !process.wait()?.success() {
+        return Err(gone(&mut process, what));
+    }
+    serde_json::from_slice(&said).with_context(|| format!("{what} ended without an answer"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ mod table;
 pub(crate) mod tests;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
@@ -98,12 +99,12 @@ impl Report {
     }
 
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
-        fs::write(path, serde_json::to_string_pretty(self)? + "\n")
+        write_whole(path, &(serde_json::to_string_pretty(self)? + "\n"))
     }
 
     /// As one page that needs nothing else.
     pub(crate) fn save_page(&self, path: &Path, old: Option<&Self>) -> io::Result<()> {
-        fs::write(path, page::page(self, old))
+        write_whole(path, &page::page(self, old))
     }
 
     pub(crate) fn add(&mut self, case: Case, outcome: Outcome) -> &Run {
@@ -132,6 +133,36 @@ impl Report {
 
     fn violations(&self) -> usize {
         self.runs.iter().map(|r| r.outcome.violations.len()).sum()
+    }
+}
+
+/// Whoever reads it sees all of it, or all of what was there before. What is no file, like a pipe, is written to.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return fs::write(path, text);
+    }
+    let mut file = beside(path)?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// A file without a name yet, in the folder of that one.
+fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+}
+
+/// Whether something can be written there, found before there is something to write.
+pub(crate) fn may_write(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(there) if !there.is_file() => Ok(()),
+        _ => beside(path).map(drop),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::agent::{self, Running, Work};
 use crate::bare;
 use crate::configuration::Configuration;
 use crate::curve::Curve;
+use crate::folder::Folder;
 use crate::invariants::{self, Violation};
 use crate::kpl::{self, Frames};
 use crate::lines::{Due, Lines};
@@ -76,7 +77,7 @@ pub(crate) fn run(
         violations: Vec::new(),
     };
     if let (Some(due), Some(sink)) = (due, &mut stage.sink) {
-        outcome.due_to_arrived = Some(sink.latencies(due)?);
+        outcome.due_to_arrived = Some(sink.latencies(due, hdr_log)?);
     }
     if stage.sink.is_some() && case.sink_keeps() {
         let read = stage.read_back()?;
@@ -100,7 +101,7 @@ pub(crate) fn run(
 
 /// Everything that an agent needs. The folder goes with it, and with that the file, the state and the certificate.
 struct Stage<'a> {
-    folder: tempfile::TempDir,
+    folder: Folder,
     place: Place,
     /// Where `place` is ours.
     sink: Option<Sink>,
@@ -117,7 +118,7 @@ impl<'a> Stage<'a> {
         python: Option<&'a Path>,
         keep: bool,
     ) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir().context("no temporary folder")?;
+        let folder = Folder::make()?;
         fs::create_dir(folder.path().join("state"))?;
         let (place, sink, ca) = match target {
             Target::StandIn => {
@@ -210,7 +211,7 @@ impl<'a> Stage<'a> {
             Source::Kpl => {
                 let socket = UnixStream::connect(self.at("socket"))?;
                 answering = Some(BufReader::new(socket.try_clone()?));
-                let mut frames = Frames::new(&self.place.stream, socket);
+                let mut frames = Frames::new(&self.place.stream, case.keys.clone(), socket);
                 Box::new(move |lines| frames.send(lines))
             }
             Source::Socket | Source::Bare | Source::Library | Source::Python => {

@@ -1,6 +1,7 @@
 //! What to run: a scenario is a small TOML file, and its lists are the axes of a matrix.
 
 mod axes;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use self::axes::Axes;
+pub(crate) use self::shape::{Keys, Length};
 
 /// A matrix of runs, or several.
 #[derive(Debug)]
@@ -94,8 +96,13 @@ fn one() -> usize {
 pub(crate) struct Case {
     pub(crate) encryption: Encryption,
     pub(crate) aggregation: bool,
-    /// Of a sample: the mean.
+    /// Of a sample, or where they differ: the mean.
     pub(crate) line_bytes: usize,
+    /// Where they differ, and are no sample's.
+    #[serde(default)]
+    pub(crate) lengths: Option<Length>,
+    #[serde(default)]
+    pub(crate) keys: Keys,
     pub(crate) text: Text,
     pub(crate) lines: u64,
     /// Whether the scenario says how many lines, and not how many bytes.
@@ -123,6 +130,9 @@ pub(crate) struct Case {
     /// Percent of the entries of each call that the sink refuses as throttled, at random. It keeps what it takes then
     /// and counts each line, and the agent's configuration is the default.
     pub(crate) failing: Option<u32>,
+    /// Whether shards take what they take at AWS, and no more. The agent's configuration is the default then.
+    #[serde(default)]
+    pub(crate) shard_limits: bool,
     /// Whether what was stored is read back and opened, in a run of its own.
     pub(crate) read_back: bool,
     /// Whether the sink keeps what it takes, in the run that is measured, and all of it is read back.
@@ -231,9 +241,18 @@ impl Case {
         }
     }
 
+    pub(crate) fn length(&self) -> Length {
+        self.lengths.unwrap_or(Length::Fixed(self.line_bytes))
+    }
+
+    /// Whether the sink may refuse entries.
+    pub(crate) fn is_throttled(&self) -> bool {
+        self.failing.is_some() || self.shard_limits
+    }
+
     /// Whether records are kept, each with its time, instead of only counted.
     pub(crate) fn sink_keeps(&self) -> bool {
-        self.keep || self.failing.is_some() || matches!(self.pace, Pace::LinesPerSecond(_))
+        self.keep || self.is_throttled() || matches!(self.pace, Pace::LinesPerSecond(_))
     }
 }
 
@@ -258,11 +277,7 @@ impl fmt::Display for Case {
         } else {
             "single"
         };
-        write!(
-            f,
-            "{}, {aggregation}, {} B",
-            self.encryption, self.line_bytes
-        )?;
+        write!(f, "{}, {aggregation}, {}", self.encryption, self.length())?;
         match &self.text {
             Text::Random => {}
             Text::Log => write!(f, " of log")?,
@@ -278,6 +293,7 @@ impl fmt::Display for Case {
         if let Pace::LinesPerSecond(lines) = self.pace {
             write!(f, ", {lines}/s")?;
         }
+        write!(f, "{}", self.keys)?;
         if let Some(ms) = self.linger_ms {
             write!(f, ", linger {ms} ms")?;
         }
@@ -309,6 +325,19 @@ impl fmt::Display for Case {
         }
         if let Some(failing) = self.failing {
             write!(f, ", {failing} %")?;
+        }
+        if self.shard_limits {
+            write!(f, ", shard limits")?;
+        }
+        for (ms, whose) in [(self.kms_ms, "KMS"), (self.sink_ms, "sink")] {
+            if ms > 0 {
+                write!(f, ", {whose} {ms} ms")?;
+            }
+        }
+        for (is_so, word) in [(!self.tls, "no TLS"), (self.keep, "kept")] {
+            if is_so {
+                write!(f, ", {word}")?;
+            }
         }
         match self.is_counted {
             true => write!(f, ", {} lines", self.lines),

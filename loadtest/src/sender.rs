@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use crate::folder::Folder;
 use crate::scenario::Scenario;
 use crate::sink::Sink;
 use crate::target::Place;
@@ -74,7 +75,7 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         println!("A debug build: the figures below mean nothing (--release).");
     }
-    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let folder = Folder::make()?;
     let ca = folder.path().join("ca.pem");
     // A stand-in of one shard over TLS.
     let case = Scenario::smoke().cases(None).remove(0);

@@ -15,7 +15,7 @@ use hdrhistogram::Histogram;
 use kinseal::fake::{Action, Entries, Fake, Faults, Limits, Rule, Service};
 use serde::{Deserialize, Serialize};
 
-use crate::curve::Curve;
+use crate::curve::{Curve, Log};
 use crate::lines::{self, Due};
 use crate::scenario::Case;
 use crate::target::Place;
@@ -47,6 +47,9 @@ pub(crate) struct Args {
     /// Refuse this percentage of them
     #[arg(long, requires = "keep")]
     failing: Option<u32>,
+    /// Have shards take what they take at AWS
+    #[arg(long, requires = "keep")]
+    shard_limits: bool,
     /// Milliseconds until PutRecords is answered
     #[arg(long, default_value_t = 0)]
     sink_ms: u64,
@@ -74,8 +77,8 @@ enum Question {
     Arrived,
     /// How long after they were due have lines arrived? Only where records are kept.
     Latencies {
-        start: Duration,
-        per_second: u64,
+        due: Due,
+        hdr_log: Option<PathBuf>,
     },
 }
 
@@ -87,6 +90,7 @@ pub(crate) async fn serve(args: &Args) -> anyhow::Result<()> {
     let builder = Fake::builder().http2(false).null(!args.keep);
     let limits = Limits {
         ring_bytes: KEPT,
+        write_quota: args.shard_limits,
         ..Limits::default()
     };
     let builder = builder.limits(limits).faults(args.faults());
@@ -111,10 +115,12 @@ pub(crate) async fn serve(args: &Args) -> anyhow::Result<()> {
         for line in io::stdin().lines() {
             match serde_json::from_str(&line?)? {
                 Question::Arrived => say(&arrived(&fake)?)?,
-                Question::Latencies { start, per_second } => {
-                    let start = SystemTime::UNIX_EPOCH + start;
-                    let due = Due { start, per_second };
-                    say(&runtime.block_on(latencies(&fake, &place, due))?)?;
+                Question::Latencies { due, hdr_log } => {
+                    let seconds = runtime.block_on(latencies(&fake, &place, due))?;
+                    if let Some(path) = hdr_log {
+                        Log::add_seconds(&path, DUE_TO_ARRIVED, due.start, &seconds)?;
+                    }
+                    say(&curve(&seconds)?)?;
                 }
             }
         }
@@ -155,14 +161,15 @@ fn arrived(fake: &Fake) -> anyhow::Result<Arrived> {
 /// In microseconds.
 const HOUR: u64 = 3_600_000_000;
 
-/// Of every line, opened where it was sealed: from when it was due to when its request had arrived.
-async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Curve> {
+/// Of every line, opened where it was sealed: from when it was due to when its request had arrived. A histogram for each second
+/// of lines that were due.
+async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Vec<Histogram<u64>>> {
     let arrivals: HashMap<String, SystemTime> = fake
         .records(STREAM)?
         .into_iter()
         .map(|record| (record.sequence, record.arrival))
         .collect();
-    let mut histogram = Histogram::<u64>::new(3)?;
+    let mut seconds: Vec<Histogram<u64>> = Vec::new();
     let mut unknown = 0_u64;
     reader::read(place, |record| {
         let arrival = arrivals.get(&*record.place.sequence);
@@ -172,13 +179,27 @@ async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Curve
         };
         let waited = arrival.duration_since(due.at(number)).unwrap_or_default();
         let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        histogram
+        let second = (number / due.per_second) as usize;
+        while seconds.len() <= second {
+            seconds.push(Histogram::new(3).expect("three digits are allowed"));
+        }
+        seconds[second]
             .record(micros.clamp(1, HOUR))
             .expect("it grows to an hour");
     })
     .await?;
     anyhow::ensure!(unknown == 0, "{unknown} records are no lines of this run");
-    Ok(Curve::of("due to arrived", &histogram))
+    Ok(seconds)
+}
+
+const DUE_TO_ARRIVED: &str = "due to arrived";
+
+fn curve(seconds: &[Histogram<u64>]) -> anyhow::Result<Curve> {
+    let mut all = Histogram::new(3)?;
+    for second in seconds {
+        all.add(second)?;
+    }
+    Ok(Curve::of(DUE_TO_ARRIVED, &all))
 }
 
 /// One line of JSON on standard output.
@@ -212,6 +233,9 @@ impl Sink {
         if keep {
             command.arg("--keep");
         }
+        if case.shard_limits {
+            command.arg("--shard-limits");
+        }
         if let Some(percent) = case.failing {
             command.args(["--failing", &percent.to_string()]);
         }
@@ -219,40 +243,47 @@ impl Sink {
             command.arg("--ca").arg(ca);
         }
         trust(&mut command, ca);
-        let mut process = command
+        let mut process = process::apart(&mut command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start the sink")?;
         let ask = process.stdin.take();
-        let mut answers = BufReader::new(process.stdout.take().expect("piped"));
-        let place = hear(&mut answers)?;
-        let sink = Self {
+        let answers = BufReader::new(process.stdout.take().expect("piped"));
+        let mut sink = Self {
             process,
             ask,
             answers,
         };
-        Ok((place, sink))
+        Ok((sink.hear()?, sink))
     }
 
     pub(crate) fn arrived(&mut self) -> anyhow::Result<Arrived> {
         self.answer(&Question::Arrived)
     }
 
-    /// By when each line was due.
-    pub(crate) fn latencies(&mut self, due: Due) -> anyhow::Result<Curve> {
-        self.answer(&Question::Latencies {
-            start: due.start.duration_since(SystemTime::UNIX_EPOCH)?,
-            per_second: due.per_second,
-        })
+    /// By when each line was due. They go to the log too, if there is one.
+    pub(crate) fn latencies(&mut self, due: Due, hdr_log: Option<&Path>) -> anyhow::Result<Curve> {
+        let hdr_log = hdr_log.map(Path::to_owned);
+        self.answer(&Question::Latencies { due, hdr_log })
     }
 
     fn answer<T: for<'de> Deserialize<'de>>(&mut self, question: &Question) -> anyhow::Result<T> {
         let ask = self.ask.as_mut().expect("open until dropped");
         let question = serde_json::to_string(question)? + "\n";
-        ask.write_all(question.as_bytes())
-            .context("the sink is gone")?;
-        hear(&mut self.answers)
+        if ask.write_all(question.as_bytes()).is_err() {
+            return Err(process::gone(&mut self.process, "the sink"));
+        }
+        self.hear()
+    }
+
+    fn hear<T: for<'de> Deserialize<'de>>(&mut self) -> anyhow::Result<T> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        if line.is_empty() {
+            return Err(process::gone(&mut self.process, "the sink"));
+        }
+        serde_json::from_str(&line).context("the sink said something else than it should")
     }
 }
 
@@ -266,12 +297,6 @@ pub(crate) fn trust(command: &mut Command, ca: Option<&Path>) {
     if let Some(ca) = ca {
         command.env("AWS_CA_BUNDLE", ca);
     }
-}
-
-fn hear<T: for<'de> Deserialize<'de>>(answers: &mut impl BufRead) -> anyhow::Result<T> {
-    let mut line = String::new();
-    answers.read_line(&mut line)?;
-    serde_json::from_str(&line).context("the sink ended without an answer")
 }
 
 impl Drop for Sink {

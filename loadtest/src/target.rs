@@ -101,6 +101,17 @@ impl Args {
 }
 
 impl Place {
+    /// One that is not asked for anything.
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            stream: "loadtest".to_owned(),
+            kms_key: Some("alias/loadtest".to_owned()),
+            kinesis_url: None,
+            kms_url: None,
+            is_stand_in: true,
+        }
+    }
+
     /// The runs without what only a stand-in does, each once.
     fn take(&self, cases: &[Case]) -> Result<Vec<Case>, Refusal> {
         let mut taken: Vec<Case> = Vec::new();
@@ -108,10 +119,11 @@ impl Place {
             if case.failing.is_some_and(|percent| percent > 0)
                 || case.shards > 1
                 || case.streams > 1
+                || case.shard_limits
             {
                 return Err(Refusal(format!(
                     "run \"{case}\": shards, refused entries and further streams are a stand-in's; a stream that you name \
-                     has its own. Give a scenario without shards, streams and failing_percent"
+                     has its own. Give a scenario without shards, shard_limits, streams and failing_percent"
                 )));
             }
             if case.encryption != Encryption::Off && self.kms_key.is_none() {

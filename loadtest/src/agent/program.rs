@@ -15,7 +15,7 @@ use kinseal::agent::Settings;
 use kinseal::delivery::{Delivery, Receipt};
 use kinseal::metrics::{Counts, Histograms};
 use kinseal::producer::{Builder, Producer};
-use kinseal::record::Record;
+use kinseal::record::{PartitionKey, Record};
 use kinseal::seal::{KeyChoice, Scope};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use super::door::Ended;
 use crate::answers::Answers;
 use crate::lines::{Due, Lines};
-use crate::scenario::Case;
+use crate::scenario::{Case, Keys};
 
 pub(super) struct Program {
     producer: Arc<Producer>,
@@ -53,6 +53,7 @@ impl Program {
         let producer = Arc::new(builder(settings)?.build().await?);
         let lines = Lines::of(&case)?;
         let due = Due::from_now_on(case.pace);
+        let keys = case.keys.clone();
         let (pieces, made) = mpsc::channel(AHEAD);
         let (maker, until) = blocking::channel();
         thread::Builder::new()
@@ -60,7 +61,7 @@ impl Program {
             .spawn(move || make(lines, case.lines, due, pieces, &until))?;
         let (receipts, owed) = mpsc::unbounded_channel();
         Ok(Self {
-            putting: tokio::spawn(put(Arc::clone(&producer), made, receipts)),
+            putting: tokio::spawn(put(Arc::clone(&producer), keys, made, receipts)),
             answering: tokio::spawn(hear(owed)),
             answers: None,
             producer,
@@ -153,17 +154,23 @@ fn make(
 
 async fn put(
     producer: Arc<Producer>,
+    keys: Keys,
     mut made: mpsc::Receiver<Piece>,
     receipts: mpsc::UnboundedSender<Receipt>,
 ) -> anyhow::Result<u64> {
-    let mut bytes = 0;
+    let (mut bytes, mut number) = (0, 0);
     while let Some(piece) = made.recv().await {
         bytes += piece.bytes.len() as u64;
         let mut begin = 0;
         for end in piece.newlines {
             let line = piece.bytes.slice(begin..end);
             begin = end + 1;
-            let receipt = producer.put(Record::new(line)).await?;
+            let record = match keys.of(number) {
+                None => Record::new(line),
+                Some(key) => Record::with_key(line, PartitionKey::new(key)?),
+            };
+            number += 1;
+            let receipt = producer.put(record).await?;
             let sent = receipts.send(receipt);
             sent.map_err(|_| anyhow!("nobody waits for receipts"))?;
         }

@@ -22,7 +22,7 @@ impl Report {
         const USUAL: usize = 200;
         let fast = |run: &&Run| {
             let case = &run.case;
-            !run.is_paced() && case.failing.is_none() && case.aggregation && case.source.has_agent()
+            !run.is_paced() && !case.is_throttled() && case.aggregation && case.source.has_agent()
         };
         let plain = self
             .runs
@@ -92,8 +92,8 @@ impl std::fmt::Display for Answer<'_> {
         };
         write!(
             f,
-            "{way}, lines of {} B: CPU {}, bytes {}, ",
-            case.line_bytes,
+            "{way}, lines of {}: CPU {}, bytes {}, ",
+            case.length(),
             signed(self.cpu, "%"),
             signed(self.bytes, "%")
         )?;

@@ -94,8 +94,8 @@ fn card(out: &mut String, answer: &Answer<'_>) {
     };
     let _ = write!(
         out,
-        "<section class=\"card\"><h2><i class=\"{class}\"></i>{way}</h2><p class=\"small\">lines of {} B</p><dl>",
-        case.line_bytes
+        "<section class=\"card\"><h2><i class=\"{class}\"></i>{way}</h2><p class=\"small\">lines of {}</p><dl>",
+        case.length()
     );
     let mut figure = |name: &str, value: String| {
         let _ = write!(out, "<div><dt>{name}</dt><dd>{value}</dd></div>");
@@ -237,7 +237,7 @@ fn over_time(out: &mut String, report: &Report) {
         pairs.map(rate).collect()
     };
     let plots = lines_of(report, has_samples, (&seconds(), &per_second), rate);
-    let says = "As fast as it goes, from one file. A run that ends earlier was faster.";
+    let says = "As fast as it goes. A run that ends earlier was faster.";
     figures(out, "Throughput over time", says, plots);
     let mebibytes = Axis {
         label: "MiB resident",
@@ -250,7 +250,7 @@ fn over_time(out: &mut String, report: &Report) {
             .collect()
     };
     let plots = lines_of(report, has_samples, (&seconds(), &mebibytes), memory);
-    let says = "Of the whole agent, whose <code>memory_limit</code> is 64 MiB.";
+    let says = "Of the whole agent, whose <code>memory_limit</code> is the default, 64 MiB, where its name gives no other.";
     figures(out, "Memory over time", says, plots);
 }
 

@@ -3,14 +3,22 @@
 use kinseal::metrics::report::Thousands;
 
 use super::{Report, Run};
+use crate::scenario::Case;
+
+/// Of the column of names.
+const LEAST_WIDTH: usize = 46;
 
 /// Prints rows above whatever else is at the screen's end.
 pub(crate) struct Table<P: Fn(String)> {
     print: P,
+    /// Of the names of runs.
+    width: usize,
 }
 
 impl<P: Fn(String)> Table<P> {
-    pub(crate) fn begin(report: &Report, print: P) -> Self {
+    pub(crate) fn begin(report: &Report, cases: &[Case], print: P) -> Self {
+        let names = cases.iter().map(|case| case.to_string().len());
+        let width = names.max().unwrap_or_default().max(LEAST_WIDTH);
         if let Some(target) = &report.target {
             print(format!(
                 "To {target}. Sink: not ours, so what arrives there is not counted."
@@ -26,7 +34,7 @@ impl<P: Fn(String)> Table<P> {
             Thousands(report.machine.sha256_mb_per_s as u64)
         ));
         print(format!(
-            "{:<46}{:>11}{:>7}{:>12}{:>8}{:>8}{:>8}{:>6}{:>9}{:>9}{:>7}",
+            "{:<width$}{:>11}{:>7}{:>12}{:>8}{:>8}{:>8}{:>6}{:>9}{:>9}{:>7}",
             "encryption, entries, lines",
             "lines/s",
             "CPU s",
@@ -39,13 +47,13 @@ impl<P: Fn(String)> Table<P> {
             "p99 ms",
             "sink s",
         ));
-        Self { print }
+        Self { print, width }
     }
 
     pub(crate) fn row(&self, run: &Run, report: &Report) {
-        let agent = &run.outcome.agent;
+        let (agent, width) = (&run.outcome.agent, self.width);
         (self.print)(format!(
-            "{:<46}{:>11}{:>7.2}{:>12}{:>8.0}{:>8}{:>8}{:>6}{:>9}{:>9}{:>7}",
+            "{:<width$}{:>11}{:>7.2}{:>12}{:>8.0}{:>8}{:>8}{:>6}{:>9}{:>9}{:>7}",
             run.name,
             Thousands(run.lines_per_second() as u64).to_string(),
             agent.cpu_seconds,

@@ -129,7 +129,7 @@ fn a_rival_is_set_beside_kinseal_and_is_no_answer_of_ours() {
     }
     let said = std::cell::RefCell::new(String::new());
     let print = |line: String| *said.borrow_mut() += &(line + "\n");
-    let table = Table::begin(&report, print);
+    let table = Table::begin(&report, &[], print);
     let rival = |run: &&Run| run.case.source == Source::Python;
     let rival = report.runs.iter().find(rival).unwrap();
     table.row(rival, &report);
@@ -209,7 +209,7 @@ fn a_report_of_a_sink_that_is_not_ours_says_so_and_claims_nothing_of_it() {
     }
     let said = std::cell::RefCell::new(String::new());
     let print = |line: String| *said.borrow_mut() += &(line + "\n");
-    let table = Table::begin(&report, print);
+    let table = Table::begin(&report, &[], print);
     table.row(&report.runs[0], &report);
     assert!(table.end(&report));
     let said = said.borrow();

@@ -1,12 +1,17 @@
 //! A scenario's keys. Those before the first `[[runs]]` hold for all of its tables, which have the same ones.
 
+use std::path::Path;
+
 use anyhow::{Context, bail, ensure};
-use kinseal::config::words;
+use kinseal::config::{self, words};
 use serde::{Deserialize, Serialize};
 use toml_edit::DocumentMut;
 
+use super::shape::{Keys, Length};
 use super::{Cache, Case, Encryption, Pace, Protocol, Source, Text};
+use crate::configuration::Configuration;
 use crate::sample::Sample;
+use crate::target::Place;
 
 pub(super) const SUITE: &str = "0478";
 pub(super) const BACKEND: &str = "auto";
@@ -17,7 +22,8 @@ pub(super) const BACKEND: &str = "auto";
 pub(super) struct Axes {
     encryption: Option<Vec<Encryption>>,
     aggregation: Option<Vec<bool>>,
-    line_bytes: Option<Vec<usize>>,
+    line_bytes: Option<Vec<Length>>,
+    partition_key: Option<Vec<Keys>>,
     source: Option<Vec<Source>>,
     suite: Option<Vec<String>>,
     backend: Option<Vec<String>>,
@@ -41,12 +47,11 @@ pub(super) struct Axes {
     read_back: Option<bool>,
     keep: Option<bool>,
     tls: Option<bool>,
+    shard_limits: Option<bool>,
 }
 
-/// A sequence number and a few bytes around it.
-const LEAST_LINE: usize = 32;
-/// Of a record in clear, and so of a line.
-const LONGEST_LINE: usize = 1_000_000;
+/// A run takes no more than a terabyte of lines: it is a mistake, or somebody's disk.
+const LONGEST_RUN: u64 = 1_000_000_000_000;
 
 /// The matrices of a scenario, in their order.
 pub(super) fn matrices(text: &str) -> anyhow::Result<Vec<Axes>> {
@@ -68,13 +73,34 @@ pub(super) fn matrices(text: &str) -> anyhow::Result<Vec<Axes>> {
         }
     }
     for matrix in &mut matrices {
+        let keys = matrix.partition_key.take();
+        matrix.partition_key = keys.map(|all| all.into_iter().map(Keys::settled).collect());
         matrix.check()?;
         if let Some(Text::Sample(path)) = &matrix.text {
             let mean = Sample::of(path)?.mean_len();
-            matrix.line_bytes = Some(vec![mean as usize]);
+            matrix.line_bytes = Some(vec![Length::Fixed(mean as usize)]);
+        }
+        for case in matrix.cases() {
+            check(&case).with_context(|| format!("run \"{case}\""))?;
         }
     }
     Ok(matrices)
+}
+
+/// What only all of a case shows: how much it is, and what the agent says of its configuration.
+fn check(case: &Case) -> anyhow::Result<()> {
+    let bytes = case.lines.checked_mul(case.line_bytes as u64 + 1);
+    ensure!(
+        bytes.is_some_and(|bytes| bytes <= LONGEST_RUN),
+        "rate × seconds, lines: allowed: no more than a terabyte of lines"
+    );
+    let configuration = Configuration {
+        case,
+        place: &Place::nowhere(),
+        folder: Path::new("/"),
+    };
+    config::parse("configuration", &configuration.to_string(), &config::System)?;
+    Ok(())
 }
 
 impl Axes {
@@ -90,6 +116,7 @@ impl Axes {
             encryption: self.encryption.or(common.encryption),
             aggregation: self.aggregation.or(common.aggregation),
             line_bytes: self.line_bytes.or(common.line_bytes),
+            partition_key: self.partition_key.or(common.partition_key),
             source: self.source.or(common.source),
             suite: self.suite.or(common.suite),
             backend: self.backend.or(common.backend),
@@ -111,49 +138,19 @@ impl Axes {
             read_back: self.read_back.or(common.read_back),
             keep: self.keep.or(common.keep),
             tls: self.tls.or(common.tls),
+            shard_limits: self.shard_limits.or(common.shard_limits),
         }
     }
 
     /// What serde does not see.
     fn check(&self) -> anyhow::Result<()> {
-        fn filled<T>(key: &str, list: Option<&Vec<T>>) -> anyhow::Result<()> {
-            ensure!(
-                list.is_none_or(|l| !l.is_empty()),
-                "{key}: allowed: a list that is not empty"
-            );
-            Ok(())
-        }
         ensure!(
             self.encryption.is_some(),
             "encryption: missing; a list of \"off\", \"record\", \"block\" and \"block_zstd\""
         );
-        filled("encryption", self.encryption.as_ref())?;
-        filled("aggregation", self.aggregation.as_ref())?;
-        filled("line_bytes", self.line_bytes.as_ref())?;
-        filled("source", self.source.as_ref())?;
-        filled("suite", self.suite.as_ref())?;
-        filled("backend", self.backend.as_ref())?;
-        filled("cache", self.cache.as_ref())?;
-        filled("shards", self.shards.as_ref())?;
-        filled("files", self.files.as_ref())?;
-        filled("streams", self.streams.as_ref())?;
-        filled("protocol", self.protocol.as_ref())?;
-        filled("memory_limit", self.memory_limit.as_ref())?;
-        filled("failing_percent", self.failing_percent.as_ref())?;
-        filled("rate", self.rate.as_ref())?;
-        filled("linger", self.linger.as_ref())?;
-        let lengths = self.line_bytes.iter().flatten();
-        ensure!(
-            lengths
-                .clone()
-                .all(|n| (LEAST_LINE..=LONGEST_LINE).contains(n)),
-            "line_bytes: allowed: a list of numbers from {LEAST_LINE} to {LONGEST_LINE}"
-        );
-        let is_sample = matches!(self.text, Some(Text::Sample(_)));
-        ensure!(
-            self.line_bytes.is_some() != is_sample,
-            "line_bytes: needed, but not with text.sample, whose lines have their own lengths"
-        );
+        self.check_filled()?;
+        self.check_lines()?;
+        self.check_length_of_run()?;
         ensure!(
             self.shards
                 .iter()
@@ -166,8 +163,93 @@ impl Axes {
             "failing_percent: allowed: a list of numbers from 0 to 99"
         );
         ensure!(
-            self.rate.iter().flatten().all(|n| *n > 0),
-            "rate: allowed: a list of numbers from 1, lines a second"
+            !self.has(Source::Bare)
+                || self.rate.is_some() && self.encryption == Some(vec![Encryption::Off]),
+            "source: \"bare\" needs a rate, and encryption = [\"off\"]"
+        );
+        if self.has(Source::Python) {
+            self.check_python()?;
+        }
+        self.check_many()?;
+        self.kms_ms().and(self.sink_ms()).and(self.lingers())?;
+        Ok(())
+    }
+
+    fn has(&self, source: Source) -> bool {
+        self.source.iter().flatten().any(|other| *other == source)
+    }
+
+    /// No axis without a point on it.
+    fn check_filled(&self) -> anyhow::Result<()> {
+        fn is_empty<T>(list: Option<&Vec<T>>) -> bool {
+            list.is_some_and(Vec::is_empty)
+        }
+        let empty = [
+            ("encryption", is_empty(self.encryption.as_ref())),
+            ("aggregation", is_empty(self.aggregation.as_ref())),
+            ("line_bytes", is_empty(self.line_bytes.as_ref())),
+            ("partition_key", is_empty(self.partition_key.as_ref())),
+            ("source", is_empty(self.source.as_ref())),
+            ("suite", is_empty(self.suite.as_ref())),
+            ("backend", is_empty(self.backend.as_ref())),
+            ("cache", is_empty(self.cache.as_ref())),
+            ("shards", is_empty(self.shards.as_ref())),
+            ("files", is_empty(self.files.as_ref())),
+            ("streams", is_empty(self.streams.as_ref())),
+            ("protocol", is_empty(self.protocol.as_ref())),
+            ("memory_limit", is_empty(self.memory_limit.as_ref())),
+            ("failing_percent", is_empty(self.failing_percent.as_ref())),
+            ("rate", is_empty(self.rate.as_ref())),
+            ("linger", is_empty(self.linger.as_ref())),
+        ];
+        let first = empty.into_iter().find(|(_, is_empty)| *is_empty);
+        first.map_or(Ok(()), |(key, _)| {
+            bail!("{key}: allowed: a list that is not empty")
+        })
+    }
+
+    /// What they are, and under which keys they go.
+    fn check_lines(&self) -> anyhow::Result<()> {
+        for length in self.line_bytes.iter().flatten() {
+            length.check().map_err(anyhow::Error::msg)?;
+        }
+        let is_sample = matches!(self.text, Some(Text::Sample(_)));
+        ensure!(
+            self.line_bytes.is_some() != is_sample,
+            "line_bytes: needed, but not with text.sample, whose lines have their own lengths"
+        );
+        for keys in self.partition_key.iter().flatten() {
+            match keys {
+                Keys::Many(many) => ensure!(
+                    (1..=Keys::MOST).contains(many) && !is_sample,
+                    "partition_key: a number of keys: allowed: 1 to {}, and not with text.sample, whose lines are as they are",
+                    Keys::MOST
+                ),
+                Keys::Default => {}
+                Keys::Word(_) | Keys::Rule(_) => ensure!(
+                    self.source
+                        .iter()
+                        .flatten()
+                        .all(|source| matches!(source, Source::File | Source::Socket)),
+                    "partition_key: a rule of the agent's: allowed: with source = [\"file\"] or [\"socket\"]"
+                ),
+            }
+        }
+        let has_keys = self.partition_key.is_some();
+        ensure!(
+            !has_keys || !self.has(Source::Bare) && !self.has(Source::Python),
+            "partition_key: allowed: without source \"bare\" and \"python\""
+        );
+        Ok(())
+    }
+
+    fn check_length_of_run(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.rate
+                .iter()
+                .flatten()
+                .all(|n| (1..=1_000_000_000).contains(n)),
+            "rate: allowed: a list of numbers from 1 to 1000000000, lines a second"
         );
         let lengths = [
             self.megabytes.is_some(),
@@ -182,26 +264,14 @@ impl Axes {
             self.seconds.is_none() || self.rate.is_some(),
             "seconds: allowed: with rate; without one, lines are there before the agent starts"
         );
+        let most_megabytes = (LONGEST_RUN / 1_000_000) as f64;
         ensure!(
-            self.megabytes.is_none_or(|n| n > 0.0)
+            self.megabytes
+                .is_none_or(|n| n > 0.0 && n <= most_megabytes)
                 && self.lines != Some(0)
                 && self.seconds != Some(0),
-            "megabytes, lines, seconds: allowed: more than 0"
+            "megabytes, lines, seconds: allowed: more than 0, and no more than a terabyte of lines"
         );
-        let has = |source| self.source.iter().flatten().any(|other| *other == source);
-        ensure!(
-            !has(Source::Bare)
-                || self.rate.is_some() && self.encryption == Some(vec![Encryption::Off]),
-            "source: \"bare\" needs a rate, and encryption = [\"off\"]"
-        );
-        if has(Source::Python) {
-            self.check_python()?;
-        }
-        for limit in self.memory_limit.iter().flatten() {
-            words::bytes(limit).map_err(|why| anyhow::anyhow!("memory_limit: {why}"))?;
-        }
-        self.check_many()?;
-        self.kms_ms().and(self.sink_ms()).and(self.lingers())?;
         Ok(())
     }
 
@@ -221,8 +291,9 @@ impl Axes {
         );
         let reads = self.read_back == Some(true) || self.keep == Some(true);
         ensure!(
-            !many(&self.streams) || !reads && self.failing_percent.is_none(),
-            "streams: allowed: without read_back, keep and failing_percent"
+            !many(&self.streams)
+                || !reads && self.failing_percent.is_none() && self.shard_limits != Some(true),
+            "streams: allowed: without read_back, keep, failing_percent and shard_limits"
         );
         Ok(())
     }
@@ -274,6 +345,8 @@ impl Axes {
             encryption: Encryption::Off,
             aggregation: true,
             line_bytes: 0,
+            lengths: None,
+            keys: Keys::Default,
             text,
             lines: 0,
             is_counted: self.lines.is_some(),
@@ -291,12 +364,19 @@ impl Axes {
             protocol: Protocol::Json,
             memory_limit: None,
             failing: None,
+            shard_limits: self.shard_limits.unwrap_or(false),
             read_back: self.read_back.unwrap_or(false),
             keep: self.keep.unwrap_or(false),
             tls: self.tls.unwrap_or(true),
         };
         let mut cases = Cases(vec![first]);
-        cases.by(self.line_bytes.as_ref(), |case, n| case.line_bytes = *n);
+        cases.by(self.line_bytes.as_ref(), |case, length| {
+            case.line_bytes = length.mean();
+            case.lengths = Some(*length).filter(|length| !matches!(length, Length::Fixed(_)));
+        });
+        cases.by(self.partition_key.as_ref(), |case, keys| {
+            case.keys = keys.clone();
+        });
         cases.by(self.aggregation.as_ref(), |case, on| case.aggregation = *on);
         cases.by(self.source.as_ref(), |case, source| case.source = *source);
         cases.by(self.shards.as_ref(), |case, n| case.shards = *n);
@@ -337,7 +417,9 @@ impl Axes {
         let lines = match (self.lines, self.megabytes, case.pace) {
             (Some(lines), _, _) => lines,
             (None, Some(megabytes), _) => (megabytes * 1e6) as u64 / (case.line_bytes as u64 + 1),
-            (None, None, Pace::LinesPerSecond(rate)) => rate * self.seconds.unwrap_or(1),
+            (None, None, Pace::LinesPerSecond(rate)) => {
+                rate.saturating_mul(self.seconds.unwrap_or(1))
+            }
             (None, None, Pace::AsFastAsItGoes) => 1,
         };
         lines.max(1)

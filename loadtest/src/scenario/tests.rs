@@ -2,7 +2,7 @@ use super::*;
 
 #[test]
 fn what_is_compiled_in_and_what_lies_beside_it_parses() {
-    assert_eq!(Scenario::smoke().cases(None).len(), 13);
+    assert_eq!(Scenario::smoke().cases(None).len(), 15);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     for file in std::fs::read_dir(folder).unwrap() {
         let scenario = Scenario::load(&file.unwrap().path()).unwrap();
@@ -52,9 +52,12 @@ fn what_only_encryption_has_makes_no_further_runs_without_it() {
     assert_eq!(cases[0].kms_ms, 0);
     let names: Vec<_> = cases.iter().map(Case::to_string).collect();
     assert_eq!(names[0], "off, aggregated, 200 B, 10 lines");
-    assert!(names.contains(
-        &"record, aggregated, 200 B, suite 0578, aws-lc, no key cache, 10 lines".to_owned()
-    ));
+    assert!(
+        names.contains(
+            &"record, aggregated, 200 B, suite 0578, aws-lc, no key cache, KMS 20 ms, 10 lines"
+                .to_owned()
+        )
+    );
 }
 
 #[test]
@@ -89,7 +92,7 @@ fn mistakes_name_the_key_and_what_is_allowed() {
         (
             "tls =",
             "memory_limit = [\"much\"]\ntls =",
-            "memory_limit: a number of bytes",
+            "memory_limit: ",
         ),
         (
             "tls =",
@@ -105,10 +108,70 @@ fn mistakes_name_the_key_and_what_is_allowed() {
         ("tls =", "cache = [\"no\"]\ntls =", "how many messages"),
         ("tls =", "kms_latency = \"soon\"\ntls =", "kms_latency: "),
         ("megabytes = 1", "seconds = 1", "with rate"),
+        (
+            "megabytes = 1",
+            "megabytes = inf",
+            "no more than a terabyte",
+        ),
+        (
+            "megabytes = 1",
+            "megabytes = nan",
+            "no more than a terabyte",
+        ),
+        (
+            "megabytes = 1",
+            "rate = [1000000000]\nseconds = 9223372036854775807",
+            "no more than a terabyte",
+        ),
+        ("[200]", "[{ from = 300, to = 200 }]", "the smaller first"),
+        ("[200]", "[{ median = 300, p99 = 2000000 }]", "1000000"),
+        ("[200]", "[{ median = 300 }]", "did not match any variant"),
+        (
+            "tls =",
+            "partition_key = [0]\ntls =",
+            "a number of keys: allowed: 1",
+        ),
+        (
+            "tls =",
+            "partition_key = [\"colour\"]\nsource = [\"file\"]\ntls =",
+            "partition_key: found \"colour\"",
+        ),
+        (
+            "tls =",
+            "suite = [\"9999\"]\ntls =",
+            "encryption.suite: found \"9999\"",
+        ),
+        (
+            "tls =",
+            "backend = [\"rot13\"]\ntls =",
+            "encryption.backend: found \"rot13\"",
+        ),
+        ("tls =", "memory_limit = [\"1KiB\"]\ntls =", "memory_limit"),
     ] {
         let error = Scenario::parse("s", &good.replace(from, to)).unwrap_err();
         assert!(format!("{error:#}").contains(told), "{to}: {error:#}");
     }
+}
+
+#[test]
+fn a_runs_name_says_whatever_is_not_the_default() {
+    let text = "encryption = ['record']\nline_bytes = [{ from = 100, to = 300 }, { median = 300, p99 = 2000 }]\n\
+                lines = 10\npartition_key = ['random', 1000, 'hash', { json_pointer = '/user' }]\n\
+                kms_latency = '20ms'\nsink_latency = '5ms'\ntls = false\nkeep = true\nshard_limits = true";
+    let cases = Scenario::parse("s", text).unwrap().cases(None);
+    assert_eq!(cases.len(), 8);
+    let rest = "shard limits, KMS 20 ms, sink 5 ms, no TLS, kept, 10 lines";
+    let names = cases.iter().map(Case::to_string).collect::<Vec<_>>();
+    for (length, keys) in [
+        ("100 to 300 B", ""),
+        ("100 to 300 B", ", 1000 keys"),
+        ("300 B (p99 2000)", ", key hash"),
+        ("300 B (p99 2000)", r#", key { json_pointer = "/user" }"#),
+    ] {
+        let name = format!("record, aggregated, {length}{keys}, {rest}");
+        assert!(names.contains(&name), "{name} in {names:#?}");
+    }
+    assert!((198..=202).contains(&cases[0].line_bytes), "the mean");
 }
 
 #[test]
