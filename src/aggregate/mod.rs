@@ -72,8 +72,8 @@ pub struct AggregatedRecord {
     members: Vec<SealedRecord>,
     /// When it should be in a request at the latest.
     pub deadline: Instant,
-    /// When it was closed, or is to be tried again.
-    pub ready: Instant,
+    /// When the first of its members was there, sealed.
+    pub opened_at: Instant,
     /// Calls made for it so far; for its members there may have been others before.
     pub attempts: u32,
     /// Why the last of them did not store it.

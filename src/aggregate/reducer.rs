@@ -73,6 +73,7 @@ struct Open<M> {
     layout: Layout,
     members: Vec<M>,
     deadline: Instant,
+    opened_at: Instant,
     container: Container,
 }
 
@@ -82,6 +83,8 @@ pub struct Closed<M> {
     pub(crate) layout: Layout,
     pub(crate) members: Vec<M>,
     pub(crate) deadline: Instant,
+    /// When its first member came.
+    pub(crate) opened_at: Instant,
     pub(crate) closed_at: Instant,
     pub(crate) container: Container,
 }
@@ -223,9 +226,9 @@ impl<M: Member> Reducer<M> {
             Some(true) => self.join(slot, record, deadline),
             Some(false) => {
                 self.close_slot(slot, now, closed);
-                self.open(slot, record, deadline);
+                self.open(slot, record, deadline, now);
             }
-            None => self.open(slot, record, deadline),
+            None => self.open(slot, record, deadline, now),
         }
         let max_count = self.max_count;
         if matches!(self.at(slot), Some(open) if open.is_full(max_size, max_count)) {
@@ -249,7 +252,7 @@ impl<M: Member> Reducer<M> {
 
     /// A member with no company, past all gathering.
     pub fn alone(&mut self, record: M, deadline: Instant, now: Instant) -> Closed<M> {
-        self.open_with(record, deadline, 1).close(now)
+        self.open_with(record, deadline, now, 1).close(now)
     }
 
     /// Closes what is due.
@@ -292,13 +295,19 @@ impl<M: Member> Reducer<M> {
     }
 
     /// Where nothing is open.
-    fn open(&mut self, slot: Slot, record: M, deadline: Instant) {
-        *self.at(slot) = Some(self.open_with(record, deadline, self.usual_members));
+    fn open(&mut self, slot: Slot, record: M, deadline: Instant, now: Instant) {
+        *self.at(slot) = Some(self.open_with(record, deadline, now, self.usual_members));
         self.deadlines.insert((deadline, slot));
     }
 
     /// An aggregate of this one record so far, with room for so many.
-    fn open_with(&mut self, record: M, deadline: Instant, room: usize) -> Open<M> {
+    fn open_with(
+        &mut self,
+        record: M,
+        deadline: Instant,
+        opened_at: Instant,
+        room: usize,
+    ) -> Open<M> {
         let container = self.container(record.route());
         let mut layout = Layout::with_room_for(room);
         let mut members = Vec::with_capacity(room);
@@ -309,6 +318,7 @@ impl<M: Member> Reducer<M> {
             layout,
             members,
             deadline,
+            opened_at,
             container,
         }
     }
@@ -390,6 +400,7 @@ impl<M: Member> Open<M> {
             layout: self.layout,
             members: self.members,
             deadline: self.deadline,
+            opened_at: self.opened_at,
             closed_at: now,
             container: self.container,
         }

@@ -27,7 +27,7 @@ pub struct Histograms {
     pub seal: Latency,
     /// Per record: its group's writing to the spool, and syncing, waiting for room included.
     pub spool: Latency,
-    /// Per record: from sealed to in a request.
+    /// Per record: from when the first of its entry was sealed to when that went out in a request, for the first time.
     pub aggregate_wait: Latency,
     /// One PutRecords call.
     pub request: Latency,

@@ -51,7 +51,8 @@ impl AggregatedRecord {
             layout: _,
             mut members,
             deadline,
-            closed_at,
+            opened_at,
+            closed_at: _,
             container,
         } = closed;
         let data = match encoded {
@@ -84,7 +85,7 @@ impl AggregatedRecord {
             predicted,
             members,
             deadline,
-            ready: closed_at,
+            opened_at,
             attempts: 0,
             last_refusal: None,
         }

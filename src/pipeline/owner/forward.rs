@@ -200,7 +200,7 @@ impl Owner {
         for entry in batch.entries_mut() {
             entry.attempts += 1;
             if entry.attempts == 1 {
-                let waited = now.saturating_duration_since(entry.ready);
+                let waited = now.saturating_duration_since(entry.opened_at);
                 self.histograms
                     .aggregate_wait
                     .record(waited, entry.user_records());

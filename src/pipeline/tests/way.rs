@@ -42,6 +42,9 @@ async fn a_lone_record_waits_its_linger_and_no_longer() {
     let took = began.elapsed();
     // Linger 100 ms, call 20 ms, and the timer's granularity.
     assert!((120..=125).contains(&took.as_millis()), "{took:?}");
+    // And it is told as such: the wait counts from when a record was sealed, not from when its aggregate was closed.
+    let waited = pipeline.close(GRACE).await.aggregate_wait.max();
+    assert!((98..=105).contains(&waited.as_millis()), "{waited:?}");
 }
 
 /// What is let through late, here by the shard's tokens, once made a call for each entry.
