@@ -1,8 +1,8 @@
 //! What a record's partition key costs where lines are split: 1,024 JSON lines of 200 bytes and of 2 KiB.
 //!
-//! - `constant`: one key for all, as with `random`, `host` and `file`: per chunk, not per record;
+//! - `floor`: one look at each byte of the line, for one that is not there;
 //! - `hash`: the SHA-256 of the line;
-//! - `json_pointer/first` and `/last`: a string at the line's beginning or end, which is read through in any case;
+//! - `json_pointer, first` and `, last`: a string at the line's beginning or end, which is read through in any case;
 //! - `regex`: `user=(?<key>\S+)` at the line's end;
 //! - `hmac`: the pointer to the end, and the HMAC of what is there.
 //!
@@ -13,8 +13,8 @@ use std::hint::black_box;
 use std::os::unix::fs::PermissionsExt;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use memchr::memchr;
 
-use kinseal::record::PartitionKey;
 use kinseal::source::frame::Line;
 use kinseal::source::keying::{
     Field, Form, JsonPointer, KeyPattern, Keyer, Keying, PartitionKeyRule,
@@ -36,21 +36,27 @@ fn keys(c: &mut Criterion) {
             elements: LINES as u64,
             bytes: (LINES * size) as u64,
         });
+        group.bench_function("floor", |b| {
+            b.iter(|| {
+                let found = black_box(&lines)
+                    .iter()
+                    .filter_map(|line| memchr(0, &line.bytes));
+                found.count()
+            });
+        });
         let mut measure = |name: &str, rule: PartitionKeyRule| {
             let keyer: Keyer = Keying::new(&rule)
                 .expect("it can be followed")
                 .of("/var/log/a.log".as_ref());
             group.bench_function(name, |b| b.iter(|| keyer.keys(black_box(&lines))));
         };
-        let constant = PartitionKey::new("shop").expect("short");
-        measure("constant", PartitionKeyRule::Constant(constant));
         measure("hash", PartitionKeyRule::Hash);
         let field = |field, form| PartitionKeyRule::Field(field, form);
         measure(
-            "json_pointer/first",
+            "json_pointer, first",
             field(pointer("/order/id"), Form::Value),
         );
-        measure("json_pointer/last", field(pointer("/user"), Form::Value));
+        measure("json_pointer, last", field(pointer("/user"), Form::Value));
         let pattern = KeyPattern::new(r"user=(?<key>\S+)").expect("a pattern with its group");
         measure("regex", field(Field::Regex(pattern), Form::Value));
         let key_file = key_file.clone();

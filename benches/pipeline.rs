@@ -42,7 +42,7 @@ fn pipelines(c: &mut Criterion) {
     for size in [200, 1 << 10] {
         // As many bytes as 200,000 records of 200 have.
         let records = RECORDS / 2 * 200 / size / IN_A_CHUNK * IN_A_CHUNK;
-        let mut group = c.benchmark_group(format!("any shard/{size}"));
+        let mut group = c.benchmark_group(format!("pipeline/{size}"));
         group.throughput(Throughput::ElementsAndBytes {
             elements: records as u64,
             bytes: (records * size) as u64,
@@ -59,13 +59,13 @@ fn pipelines(c: &mut Criterion) {
             });
         });
         for shards in MANY {
-            group.bench_function(BenchmarkId::from_parameter(shards), |b| {
+            group.bench_function(BenchmarkId::new("any shard", shards), |b| {
                 let rig = Rig::start(&runtime, shards, None);
                 b.iter_custom(|n| rig.run(n, records, size, |_| RecordKey::Any));
             });
         }
     }
-    let mut group = c.benchmark_group("keyed/200");
+    let mut group = c.benchmark_group("pipeline/200");
     group.throughput(Throughput::Elements(RECORDS as u64));
     for shards in MANY {
         let map = even(shards);
@@ -75,7 +75,7 @@ fn pipelines(c: &mut Criterion) {
                 RecordKey::Explicit(key, shard.start)
             })
             .collect();
-        group.bench_function(BenchmarkId::from_parameter(shards), |b| {
+        group.bench_function(BenchmarkId::new("keyed", shards), |b| {
             let rig = Rig::start(&runtime, shards, Some(20));
             b.iter_custom(|n| rig.run(n, RECORDS, 200, |i| keys[i % shards].clone()));
         });

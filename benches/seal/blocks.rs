@@ -30,7 +30,7 @@ pub(crate) fn packed(c: &mut Criterion) {
         packed.iter().map(|p| p.len() as u64).sum(),
     ));
 
-    group.bench_function("floor, zstd alone", |b| {
+    group.bench_function("floor", |b| {
         let mut compressor = Compressor::new(LEVEL).expect("a level");
         let mut out = Vec::with_capacity(zstd::zstd_safe::compress_bound(2 * settings.max_size));
         b.iter(|| {

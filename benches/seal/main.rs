@@ -1,17 +1,17 @@
-//! What sealing a record costs, beside its rival and its floor. One core.
+//! What sealing a record costs, beside its rival and its floor. One core. A group is a direction and a backend of the cipher.
 //!
 //! - `straightforward`: one AWS Encryption SDK message (suite 0x0478) for each record, under a cached data key,
 //!   written plainly on the `hkdf` and `aes-gcm` crates: the rival;
-//! - `one by one`: the same messages as the agent writes them, with either backend of the cipher;
+//! - `one by one`: the same messages as the agent writes them;
 //! - `eight together`: the same for eight records at once, whose keys are derived side by side, with AVX-512,
 //!   with AVX2, or not. Times are for all eight;
 //! - `one frame`: 50 KiB in one frame instead of thirteen, as blocks are;
 //! - `floor`: what no message format goes below: AES-256-GCM over the same bytes, with the key set up for each
-//!   message, and nothing else; `floor to open` is the same on the way back;
+//!   message, and nothing else;
 //! - `suite`: eight records together in each suite that is written;
-//! - `open`: the way back, with the data key at hand; `64 opened together`: as many messages under one data key, as
+//! - `open`, `one by one`: the way back, with the data key at hand; `64 together`: as many messages under one data key, as
 //!   a reader has them, whose keys are derived side by side. Times are for all of them;
-//! - `8 blocks`: log lines packed, compressed and sealed, and zstd alone on the same packed blocks;
+//! - `8 blocks`: log lines packed, compressed and sealed; their floor is zstd alone on the same packed blocks;
 //! - `16384 records`: one thread, and two that share the same work.
 
 mod blocks;
@@ -49,9 +49,9 @@ fn straightforward(c: &mut Criterion) {
         .and_then(|message| message.open(&KEY, &context()))
         .expect("the rival writes the same messages");
 
-    per_size(c, "straightforward", 1, |group, plaintext| {
+    per_size(c, "seal, aes-gcm", 1, |group, plaintext| {
         let mut out = Vec::with_capacity(plaintext.len() + 1000);
-        group.bench_function(size(plaintext), |b| {
+        group.bench_function(sized("straightforward", plaintext), |b| {
             b.iter(|| {
                 out.clear();
                 rival::seal(&middle, black_box(plaintext), &mut out);
@@ -64,34 +64,34 @@ fn straightforward(c: &mut Criterion) {
 fn one_by_one(c: &mut Criterion) {
     for (name, backend) in BACKENDS {
         let writer = writer(FRAME, with(backend, Lanes::Scalar));
-        per_size(c, &format!("one by one, {name}"), 1, |group, plaintext| {
+        per_size(c, &format!("seal, {name}"), 1, |group, plaintext| {
             bench_one(group, &writer, plaintext);
         });
     }
 }
 
 fn together(c: &mut Criterion) {
-    for (name, settings) in ways() {
+    for (group, lanes, settings) in ways() {
         let writer = writer(FRAME, settings);
-        let name = format!("eight together, {name}");
-        per_size(c, &name, TOGETHER, |group, plaintext| {
-            bench_together(group, &writer, plaintext);
+        let name = format!("eight together, {lanes}");
+        per_size(c, group, TOGETHER, |group, plaintext| {
+            bench_together(group, &name, &writer, plaintext);
         });
     }
 }
 
 fn one_frame(c: &mut Criterion) {
     const BLOCK: usize = 50 << 10;
-    for (name, settings) in ways() {
+    for (group, lanes, settings) in ways() {
         let writer = writer(BLOCK, settings);
-        let name = format!("one frame, eight together, {name}");
-        let mut group = named_group(c, &name, TOGETHER, BLOCK);
-        bench_together(&mut group, &writer, &[0x5a; BLOCK]);
+        let name = format!("one frame, eight together, {lanes}");
+        let mut group = named_group(c, group, TOGETHER, BLOCK);
+        bench_together(&mut group, &name, &writer, &[0x5a; BLOCK]);
     }
 }
 
-/// Every way to derive that this processor has, and `aes-gcm` with the best of them.
-fn ways() -> Vec<(String, Settings)> {
+/// The group, and every way to derive that this processor has, and `aes-gcm` with the best of them.
+fn ways() -> Vec<(&'static str, &'static str, Settings)> {
     let lanes = [
         ("AVX-512", Lanes::Avx512),
         ("AVX2", Lanes::Avx2),
@@ -100,10 +100,11 @@ fn ways() -> Vec<(String, Settings)> {
     let mut ways: Vec<_> = lanes
         .into_iter()
         .filter(|(_, lanes)| lanes.is_available())
-        .map(|(name, lanes)| (format!("{name}, aws-lc"), with(Backend::AwsLc, lanes)))
+        .map(|(name, lanes)| ("seal, aws-lc", name, with(Backend::AwsLc, lanes)))
         .collect();
     ways.push((
-        "best lanes, aes-gcm".to_owned(),
+        "seal, aes-gcm",
+        "best lanes",
         with(Backend::AesGcm, Lanes::Auto),
     ));
     ways
@@ -121,18 +122,19 @@ fn suites(c: &mut Criterion) {
     for suite in Suite::written() {
         let settings = Settings {
             suite,
+            backend: Backend::AwsLc,
             ..Settings::default()
         };
         let name = format!("suite {suite}, eight together");
-        let mut group = named_group(c, &name, TOGETHER, 200);
-        bench_together(&mut group, &writer(FRAME, settings), &[0x5a; 200]);
+        let mut group = named_group(c, "seal, aws-lc", TOGETHER, 200);
+        bench_together(&mut group, &name, &writer(FRAME, settings), &[0x5a; 200]);
     }
 }
 
 fn bench_one(group: &mut BenchmarkGroup<'_, WallTime>, writer: &Writer, plaintext: &[u8]) {
     let mut ids = MessageIds::new();
     let mut out = Vec::with_capacity(writer.sealed_len(plaintext.len()));
-    group.bench_function(size(plaintext), |b| {
+    group.bench_function(sized("one by one", plaintext), |b| {
         b.iter(|| {
             out.clear();
             writer.seal(ids.draw(), black_box(plaintext), &mut out);
@@ -141,11 +143,16 @@ fn bench_one(group: &mut BenchmarkGroup<'_, WallTime>, writer: &Writer, plaintex
     });
 }
 
-fn bench_together(group: &mut BenchmarkGroup<'_, WallTime>, writer: &Writer, plaintext: &[u8]) {
+fn bench_together(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    writer: &Writer,
+    plaintext: &[u8],
+) {
     let mut ids = MessageIds::new();
     let mut out = Vec::with_capacity(TOGETHER * writer.sealed_len(plaintext.len()));
     let mut ends = Vec::with_capacity(TOGETHER);
-    group.bench_function(size(plaintext), |b| {
+    group.bench_function(sized(name, plaintext), |b| {
         b.iter(|| {
             out.clear();
             ends.clear();
@@ -157,9 +164,9 @@ fn bench_together(group: &mut BenchmarkGroup<'_, WallTime>, writer: &Writer, pla
 }
 
 fn floor(c: &mut Criterion) {
-    per_size(c, "floor, aes-gcm", 1, |group, plaintext| {
+    per_size(c, "seal, aes-gcm", 1, |group, plaintext| {
         let mut out = plaintext.to_vec();
-        group.bench_function(size(plaintext), |b| {
+        group.bench_function(sized("floor", plaintext), |b| {
             b.iter(|| {
                 out.copy_from_slice(black_box(plaintext));
                 let cipher = Aes256Gcm::new(black_box(&KEY).into());
@@ -167,9 +174,9 @@ fn floor(c: &mut Criterion) {
             });
         });
     });
-    per_size(c, "floor, aws-lc", 1, |group, plaintext| {
+    per_size(c, "seal, aws-lc", 1, |group, plaintext| {
         let mut out = plaintext.to_vec();
-        group.bench_function(size(plaintext), |b| {
+        group.bench_function(sized("floor", plaintext), |b| {
             b.iter(|| {
                 out.copy_from_slice(black_box(plaintext));
                 aws_lc()
@@ -187,10 +194,10 @@ fn floor_to_open(c: &mut Criterion) {
         let tag: [u8; 16] = tag.expect("short").as_ref().try_into().expect("16 bytes");
         (sealed, tag)
     };
-    per_size(c, "floor to open, aes-gcm", 1, |group, plaintext| {
+    per_size(c, "open, aes-gcm", 1, |group, plaintext| {
         let (sealed, tag) = seal(plaintext);
         let mut out = sealed.clone();
-        group.bench_function(size(plaintext), |b| {
+        group.bench_function(sized("floor", plaintext), |b| {
             b.iter(|| {
                 out.copy_from_slice(black_box(&sealed));
                 let cipher = Aes256Gcm::new(black_box(&KEY).into());
@@ -199,10 +206,10 @@ fn floor_to_open(c: &mut Criterion) {
             });
         });
     });
-    per_size(c, "floor to open, aws-lc", 1, |group, plaintext| {
+    per_size(c, "open, aws-lc", 1, |group, plaintext| {
         let (sealed, tag) = seal(plaintext);
         let mut out = sealed.clone();
-        group.bench_function(size(plaintext), |b| {
+        group.bench_function(sized("floor", plaintext), |b| {
             b.iter(|| {
                 out.copy_from_slice(black_box(&sealed));
                 let opened =
@@ -223,10 +230,10 @@ fn iv() -> Nonce {
 
 fn open(c: &mut Criterion) {
     let (writer, context) = (writer(FRAME, Settings::default()), context());
-    per_size(c, "open", 1, |group, plaintext| {
+    per_size(c, "open, aws-lc", 1, |group, plaintext| {
         let mut message = Vec::new();
         writer.seal(MessageIds::new().draw(), plaintext, &mut message);
-        group.bench_function(size(plaintext), |b| {
+        group.bench_function(sized("one by one", plaintext), |b| {
             b.iter(|| {
                 Message::parse(black_box(&message), &ReadLimits::default())
                     .and_then(|message| message.open(&KEY, &context))
@@ -239,7 +246,7 @@ fn open(c: &mut Criterion) {
 fn open_together(c: &mut Criterion) {
     const MANY: usize = 64;
     let (writer, context) = (writer(FRAME, Settings::default()), context());
-    per_size(c, "64 opened together", MANY, |group, plaintext| {
+    per_size(c, "open, aws-lc", MANY, |group, plaintext| {
         let sealed: Vec<Vec<u8>> = (0..MANY)
             .map(|_| {
                 let mut message = Vec::new();
@@ -247,7 +254,7 @@ fn open_together(c: &mut Criterion) {
                 message
             })
             .collect();
-        group.bench_function(size(plaintext), |b| {
+        group.bench_function(sized("64 together", plaintext), |b| {
             b.iter(|| {
                 let parse = |message| Message::parse(message, &ReadLimits::default());
                 let messages: Result<Vec<_>, _> =
@@ -287,8 +294,8 @@ fn named_group<'a>(
     group
 }
 
-fn size(plaintext: &[u8]) -> BenchmarkId {
-    BenchmarkId::from_parameter(format!("{} B", plaintext.len()))
+fn sized(name: &str, plaintext: &[u8]) -> BenchmarkId {
+    BenchmarkId::new(name, format!("{} B", plaintext.len()))
 }
 
 /// Encrypted data key and context as long as they are with KMS.
@@ -325,6 +332,6 @@ criterion_group! {
     name = benches;
     config = moment();
     targets = straightforward, one_by_one, together, one_frame, floor, floor_to_open, suites, open,
-        open_together,        blocks::packed, blocks::threads
+        open_together, blocks::packed, blocks::threads
 }
 criterion_main!(benches);
