@@ -119,6 +119,9 @@ impl Configuration<'_> {
         }
         writeln!(f, "context = {{ app = \"loadtest\" }}")?;
         writeln!(f, "suite = {:?}\nbackend = {:?}", case.suite, case.backend)?;
+        if let Some(lanes) = &case.lanes {
+            writeln!(f, "lanes = {lanes:?}")?;
+        }
         if let Cache::Messages(messages) = case.cache {
             writeln!(f, "cache = {{ max_messages = {messages} }}")?;
         }

@@ -112,6 +112,9 @@ pub(crate) struct Case {
     pub(crate) linger_ms: Option<u64>,
     pub(crate) suite: String,
     pub(crate) backend: String,
+    /// As in a configuration file; none is the default.
+    #[serde(default)]
+    pub(crate) lanes: Option<String>,
     pub(crate) cache: Cache,
     pub(crate) kms_ms: u64,
     pub(crate) sink_ms: u64,
@@ -235,6 +238,7 @@ impl Case {
             encryption: Encryption::Off,
             suite: axes::SUITE.to_owned(),
             backend: axes::BACKEND.to_owned(),
+            lanes: None,
             cache: Cache::Default,
             kms_ms: 0,
             ..self.clone()
@@ -302,6 +306,9 @@ impl fmt::Display for Case {
         }
         if self.backend != axes::BACKEND {
             write!(f, ", {}", self.backend)?;
+        }
+        if let Some(lanes) = &self.lanes {
+            write!(f, ", lanes {lanes}")?;
         }
         match self.cache {
             Cache::Default => {}

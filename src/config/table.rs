@@ -363,7 +363,9 @@ fn home_of(key: &str) -> Option<&'static str> {
             Some("in partition_key of a [[source]]")
         }
         "scope" | "kms_key" | "wrapping_key_file" | "context" | "cache" | "preset" | "suite"
-        | "frame_length" | "encoding" | "backend" | "compatibility" => Some("in [encryption]"),
+        | "frame_length" | "encoding" | "backend" | "lanes" | "compatibility" => {
+            Some("in [encryption]")
+        }
         "compression" | "level" => Some("in [encryption.block]"),
         "max_size" | "max_count" | "container_key" | "linger" => Some("in [aggregation]"),
         "max_records" | "max_record_bytes" => Some("in [batch]"),

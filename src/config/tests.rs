@@ -422,7 +422,7 @@ const AFTER_GOOD: &[(&str, &str)] = &[
     ),
     (
         "metrics = 5",
-        "f:7: encryption.metrics: unknown key; allowed here: preset, scope, kms_key, wrapping_key_file, context, cache, suite, frame_length, encoding, backend, compatibility, block",
+        "f:7: encryption.metrics: unknown key; allowed here: preset, scope, kms_key, wrapping_key_file, context, cache, suite, frame_length, encoding, backend, lanes, compatibility, block",
     ),
     (
         "[aws]\nendpoint_url = '127.0.0.1:4567'",

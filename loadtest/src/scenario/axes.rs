@@ -27,6 +27,7 @@ pub(super) struct Axes {
     source: Option<Vec<Source>>,
     suite: Option<Vec<String>>,
     backend: Option<Vec<String>>,
+    lanes: Option<Vec<String>>,
     cache: Option<Vec<Cache>>,
     shards: Option<Vec<usize>>,
     /// To each stream goes one at least.
@@ -120,6 +121,7 @@ impl Axes {
             source: self.source.or(common.source),
             suite: self.suite.or(common.suite),
             backend: self.backend.or(common.backend),
+            lanes: self.lanes.or(common.lanes),
             cache: self.cache.or(common.cache),
             shards: self.shards.or(common.shards),
             files: self.files.or(common.files),
@@ -192,6 +194,7 @@ impl Axes {
             ("source", is_empty(self.source.as_ref())),
             ("suite", is_empty(self.suite.as_ref())),
             ("backend", is_empty(self.backend.as_ref())),
+            ("lanes", is_empty(self.lanes.as_ref())),
             ("cache", is_empty(self.cache.as_ref())),
             ("shards", is_empty(self.shards.as_ref())),
             ("files", is_empty(self.files.as_ref())),
@@ -310,7 +313,7 @@ impl Axes {
             "source: \"python\" catches up with a file: allowed: without rate and linger"
         );
         ensure!(
-            self.suite.is_none() && self.backend.is_none(),
+            self.suite.is_none() && self.backend.is_none() && self.lanes.is_none(),
             "source: \"python\" has its own suite and backend: allowed: without these keys"
         );
         Ok(())
@@ -355,6 +358,7 @@ impl Axes {
             linger_ms: None,
             suite: SUITE.to_owned(),
             backend: BACKEND.to_owned(),
+            lanes: None,
             cache: Cache::Default,
             kms_ms: self.kms_ms().expect("checked"),
             sink_ms: self.sink_ms().expect("checked"),
@@ -400,6 +404,9 @@ impl Axes {
         });
         cases.by(self.backend.as_ref(), |case, name| {
             case.backend.clone_from(name)
+        });
+        cases.by(self.lanes.as_ref(), |case, lanes| {
+            case.lanes = Some(lanes.clone()).filter(|lanes| lanes != "auto");
         });
         cases.by(self.cache.as_ref(), |case, cache| case.cache = *cache);
         let with_lines = cases.0.into_iter().map(|mut case| {

@@ -2,7 +2,7 @@
 
 use crate::config::table::Table;
 use crate::config::written::Written;
-use crate::seal::message::{Backend, Encoding, Settings, Suite, Version};
+use crate::seal::message::{Backend, Encoding, Lanes, Settings, Suite, Version};
 
 /// The keys as written.
 #[derive(Clone, Default)]
@@ -11,6 +11,7 @@ pub(in crate::config) struct Message {
     pub(super) frame_length: Written<u32>,
     pub(super) encoding: Written<Encoding>,
     backend: Written<Backend>,
+    lanes: Written<Lanes>,
     pub(super) compatibility: Written<Compatibility>,
 }
 
@@ -50,6 +51,15 @@ impl Message {
                     ("aws-lc", Backend::AwsLc),
                 ],
             ),
+            lanes: t.choice(
+                "lanes",
+                &[
+                    ("auto", Lanes::Auto),
+                    ("avx512", Lanes::Avx512),
+                    ("avx2", Lanes::Avx2),
+                    ("none", Lanes::Scalar),
+                ],
+            ),
             compatibility: t.choice(
                 "compatibility",
                 &[
@@ -66,6 +76,7 @@ impl Message {
             frame_length: self.frame_length.or(base.frame_length.clone()),
             encoding: self.encoding.or(base.encoding.clone()),
             backend: self.backend.or(base.backend.clone()),
+            lanes: self.lanes.or(base.lanes.clone()),
             compatibility: self.compatibility.or(base.compatibility.clone()),
         }
     }
@@ -81,7 +92,7 @@ impl Message {
             frame_length: self.frame_length.or_default(default.frame_length)?,
             encoding: self.encoding.or_default(default.encoding)?,
             backend: self.backend.or_default(default.backend)?,
-            ..default
+            lanes: self.lanes.or_default(default.lanes)?,
         })
     }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::config::environment::tests::Fixed;
 use crate::config::parse;
 use crate::seal::block::{self, Packing};
-use crate::seal::message::{Backend, Encoding, Suite};
+use crate::seal::message::{Backend, Encoding, Lanes, Suite};
 use crate::seal::{KeyChoice, Scope, Settings};
 
 /// Five lines; what a test is about begins on the sixth.
@@ -37,13 +37,14 @@ fn block(rest: &str) -> block::Settings {
 fn messages_are_written_as_the_keys_say() {
     let message = good(
         "scope = 'record'\nkms_key = 'alias/a'\nsuite = '0x0578'\nframe_length = '64KiB'\n\
-         encoding = 'base64'\nbackend = 'aes-gcm'",
+         encoding = 'base64'\nbackend = 'aes-gcm'\nlanes = 'avx2'",
     )
     .message;
     assert_eq!(message.suite.id(), 0x0578);
     assert_eq!(message.frame_length, 65_536);
     assert_eq!(message.encoding, Encoding::Base64);
     assert_eq!(message.backend, Backend::AesGcm);
+    assert_eq!(message.lanes, Lanes::Avx2);
 }
 
 #[test]
