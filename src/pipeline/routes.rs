@@ -10,26 +10,27 @@
 //!   is described anew before anything is judged by the map. The entries in question wait for that. So it is while a
 //!   listing fails.
 
+mod asked;
+mod described;
+
 use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch as value};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub(super) use self::asked::Waiting;
+use self::asked::until_answered;
+use self::described::Described;
 use crate::aggregate::reducer::Routes;
-use crate::batch::{self, Limits, RecordLimit};
-use crate::metrics::{Counters, Trouble};
+use crate::batch::{self, Limits};
 use crate::record::StreamName;
-use crate::recurring::{Recurring, Unsaid};
-use crate::retry::{self, Backoff, refuses_credentials};
-use crate::shard::{Description, Distribution, ListShards, ListShardsError, ShardMap};
-use crate::source::Costs;
+use crate::recurring::Recurring;
+use crate::shard::{ListShards, ListShardsError, ShardMap};
 
 /// Asks for a new listing, and tells how old the description is.
 #[derive(Debug, Clone)]
@@ -108,17 +109,19 @@ pub(super) fn watch(
     let requested = Arc::clone(&refresh.requested);
     let upkeep = Upkeep {
         shards,
-        stream,
-        batch,
-        affordable,
+        described: Described {
+            stream,
+            batch,
+            affordable,
+            latest: None,
+            at: Arc::clone(&refresh.described),
+            is_denied: false,
+            seems_auto: false,
+        },
         waiting,
-        described: None,
-        described_at: Arc::clone(&refresh.described),
         listed_at: Arc::clone(&refresh.listed),
         asked_at: Instant::now(),
-        may_not_describe: false,
         may_not_list: false,
-        seems_auto: false,
         undescribed: Recurring::default(),
         unlisted: Recurring::default(),
     };
@@ -131,45 +134,6 @@ pub(super) fn watch(
     (refresh, rx, task)
 }
 
-/// How a stream's description and its shards are waited for.
-#[derive(Debug, Clone)]
-pub(super) struct Waiting {
-    /// How long before records go on without; `None`: as long as it takes.
-    pub(super) unlisted_after: Option<Duration>,
-    pub(super) undescribed_after: Option<Duration>,
-    /// Whose trouble it is, and whose records wait.
-    pub(super) counters: Arc<Counters>,
-    /// Asks on although no record waits.
-    pub(super) when_idle: bool,
-}
-
-/// Tries after which nobody asks on for no record's sake.
-const IDLE_AFTER: u32 = 5;
-/// Between two looks whether there is one.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
-
-impl Waiting {
-    /// Whether a service takes the credentials, as its answer says.
-    fn hear(&self, error: Option<&ListShardsError>) {
-        let troubles = &self.counters.troubles;
-        match error {
-            Some(error) if refuses_credentials(&error.code) => {
-                troubles.begin(Trouble::RefusedCredentials);
-            }
-            Some(_) => {}
-            None => troubles.end(Trouble::RefusedCredentials),
-        }
-    }
-
-    /// Until there is a record to ask for.
-    async fn until_wanted(&self, attempts: u32) {
-        let is_idle = || !self.when_idle && self.counters.snapshot().pending == 0;
-        while attempts >= IDLE_AFTER && is_idle() {
-            tokio::time::sleep(IDLE_LOOK).await;
-        }
-    }
-}
-
 /// Why something is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -180,21 +144,13 @@ enum Cause {
 #[derive(Debug)]
 struct Upkeep {
     shards: Arc<dyn ListShards>,
-    stream: StreamName,
-    batch: batch::Settings,
-    affordable: usize,
+    described: Described,
     waiting: Waiting,
-    /// `None` until the first answer.
-    described: Option<Description>,
-    described_at: Arc<Mutex<Instant>>,
     /// When the latest listing was asked for that the facts are by, and the latest one of all.
     listed_at: Arc<Mutex<Instant>>,
     asked_at: Instant,
     /// Denied, and said so.
-    may_not_describe: bool,
     may_not_list: bool,
-    /// Where nobody may ask: by where records are stored.
-    seems_auto: bool,
     undescribed: Recurring,
     unlisted: Recurring,
 }
@@ -220,15 +176,15 @@ impl Upkeep {
                 && is_published(&routes)
             {
                 self.is_published();
-                tokio::time::sleep_until(self.described_at() + DOUBT_PAUSE).await;
+                tokio::time::sleep_until(self.described.at() + DOUBT_PAUSE).await;
                 self.describe_at_last().await;
                 routes = self.routes().await;
                 if is_published(&routes) && requested.notified().now_or_never().is_some() {
-                    self.assume_auto();
+                    self.described.assume_auto();
                     routes = self.routes().await;
                 }
             }
-            let limits = self.limits();
+            let limits = self.described.limits();
             latest.send_modify(|latest| match latest {
                 // The keys drawn for its shards stay.
                 Some(old) if old.routes == routes => old.limits = limits,
@@ -254,7 +210,7 @@ impl Upkeep {
         let Some(patience) = self.waiting.undescribed_after else {
             return self.describe_at_last().await;
         };
-        let limits = self.limits();
+        let limits = self.described.limits();
         let mut describing = pin!(self.describe_at_last());
         if tokio::time::timeout(patience, &mut describing)
             .await
@@ -268,7 +224,7 @@ impl Upkeep {
 
     /// The first there are. Meanwhile none are better than none for ever.
     async fn first_routes(&mut self, latest: &value::Sender<Option<Facts>>) -> Routes {
-        let (stream, limits) = (self.stream.clone(), self.limits());
+        let (stream, limits) = (self.described.stream.clone(), self.described.limits());
         let Some(patience) = self.waiting.unlisted_after else {
             return self.routes().await;
         };
@@ -287,130 +243,30 @@ impl Upkeep {
 
     /// Waits for an answer: aggregates in a stream that distributes by itself are lost on its readers.
     async fn describe_at_last(&mut self) {
-        let (shards, stream) = (Arc::clone(&self.shards), self.stream.clone());
+        let (shards, stream) = (Arc::clone(&self.shards), self.described.stream.clone());
         let failing = &mut self.undescribed;
         let waiting = &self.waiting;
         let answer = until_answered(&stream, "DescribeStreamSummary", failing, waiting, || {
             shards.describe(&stream)
         });
         let answer = answer.await;
-        self.take(answer);
+        self.described.take(answer);
     }
 
     /// Once: what is known serves until the next time.
     async fn describe_again(&mut self) {
-        let answer = self.shards.describe(&self.stream).await;
+        let answer = self.shards.describe(&self.described.stream).await;
         match answer {
             Err(error) if !error.is_denied() => {
-                tracing::debug!(stream = %self.stream, %error, "DescribeStreamSummary failed; asked again later");
+                tracing::debug!(stream = %self.described.stream, %error, "DescribeStreamSummary failed; asked again later");
             }
-            answer => self.take(answer),
-        }
-    }
-
-    /// An answer: a description, or that there will be none.
-    fn take(&mut self, answer: Result<Description, ListShardsError>) {
-        *self.described_at.lock().expect("no panic while held") = Instant::now();
-        let stream = &self.stream;
-        match answer {
-            Ok(description) => {
-                if description.max_record_bytes
-                    != self
-                        .described
-                        .and_then(|described| described.max_record_bytes)
-                {
-                    self.say_limits(&description);
-                }
-                let was_by_key = self.distributes_by_key();
-                match description.distribution {
-                    Distribution::Auto if was_by_key => tracing::warn!(
-                        %stream,
-                        "the stream's RecordDistributionStrategy is AUTO: keys are ignored, so nothing is aggregated, \
-                         and explicit hash keys are left out"
-                    ),
-                    Distribution::ByKey if !was_by_key => tracing::warn!(
-                        %stream,
-                        "the stream's RecordDistributionStrategy is USER_PARTITION_KEY again: keys count"
-                    ),
-                    _ => {}
-                }
-                self.described = Some(description);
-                self.may_not_describe = false;
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.may_not_describe, true) {
-                    tracing::warn!(
-                        %stream, %error,
-                        "kinesis:DescribeStreamSummary is denied: assuming that records are distributed by key, and, where \
-                         batch.max_record_bytes is not set, that one may have 1 MiB"
-                    );
-                }
-            }
-        }
-    }
-
-    fn limits(&self) -> Limits {
-        let of_the_stream = self.described.and_then(|d| d.max_record_bytes);
-        (self.batch).limits(
-            of_the_stream.unwrap_or(Limits::LEAST_OF_A_STREAM),
-            self.affordable,
-        )
-    }
-
-    fn say_limits(&self, description: &Description) {
-        let (RecordLimit::OfTheStream | RecordLimit::OfTheStreamAlone, Some(taken)) =
-            (self.batch.max_record_bytes, description.max_record_bytes)
-        else {
-            return;
-        };
-        let (stream, limit) = (&self.stream, self.batch.limits(taken, self.affordable));
-        let limit = limit.max_record_bytes;
-        if limit < taken && self.batch.max_bytes == Some(limit) {
-            tracing::warn!(
-                %stream, taken, limit,
-                "the stream takes larger records than batch.max_bytes allows: larger ones become dead letters; raise it"
-            );
-        } else if limit < taken {
-            let copies = Costs::COPIES_OF_A_RECORD;
-            tracing::warn!(
-                %stream, taken, limit,
-                "the stream takes larger records than memory_limit has room for: larger ones become dead letters; \
-                 raise it until the stream's share of it is {copies} times the largest record"
-            );
-        } else {
-            tracing::info!(%stream, limit, "the stream says how large a record may be");
+            answer => self.described.take(answer),
         }
     }
 
     /// The facts are what the latest listing says.
     fn is_published(&self) {
         *self.listed_at.lock().expect("no panic while held") = self.asked_at;
-    }
-
-    fn described_at(&self) -> Instant {
-        *self.described_at.lock().expect("no panic while held")
-    }
-
-    /// Without permission to ask, assumes what nearly all streams do, until the evidence is against it.
-    fn distributes_by_key(&self) -> bool {
-        match self.described {
-            Some(description) => description.distribution == Distribution::ByKey,
-            None => !self.seems_auto,
-        }
-    }
-
-    /// The listing has been the same for as long as doubts wait, and records go on being stored elsewhere than it says.
-    /// Where nobody may ask why, they go unaggregated, which is right wherever they land; else each aggregate that
-    /// lands elsewhere would be sent again for ever.
-    fn assume_auto(&mut self) {
-        if self.described.is_none() && !std::mem::replace(&mut self.seems_auto, true) {
-            tracing::warn!(
-                stream = %self.stream,
-                "records are stored on other shards than the listing says, and kinesis:DescribeStreamSummary, which would say \
-                 why, is denied: taken for a stream whose RecordDistributionStrategy is AUTO. Nothing is aggregated from now \
-                 on; allow it for this identity"
-            );
-        }
     }
 
     /// That the service distributes records by itself now, no listing would tell that does not come: `None` then.
@@ -422,7 +278,7 @@ impl Upkeep {
                 listed = &mut listed => return Some(listed),
                 () = tokio::time::sleep(DOUBT_PAUSE) => {
                     self.describe_again().await;
-                    if !self.distributes_by_key() {
+                    if !self.described.distributes_by_key() {
                         return None;
                     }
                 }
@@ -432,10 +288,10 @@ impl Upkeep {
 
     async fn routes(&mut self) -> Routes {
         self.asked_at = Instant::now();
-        if !self.distributes_by_key() {
+        if !self.described.distributes_by_key() {
             return Routes::Auto;
         }
-        let (shards, stream) = (Arc::clone(&self.shards), self.stream.clone());
+        let (shards, stream) = (Arc::clone(&self.shards), self.described.stream.clone());
         // Aside, since the stream may have to be described meanwhile.
         let mut failing = std::mem::take(&mut self.unlisted);
         let waiting = self.waiting.clone();
@@ -472,47 +328,6 @@ impl Upkeep {
                 Routes::Unpredictable
             }
         }
-    }
-}
-
-/// Tries until there is an answer or it is denied.
-async fn until_answered<T, F>(
-    stream: &StreamName,
-    operation: &str,
-    failing: &mut Recurring,
-    waiting: &Waiting,
-    call: impl Fn() -> F,
-) -> Result<T, ListShardsError>
-where
-    F: Future<Output = Result<T, ListShardsError>>,
-{
-    let mut backoff = Backoff::new(
-        retry::Settings::default(),
-        StdRng::from_rng(&mut rand::rng()),
-    );
-    let mut attempts = 0;
-    loop {
-        match call().await {
-            Err(error) if !error.is_denied() => {
-                attempts += 1;
-                waiting.hear(Some(&error));
-                if let Some(Unsaid(others)) = failing.goes_on(Instant::now()) {
-                    tracing::warn!(
-                        %stream, %error, attempts, others_unsaid = others,
-                        "{operation} failed; trying until it succeeds"
-                    );
-                }
-            }
-            answer => {
-                waiting.hear(None);
-                if let Some(down_for) = failing.end(Instant::now()) {
-                    tracing::info!(%stream, ?down_for, "{operation} is answered again");
-                }
-                return answer;
-            }
-        }
-        tokio::time::sleep(backoff.delay(attempts)).await;
-        waiting.until_wanted(attempts).await;
     }
 }
 

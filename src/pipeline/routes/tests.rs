@@ -6,8 +6,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::shard::Shard;
 use crate::shard::map::tests::even;
+use crate::shard::{Description, Distribution, Shard};
 
 const DENIED: &str = "AccessDeniedException";
 
