@@ -3,6 +3,8 @@
 use tokio::time::Instant;
 
 use crate::aggregate::AggregatedRecord;
+use crate::delivery::FailReason;
+use crate::record::PartitionKey;
 
 /// The `[batch]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +73,15 @@ impl Limits {
     const REQUEST: usize = 5 << 20;
     /// What the service takes since October 2025.
     pub const MOST_OF_A_REQUEST: usize = 10 << 20;
+
+    /// Why an entry of so many bytes of data, sealed where it is to be sealed, would be refused under this key.
+    pub fn check(&self, data: usize, key: &PartitionKey) -> Result<(), FailReason> {
+        let (bytes, limit) = (data.saturating_add(key.len()), self.max_record_bytes);
+        match bytes > limit {
+            true => Err(FailReason::TooLarge { bytes, limit }),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -239,6 +250,15 @@ mod tests {
             batch.push(entry((1 << 20) - 2, "key")),
             Err(Refused::TooLarge(_))
         ));
+    }
+
+    #[test]
+    fn an_entry_is_checked_as_a_batch_takes_it() {
+        let (limits, key) = (Limits::default(), PartitionKey::new("key").unwrap());
+        assert_eq!(limits.check((1 << 20) - 3, &key), Ok(()));
+        let error = limits.check((1 << 20) - 2, &key).unwrap_err();
+        let (bytes, limit) = ((1 << 20) + 1, 1 << 20);
+        assert_eq!(error, FailReason::TooLarge { bytes, limit });
     }
 
     #[test]

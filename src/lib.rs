@@ -13,6 +13,21 @@
 //! A library user starts at [`producer::Producer`]; the agent is [`agent::Agent`]; the KPL's Java client starts
 //! [`daemon`]; the way back is [`consume`].
 //!
+//! # Without the producer
+//! A program that calls the Streams API itself seals and opens records one by one, as in the AWS blog post "Encrypt and
+//! Decrypt Amazon Kinesis Records Using AWS KMS". What its `KinesisEncryptionUtils` does is done here by
+//!
+//! | there | here |
+//! |---|---|
+//! | `toEncryptedString` | [`Sealer::seal_to_string`](seal::sealer::Sealer::seal_to_string), or `seal` for a quarter less |
+//! | `toEncryptedByteStream` | the string's bytes: it is ASCII |
+//! | `calculateSizeOfObject`, which warns above 1 MB | [`Limits::check`](batch::Limits::check), of the message and its partition key, which is an error |
+//! | `decryptByteStream` with its key ARN and context | [`Opener`](seal::open::Opener), which takes both, and refuses what is not theirs |
+//! | the consumers' loops | [`consume`], which polls; [without polling](consume#without-polling), as in a Lambda, its [`Unpacker`](consume::Unpacker) |
+//!
+//! There each record costs a call to KMS on either side; here one does for all under a data key.
+//! `examples/ticker_producer.rs` and `examples/ticker_consumer.rs` are the post's applications.
+//!
 //! # Layout
 //! Modules stand in the order of a record's journey. Each group may use those above it:
 //!

@@ -39,7 +39,8 @@ const TIERS: &[Module] = &[
     // 1 codecs: words
     module(1, "seal::message", &[]),
     module(1, "aggregate::format", &[]),
-    module(1, "seal::block", &["aggregate::format"]),
+    // That a message is a block stands in its context.
+    module(1, "seal::block", &["aggregate::format", "seal::message"]),
     module(1, "daemon::message", &[]),
     module(1, "cbor", &[]),
     module(1, "source::frame", &[]),

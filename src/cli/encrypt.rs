@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
@@ -15,10 +14,8 @@ use super::hardening::CoreDumpArgs;
 use super::keys::KeyArgs;
 use crate::hex::to_hex;
 use crate::seal::CacheSettings;
-use crate::seal::keyring::Keyring;
-use crate::seal::message::{
-    CommitmentPolicy, Encoding, Message, MessageIds, ReadLimits, Settings, Suite, Writer,
-};
+use crate::seal::message::{CommitmentPolicy, Encoding, Message, ReadLimits, Settings, Suite};
+use crate::seal::sealer::Sealer;
 
 /// Encrypt a file or lines by hand, as the agent would
 ///
@@ -89,16 +86,15 @@ pub async fn run(args: EncryptArgs, verbose: bool) -> anyhow::Result<ExitCode> {
     if args.format == FormatWord::Raw && form::stdout_is_terminal() {
         bail!("a message is not for a terminal: redirect it to a file, or give --format base64");
     }
-    let keyring = args.keyring().await?;
+    let sealer = args.sealer().await?;
     let input = Input::open(args.file.as_ref())?;
     let mut out = form::stdout()?;
     if args.format == FormatWord::Lines {
-        encrypt_lines(input, &keyring, verbose, &mut out).await?;
+        encrypt_lines(input, &sealer, verbose, &mut out).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let plaintext = input.whole(LONGEST)?;
-    let writer = keyring.lease(&[plaintext.len()]).await?.writer;
-    let message = seal(&writer, &plaintext);
+    let message = sealer.seal(&plaintext).await?;
     if verbose {
         say_facts(None, &message);
     }
@@ -114,14 +110,13 @@ pub async fn run(args: EncryptArgs, verbose: bool) -> anyhow::Result<ExitCode> {
 /// Under one data key, for as long as the agent would use it.
 async fn encrypt_lines(
     input: Input,
-    keyring: &Arc<Keyring>,
+    sealer: &Sealer,
     verbose: bool,
     out: &mut Output,
 ) -> anyhow::Result<()> {
     let mut lines = input.lines();
     while let Some((number, line)) = lines.next()? {
-        let writer = keyring.lease(&[line.len()]).await?.writer;
-        let message = seal(&writer, &line);
+        let message = sealer.seal(&line).await?;
         if verbose {
             say_facts(Some(number), &message);
         }
@@ -140,13 +135,6 @@ async fn encrypt_lines(
 fn write_base64(message: &[u8], out: &mut Output) -> io::Result<()> {
     let text = base64_simd::STANDARD.encode_to_string(message);
     writeln!(out, "{text}")
-}
-
-fn seal(writer: &Writer, plaintext: &[u8]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(writer.sealed_len(plaintext.len()));
-    let id = MessageIds::for_messages(1).draw();
-    writer.seal(id, plaintext, &mut message);
-    message
 }
 
 fn say_facts(number: Option<u64>, message: &[u8]) {
@@ -178,13 +166,17 @@ impl EncryptArgs {
         );
     }
 
-    async fn keyring(&self) -> anyhow::Result<Arc<Keyring>> {
+    async fn sealer(&self) -> anyhow::Result<Sealer> {
         let context = connection::context(&self.context)?;
         let settings = self.message.settings(Encoding::Binary);
         settings.check_context(&context, None)?;
         let maker = self.keys.maker(&self.connection).await?;
-        let keyring = Keyring::new(maker, context, CacheSettings::default(), settings);
-        Ok(keyring)
+        Ok(Sealer::new(
+            maker,
+            context,
+            CacheSettings::default(),
+            settings,
+        )?)
     }
 }
 

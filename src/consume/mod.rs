@@ -13,6 +13,73 @@
 //! is dropped. Promises: each record once, in order within a shard, a shard's children after it; what can
 //! not be opened is handed out with its reason, and the rest goes on. How far a shard is read is told with each batch
 //! ([`Progress`]); [`checkpoint`] keeps it over a restart.
+//!
+//! # Without polling
+//! Who is handed records, as an AWS Lambda function is, takes the [`Unpacker`] alone: bytes of Kinesis records in, user
+//! records out, from aggregates, blocks and single messages. One is made when the process starts, and keeps the data keys
+//! that it has had unwrapped.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use kinseal::consume::shards::{ListedShard, StoredRecord};
+//! use kinseal::consume::{Plaintext, Unpacker};
+//! # use kinseal::seal::EncryptionContext;
+//! # use kinseal::seal::open::{OpenSettings, Opener};
+//! # use kinseal::seal::rawkey::WrappingKey;
+//! # use kinseal::seal::sealer::Sealer;
+//!
+//! /// An event's records are of one shard. The first that failed is the answer: Lambda sends it, and what is behind it,
+//! /// again, where `ReportBatchItemFailures` is set.
+//! async fn handle(unpacker: &Unpacker, event: &serde_json::Value) -> serde_json::Value {
+//!     let records = event["Records"].as_array().expect("an event of Kinesis");
+//!     let stored = records.iter().map(|record| {
+//!         let text = |name| record["kinesis"][name].as_str().unwrap_or_default();
+//!         let data = base64_simd::STANDARD.decode_to_vec(text("data"));
+//!         StoredRecord {
+//!             sequence: text("sequenceNumber").into(),
+//!             partition_key: text("partitionKey").into(),
+//!             data: data.expect("Lambda sends base64").into(),
+//!             arrived: None,
+//!         }
+//!     });
+//!     // "shardId-000000000000:4959…"
+//!     let id = records[0]["eventID"].as_str().unwrap_or_default();
+//!     let shard = ListedShard::named(id.split(':').next().unwrap_or_default());
+//!     for record in unpacker.unpack(&shard, stored.collect()).await {
+//!         match record {
+//!             Ok(record) => println!("{}", String::from_utf8_lossy(&record.data)),
+//!             Err(unreadable) => {
+//!                 eprintln!("{}: {}", unreadable.place.sequence, unreadable.reason);
+//!                 let failed = &*unreadable.place.sequence;
+//!                 return serde_json::json!({ "batchItemFailures": [{ "itemIdentifier": failed }] });
+//!             }
+//!         }
+//!     }
+//!     serde_json::json!({ "batchItemFailures": [] })
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let context = EncryptionContext::from([("app".into(), "shop".into())]);
+//! # let key = Arc::new(WrappingKey::new("my-company", "laptop", &[7; 32])?);
+//! # let sealer = Sealer::new(key.clone(), context.clone(), Default::default(), Default::default())?;
+//! # let good = sealer.seal_to_string(b"AMZN").await?;
+//! # let event = serde_json::json!({ "Records": [
+//! #     { "eventID": "shardId-000000000000:1", "kinesis": { "sequenceNumber": "1", "partitionKey": "a", "data": good } },
+//! #     { "eventID": "shardId-000000000000:2", "kinesis": { "sequenceNumber": "2", "partitionKey": "a", "data": "cGxhaW4=" } },
+//! # ] });
+//! // At the start of the process. Under KMS the key is `KmsUnwrap::new(clients.kms, ["arn:aws:kms:…"])`.
+//! let opener = Arc::new(Opener::new(vec![key], context, OpenSettings::default())?);
+//! let unpacker = Unpacker::opening(opener, Plaintext::Refused, 1)?
+//!     // An outage of KMS ends the call, and Lambda sends its records again.
+//!     .without_waiting();
+//!
+//! // For each event.
+//! let answer = handle(&unpacker, &event).await;
+//! # assert_eq!(answer["batchItemFailures"][0]["itemIdentifier"], "2");
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod checkpoint;
 mod lineage;

@@ -128,9 +128,9 @@ impl Shared {
         &self,
         encryption: &seal::Settings,
     ) -> Result<(Option<Arc<Keyring>>, Sealer), StartError> {
-        let ours = |key: &&String| key.starts_with(block::CONTEXT_PREFIX);
-        if let Some(key) = encryption.context.keys().find(ours) {
-            return Err(StartError::ReservedContext { key: key.clone() });
+        if let Some(key) = block::reserved_key(&encryption.context) {
+            let key = key.to_owned();
+            return Err(StartError::ReservedContext { key });
         }
         encryption.check_context()?;
         let (key, block) = match &encryption.scope {

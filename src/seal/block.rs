@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use zstd::bulk::Compressor;
 
+use super::message::EncryptionContext;
 use crate::aggregate::format::{Layout, UserRecord, records_of};
 
 /// The context pair that says a message is a block.
@@ -26,6 +27,12 @@ pub const CONTEXT_KEY: &str = "kinseal-block";
 
 /// Pairs that begin so are this program's own word on how a message is packed, and nobody else's.
 pub const CONTEXT_PREFIX: &str = "kinseal-";
+
+/// The first name in a context that is this program's own.
+pub fn reserved_key(context: &EncryptionContext) -> Option<&str> {
+    let mut names = context.keys().map(String::as_str);
+    names.find(|name| name.starts_with(CONTEXT_PREFIX))
+}
 
 /// Readers refuse blocks that unpack to more: a small message must not claim much memory. Above the largest
 /// record that the service takes.

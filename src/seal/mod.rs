@@ -13,6 +13,7 @@ pub mod message;
 pub mod offload;
 pub mod open;
 pub mod rawkey;
+pub mod sealer;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -7,6 +7,33 @@
 //! `max_age`; data keys of suites that derive no key per message are never cached. Refuses: messages whose
 //! stored context contradicts a required pair, before any key is asked.
 //!
+//! ```
+//! use std::sync::Arc;
+//! use kinseal::seal::message::message_in;
+//! use kinseal::seal::open::{OpenSettings, Opener};
+//! use kinseal::seal::EncryptionContext;
+//! # use kinseal::seal::rawkey::WrappingKey;
+//! # use kinseal::seal::sealer::Sealer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let key = Arc::new(WrappingKey::new("my-company", "laptop", &[7; 32])?);
+//! # let expected = EncryptionContext::from([("app".into(), "shop".into())]);
+//! # let sealer = Sealer::new(key.clone(), expected.clone(), Default::default(), Default::default())?;
+//! # let record = bytes::Bytes::from(sealer.seal_to_string(b"AMZN").await?);
+//! // Under KMS the expected key is `KmsUnwrap::new(clients.kms, ["arn:aws:kms:…"])`: no other is asked to open anything.
+//! let expected = EncryptionContext::from([("app".into(), "shop".into())]);
+//! let opener = Opener::new(vec![key], expected, OpenSettings::default())?;
+//!
+//! // A message, as it is or in base64; what is none was not encrypted.
+//! let message = message_in(&record).ok_or("not encrypted")?;
+//! let opened = opener.open(&message).await?;
+//! assert_eq!(&opened.plaintext[..], b"AMZN");
+//! assert_eq!(&*opened.wrapping_key, "my-company/laptop");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! The work is in two halves, so that a caller may ask for the key on tokio and decrypt elsewhere:
 //! [`Opener::data_key`] is async and does no cryptography on the record, [`Opener::open_with`] is pure.
 
