@@ -31,6 +31,7 @@ mod memory;
 mod multilang;
 mod outage;
 mod quota;
+mod reading;
 mod rotation;
 mod secrecy;
 mod shape;

@@ -1,7 +1,7 @@
 //! Python software that we did not write, through the scripts in `tests/peers`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64_simd::STANDARD;
@@ -63,18 +63,31 @@ impl Opened {
 
 /// `tests/peers/SCRIPT` under the pinned interpreter.
 pub(crate) fn script(name: &str) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+    python(&folder.join(name))
+}
+
+/// Where the interpreter and the programs are that were installed with it, such as `aws`.
+pub(crate) fn bin() -> PathBuf {
+    let folder = interpreter().parent().map(Path::to_owned);
+    folder.expect("an interpreter lies in a folder")
+}
+
+fn interpreter() -> PathBuf {
     let Some(python) = std::env::var_os("KINSEAL_PEERS_PYTHON") else {
         panic!(
             "this test holds kinseal against Python software; run it through `cargo xtask ci`, or \
              `cargo xtask e2e NAME`, which install that and set KINSEAL_PEERS_PYTHON"
         );
     };
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/peers")
-        .join(name);
-    let mut command = Command::new(python);
+    python.into()
+}
+
+/// Any script under the pinned interpreter.
+pub(crate) fn python(script: &Path) -> Command {
+    let mut command = Command::new(interpreter());
     command
-        .arg(path)
+        .arg(script)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("AWS_EC2_METADATA_DISABLED", "true");
     command
