@@ -91,7 +91,6 @@ impl Running {
         assert!(sent.expect("sh").success(), "{kill}");
     }
 
-    /// kill -9.
     /// Sends it again and again until it has ended.
     pub(crate) fn signal_until_ended(mut self, signal: &str) -> Ended {
         super::until("it has ended", || {
