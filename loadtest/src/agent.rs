@@ -140,7 +140,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
         seconds: took.as_secs_f64(),
         cpu_seconds: cpu.as_secs_f64(),
         cpu_by_thread,
-        peak_memory: process::peak_memory()?,
+        peak_memory: process::memory()?.peak,
         p50_ms: latency(0.5),
         p99_ms: latency(0.99),
         latencies: Curve::of_stages(&ended.histograms),
@@ -217,7 +217,7 @@ async fn all_stored(
                 seconds: started.elapsed().as_secs_f64(),
                 stored,
                 cpu_seconds: door.cpu()?.as_secs_f64(),
-                memory: process::memory()?,
+                memory: process::memory()?.now,
             }))?;
         }
         if is_done {

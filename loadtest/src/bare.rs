@@ -82,7 +82,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
             seconds: began.elapsed().as_secs_f64(),
             cpu_seconds: process::cpu()?.as_secs_f64(),
             cpu_by_thread: process::cpu_by_thread()?,
-            peak_memory: process::peak_memory()?,
+            peak_memory: process::memory()?.peak,
             p50_ms: 0.0,
             p99_ms: 0.0,
             latencies: Vec::new(),

@@ -48,7 +48,13 @@ impl fmt::Display for Configuration<'_> {
         match case.source {
             Source::File => {}
             // A stream needs a source, which the library does not have; that of the others nobody reads.
-            Source::Library | Source::Bare | Source::Python => writeln!(f, "type = \"stdin\"")?,
+            Source::Library
+            | Source::Bare
+            | Source::Python
+            | Source::FluentBit
+            | Source::Vector => {
+                writeln!(f, "type = \"stdin\"")?;
+            }
             Source::Socket => {
                 writeln!(f, "type = \"unix\"\npath = {}", at("socket"))?;
                 self.keys(f)?;

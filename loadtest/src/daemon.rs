@@ -59,7 +59,7 @@ struct Outcome {
     cpu: Duration,
     /// In microseconds, from a record's frame being written to its answer.
     latency: Histogram<u64>,
-    /// In kB.
+    /// Bytes.
     peak: u64,
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
             args.records as f64 / full.cpu.as_secs_f64(),
             over(0.5),
             over(0.99),
-            full.peak / 1024,
+            full.peak >> 20,
         );
     }
     println!("\n{}", stalled(args)?);
@@ -130,7 +130,7 @@ fn run(args: &Args, scope: Scope, pace: Pace) -> anyhow::Result<Outcome> {
     daemon.wait_for(records + 1)?;
     let took = began.elapsed();
     let cpu = daemon.cpu()? - cpu;
-    let peak = daemon.of_status("VmHWM:")?;
+    let peak = process::memory_of(daemon.process.id())?.peak;
     let answers = daemon.end()?;
     ensure!(
         answers.refused == 0 && answers.unasked == 0,
@@ -156,10 +156,9 @@ fn stalled(args: &Args) -> anyhow::Result<String> {
         let _ = pipe.write_all(&writing);
     });
     std::thread::sleep(Duration::from_secs(8));
-    let peak = daemon.of_status("VmHWM:")?;
+    let peak = process::memory_of(daemon.process.id())?.peak >> 20;
     daemon.process.kill().context("the daemon")?;
     let _ = writer.join();
-    let peak = peak / 1024;
     Ok(format!(
         "With the service stalled, after 8 s: {peak} MiB at most."
     ))
@@ -304,13 +303,6 @@ impl Daemon {
 
     fn cpu(&self) -> anyhow::Result<Duration> {
         process::cpu_of_process(self.process.id())
-    }
-
-    fn of_status(&self, field: &str) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-        kib.with_context(|| format!("no {field} in /proc"))
     }
 
     fn end(mut self) -> anyhow::Result<Answers> {

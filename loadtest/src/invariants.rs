@@ -55,6 +55,10 @@ pub(crate) fn check(
         }
     }
 
+    // Others keep no account: what was read back tells what became of lines.
+    if case.source.is_shipper() {
+        return equal.0;
+    }
     if !case.aggregation && !case.encryption.is_block() {
         equal.check("records stored", counts.entries_stored, case.lines);
     }

@@ -16,7 +16,7 @@
 //!
 //! # Layout
 //! `scenario` (data: what to run) and `target` (where to) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
-//! `agent`, `bare` and `reader` (the other processes, both sides of each), `python` (another program in the agent's place), `kpl` (a client of the agent's), `answers` (what a line's
+//! `agent`, `bare` and `reader` (the other processes, both sides of each), `python` and `shipper` (other programs in the agent's place), `kpl` (a client of the agent's), `answers` (what a line's
 //! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, `suites`, `sender` and `daemon`.
 
 mod agent;
@@ -39,6 +39,7 @@ mod run;
 mod sample;
 mod scenario;
 mod sender;
+mod shipper;
 mod sink;
 mod suites;
 mod target;
@@ -179,6 +180,7 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
     };
     let mut report = Report::begin(&scenario.name, &target, prices);
     let python = python::interpreter(&cases)?;
+    shipper::look_for(&cases)?;
     if let Some(folder) = &args.hdr_logs {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;

@@ -64,24 +64,33 @@ fn ticks(stat: &str) -> Option<u32> {
     Some(user + system)
 }
 
-/// The most memory this process ever had resident, in bytes.
-pub(crate) fn peak_memory() -> anyhow::Result<u64> {
-    of_status("VmHWM:")
+/// Resident, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Memory {
+    pub(crate) now: u64,
+    /// The most that it ever had.
+    pub(crate) peak: u64,
 }
 
-/// What it has now.
-pub(crate) fn memory() -> anyhow::Result<u64> {
-    of_status("VmRSS:")
+/// Of this process.
+pub(crate) fn memory() -> anyhow::Result<Memory> {
+    memory_of(std::process::id())
 }
 
-fn of_status(field: &str) -> anyhow::Result<u64> {
-    let status = fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kib: u64 = kib
-        .and_then(|kib| kib.trim().parse().ok())
-        .ok_or_else(|| anyhow!("/proc/self/status has no {field}"))?;
-    Ok(kib * 1024)
+pub(crate) fn memory_of(id: u32) -> anyhow::Result<Memory> {
+    let path = format!("/proc/{id}/status");
+    let status = fs::read_to_string(&path).with_context(|| path.clone())?;
+    let of = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kib: Option<u64> = kib.and_then(|kib| kib.trim().parse().ok());
+        let kib = kib.ok_or_else(|| anyhow!("{path} has no {field}"))?;
+        anyhow::Ok(kib * 1024)
+    };
+    Ok(Memory {
+        now: of("VmRSS:")?,
+        peak: of("VmHWM:")?,
+    })
 }
 
 /// Ends this process when the one that started it is gone: that one holds the other end of standard input. Resolves when
@@ -145,8 +154,8 @@ mod tests {
     #[test]
     fn this_process_uses_something() {
         assert!(cpu().is_ok());
-        assert!(memory().unwrap() > 1 << 20);
-        assert!(peak_memory().unwrap() >= memory().unwrap());
+        let memory = memory().unwrap();
+        assert!(memory.now > 1 << 20 && memory.peak >= memory.now);
         assert!(!cpu_by_thread().unwrap().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kinseal::aws::{self, Clients, Credentials, TimeOuts};
 use kinseal::consume::{self, Consumer, KinesisStream, Plaintext, Unpacker, UserRecord};
 use kinseal::fake::{DEFAULT_CREDENTIAL, DEFAULT_REGION};
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// As JSON
     #[arg(long)]
     place: String,
+    /// A record may be several lines, each with its newline
+    #[arg(long)]
+    joined: bool,
 }
 
 /// What reading came to.
@@ -58,7 +62,11 @@ pub(crate) async fn clients(place: &Place) -> anyhow::Result<Clients> {
 }
 
 /// Reads all that is there; `each` is told every record. Whom to trust is in the environment.
-pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> anyhow::Result<Read> {
+pub(crate) async fn read(
+    place: &Place,
+    joined: bool,
+    mut each: impl FnMut(&UserRecord),
+) -> anyhow::Result<Read> {
     let began = Instant::now();
     let clients = clients(place).await?;
     let kms = KmsUnwrap::new(clients.kms, &place.kms_key);
@@ -83,9 +91,11 @@ pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> an
         for record in batch.records {
             match record {
                 Ok(record) => {
-                    lines += 1;
                     each(&record);
-                    seen.insert(record.data);
+                    for line in lines_of(&record.data, joined) {
+                        lines += 1;
+                        seen.insert(line);
+                    }
                 }
                 Err(_) => unreadable += 1,
             }
@@ -102,19 +112,34 @@ pub(crate) async fn read(place: &Place, mut each: impl FnMut(&UserRecord)) -> an
     })
 }
 
+fn lines_of(data: &Bytes, joined: bool) -> Vec<Bytes> {
+    match joined {
+        false => vec![data.clone()],
+        true => {
+            let lines = data
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty());
+            lines.map(|line| data.slice_ref(line)).collect()
+        }
+    }
+}
+
 #[tokio::main]
 pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     process::end_with_parent();
     let place: Place = serde_json::from_str(&args.place)?;
-    let read = read(&place, |_| {}).await?;
+    let read = read(&place, args.joined, |_| {}).await?;
     println!("{}", serde_json::to_string(&read)?);
     Ok(())
 }
 
 /// The other side: runs a reader to its end. `ca` is what it is to trust.
-pub(crate) fn run(place: &Place, ca: Option<&Path>) -> anyhow::Result<Read> {
+pub(crate) fn run(place: &Place, ca: Option<&Path>, joined: bool) -> anyhow::Result<Read> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["reader", "--place", &serde_json::to_string(place)?]);
+    if joined {
+        command.arg("--joined");
+    }
     place.admit(&mut command, ca);
     process::answer(&mut command, "the reader")
 }

@@ -19,6 +19,7 @@ use crate::lines::{Due, Lines};
 use crate::python;
 use crate::reader::{self, Read};
 use crate::scenario::{Case, Pace, Source};
+use crate::shipper;
 use crate::sink::{Arrived, Sink};
 use crate::target::{Place, Target};
 
@@ -80,7 +81,7 @@ pub(crate) fn run(
         outcome.due_to_arrived = Some(sink.latencies(due, hdr_log)?);
     }
     if stage.sink.is_some() && case.sink_keeps() {
-        let read = stage.read_back()?;
+        let read = stage.read_back(case.source.is_shipper())?;
         violations.extend(invariants::check_read(case, &read.read));
     } else if case.read_back {
         drop(stage);
@@ -91,7 +92,7 @@ pub(crate) fn run(
         };
         let mut stage = Stage::set(&case, target, python, true)?;
         stage.send(&case, None, |_| {})?;
-        let read = stage.read_back()?;
+        let read = stage.read_back(false)?;
         violations.extend(invariants::check_read(&case, &read.read));
         outcome.read_back = Some(read);
     }
@@ -158,7 +159,7 @@ impl<'a> Stage<'a> {
         };
         fs::write(&config, configuration.to_string())?;
         let log = self.at("lines.log");
-        let is_caught_up_with = matches!(case.source, Source::File | Source::Python);
+        let is_caught_up_with = case.source.is_file();
         let is_there_before = is_caught_up_with && case.pace == Pace::AsFastAsItGoes;
         if is_there_before {
             // Just written, so it is in the page cache: the disk is not what is measured.
@@ -176,6 +177,10 @@ impl<'a> Stage<'a> {
         if case.source == Source::Python {
             let python = self.python.context("no interpreter for a Python program")?;
             let work = python::run(python, case, &self.place, &log, self.ca.as_deref())?;
+            return Ok((work, None));
+        }
+        if let (true, Some(sink), Some(ca)) = (case.source.is_shipper(), &mut self.sink, &self.ca) {
+            let work = shipper::run(case, &self.place, &log, ca, sink, told)?;
             return Ok((work, None));
         }
         let agent = Running::start(&config, case, &self.place, self.ca.as_deref(), hdr_log)?;
@@ -214,7 +219,7 @@ impl<'a> Stage<'a> {
                 let mut frames = Frames::new(&self.place.stream, case.keys.clone(), socket);
                 Box::new(move |lines| frames.send(lines))
             }
-            Source::Socket | Source::Bare | Source::Library | Source::Python => {
+            _ => {
                 let mut socket = UnixStream::connect(self.at("socket"))?;
                 Box::new(move |lines| socket.write_all(lines))
             }
@@ -238,10 +243,11 @@ impl<'a> Stage<'a> {
         Ok((work, due))
     }
 
-    fn read_back(&self) -> anyhow::Result<ReadBack> {
+    /// `joined`: a record may be several lines.
+    fn read_back(&self, joined: bool) -> anyhow::Result<ReadBack> {
         Ok(ReadBack {
             log_bytes: self.log_bytes,
-            read: reader::run(&self.place, self.ca.as_deref())?,
+            read: reader::run(&self.place, self.ca.as_deref(), joined)?,
         })
     }
 

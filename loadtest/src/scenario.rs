@@ -56,6 +56,9 @@ pub(crate) enum Source {
     Bare,
     /// No agent: a Python program catches up with the file.
     Python,
+    /// No agent: another shipper catches up with the file, where its program is on the PATH.
+    FluentBit,
+    Vector,
 }
 
 /// How many messages one data key seals.
@@ -203,7 +206,17 @@ impl Source {
 
     /// Whether it is kinseal that sends.
     pub(crate) fn has_agent(self) -> bool {
-        !matches!(self, Self::Bare | Self::Python)
+        !matches!(self, Self::Bare | Self::Python) && !self.is_shipper()
+    }
+
+    /// Whether it is another shipper that sends.
+    pub(crate) fn is_shipper(self) -> bool {
+        matches!(self, Self::FluentBit | Self::Vector)
+    }
+
+    /// Whether all lines are in a file before anybody starts, unless they come at a pace.
+    pub(crate) fn is_file(self) -> bool {
+        matches!(self, Self::File | Self::Python) || self.is_shipper()
     }
 }
 
@@ -229,7 +242,8 @@ impl Case {
             source: Source::File,
             ..self.clone()
         };
-        (self.source == Source::Python).then_some(ours)
+        let is_other = self.source == Source::Python || self.source.is_shipper();
+        is_other.then_some(ours)
     }
 
     /// The run that this one is compared with, if it is not itself that.
@@ -293,6 +307,8 @@ impl fmt::Display for Case {
             Source::Kpl => write!(f, ", kpl")?,
             Source::Library => write!(f, ", library")?,
             Source::Python => write!(f, ", python")?,
+            Source::FluentBit => write!(f, ", fluent-bit")?,
+            Source::Vector => write!(f, ", Vector")?,
         }
         if let Pace::LinesPerSecond(lines) = self.pace {
             write!(f, ", {lines}/s")?;

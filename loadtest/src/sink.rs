@@ -65,6 +65,9 @@ pub(crate) struct Arrived {
     pub(crate) entries: u64,
     pub(crate) put_records_calls: u64,
     pub(crate) kms_calls: u64,
+    /// Data and partition keys of entries.
+    #[serde(default)]
+    pub(crate) bytes_stored: u64,
     /// Of request bodies.
     pub(crate) body_bytes: u64,
     pub(crate) cpu_seconds: f64,
@@ -153,6 +156,7 @@ fn arrived(fake: &Fake) -> anyhow::Result<Arrived> {
         entries: counters.records_stored,
         put_records_calls: counters.put_records_calls(),
         kms_calls: counters.kms_calls_total(),
+        bytes_stored: counters.bytes_stored,
         body_bytes: counters.body_bytes,
         cpu_seconds: process::cpu()?.as_secs_f64(),
     })
@@ -171,7 +175,7 @@ async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Vec<H
         .collect();
     let mut seconds: Vec<Histogram<u64>> = Vec::new();
     let mut unknown = 0_u64;
-    reader::read(place, |record| {
+    reader::read(place, false, |record| {
         let arrival = arrivals.get(&*record.place.sequence);
         let (Some(number), Some(arrival)) = (lines::number_of(&record.data), arrival) else {
             unknown += 1;

@@ -126,6 +126,11 @@ impl Place {
                      has its own. Give a scenario without shards, shard_limits, streams and failing_percent"
                 )));
             }
+            if case.source.is_shipper() {
+                return Err(Refusal(format!(
+                    "run \"{case}\": whether all has arrived only a stand-in tells; leave it out by --only"
+                )));
+            }
             if case.encryption != Encryption::Off && self.kms_key.is_none() {
                 return Err(Refusal(format!(
                     "run \"{case}\" encrypts, and no key is named: give --kms-key ID, or --only \"off,\""

@@ -71,6 +71,7 @@ pub(crate) fn outcome(case: &Case, times: f64) -> Outcome {
             entries: case.lines / 100,
             put_records_calls: 7,
             kms_calls: 1,
+            bytes_stored: 1,
             body_bytes: 1,
             cpu_seconds: 0.1,
         }),

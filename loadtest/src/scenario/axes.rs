@@ -172,6 +172,9 @@ impl Axes {
         if self.has(Source::Python) {
             self.check_python()?;
         }
+        if self.has(Source::FluentBit) || self.has(Source::Vector) {
+            self.check_shippers()?;
+        }
         self.check_many()?;
         self.kms_ms().and(self.sink_ms()).and(self.lingers())?;
         Ok(())
@@ -240,8 +243,13 @@ impl Axes {
         }
         let has_keys = self.partition_key.is_some();
         ensure!(
-            !has_keys || !self.has(Source::Bare) && !self.has(Source::Python),
-            "partition_key: allowed: without source \"bare\" and \"python\""
+            !has_keys
+                || self
+                    .source
+                    .iter()
+                    .flatten()
+                    .all(|source| source.has_agent()),
+            "partition_key: allowed: without source \"bare\", \"python\", \"fluent_bit\" and \"vector\""
         );
         Ok(())
     }
@@ -315,6 +323,29 @@ impl Axes {
         ensure!(
             self.suite.is_none() && self.backend.is_none() && self.lanes.is_none(),
             "source: \"python\" has its own suite and backend: allowed: without these keys"
+        );
+        Ok(())
+    }
+
+    /// They have no encryption, and a place to send to that counts what arrives.
+    fn check_shippers(&self) -> anyhow::Result<()> {
+        let encryption = self.encryption.iter().flatten();
+        ensure!(
+            encryption.clone().all(|how| *how == Encryption::Off),
+            "source: \"fluent_bit\" and \"vector\" do not encrypt: allowed: encryption = [\"off\"]"
+        );
+        ensure!(
+            self.rate.is_none() && self.linger.is_none(),
+            "source: \"fluent_bit\" and \"vector\" catch up with a file: allowed: without rate and linger"
+        );
+        ensure!(
+            self.keep == Some(true) && self.tls != Some(false),
+            "source: \"fluent_bit\" and \"vector\" keep no account that could be asked for: allowed: keep = true, over TLS"
+        );
+        let aggregates = self.aggregation.iter().flatten().any(|on| *on);
+        ensure!(
+            !self.has(Source::Vector) || !aggregates && self.aggregation.is_some(),
+            "source: \"vector\" does not aggregate: allowed: aggregation = [false]"
         );
         Ok(())
     }

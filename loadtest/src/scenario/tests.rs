@@ -201,6 +201,50 @@ fn a_python_program_is_asked_for_nothing_that_it_does_not_do() {
 }
 
 #[test]
+fn another_shipper_is_asked_for_nothing_that_it_does_not_do_and_is_counted_line_by_line() {
+    let shippers = |sources: &str, keys: &str| {
+        let text = format!("line_bytes = [200]\nlines = 10\nsource = [{sources}]\n{keys}");
+        Scenario::parse("s", &text)
+    };
+    let fluent_bit = "'file', 'fluent_bit'";
+    for (sources, keys, told) in [
+        (
+            fluent_bit,
+            "encryption = ['off', 'record']\nkeep = true",
+            "do not encrypt",
+        ),
+        (fluent_bit, "encryption = ['off']", "allowed: keep = true"),
+        (
+            fluent_bit,
+            "encryption = ['off']\nkeep = true\ntls = false",
+            "over TLS",
+        ),
+        (
+            fluent_bit,
+            "encryption = ['off']\nkeep = true\nrate = [10]",
+            "without rate",
+        ),
+        (
+            fluent_bit,
+            "encryption = ['off']\nkeep = true\npartition_key = [3]",
+            "\"fluent_bit\"",
+        ),
+        (
+            "'vector'",
+            "encryption = ['off']\nkeep = true",
+            "does not aggregate",
+        ),
+    ] {
+        let error = format!("{:#}", shippers(sources, keys).unwrap_err());
+        assert!(error.contains(told), "{keys}: {error}");
+    }
+    let cases = shippers(fluent_bit, "encryption = ['off']\nkeep = true")
+        .unwrap()
+        .cases(None);
+    assert_eq!(cases[1].by_kinseal().as_ref(), Some(&cases[0]));
+}
+
+#[test]
 fn what_a_rival_is_set_beside_is_kinseal_on_the_same_file() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/rivals.toml");
     let cases = Scenario::load(&path).unwrap().cases(None);

@@ -1,0 +1,271 @@
+//! No agent of ours, but another shipper that catches up with the same file: fluent-bit, or Vector, where its program is on the
+//! PATH. It is configured as its documentation has it for a file and a stream, with all else its default; so its promises
+//! are not kinseal's (README, Beside other programs).
+//!
+//! Neither says when it is done. It is when as many records have arrived as there are lines, or, where several lines are
+//! one record, when none came for a while; its time and CPU are those of the last arrival.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use kinseal::fake::DEFAULT_REGION;
+
+use crate::agent::{Counts, Sample, Work};
+use crate::process;
+use crate::scenario::{Case, Source};
+use crate::sink::{Arrived, Sink};
+use crate::target::Place;
+
+/// How often to look whether all has arrived.
+const LOOK: Duration = Duration::from_millis(50);
+/// fluent-bit flushes once a second, and Vector's batches wait as long.
+const NO_MORE: Duration = Duration::from_secs(5);
+/// Before anything has arrived.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// Whether the programs that `cases` need are there: asked before any of them is run.
+pub(crate) fn look_for(cases: &[Case]) -> anyhow::Result<()> {
+    for case in cases {
+        let Some(program) = program(case.source) else {
+            continue;
+        };
+        let found = Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let found = found.with_context(|| format!("run \"{case}\" needs {program} on the PATH"))?;
+        ensure!(
+            found.success(),
+            "run \"{case}\": {program} --version: {found}"
+        );
+    }
+    Ok(())
+}
+
+fn program(source: Source) -> Option<&'static str> {
+    match source {
+        Source::FluentBit => Some("fluent-bit"),
+        Source::Vector => Some("vector"),
+        _ => None,
+    }
+}
+
+/// Runs it on the lines of `log`, in whose folder its configuration is put, until they are at `sink`. `ca` is what it is to trust.
+pub(crate) fn run(
+    case: &Case,
+    place: &Place,
+    log: &Path,
+    ca: &Path,
+    sink: &mut Sink,
+    mut told: impl FnMut(Sample),
+) -> anyhow::Result<Work> {
+    let program = program(case.source).context("another program's source")?;
+    let folder = log.parent().context("a file in a folder")?;
+    let (text, arguments) = match case.source {
+        Source::FluentBit => (fluent_bit(case, place, log, ca)?, vec!["-q", "-c"]),
+        _ => (vector(place, log, ca, folder)?, vec!["-qq", "--config"]),
+    };
+    let name = match case.source {
+        Source::FluentBit => "fluent-bit.conf",
+        _ => "vector.yaml",
+    };
+    let path = folder.join(name);
+    fs::write(&path, text)?;
+    let mut command = Command::new(program);
+    command.args(arguments).arg(&path);
+    place.admit(&mut command, Some(ca));
+    process::apart(&mut command);
+    let began = Instant::now();
+    let process = command
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start {program}"))?;
+    let mut shipper = Shipper(process);
+    let mut last = Last::at(began);
+    loop {
+        std::thread::sleep(LOOK);
+        let arrived = sink.arrived()?;
+        if arrived.entries > last.arrived {
+            last = shipper.moment(began, arrived.entries)?;
+            told(last.sample);
+        }
+        let waited = last.when.elapsed();
+        let is_done = match case.aggregation {
+            false => arrived.entries >= case.lines,
+            true => arrived.entries > 0 && waited >= NO_MORE,
+        };
+        if is_done || arrived.entries > 0 && waited >= NO_MORE {
+            return Ok(last.work(case, &arrived));
+        }
+        ensure!(
+            waited < STUCK && shipper.0.try_wait()?.is_none(),
+            "{program} has ended, or sends nothing; what it says of that stands above"
+        );
+    }
+}
+
+/// Ends with this.
+struct Shipper(Child);
+
+/// What it had come to when something had arrived.
+struct Last {
+    arrived: u64,
+    when: Instant,
+    peak_memory: u64,
+    sample: Sample,
+}
+
+impl Shipper {
+    fn moment(&self, began: Instant, arrived: u64) -> anyhow::Result<Last> {
+        let id = self.0.id();
+        let memory = process::memory_of(id)?;
+        Ok(Last {
+            arrived,
+            when: Instant::now(),
+            peak_memory: memory.peak,
+            sample: Sample {
+                seconds: began.elapsed().as_secs_f64(),
+                stored: arrived,
+                cpu_seconds: process::cpu_of_process(id)?.as_secs_f64(),
+                memory: memory.now,
+            },
+        })
+    }
+}
+
+impl Last {
+    fn at(when: Instant) -> Self {
+        Self {
+            arrived: 0,
+            when,
+            peak_memory: 0,
+            sample: Sample {
+                seconds: 0.0,
+                stored: 0,
+                cpu_seconds: 0.0,
+                memory: 0,
+            },
+        }
+    }
+
+    /// What it says of records is what arrived: it keeps no account of its own.
+    fn work(self, case: &Case, sink: &Arrived) -> Work {
+        let counts = Counts {
+            entries_stored: sink.entries,
+            calls: sink.put_records_calls,
+            ..Counts::of_single_lines(case.lines, sink.bytes_stored)
+        };
+        Work {
+            seconds: self.sample.seconds,
+            cpu_seconds: self.sample.cpu_seconds,
+            cpu_by_thread: BTreeMap::new(),
+            peak_memory: self.peak_memory,
+            p50_ms: 0.0,
+            p99_ms: 0.0,
+            latencies: Vec::new(),
+            counts,
+            samples: vec![self.sample],
+            answers: None,
+            made_bytes: 0,
+        }
+    }
+}
+
+impl Drop for Shipper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Its classic format. `log_key` has it send the line itself, and not JSON with the line in it; several are one record where
+/// lines are aggregated, each with a newline behind it.
+fn fluent_bit(case: &Case, place: &Place, log: &Path, ca: &Path) -> anyhow::Result<String> {
+    let (log, ca, port, stream) = (log.display(), ca.display(), port(place)?, &place.stream);
+    let aggregation = case.aggregation;
+    Ok(format!(
+        "[SERVICE]\n    Flush 1\n    Log_Level warn\n\
+         [INPUT]\n    Name tail\n    Path {log}\n    Read_from_Head true\n\
+         [OUTPUT]\n    Name kinesis_streams\n    Match *\n    region {DEFAULT_REGION}\n    stream {stream}\n    \
+         endpoint localhost\n    port {port}\n    tls.ca_file {ca}\n    log_key log\n    simple_aggregation {aggregation}\n"
+    ))
+}
+
+fn vector(place: &Place, log: &Path, ca: &Path, folder: &Path) -> anyhow::Result<String> {
+    let data = folder.join("vector");
+    fs::create_dir(&data)?;
+    let (log, ca, data) = (log.display(), ca.display(), data.display());
+    let (port, stream) = (port(place)?, &place.stream);
+    Ok(format!(
+        "data_dir: {data}\n\
+         sources:\n  in: {{type: file, include: [{log}], read_from: beginning}}\n\
+         sinks:\n  out:\n    type: aws_kinesis_streams\n    inputs: [in]\n    stream_name: {stream}\n    \
+         region: {DEFAULT_REGION}\n    endpoint: https://localhost:{port}\n    tls: {{ca_file: {ca}}}\n    \
+         encoding: {{codec: text}}\n    acknowledgements: {{enabled: true}}\n    healthcheck: {{enabled: false}}\n"
+    ))
+}
+
+/// Of a stand-in, which they call by the name that its certificate has.
+fn port(place: &Place) -> anyhow::Result<&str> {
+    let url = place.kinesis_url.as_deref().unwrap_or_default();
+    let (_, port) = url.rsplit_once(':').context("a stand-in has a port")?;
+    Ok(port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    fn case(text: &str) -> Case {
+        let text = format!("encryption = ['off']\nline_bytes = [200]\nlines = 10\n{text}");
+        Scenario::parse("s", &text).unwrap().cases(None).remove(0)
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named_with_the_run_that_needs_it() {
+        assert!(look_for(&Scenario::smoke().cases(None)).is_ok());
+        let needs = case("source = ['vector']\naggregation = [false]\nkeep = true");
+        // Where Vector is, there is nothing to be said.
+        if let Err(error) = look_for(&[needs]) {
+            let told = format!("{error:#}");
+            assert!(
+                told.contains("vector on the PATH") && told.contains("off, single"),
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_they_are_told_is_where_lines_are_and_where_they_go() {
+        let place = Place {
+            kinesis_url: Some("https://127.0.0.1:7443".to_owned()),
+            ..Place::nowhere()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (log, ca) = (Path::new("/t/lines.log"), Path::new("/t/ca.pem"));
+        let of_fluent_bit = |text: &str| fluent_bit(&case(text), &place, log, ca).unwrap();
+        let told = of_fluent_bit("source = ['fluent_bit']\nkeep = true");
+        for word in [
+            "Path /t/lines.log",
+            "port 7443",
+            "tls.ca_file /t/ca.pem",
+            "simple_aggregation true",
+        ] {
+            assert!(told.contains(word), "{word} in {told}");
+        }
+        let told = vector(&place, log, ca, folder.path()).unwrap();
+        for word in [
+            "include: [/t/lines.log]",
+            "https://localhost:7443",
+            "ca_file: /t/ca.pem",
+        ] {
+            assert!(told.contains(word), "{word} in {told}");
+        }
+    }
+}
