@@ -165,6 +165,15 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
         "no run's name contains {:?}; leave out --only to see them all",
         args.only.as_deref().unwrap_or_default()
     );
+    let (cases, absent) = shipper::on_the_path(cases);
+    for program in &absent {
+        eprintln!("{program} is not on the PATH: its runs are left out");
+    }
+    anyhow::ensure!(
+        !cases.is_empty(),
+        "no run is left: put {} on the PATH",
+        absent.join(", ")
+    );
     // Before an hour's work, not after it.
     for path in [&args.json, &args.html].into_iter().flatten() {
         report::may_write(path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -180,7 +189,6 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
     };
     let mut report = Report::begin(&scenario.name, &target, prices);
     let python = python::interpreter(&cases)?;
-    shipper::look_for(&cases)?;
     if let Some(folder) = &args.hdr_logs {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
