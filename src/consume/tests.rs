@@ -8,7 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
-use super::shards::{Page, StoredRecord};
+use super::shards::{ListedShard, Page, Position, StoredRecord};
+use super::way::START_TRIES;
 use super::*;
 use crate::shutdown::{self, Stop};
 
