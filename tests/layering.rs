@@ -95,9 +95,13 @@ const AWS_SDK: &[&str] = &[
     "send/kinesis/answers.rs",
     "shard/kinesis.rs",
     "consume/shards.rs",
+    "consume/fanout.rs",
+    "consume/fanout/register.rs",
     "daemon/clients.rs",
     "daemon/clients/unverified.rs",
     "daemon/upload.rs",
+    // Frames alone.
+    "fake/eventstream.rs",
 ];
 
 #[test]

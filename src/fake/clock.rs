@@ -1,8 +1,10 @@
-//! The time the stand-ins live in: arrival times, token buckets, expiry of iterators, signature age.
+//! The time the stand-ins live in: arrival times, token buckets, expiry of iterators, ends of subscriptions, signature age.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
 
 /// The system's time, or one that a test moves by hand.
 #[derive(Debug, Clone)]
@@ -17,6 +19,7 @@ enum Source {
     },
     Manual {
         micros: AtomicU64,
+        moved: Notify,
     },
 }
 
@@ -33,14 +36,31 @@ impl Clock {
         let micros = u64::try_from(wall_time().as_micros()).unwrap_or(u64::MAX);
         Self(Arc::new(Source::Manual {
             micros: AtomicU64::new(micros),
+            moved: Notify::new(),
         }))
     }
 
     /// Moves a manual clock; a system clock needs no help, and takes none.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual { micros } = &*self.0 {
+        if let Source::Manual { micros, moved } = &*self.0 {
             let by = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
             micros.fetch_add(by, Ordering::Relaxed);
+            moved.notify_waiters();
+        }
+    }
+
+    /// Resolves at that time since the Unix epoch, or at once if it has been. Cancel safe.
+    pub(crate) async fn until(&self, time: Duration) {
+        match &*self.0 {
+            Source::System { .. } => tokio::time::sleep(time.saturating_sub(self.now())).await,
+            Source::Manual { moved, .. } => loop {
+                // Before the clock is read: it may be moved in between.
+                let moves = moved.notified();
+                if self.now() >= time {
+                    return;
+                }
+                moves.await;
+            },
         }
     }
 
@@ -51,7 +71,7 @@ impl Clock {
                 since_epoch,
                 started,
             } => *since_epoch + started.elapsed(),
-            Source::Manual { micros } => Duration::from_micros(micros.load(Ordering::Relaxed)),
+            Source::Manual { micros, .. } => Duration::from_micros(micros.load(Ordering::Relaxed)),
         }
     }
 

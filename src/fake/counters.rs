@@ -14,6 +14,8 @@ pub struct Counters {
     pub connections: u64,
     /// Calls by service and operation, counted when the body has been read, whatever the answer.
     pub calls: BTreeMap<(Service, String), u64>,
+    /// Of these calls, those that came in HTTP/2.
+    pub http2_calls: u64,
     /// Bytes of request bodies.
     pub body_bytes: u64,
     /// Kinesis records stored (in null mode: counted).
@@ -26,7 +28,7 @@ pub struct Counters {
     pub faulted_entries: u64,
     /// Calls to which a fault was done, of whatever kind.
     pub faulted_calls: u64,
-    /// Records handed out by GetRecords.
+    /// Records handed out by GetRecords and to subscriptions.
     pub records_read: u64,
     /// Records that left a ring buffer because it was full.
     pub records_trimmed: u64,
@@ -70,6 +72,7 @@ impl Counters {
 pub(crate) struct Tally {
     calls: Mutex<BTreeMap<(Service, String), u64>>,
     pub(crate) connections: AtomicU64,
+    pub(crate) http2_calls: AtomicU64,
     pub(crate) body_bytes: AtomicU64,
     pub(crate) records_stored: AtomicU64,
     pub(crate) bytes_stored: AtomicU64,
@@ -97,6 +100,7 @@ impl Tally {
         Counters {
             connections: self.connections.load(Relaxed),
             calls: calls.clone(),
+            http2_calls: self.http2_calls.load(Relaxed),
             body_bytes: self.body_bytes.load(Relaxed),
             records_stored: self.records_stored.load(Relaxed),
             bytes_stored: self.bytes_stored.load(Relaxed),

@@ -17,7 +17,7 @@
 //!
 //! It owns streams and keys in memory, and two listeners (or one) on which either service answers to its
 //! `X-Amz-Target`. It promises what clients can see of the services' rules: routing by hash key, limits and
-//! their error codes, sequence numbers of 56 digits, lineage over resharding, iterators, encryption contexts
+//! their error codes, sequence numbers of 56 digits, lineage over resharding, iterators, subscriptions, encryption contexts
 //! bound to blobs, ARNs and blobs of AWS's sizes; and bounded memory. Limits of a request are always checked;
 //! quotas of a shard and signatures only in [strict](Builder::strict) mode. It refuses what it does not know,
 //! and never listens beyond loopback unless told an address that does.
@@ -27,12 +27,15 @@
 //!
 //! # Layout
 //! A request's way: `wire` (socket) → `server` → `faults` (what shall go wrong) → `sigv4` (who calls) →
-//! `kinesis` or `kms`, or `null` for load tests without storage.
+//! `kinesis` or `kms`, or `null` for load tests without storage. A subscription's events go back through `events`, in
+//! the frames of `eventstream`.
 
 mod builder;
 mod cbor;
 mod clock;
 mod counters;
+mod events;
+mod eventstream;
 pub mod faults;
 mod kinesis;
 mod kms;

@@ -47,6 +47,11 @@ impl Service {
                 "UpdateStreamMode",
                 "UpdateMaxRecordSize",
                 "UpdateStreamRecordDistributionStrategy",
+                "RegisterStreamConsumer",
+                "DescribeStreamConsumer",
+                "ListStreamConsumers",
+                "DeregisterStreamConsumer",
+                "SubscribeToShard",
             ],
             Self::Kms => &[
                 "GenerateDataKey",

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,8 +22,9 @@ use tokio_rustls::TlsAcceptor;
 use super::cbor;
 use super::clock::Clock;
 use super::counters::{Tally, add};
+use super::events;
 use super::faults::{Injector, Plan, Spoil};
-use super::kinesis::Kinesis;
+use super::kinesis::{Answer, Kinesis};
 use super::kms::Kms;
 use super::null::{self, Scan, Scanned};
 use super::protocol::{ApiError, CONTENT_TYPE, Service, Target};
@@ -140,6 +141,8 @@ async fn exchange(
     let is_cbor = cbor::is_cbor(&parts.headers);
     let read = read_body(shared, target, is_cbor, body).await;
     shared.tally.call(target.service, target.operation);
+    let is_http2 = parts.version == Version::HTTP_2;
+    add(&shared.tally.http2_calls, usize::from(is_http2));
     add(&shared.tally.faulted_calls, usize::from(plan.strikes()));
     if let Some(cut) = plan.before {
         hangup.cut(cut).await;
@@ -153,7 +156,8 @@ async fn exchange(
         hangup.cut(cut).await;
     }
     match result {
-        Ok(body) => respond(200, body, is_cbor, plan.answer),
+        Ok(Answer::Whole(body)) => respond(200, body, is_cbor, plan.answer),
+        Ok(Answer::Events(subscription)) => events::respond(subscription, is_cbor, plan.answer),
         Err(error) => refusal(&error, is_cbor),
     }
 }
@@ -223,7 +227,7 @@ fn answer(
     target: Target<'_>,
     read: &Read,
     plan: &mut Plan,
-) -> Result<Bytes, ApiError> {
+) -> Result<Answer, ApiError> {
     let body: &[u8] = match read {
         Read::Whole(body) => body,
         Read::Scanned(_) => &[],
@@ -241,7 +245,7 @@ fn answer(
     }
     let is_cbor = cbor::is_cbor(&parts.headers);
     if shared.null && puts_records(target) {
-        return answer_null(shared, target, read, is_cbor);
+        return answer_null(shared, target, read, is_cbor).map(Answer::whole);
     }
     let in_json;
     let body = match is_cbor {
@@ -257,9 +261,9 @@ fn answer(
             let signed_for = sigv4::region(parts);
             let kms = &shared.kms;
             kms.answer(target.operation, body, signed_for.as_deref())
+                .map(Answer::whole)
         }
     }
-    .map(Bytes::from)
 }
 
 fn answer_null(
@@ -323,12 +327,14 @@ fn respond(status: u16, body: Bytes, is_cbor: bool, spoil: Option<Spoil>) -> Res
         .status(status)
         .header("content-type", content_type)
         .header("content-length", content_length)
-        .header("x-amzn-requestid", request_id())
+        .header(REQUEST_ID, request_id())
         .body(body)
         .unwrap_or_else(|_| Response::new(AnswerBody::whole(Bytes::new())))
 }
 
-fn request_id() -> String {
+pub(super) const REQUEST_ID: &str = "x-amzn-requestid";
+
+pub(super) fn request_id() -> String {
     let n: u128 = rand::random();
     let hex = format!("{n:032x}");
     format!(

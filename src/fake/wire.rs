@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::faults::Cut;
 
@@ -87,15 +87,17 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// An answer's body, which may break off before its announced length.
+/// An answer's body, which may break off before its announced length, or have none and go on as things happen.
 pub(crate) struct AnswerBody {
     data: Option<Bytes>,
     then: Then,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Then {
     End,
+    /// What comes from there; an error breaks it off.
+    More(mpsc::Receiver<io::Result<Bytes>>),
     /// Once more round, so that what there is gets sent.
     Flush,
     BreakOff,
@@ -115,6 +117,14 @@ impl AnswerBody {
             then: Then::Flush,
         }
     }
+
+    /// Its pieces come one by one, until the sender is gone.
+    pub(crate) fn pieces(pieces: mpsc::Receiver<io::Result<Bytes>>) -> Self {
+        Self {
+            data: None,
+            then: Then::More(pieces),
+        }
+    }
 }
 
 impl Body for AnswerBody {
@@ -128,29 +138,34 @@ impl Body for AnswerBody {
         if let Some(data) = self.data.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        match self.then {
+        match &mut self.then {
             Then::End => Poll::Ready(None),
+            Then::More(pieces) => pieces
+                .poll_recv(cx)
+                .map(|piece| piece.map(|p| p.map(Frame::data))),
             Then::Flush => {
                 self.then = Then::BreakOff;
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            Then::BreakOff => {
-                Poll::Ready(Some(Err(io::Error::other("broken off by a fault rule"))))
-            }
+            Then::BreakOff => Poll::Ready(Some(Err(broken_off()))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.data.is_none() && self.then == Then::End
+        self.data.is_none() && matches!(self.then, Then::End)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self.then {
+        match &self.then {
             Then::End => {
                 SizeHint::with_exact(self.data.as_ref().map_or(0, |data| data.len() as u64))
             }
             _ => SizeHint::default(),
         }
     }
+}
+
+pub(crate) fn broken_off() -> io::Error {
+    io::Error::other("broken off by a fault rule")
 }

@@ -50,6 +50,8 @@
 //! | `reset_after` | done, TCP reset | |
 //! | `latency` | done, answered late | `delay`, such as `"50ms"` or `"2s"` |
 //!
+//! Of a subscription (SubscribeToShard) `malformed` and `truncated` spoil the second event.
+//!
 //! Refused: a rule that could strike nothing. That is one about entries (`throttle`, `internal_failure`,
 //! `fewer_answers`) for KMS or an operation that has none, where `error` refuses the whole call; an operation that
 //! the service does not have; a shard that is not named as shards are; and a share, a number or a delay of zero.

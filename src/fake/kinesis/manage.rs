@@ -49,6 +49,12 @@ impl StreamModeDetails {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+struct DeleteStream {
+    enforce_consumer_deletion: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct ListStreams {
     exclusive_start_stream_name: Option<String>,
     next_token: Option<String>,
@@ -156,6 +162,20 @@ impl Kinesis {
 
     pub(super) fn delete(&self, body: &[u8]) -> Result<Vec<u8>, ApiError> {
         let stream = self.stream_in(body)?;
+        let request: DeleteStream = parse(body)?;
+        // API_DeleteStream: unless it is asked for, registered consumers are in the way.
+        if !request.enforce_consumer_deletion.unwrap_or(false) && stream.consumers().len() > 0 {
+            return Err(ApiError::new(
+                "ResourceInUseException",
+                format!(
+                    "Stream {} under account {} has registered consumers. Either deregister them, or set \
+                     EnforceConsumerDeletion.",
+                    stream.name(),
+                    self.account
+                ),
+            ));
+        }
+        stream.consumers().end_all();
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
         streams.remove(stream.name());
         Ok(Vec::new())
@@ -217,7 +237,7 @@ impl Kinesis {
         let settings = *stream.settings();
         let mut summary = stream.describe_common();
         summary["OpenShardCount"] = stream.shards().open().len().into();
-        summary["ConsumerCount"] = 0.into();
+        summary["ConsumerCount"] = stream.consumers().len().into();
         summary["MaxRecordSizeInKiB"] = settings.max_record_kib.into();
         summary["RecordDistributionStrategy"] = settings.distribution.as_str().into();
         Ok(json_bytes(&json!({ "StreamDescriptionSummary": summary })))
@@ -243,7 +263,7 @@ impl Kinesis {
         Ok(Vec::new())
     }
 
-    pub(super) fn update_distribution(&self, body: &[u8]) -> Result<Vec<u8>, ApiError> {
+    pub(super) fn distribute(&self, body: &[u8]) -> Result<Vec<u8>, ApiError> {
         let stream = self.stream_in(body)?;
         let request: UpdateStream = parse(body)?;
         let text = request

@@ -2,11 +2,12 @@
 //!
 //! It promises the service's rules: routing, lineage, limits, quotas per shard, sequence numbers, iterators.
 //! A stream is ACTIVE as soon as it is made and resharding is done when the call returns. It refuses what it
-//! does not do (`UnknownOperationException`): enhanced fan-out, tags, channels, resource policies.
+//! does not do (`UnknownOperationException`): tags, channels, resource policies.
 //! Memory is bounded by a ring buffer per shard; retention by time is reported, not applied.
 //!
 //! Sources: API reference 2013-12-02 with the model of aws-sdk-kinesis 1.130.
 
+mod consumers;
 mod list;
 mod manage;
 mod put;
@@ -14,6 +15,7 @@ mod read;
 mod reshard;
 mod shard;
 mod stream;
+mod subscribe;
 mod table;
 mod throttle;
 mod token;
@@ -32,6 +34,7 @@ use super::protocol::{ApiError, parse, unknown_operation};
 use crate::record::{HashKey, StreamName};
 
 pub(crate) use stream::{Stream, StreamSpec, set_max_record_size};
+pub(crate) use subscribe::{Subscription, Told};
 #[cfg(test)]
 pub(crate) use table::uniform_ranges;
 
@@ -50,6 +53,13 @@ pub struct Limits {
     pub request_bytes: usize,
     /// What the ring buffer of one shard holds, with about 100 bytes of overhead per record; ours.
     pub ring_bytes: usize,
+    /// How long a consumer is CREATING once it is registered. The service takes some seconds; ours: it is ACTIVE when it is
+    /// next looked at.
+    pub consumer_creation: Duration,
+    /// How long a subscription lasts: 5 minutes (API_SubscribeToShard).
+    pub subscription: Duration,
+    /// For so long after a call of SubscribeToShard another one for the same consumer and shard is refused: 5 seconds.
+    pub subscription_gap: Duration,
 }
 
 impl Default for Limits {
@@ -61,6 +71,9 @@ impl Default for Limits {
             read_quota: false,
             request_bytes: 10 << 20,
             ring_bytes: 64 << 20,
+            consumer_creation: Duration::ZERO,
+            subscription: Duration::from_secs(300),
+            subscription_gap: Duration::from_secs(5),
         }
     }
 }
@@ -108,6 +121,20 @@ pub struct StoredRecord {
     pub arrival: SystemTime,
 }
 
+/// What a call is answered.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Whole(Bytes),
+    /// What happens, as it happens.
+    Events(Subscription),
+}
+
+impl Answer {
+    pub(crate) fn whole(body: impl Into<Bytes>) -> Self {
+        Self::Whole(body.into())
+    }
+}
+
 /// All streams of one account in one region.
 #[derive(Debug)]
 pub(crate) struct Kinesis {
@@ -151,24 +178,29 @@ impl Kinesis {
         operation: &str,
         body: &[u8],
         plan: &mut Plan,
-    ) -> Result<Vec<u8>, ApiError> {
+    ) -> Result<Answer, ApiError> {
         match operation {
-            "PutRecords" => self.put_records(body, plan),
-            "PutRecord" => self.put_record(body, plan),
-            "GetShardIterator" => self.shard_iterator(body),
-            "GetRecords" => self.read_records(body),
-            "ListShards" => self.list_shards(body),
-            "CreateStream" => self.create(body),
-            "DeleteStream" => self.delete(body),
-            "ListStreams" => self.list_streams(body),
-            "DescribeStream" => self.describe(body),
-            "DescribeStreamSummary" => self.describe_summary(body),
-            "SplitShard" => self.split_shard(body),
-            "MergeShards" => self.merge_shards(body),
-            "UpdateShardCount" => self.update_shard_count(body),
-            "UpdateStreamMode" => self.update_stream_mode(body),
-            "UpdateMaxRecordSize" => self.update_max_record_size(body),
-            "UpdateStreamRecordDistributionStrategy" => self.update_distribution(body),
+            "PutRecords" => self.put_records(body, plan).map(Answer::whole),
+            "PutRecord" => self.put_record(body, plan).map(Answer::whole),
+            "GetShardIterator" => self.shard_iterator(body).map(Answer::whole),
+            "GetRecords" => self.read_records(body).map(Answer::whole),
+            "ListShards" => self.list_shards(body).map(Answer::whole),
+            "CreateStream" => self.create(body).map(Answer::whole),
+            "DeleteStream" => self.delete(body).map(Answer::whole),
+            "ListStreams" => self.list_streams(body).map(Answer::whole),
+            "DescribeStream" => self.describe(body).map(Answer::whole),
+            "DescribeStreamSummary" => self.describe_summary(body).map(Answer::whole),
+            "SplitShard" => self.split_shard(body).map(Answer::whole),
+            "MergeShards" => self.merge_shards(body).map(Answer::whole),
+            "UpdateShardCount" => self.update_shard_count(body).map(Answer::whole),
+            "UpdateStreamMode" => self.update_stream_mode(body).map(Answer::whole),
+            "UpdateMaxRecordSize" => self.update_max_record_size(body).map(Answer::whole),
+            "UpdateStreamRecordDistributionStrategy" => self.distribute(body).map(Answer::whole),
+            "RegisterStreamConsumer" => self.register_consumer(body).map(Answer::whole),
+            "DescribeStreamConsumer" => self.describe_consumer(body).map(Answer::whole),
+            "ListStreamConsumers" => self.list_consumers(body).map(Answer::whole),
+            "DeregisterStreamConsumer" => self.deregister_consumer(body).map(Answer::whole),
+            "SubscribeToShard" => self.subscribe(body).map(Answer::Events),
             other => Err(unknown_operation(other)),
         }
     }

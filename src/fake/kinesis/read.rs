@@ -13,7 +13,7 @@ use crate::fake::counters::add;
 use crate::fake::protocol::{ApiError, json_bytes, parse};
 
 /// API_GetRecords: up to 10,000 records and 10 MiB.
-const MOST_RECORDS: usize = 10_000;
+pub(super) const MOST_RECORDS: usize = 10_000;
 const MOST_BYTES: usize = 10 << 20;
 
 const KIND: &str = "iterator";
@@ -45,7 +45,7 @@ impl Kinesis {
             .as_deref()
             .ok_or_else(|| ApiError::missing("shardId"))?;
         let shard = self.shard(&stream, id)?;
-        let position = request.position(&shard)?;
+        let position = request.place().position(&shard)?;
         let iterator = iterator(&stream, &shard, position, self.clock.now_millis());
         Ok(json_bytes(&json!({ "ShardIterator": iterator })))
     }
@@ -86,6 +86,7 @@ impl Kinesis {
             ));
         }
         let batch = shard.read(position, limit, MOST_BYTES);
+        shard.pay_for(&batch);
         add(&self.tally.records_read, batch.records.len());
         Ok(render(&stream, &shard, &batch, now))
     }
@@ -105,8 +106,26 @@ impl Kinesis {
 }
 
 impl GetShardIterator {
-    fn position(&self, shard: &Shard) -> Result<u64, ApiError> {
-        match self.shard_iterator_type.as_deref() {
+    fn place(&self) -> Place<'_> {
+        Place {
+            kind: self.shard_iterator_type.as_deref(),
+            sequence: self.starting_sequence_number.as_deref(),
+            timestamp: self.timestamp,
+        }
+    }
+}
+
+/// Where in a shard to begin, as GetShardIterator and SubscribeToShard are told it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) kind: Option<&'a str>,
+    pub(super) sequence: Option<&'a str>,
+    pub(super) timestamp: Option<f64>,
+}
+
+impl Place<'_> {
+    pub(super) fn position(&self, shard: &Shard) -> Result<u64, ApiError> {
+        match self.kind {
             Some("TRIM_HORIZON") => Ok(0),
             Some("LATEST") => Ok(shard.tip()),
             Some("AT_SEQUENCE_NUMBER") => shard.counter(self.sequence()?),
@@ -128,7 +147,7 @@ impl GetShardIterator {
     }
 
     fn sequence(&self) -> Result<&str, ApiError> {
-        self.starting_sequence_number.as_deref().ok_or_else(|| {
+        self.sequence.ok_or_else(|| {
             ApiError::invalid_argument(
                 "Must specify StartingSequenceNumber for this shard iterator type.",
             )
@@ -153,8 +172,21 @@ fn iterator(stream: &Stream, shard: &Shard, position: u64, now: u64) -> String {
 }
 
 fn render(stream: &Stream, shard: &Shard, batch: &Batch, now: u64) -> Vec<u8> {
-    let payload: usize = batch.records.iter().map(Stored::size).sum();
-    let mut out = Vec::with_capacity(payload / 3 * 4 + batch.records.len() * 200 + 300);
+    let next = batch
+        .next
+        .map(|next| ("NextShardIterator", iterator(stream, shard, next, now)));
+    render_with(stream, shard, batch, next, now)
+}
+
+/// Records, how far behind they are, and what goes on from there: by a name and its value, or in the shard's children.
+pub(super) fn render_with(
+    stream: &Stream,
+    shard: &Shard,
+    batch: &Batch,
+    next: Option<(&str, String)>,
+    now: u64,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(batch.size() / 3 * 4 + batch.records.len() * 200 + 300);
     out.extend_from_slice(b"{\"Records\":[");
     for (index, record) in batch.records.iter().enumerate() {
         if index > 0 {
@@ -166,8 +198,8 @@ fn render(stream: &Stream, shard: &Shard, batch: &Batch, now: u64) -> Vec<u8> {
     let mut rest = json!({
         "MillisBehindLatest": batch.unread_since.map_or(0, |arrival| now.saturating_sub(arrival)),
     });
-    match batch.next {
-        Some(next) => rest["NextShardIterator"] = iterator(stream, shard, next, now).into(),
+    match next {
+        Some((name, next)) => rest[name] = next.into(),
         None => rest["ChildShards"] = child_shards(stream, shard),
     }
     // Both are objects: one continues the other.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::Limits;
 use super::throttle::Bucket;
@@ -18,7 +19,7 @@ pub(crate) const SEQUENCE_DIGITS: usize = 56;
 const PREFIX_DIGITS: usize = 21;
 /// GetRecords allows 5 calls and 2 MiB a second per shard (API_GetRecords).
 const READ_CALLS_PER_SECOND: u64 = 5;
-const READ_BYTES_PER_SECOND: u64 = 2 << 20;
+pub(crate) const READ_BYTES_PER_SECOND: u64 = 2 << 20;
 /// What a record costs in the ring beside its bytes: its struct, and two allocations.
 const RECORD_OVERHEAD: usize = size_of::<Stored>() + 32;
 
@@ -32,6 +33,8 @@ pub(crate) struct Shard {
     pub(crate) parents: Vec<String>,
     pub(crate) created: u64,
     state: Mutex<State>,
+    /// Tells subscriptions of each record and of the end.
+    pub(crate) changed: Notify,
 }
 
 #[derive(Debug)]
@@ -92,6 +95,13 @@ pub(crate) struct Batch {
     pub(crate) unread_since: Option<u64>,
 }
 
+impl Batch {
+    /// Data and partition keys.
+    pub(crate) fn size(&self) -> usize {
+        self.records.iter().map(Stored::size).sum()
+    }
+}
+
 impl Shard {
     pub(crate) fn new(
         index: usize,
@@ -123,6 +133,7 @@ impl Shard {
                 read_calls: Bucket::full(READ_CALLS_PER_SECOND, now),
                 read_bytes: Bucket::full(READ_BYTES_PER_SECOND, now),
             }),
+            changed: Notify::new(),
         }
     }
 
@@ -147,8 +158,8 @@ impl Shard {
             .and_then(|digits| digits.parse().ok())
             .ok_or_else(|| {
                 ApiError::invalid_argument(format!(
-                    "StartingSequenceNumber {sequence} used in GetShardIterator on shard {} is invalid because \
-                     it did not come from this shard.",
+                    "StartingSequenceNumber {sequence} used on shard {} is invalid because it did not come from this \
+                     shard.",
                     self.id
                 ))
             })
@@ -176,12 +187,15 @@ impl Shard {
             data: record.data,
         });
         let trimmed = state.trim(limits.ring_bytes);
+        drop(state);
+        self.changed.notify_waiters();
         Offered::Stored { counter, trimmed }
     }
 
     /// From now on it only gives.
     pub(crate) fn close(&self, now: u64) {
         self.state().closed.get_or_insert(now);
+        self.changed.notify_waiters();
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -224,8 +238,13 @@ impl Shard {
         allowed
     }
 
+    /// What a read took is paid out of the shard's quota, which all who poll share.
+    pub(crate) fn pay_for(&self, batch: &Batch) {
+        self.state().read_bytes.take(batch.size());
+    }
+
     pub(crate) fn read(&self, position: u64, max_records: usize, max_bytes: usize) -> Batch {
-        let mut state = self.state();
+        let state = self.state();
         // What has been trimmed is skipped, as by the service.
         let index = match state.ring.front() {
             Some(front) => {
@@ -246,8 +265,6 @@ impl Shard {
             })
             .cloned()
             .collect();
-        let read: usize = records.iter().map(Stored::size).sum();
-        state.read_bytes.take(read);
         let next = records.last().map_or_else(
             // A shard that holds nothing is at its tip, so that it ends once it is closed.
             || {

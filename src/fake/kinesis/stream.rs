@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use serde_json::{Value, json};
 
 use super::Distribution;
+use super::consumers::Consumers;
 use super::table::ShardTable;
 use crate::fake::protocol::{ApiError, timestamp};
 
@@ -24,6 +25,7 @@ pub(crate) struct Stream {
     shards: RwLock<ShardTable>,
     /// Where the next record goes under AUTO.
     next_auto: AtomicUsize,
+    consumers: Mutex<Consumers>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +84,7 @@ impl Stream {
             settings: Mutex::new(settings),
             shards: RwLock::new(shards),
             next_auto: AtomicUsize::new(0),
+            consumers: Mutex::default(),
         }
     }
 
@@ -95,6 +98,12 @@ impl Stream {
 
     pub(crate) fn settings(&self) -> MutexGuard<'_, Settings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn consumers(&self) -> MutexGuard<'_, Consumers> {
+        self.consumers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Held for a whole PutRecords call, so that a reshard falls before or after it.

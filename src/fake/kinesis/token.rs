@@ -1,17 +1,17 @@
-//! Opaque tokens: shard iterators and the NextToken of ListShards. Clients must not look inside; we put the
+//! Opaque tokens: shard iterators and the NextTokens of ListShards and ListStreamConsumers. Clients must not look inside; we put the
 //! fields there, so that the server need not remember what it handed out.
 
 use std::time::Duration;
 
 use super::Stream;
 
-/// Both kinds expire after 5 minutes (API_GetShardIterator, API_ListShards).
+/// All kinds expire after 5 minutes (API_GetShardIterator, API_ListShards, API_ListStreamConsumers).
 pub(crate) const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Not in a stream name or shard id.
 const SEPARATOR: char = '\n';
 
-/// What both kinds hold: when and for which stream they were made, and fields of their own.
+/// What all kinds hold: when and for which stream they were made, and fields of their own.
 #[derive(Debug)]
 pub(crate) struct Token {
     issued: u64,

@@ -1,6 +1,7 @@
 //! The stand-ins through the clients that people use: the AWS SDK, over loopback.
 
 mod cbor;
+mod fanout;
 mod faulty;
 mod kms;
 mod list;
