@@ -177,31 +177,49 @@ async fn load(settings: &Settings, time_outs: TimeOuts) -> Result<SdkConfig, Aws
         ));
     }
     // The other AWS tools read this variable; the Rust SDK does not.
-    if let Some(path) = std::env::var_os("AWS_CA_BUNDLE").filter(|p| !p.is_empty()) {
-        loader = loader.http_client(trusting(path.into())?);
+    if let Some(trusted) = trusted()? {
+        loader = loader.http_client(
+            aws_smithy_http_client::Builder::new()
+                .tls_provider(TLS)
+                .tls_context(trusted)
+                .build_https(),
+        );
     }
     Ok(loader.load().await)
 }
 
-fn trusting(
-    path: PathBuf,
-) -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient, AwsError> {
+const TLS: Provider = Provider::Rustls(CryptoMode::AwsLc);
+
+/// The same client, but each of its calls has a connection for itself: for answers that last. Over HTTP/2 they would share
+/// one and its window, and one that is not read for a while would hold up all others.
+pub fn unshared(client: &aws_sdk_kinesis::Client) -> Result<aws_sdk_kinesis::Client, AwsError> {
+    let http = aws_smithy_http_client::Builder::new()
+        .pool_max_idle_per_host(0)
+        .tls_provider(TLS);
+    let http = match trusted()? {
+        Some(trusted) => http.tls_context(trusted),
+        None => http,
+    };
+    let config = client.config().to_builder().http_client(http.build_https());
+    Ok(aws_sdk_kinesis::Client::from_conf(config.build()))
+}
+
+/// Whom `AWS_CA_BUNDLE` says to trust, where it is set.
+fn trusted() -> Result<Option<TlsContext>, AwsError> {
+    let Some(path) = std::env::var_os("AWS_CA_BUNDLE").filter(|p| !p.is_empty()) else {
+        return Ok(None);
+    };
+    let path = PathBuf::from(path);
     let pem = match std::fs::read(&path) {
         Ok(pem) => pem,
         Err(source) => return Err(AwsError::CaBundle { path, source }),
     };
     let trust = TrustStore::empty().with_pem_certificate(pem);
     let context = TlsContext::builder().with_trust_store(trust).build();
-    match context {
-        Ok(context) => Ok(aws_smithy_http_client::Builder::new()
-            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .tls_context(context)
-            .build_https()),
-        Err(error) => Err(AwsError::BadCaBundle {
-            path,
-            message: error.to_string(),
-        }),
-    }
+    context.map(Some).map_err(|error| AwsError::BadCaBundle {
+        path,
+        message: error.to_string(),
+    })
 }
 
 async fn assume(base: &SdkConfig, role: &str, external_id: Option<&str>) -> SdkConfig {

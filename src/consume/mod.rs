@@ -8,8 +8,11 @@
 //!   …        (one task each)      ┘    (bounded)
 //! ```
 //!
+//! With enhanced fan-out a shard's reader is a `subscriber` to which events are pushed ([`fanout`], AWS SDK); all else is
+//! the same.
+//!
 //! Owns reading from start to tip or for ever, and the memory for it: a page's worst case is taken out of
-//! [`Settings::memory_limit`] before it is asked for, and what it really took is given back when its batch
+//! [`Settings::memory_limit`] before it is asked for or let in, and what it really took is given back when its batch
 //! is dropped. Promises: each record once, in order within a shard, a shard's children after it; what can
 //! not be opened is handed out with its reason, and the rest goes on. How far a shard is read is told with each batch
 //! ([`Progress`]); [`checkpoint`] keeps it over a restart.
@@ -82,10 +85,12 @@
 //! ```
 
 pub mod checkpoint;
+pub mod fanout;
 mod lineage;
 pub mod output;
 mod reader;
 pub mod shards;
+mod subscriber;
 pub mod unpack;
 mod way;
 
@@ -96,10 +101,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+pub use self::fanout::{FanOutStream, SubscribeStream};
 use self::reader::PAGE_WORST;
-pub use self::shards::{KinesisStream, ReadStream};
+pub use self::shards::{KinesisStream, ListStream, ReadStream};
 pub use self::unpack::{Place, Plaintext, Reason, SealedInfo, Unpacker, Unreadable, UserRecord};
-use self::way::{Way, unwound};
+use self::way::{Reading, Way, unwound};
 use crate::send::CallError;
 use crate::shard::ShardId;
 use crate::shutdown::Shutdown;
@@ -185,6 +191,14 @@ pub enum ConsumeError {
     List(CallError),
     #[error("{shard} can not be read: {error}")]
     Read { shard: ShardId, error: CallError },
+    #[error(
+        "access denied: allow kinesis:SubscribeToShard on the stream's consumer {consumer} (.../consumer/{consumer}:*) ({error})"
+    )]
+    NotSubscribed { consumer: String, error: CallError },
+    #[error(
+        "consumer {consumer} is not registered any more: somebody deregistered it; a new start registers it again ({error})"
+    )]
+    NoSuchConsumer { consumer: String, error: CallError },
 }
 
 /// A stream that is being read. Dropping it ends reading.
@@ -199,8 +213,28 @@ impl Consumer {
     /// find waiting.
     const WAITING: usize = 64;
 
+    /// Reads page by page, as everyone who reads the stream; they share each shard's 2 MiB a second.
     pub fn start(
         stream: Arc<dyn ReadStream>,
+        unpacker: Unpacker,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self::reading(Reading::Polled(stream), unpacker, settings, shutdown)
+    }
+
+    /// Subscribes, with enhanced fan-out: nothing is shared with other readers, and what comes is there sooner.
+    pub fn subscribe(
+        stream: Arc<dyn SubscribeStream>,
+        unpacker: Unpacker,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self::reading(Reading::pushed(stream), unpacker, settings, shutdown)
+    }
+
+    fn reading(
+        reading: Reading,
         unpacker: Unpacker,
         settings: Settings,
         shutdown: Shutdown,
@@ -208,7 +242,7 @@ impl Consumer {
         let (out, batches) = mpsc::channel(Self::WAITING);
         let memory = settings.memory_limit.max(PAGE_WORST) as usize;
         let way = Arc::new(Way {
-            stream,
+            reading,
             unpacker,
             settings,
             shutdown,

@@ -1,7 +1,7 @@
 //! A stream's shards and what lies in them, as the service tells it.
 //!
-//! [`ReadStream`] is three calls and nothing more: waiting, pacing and positions are `reader`'s,
-//! the order of shards is `lineage`'s. Of this module's files only this one names the AWS SDK.
+//! [`ListStream`] and [`ReadStream`] are three calls and nothing more: waiting, pacing and positions are `reader`'s,
+//! the order of shards is `lineage`'s. Of this module's files only this one and `fanout` name the AWS SDK.
 //!
 //! Source: ListShards, GetShardIterator and GetRecords,
 //! <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html>.
@@ -21,11 +21,14 @@ use crate::send::CallError;
 use crate::send::kinesis::call_error;
 use crate::shard::ShardId;
 
-/// The calls that read a stream. Retries nothing.
-pub trait ReadStream: fmt::Debug + Send + Sync {
+/// The call that lists a stream's shards. Retries nothing.
+pub trait ListStream: fmt::Debug + Send + Sync {
     /// Every shard that still holds records, closed ones too.
     fn shards(&self) -> BoxFuture<'_, Result<Vec<ListedShard>, CallError>>;
+}
 
+/// The calls that read a stream page by page. Retries nothing.
+pub trait ReadStream: ListStream {
     fn iterator<'a>(
         &'a self,
         shard: &'a ShardId,
@@ -70,11 +73,11 @@ pub enum Position {
     After(Arc<str>),
 }
 
-/// One answer of GetRecords.
+/// One answer of GetRecords, or one event of a subscription.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     pub records: Vec<StoredRecord>,
-    /// `None` at the end of a closed shard.
+    /// What to go on from; `None` at the end of a closed shard.
     pub next: Option<String>,
     /// How old the youngest record was that this page could not hold.
     pub behind: Duration,
@@ -99,6 +102,10 @@ pub struct KinesisStream {
 }
 
 impl KinesisStream {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// GetRecords' own bound, and its default.
     const PAGE_RECORDS: i32 = 10_000;
 
@@ -108,14 +115,14 @@ impl KinesisStream {
     }
 
     /// The name, where the stream was not given by its ARN.
-    fn name(&self) -> Option<String> {
+    pub(super) fn name(&self) -> Option<String> {
         match self.stream.arn() {
             Some(_) => None,
             None => Some(self.stream.name().to_owned()),
         }
     }
 
-    fn arn(&self) -> Option<String> {
+    pub(super) fn arn(&self) -> Option<String> {
         self.stream.arn().map(str::to_owned)
     }
 
@@ -192,11 +199,13 @@ impl KinesisStream {
     }
 }
 
-impl ReadStream for KinesisStream {
+impl ListStream for KinesisStream {
     fn shards(&self) -> BoxFuture<'_, Result<Vec<ListedShard>, CallError>> {
         self.list().boxed()
     }
+}
 
+impl ReadStream for KinesisStream {
     fn iterator<'a>(
         &'a self,
         shard: &'a ShardId,
@@ -231,7 +240,7 @@ fn range(range: &HashKeyRange) -> Option<(HashKey, HashKey)> {
     Some((first, range.ending_hash_key.parse().ok()?))
 }
 
-fn child(shard: &ChildShard) -> ListedShard {
+pub(super) fn child(shard: &ChildShard) -> ListedShard {
     ListedShard {
         id: ShardId::new(shard.shard_id()),
         parents: shard
@@ -245,7 +254,7 @@ fn child(shard: &ChildShard) -> ListedShard {
     }
 }
 
-fn stored(record: Record) -> StoredRecord {
+pub(super) fn stored(record: Record) -> StoredRecord {
     StoredRecord {
         sequence: record.sequence_number.into(),
         // Absent where the service itself spreads the records.

@@ -1,5 +1,7 @@
 //! Reading against a stream in memory, on a paused clock.
 
+mod pushed;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 
@@ -146,7 +148,7 @@ fn record(shard: &str, n: usize) -> StoredRecord {
     }
 }
 
-impl ReadStream for InMemory {
+impl ListStream for InMemory {
     fn shards(&self) -> BoxFuture<'_, Result<Vec<ListedShard>, CallError>> {
         async {
             self.fault()?;
@@ -155,7 +157,9 @@ impl ReadStream for InMemory {
         }
         .boxed()
     }
+}
 
+impl ReadStream for InMemory {
     fn iterator<'a>(
         &'a self,
         shard: &'a ShardId,

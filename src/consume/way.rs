@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
+use super::fanout::SubscribeStream;
 use super::lineage::Lineage;
 use super::reader::{Patience, ShardReader};
-use super::shards::{ListedShard, Position, ReadStream};
+use super::shards::{ListStream, ListedShard, Page, Position, ReadStream};
+use super::subscriber::{ShardSubscriber, TakenOver};
 use super::unpack::{Unpacker, Unreadable, UserRecord};
 use super::{ConsumeError, ConsumedBatch, Progress, Settings, StartAt};
 use crate::retry::{self, Class, History, Verdict};
@@ -20,12 +22,76 @@ use crate::shutdown::Shutdown;
 /// What all tasks of one reading share.
 #[derive(Debug)]
 pub(super) struct Way {
-    pub(super) stream: Arc<dyn ReadStream>,
+    pub(super) reading: Reading,
     pub(super) unpacker: Unpacker,
     pub(super) settings: Settings,
     pub(super) shutdown: Shutdown,
     pub(super) memory: Arc<Semaphore>,
     pub(super) out: mpsc::Sender<ConsumedBatch>,
+}
+
+/// In which way shards are read.
+#[derive(Debug, Clone)]
+pub(super) enum Reading {
+    /// Asked for page by page.
+    Polled(Arc<dyn ReadStream>),
+    /// Pushed, event by event.
+    Pushed(Arc<dyn SubscribeStream>, TakenOver),
+}
+
+impl Reading {
+    pub(super) fn pushed(stream: Arc<dyn SubscribeStream>) -> Self {
+        Self::Pushed(stream, TakenOver::default())
+    }
+
+    fn stream(&self) -> &dyn ListStream {
+        match self {
+            Self::Polled(stream) => &**stream,
+            Self::Pushed(stream, _) => &**stream,
+        }
+    }
+
+    fn from(&self, shard: ShardId, from: Position) -> Reader {
+        match self {
+            Self::Polled(stream) => {
+                Reader::Polled(ShardReader::new(Arc::clone(stream), shard, from))
+            }
+            Self::Pushed(stream, taken_over) => Reader::Pushed(ShardSubscriber::new(
+                Arc::clone(stream),
+                taken_over.clone(),
+                shard,
+                from,
+            )),
+        }
+    }
+}
+
+/// One shard's.
+#[derive(Debug)]
+enum Reader {
+    Polled(ShardReader),
+    Pushed(ShardSubscriber),
+}
+
+impl Reader {
+    async fn page(
+        &mut self,
+        memory: &Arc<Semaphore>,
+    ) -> Result<(Page, OwnedSemaphorePermit), CallError> {
+        match self {
+            Self::Polled(reader) => reader.page(memory).await,
+            Self::Pushed(subscriber) => subscriber.page(memory).await,
+        }
+    }
+
+    /// At the tip, before it is looked at again.
+    async fn rest(&mut self, idle: Duration) {
+        match self {
+            Self::Polled(_) => tokio::time::sleep(idle).await,
+            // It is told of what comes.
+            Self::Pushed(_) => {}
+        }
+    }
 }
 
 /// How one shard's reading ended.
@@ -149,7 +215,7 @@ impl Way {
     async fn list(&self, tries: u32) -> Result<Vec<ListedShard>, ConsumeError> {
         let mut patience = Patience::new("list of shards".to_owned());
         loop {
-            let error = match self.stream.shards().await {
+            let error = match self.reading.stream().shards().await {
                 Ok(shards) => {
                     patience.worked();
                     return Ok(shards);
@@ -179,14 +245,24 @@ impl Way {
             Ok(ended) => return Ok((shard.id, ended)),
             Err(error) => error,
         };
+        if let (Reading::Pushed(stream, _), true) = (&self.reading, denied(&error)) {
+            let consumer = stream.consumer().to_owned();
+            return Err(ConsumeError::NotSubscribed { consumer, error });
+        }
         if !not_found(&error) {
             let shard = shard.id;
             return Err(ConsumeError::Read { shard, error });
         }
-        // Either the stream is gone, then listing says so; or the shard alone, with its last record.
+        // Either the stream is gone, then listing says so; or the shard alone, with its last record; or who subscribes.
         let listed = self.list(u32::MAX).await?;
         if listed.iter().any(|known| known.id == shard.id) {
-            return Err(ConsumeError::NoSuchStream(error));
+            return Err(match &self.reading {
+                Reading::Polled(_) => ConsumeError::NoSuchStream(error),
+                Reading::Pushed(stream, _) => ConsumeError::NoSuchConsumer {
+                    consumer: stream.consumer().to_owned(),
+                    error,
+                },
+            });
         }
         tracing::warn!(shard = %shard.id, "expired before it was read to its end");
         let children = Vec::new();
@@ -199,7 +275,7 @@ impl Way {
             self.tell(shard.id.clone(), Progress::Since(SystemTime::now()))
                 .await;
         }
-        let mut reader = ShardReader::new(Arc::clone(&self.stream), shard.id.clone(), from);
+        let mut reader = self.reading.from(shard.id.clone(), from);
         let ended = loop {
             let (page, mut memory) = reader.page(&self.memory).await?;
             let at_tip = page.records.is_empty() && page.behind.is_zero();
@@ -223,7 +299,7 @@ impl Way {
                 // Some servers never end a closed shard's pages; nothing can come any more.
                 Some(_) if at_tip && shard.closed => break Vec::new(),
                 Some(_) if at_tip && self.settings.until_empty => return Ok(Ended::AtTip),
-                Some(_) if at_tip => tokio::time::sleep(self.settings.idle).await,
+                Some(_) if at_tip => reader.rest(self.settings.idle).await,
                 Some(_) => {}
             }
         };
@@ -260,11 +336,11 @@ fn shrink(memory: &mut OwnedSemaphorePermit, records: &[Result<UserRecord, Unrea
     drop(memory.split(memory.num_permits().saturating_sub(kept)));
 }
 
-fn not_found(error: &CallError) -> bool {
+pub(super) fn not_found(error: &CallError) -> bool {
     error.code == "ResourceNotFoundException"
 }
 
-fn denied(error: &CallError) -> bool {
+pub(super) fn denied(error: &CallError) -> bool {
     matches!(
         error.code.as_str(),
         "AccessDeniedException" | "AccessDenied"

@@ -191,7 +191,7 @@ where
 }
 
 /// What a service says goes into the log and dead letters: it must not forge lines there, nor fill them.
-fn as_one_line(text: &str) -> String {
+pub(crate) fn as_one_line(text: &str) -> String {
     const MOST: usize = 2_000;
     let is_shown = |c: char| !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
     let shown = text.chars().map(|c| if is_shown(c) { c } else { ' ' });
@@ -216,7 +216,7 @@ fn never_connected<E: Error + 'static>(error: &SdkError<E>) -> bool {
 }
 
 /// An error and what caused it, each said once.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
