@@ -19,6 +19,7 @@ mod daemon_network;
 mod deadletter;
 mod delivery;
 mod eio;
+mod fan_out;
 mod hour;
 mod interop;
 mod keys;

@@ -1,5 +1,6 @@
 //! `kinseal consume`: a stream → lines.
 
+mod fan_out;
 mod from;
 mod print;
 mod sink;
@@ -17,6 +18,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::fan_out::FanOut;
 use self::from::From;
 use self::print::Printing;
 use self::sink::Sink;
@@ -69,6 +71,14 @@ pub struct ConsumeArgs {
     /// Read this shard only, and not what it becomes (repeatable)
     #[arg(long, value_name = "SHARD")]
     pub shard: Vec<String>,
+    /// Read by enhanced fan-out, as the consumer of this name: 2 MiB a second of each shard for it alone, pushed as they
+    /// come. It is registered where it is not, and stays registered, which costs money by the hour and shard;
+    /// `aws kinesis deregister-stream-consumer` or --deregister ends that
+    #[arg(long, value_name = "NAME", value_parser = fan_out::consumer_name)]
+    pub fan_out: Option<String>,
+    /// Deregister the consumer of --fan-out at the end
+    #[arg(long, requires = "fan_out")]
+    pub deregister: bool,
     /// End after so many records
     #[arg(long, value_name = "NUMBER")]
     pub limit: Option<u64>,
@@ -140,6 +150,7 @@ Examples:
   kinseal consume --stream shop-logs --config /etc/kinseal/agent.toml --from latest
   kinseal consume --stream shop-logs --kms-key alias/shop --output json --from at-timestamp 15m
   kinseal consume --stream shop-logs --kms-key alias/shop --out shop.log --checkpoint shop.json
+  kinseal consume --stream shop-logs --kms-key alias/shop --fan-out shop-reader
   kinseal consume --stream shop-logs --raw --until-empty        that it is ciphertext
 
 At least once: after kill -9, records printed since the checkpoint was last saved (each second) are printed
@@ -181,35 +192,58 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let unpacker = args.unpacker(&request, &clients)?;
     let opener = unpacker.opener().cloned();
     let place = format!("{} at {}", args.stream, clients.place);
-    let stream = KinesisStream::new(clients.kinesis, args.stream.clone());
+    let stream = KinesisStream::new(clients.kinesis.clone(), args.stream.clone());
     let printer = Printer::new(args.form(), sink, std::io::stderr())
         .keeping(letters)
         .limited(args.limit);
     let (stop, shutdown) = shutdown::channel();
     let strays = unpacker.clone();
-    let consumer = Consumer::start(Arc::new(stream), unpacker, reading, shutdown.clone());
-    let printing = Printing::new(consumer, printer, checkpoint);
-    // A thread of its own: a pipe that is full blocks.
-    let printed = tokio::task::spawn_blocking(move || printing.run());
     let signal = termination()?;
     tokio::spawn(async move {
         signal.await;
         stop.stop();
     });
+    let fan_out = match &args.fan_out {
+        Some(name) => tokio::select! {
+            begun = FanOut::begin(stream.clone(), &clients, name, args.deregister) => {
+                Some(begun.with_context(|| place.clone())?)
+            }
+            () = shutdown.stopped() => return Ok(ExitCode::SUCCESS),
+        },
+        None => None,
+    };
+    let consumer = match &fan_out {
+        Some(pushed) => Consumer::subscribe(pushed.stream(), unpacker, reading, shutdown.clone()),
+        None => Consumer::start(Arc::new(stream), unpacker, reading, shutdown.clone()),
+    };
+    let printing = Printing::new(consumer, printer, checkpoint);
+    // A thread of its own: a pipe that is full blocks.
+    let printed = tokio::task::spawn_blocking(move || printing.run());
+    let to_the_end = async {
+        let printed = printed.await??;
+        if let Some(consumer) = printed.consumer {
+            consumer.finish().await.context(place)?;
+        }
+        anyhow::Ok(printed.unreadable)
+    };
     let given_up = async {
         shutdown.stopped().await;
         tokio::time::sleep(GRACE).await;
     };
-    let unreadable = tokio::select! {
-        printed = printed => {
-            let printed = printed??;
-            if let Some(consumer) = printed.consumer {
-                consumer.finish().await.context(place)?;
-            }
-            printed.unreadable
-        }
-        () = given_up => 0,
+    let read = tokio::select! {
+        read = to_the_end => read,
+        () = given_up => Ok(0),
     };
+    // However it ended.
+    let ended = match fan_out {
+        Some(fan_out) => fan_out.end().await,
+        None => Ok(()),
+    };
+    if let (Err(_), Err(error)) = (&read, &ended) {
+        super::print_error(&format!("kinseal: {error:#}"));
+    }
+    let unreadable = read?;
+    ended?;
     if let Some(opener) = opener {
         let calls = opener.call_latency();
         tracing::debug!(

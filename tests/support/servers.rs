@@ -164,7 +164,7 @@ impl Endpoints {
         aws_sdk_kms::Client::from_conf(config)
     }
 
-    fn kinesis_client(&self) -> aws_sdk_kinesis::Client {
+    pub(crate) fn kinesis_client(&self) -> aws_sdk_kinesis::Client {
         let config = aws_sdk_kinesis::Config::builder()
             .behavior_version_latest()
             .region(aws_sdk_kinesis::config::Region::new(REGION))
@@ -179,7 +179,7 @@ fn credentials() -> Credentials {
     Credentials::new("test", "test", None, None, "tests")
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
