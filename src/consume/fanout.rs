@@ -233,3 +233,55 @@ fn broken<R: fmt::Debug + Send + Sync + 'static>(
         status: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_kinesis::primitives::Blob;
+    use aws_sdk_kinesis::types::{ChildShard, HashKeyRange, Record};
+
+    use super::*;
+
+    fn event(records: usize, go_on: &str, children: &[&str]) -> SubscribeToShardEvent {
+        let record = Record::builder().sequence_number("1").partition_key("k");
+        let record = record.data(Blob::new("x")).build().unwrap();
+        let range = HashKeyRange::builder().starting_hash_key("0");
+        let range = range.ending_hash_key("9").build().unwrap();
+        let child = |id: &&str| {
+            let child = ChildShard::builder().shard_id(*id).parent_shards("0");
+            child.hash_key_range(range.clone()).build().unwrap()
+        };
+        SubscribeToShardEvent::builder()
+            .set_records(Some(vec![record; records]))
+            .continuation_sequence_number(go_on)
+            .millis_behind_latest(7)
+            .set_child_shards(Some(children.iter().map(child).collect()))
+            .build()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_shard_ends_where_its_children_are_told_and_nothing_more_can_come() {
+        for (records, go_on, children, ends) in [
+            (1, "1", &[][..], false),
+            (0, "1", &[], false),
+            // As the service tells it.
+            (0, "", &["1", "2"], true),
+            (1, "", &["1"], true),
+            // As a server does that tells children while there are records to come.
+            (1, "1", &["1", "2"], false),
+            (0, "1", &["1", "2"], true),
+        ] {
+            let page = page(event(records, go_on, children));
+            assert_eq!(
+                page.next.is_none(),
+                ends,
+                "{records} {go_on:?} {children:?}"
+            );
+            assert_eq!(
+                (page.records.len(), page.children.len()),
+                (records, children.len())
+            );
+            assert_eq!(page.behind, Duration::from_millis(7));
+        }
+    }
+}

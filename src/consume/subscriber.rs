@@ -25,15 +25,23 @@ const CALL_GAP: Duration = Duration::from_secs(1);
 /// lasts longer is told.
 const IN_USE_FOR: Duration = Duration::from_secs(10);
 
-/// Whether it was told that somebody else subscribes as the same consumer: once is enough for all shards.
+/// What one shard's subscriber knows for all.
 #[derive(Debug, Clone, Default)]
-pub(super) struct TakenOver(Arc<AtomicBool>);
+pub(super) struct Known(Arc<Facts>);
+
+#[derive(Debug, Default)]
+struct Facts {
+    /// Access was there once.
+    is_allowed: AtomicBool,
+    /// It was told that somebody else subscribes as the same consumer.
+    is_told: AtomicBool,
+}
 
 /// Reads a shard from a position on.
 #[derive(Debug)]
 pub(super) struct ShardSubscriber {
     stream: Arc<dyn SubscribeStream>,
-    taken_over: TakenOver,
+    known: Known,
     shard: ShardId,
     position: Position,
     subscribed: Option<Subscribed>,
@@ -42,8 +50,6 @@ pub(super) struct ShardSubscriber {
     patience: Patience,
     /// Since when calls are refused because there is a subscription.
     in_use: Option<Instant>,
-    /// Access was there once.
-    is_allowed: bool,
 }
 
 #[derive(Debug)]
@@ -55,20 +61,19 @@ struct Subscribed {
 impl ShardSubscriber {
     pub(super) fn new(
         stream: Arc<dyn SubscribeStream>,
-        taken_over: TakenOver,
+        known: Known,
         shard: ShardId,
         position: Position,
     ) -> Self {
         Self {
             patience: Patience::new(format!("shard {shard}")),
             stream,
-            taken_over,
+            known,
             shard,
             position,
             subscribed: None,
             next_call: Instant::now(),
             in_use: None,
-            is_allowed: false,
         }
     }
 
@@ -122,7 +127,7 @@ impl ShardSubscriber {
             match call.await {
                 Ok(events) => {
                     self.in_use = None;
-                    self.is_allowed = true;
+                    self.known.0.is_allowed.store(true, Ordering::Relaxed);
                     // Should it end before anything was seen, "latest" would be another place by then. Where the
                     // clocks differ, a few records may come that were there before.
                     if self.position == Position::Latest {
@@ -132,7 +137,7 @@ impl ShardSubscriber {
                 }
                 Err(error) if is_in_use(&error) => self.is_in_use_still(&error),
                 // Before it ever worked it is a mistake in policy or credentials.
-                Err(error) if denied(&error) && !self.is_allowed => return Err(error),
+                Err(error) if denied(&error) && !self.is_allowed() => return Err(error),
                 Err(error) => self.wait_out(error).await?,
             }
         }
@@ -153,8 +158,13 @@ impl ShardSubscriber {
         }
     }
 
+    fn is_allowed(&self) -> bool {
+        self.known.0.is_allowed.load(Ordering::Relaxed)
+    }
+
+    /// Once is enough for all shards.
     fn tell_taken_over(&self) {
-        if !self.taken_over.0.swap(true, Ordering::Relaxed) {
+        if !self.known.0.is_told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 consumer = self.stream.consumer(),
                 shard = %self.shard,

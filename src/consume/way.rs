@@ -11,7 +11,7 @@ use super::fanout::SubscribeStream;
 use super::lineage::Lineage;
 use super::reader::{Patience, ShardReader};
 use super::shards::{ListStream, ListedShard, Page, Position, ReadStream};
-use super::subscriber::{ShardSubscriber, TakenOver};
+use super::subscriber::{Known, ShardSubscriber};
 use super::unpack::{Unpacker, Unreadable, UserRecord};
 use super::{ConsumeError, ConsumedBatch, Progress, Settings, StartAt};
 use crate::retry::{self, Class, History, Verdict};
@@ -36,12 +36,12 @@ pub(super) enum Reading {
     /// Asked for page by page.
     Polled(Arc<dyn ReadStream>),
     /// Pushed, event by event.
-    Pushed(Arc<dyn SubscribeStream>, TakenOver),
+    Pushed(Arc<dyn SubscribeStream>, Known),
 }
 
 impl Reading {
     pub(super) fn pushed(stream: Arc<dyn SubscribeStream>) -> Self {
-        Self::Pushed(stream, TakenOver::default())
+        Self::Pushed(stream, Known::default())
     }
 
     fn stream(&self) -> &dyn ListStream {
@@ -56,9 +56,9 @@ impl Reading {
             Self::Polled(stream) => {
                 Reader::Polled(ShardReader::new(Arc::clone(stream), shard, from))
             }
-            Self::Pushed(stream, taken_over) => Reader::Pushed(ShardSubscriber::new(
+            Self::Pushed(stream, known) => Reader::Pushed(ShardSubscriber::new(
                 Arc::clone(stream),
-                taken_over.clone(),
+                known.clone(),
                 shard,
                 from,
             )),

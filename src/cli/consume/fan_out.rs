@@ -26,9 +26,6 @@ impl FanOut {
     ) -> anyhow::Result<Self> {
         let subscribing = aws::unshared(&clients.kinesis)?;
         let consumer = FanOutStream::register(&stream, name).await?;
-        if consumer.is_new {
-            tracing::info!(consumer = consumer.arn, "registered");
-        }
         Ok(Self {
             stream: Arc::new(FanOutStream::new(stream, subscribing, consumer.clone())),
             consumer,

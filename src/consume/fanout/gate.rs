@@ -66,10 +66,12 @@ impl Room {
     }
 }
 
-/// A body whose pieces wait for room, and which ends with an error once none has come for too long.
+/// A body whose pieces wait for room, and which ends with an error once none has come for too long. The first piece does not
+/// wait: an answer begins with a frame that is no event, and until it is there the call has not returned.
 pub(super) struct Gated<B> {
     body: B,
     room: Room,
+    has_begun: bool,
     waiting: Option<Waiting>,
     silence: Duration,
     silent: Pin<Box<Sleep>>,
@@ -87,6 +89,7 @@ impl<B> Gated<B> {
         Self {
             body,
             room,
+            has_begun: false,
             waiting: None,
             silence,
             silent: Box::pin(tokio::time::sleep(silence)),
@@ -121,7 +124,8 @@ where
                 Ok(piece) => piece,
                 Err(frame) => return Poll::Ready(Some(Ok(frame))),
             };
-            if self.room.held().permit.is_some() {
+            let is_first = !std::mem::replace(&mut self.has_begun, true);
+            if is_first || self.room.held().permit.is_some() {
                 return self.pass(piece);
             }
             let room = Mutex::new(Room::take(Arc::clone(&self.room.memory)).boxed());
@@ -209,10 +213,17 @@ mod tests {
         let (first, mut first_body) = gated(&room);
         let (second, mut second_body) = gated(&other);
         for sent in [&first, &second] {
-            sent.send(piece("begins")).unwrap();
-            sent.send(piece("ends")).unwrap();
+            for text in ["answer", "begins", "ends"] {
+                sent.send(piece(text)).unwrap();
+            }
         }
+        assert_eq!(next(&mut first_body).await, "answer");
         assert_eq!(next(&mut first_body).await, "begins");
+        assert_eq!(
+            next(&mut second_body).await,
+            "answer",
+            "a call returns without"
+        );
         // Longer than silence may last: it is not silent who waits for room.
         let waits = timeout(2 * SILENCE, next(&mut second_body)).await;
         assert!(waits.is_err(), "there is room for one only");
@@ -227,6 +238,8 @@ mod tests {
         let memory = Arc::new(Semaphore::new(PAGE_WORST as usize));
         let room = Room::new(Arc::clone(&memory));
         let (sent, mut body) = gated(&room);
+        sent.send(piece("answer")).unwrap();
+        next(&mut body).await;
         let idle = timeout(SILENCE / 2, body.frame()).await;
         assert!(idle.is_err());
         assert_eq!(memory.available_permits(), PAGE_WORST as usize);

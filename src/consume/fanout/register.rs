@@ -143,7 +143,13 @@ impl Registrar<'_> {
             let call = self.stream.client().register_stream_consumer();
             let call = call.stream_arn(&self.arn).consumer_name(name);
             match call.send().await.map_err(|e| call_error(&e)) {
-                Ok(_) => Ok(true),
+                Ok(_) => {
+                    tracing::info!(
+                        consumer = name,
+                        "registered; it stays until it is deregistered"
+                    );
+                    Ok(true)
+                }
                 // By somebody else, meanwhile.
                 Err(error) if error.code == "ResourceInUseException" => Ok(false),
                 Err(error) => Err(error),

@@ -264,12 +264,19 @@ async fn a_refusal_at_the_start_names_the_permission_and_later_it_is_waited_out(
     pushing.refuse("AccessDeniedException");
     let error = read(&pushing, until_empty()).await.1.unwrap_err();
     assert!(error.contains("allow kinesis:SubscribeToShard"), "{error}");
-    let (mut consumer, _stop) = subscribe(&pushing, until_empty());
+    let (mut consumer, stop) = subscribe(&pushing, Settings::default());
     assert_eq!(lines(&next(&mut consumer).await), all("0", 0..3));
     pushing.refuse("AccessDeniedException");
     pushing.refuse("LimitExceededException");
-    while consumer.next().await.is_some() {}
-    consumer.finish().await.unwrap();
+    pushing.stream.append("0", 3);
+    assert_eq!(lines(&next(&mut consumer).await), ["0-3"]);
+    // Of a shard that is new, too.
+    pushing.stream.add("1", &["0"], false, 1);
+    pushing.stream.close("0");
+    pushing.refuse("AccessDeniedException");
+    assert_eq!(lines(&next(&mut consumer).await), ["1-0"]);
+    assert!(pushing.refusals.lock().unwrap().is_empty());
+    stop.stop();
 }
 
 #[tokio::test(start_paused = true)]

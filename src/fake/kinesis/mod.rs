@@ -1,4 +1,4 @@
-//! The Kinesis stand-in: streams in memory, behind the operations a producer and a plain consumer need.
+//! The Kinesis stand-in: streams in memory, behind the operations that producers and consumers need.
 //!
 //! It promises the service's rules: routing, lineage, limits, quotas per shard, sequence numbers, iterators.
 //! A stream is ACTIVE as soon as it is made and resharding is done when the call returns. It refuses what it
