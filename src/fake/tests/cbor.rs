@@ -8,6 +8,16 @@ use crate::fake::cbor::from_json;
 
 /// Sends an operation's request; its answer as it would be in JSON.
 async fn ask(fake: &Fake, operation: &str, body: &[u8]) -> Value {
+    let (head, answer) = exchange(fake, operation, body).await;
+    assert!(
+        head.contains("content-type: application/x-amz-cbor-1.1"),
+        "{head}"
+    );
+    serde_json::from_slice(&crate::cbor::to_json(&answer).unwrap()).unwrap()
+}
+
+/// The answer's head, and its body as it came.
+async fn exchange(fake: &Fake, operation: &str, body: &[u8]) -> (String, Vec<u8>) {
     let mut socket = tokio::net::TcpStream::connect(fake.kinesis_addr())
         .await
         .unwrap();
@@ -24,12 +34,23 @@ async fn ask(fake: &Fake, operation: &str, body: &[u8]) -> Value {
         .windows(4)
         .position(|end| end == b"\r\n\r\n")
         .unwrap();
-    let head = String::from_utf8_lossy(&answer[..end]);
-    assert!(
-        head.contains("content-type: application/x-amz-cbor-1.1"),
-        "{head}"
-    );
-    serde_json::from_slice(&crate::cbor::to_json(&answer[end + 4..]).unwrap()).unwrap()
+    let body = answer.split_off(end + 4);
+    (String::from_utf8_lossy(&answer[..end]).into_owned(), body)
+}
+
+/// Of a body that came in chunks.
+fn in_one(chunks: &[u8]) -> Vec<u8> {
+    let (mut rest, mut whole) = (chunks, Vec::new());
+    loop {
+        let line = rest.windows(2).position(|end| end == b"\r\n").unwrap();
+        let length = std::str::from_utf8(&rest[..line]).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&rest[line + 2..][..length]);
+        rest = &rest[line + 2 + length + 2..];
+    }
 }
 
 #[tokio::test]
@@ -66,6 +87,49 @@ async fn what_is_put_in_cbor_is_read_in_cbor_and_in_json() {
     let in_json = in_json.send().await.unwrap().records.remove(0);
     let arrived = in_json.approximate_arrival_timestamp.unwrap();
     assert_eq!(record["ApproximateArrivalTimestamp"], arrived.as_secs_f64());
+}
+
+#[tokio::test]
+async fn who_subscribes_in_cbor_has_events_in_cbor() {
+    let (fake, client) = with_stream(Fake::builder(), 1).await;
+    let stream = format!("arn:aws:kinesis:{DEFAULT_REGION}:{DEFAULT_ACCOUNT}:stream/s");
+    let consumer = client.register_stream_consumer().stream_arn(stream);
+    let consumer = consumer.consumer_name("shop").send().await.unwrap();
+    put(&client, vec![entry("k", "x")]).await.unwrap();
+    // At its end the subscription ends too.
+    fake.split("s", "shardId-000000000000").unwrap();
+    let body = json!({"ConsumerARN": consumer.consumer.unwrap().consumer_arn,
+                      "ShardId": "shardId-000000000000",
+                      "StartingPosition": {"Type": "TRIM_HORIZON"}});
+    let body = from_json(body.to_string().as_bytes());
+    let (head, body) = exchange(&fake, "SubscribeToShard", &body).await;
+    assert!(
+        head.contains("application/vnd.amazon.eventstream"),
+        "{head}"
+    );
+    let mut frames = bytes::Bytes::from(in_one(&body));
+    let mut events = Vec::new();
+    while !frames.is_empty() {
+        let frame = aws_smithy_eventstream::frame::read_message_from(&mut frames).unwrap();
+        let header = |name: &str| {
+            let found = frame.headers().iter().find(|h| h.name().as_str() == name);
+            found
+                .unwrap()
+                .value()
+                .as_string()
+                .unwrap()
+                .as_str()
+                .to_owned()
+        };
+        assert_eq!(header(":content-type"), "application/x-amz-cbor-1.1");
+        if header(":event-type") == "SubscribeToShardEvent" {
+            let payload = crate::cbor::to_json(frame.payload()).unwrap();
+            events.push(serde_json::from_slice::<Value>(&payload).unwrap());
+        }
+    }
+    assert_eq!(events[0]["Records"][0]["Data"], "eA==");
+    let last = events.last().unwrap();
+    assert_eq!(last["ChildShards"].as_array().map(Vec::len), Some(2));
 }
 
 #[tokio::test]
