@@ -7,11 +7,10 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
-use super::fanout::SubscribeStream;
 use super::lineage::Lineage;
-use super::reader::{Patience, ShardReader};
-use super::shards::{ListStream, ListedShard, Page, Position, ReadStream};
-use super::subscriber::{Known, ShardSubscriber};
+use super::reader::Patience;
+use super::reading::Reading;
+use super::shards::{ListedShard, Position};
 use super::unpack::{Unpacker, Unreadable, UserRecord};
 use super::{ConsumeError, ConsumedBatch, Progress, Settings, StartAt};
 use crate::retry::{self, Class, History, Verdict};
@@ -28,70 +27,6 @@ pub(super) struct Way {
     pub(super) shutdown: Shutdown,
     pub(super) memory: Arc<Semaphore>,
     pub(super) out: mpsc::Sender<ConsumedBatch>,
-}
-
-/// In which way shards are read.
-#[derive(Debug, Clone)]
-pub(super) enum Reading {
-    /// Asked for page by page.
-    Polled(Arc<dyn ReadStream>),
-    /// Pushed, event by event.
-    Pushed(Arc<dyn SubscribeStream>, Known),
-}
-
-impl Reading {
-    pub(super) fn pushed(stream: Arc<dyn SubscribeStream>) -> Self {
-        Self::Pushed(stream, Known::default())
-    }
-
-    fn stream(&self) -> &dyn ListStream {
-        match self {
-            Self::Polled(stream) => &**stream,
-            Self::Pushed(stream, _) => &**stream,
-        }
-    }
-
-    fn from(&self, shard: ShardId, from: Position) -> Reader {
-        match self {
-            Self::Polled(stream) => {
-                Reader::Polled(ShardReader::new(Arc::clone(stream), shard, from))
-            }
-            Self::Pushed(stream, known) => Reader::Pushed(ShardSubscriber::new(
-                Arc::clone(stream),
-                known.clone(),
-                shard,
-                from,
-            )),
-        }
-    }
-}
-
-/// One shard's.
-#[derive(Debug)]
-enum Reader {
-    Polled(ShardReader),
-    Pushed(ShardSubscriber),
-}
-
-impl Reader {
-    async fn page(
-        &mut self,
-        memory: &Arc<Semaphore>,
-    ) -> Result<(Page, OwnedSemaphorePermit), CallError> {
-        match self {
-            Self::Polled(reader) => reader.page(memory).await,
-            Self::Pushed(subscriber) => subscriber.page(memory).await,
-        }
-    }
-
-    /// At the tip, before it is looked at again.
-    async fn rest(&mut self, idle: Duration) {
-        match self {
-            Self::Polled(_) => tokio::time::sleep(idle).await,
-            // It is told of what comes.
-            Self::Pushed(_) => {}
-        }
-    }
 }
 
 /// How one shard's reading ended.
