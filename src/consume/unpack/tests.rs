@@ -6,9 +6,12 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::aggregate::format::Layout;
-use crate::record::PartitionKey;
+use crate::record::{HashKey, PartitionKey};
+use crate::seal::EncryptionContext;
 use crate::seal::key::{self, UnwrapDataKey};
-use crate::seal::message::{self, Encoding, EncryptedDataKey, MessageIds, SecretKeyBytes, Writer};
+use crate::seal::message::{
+    self, Encoding, EncryptedDataKey, MessageIds, SecretKeyBytes, Suite, Writer,
+};
 use crate::seal::open::OpenSettings;
 use crate::seal::rawkey::WrappingKey;
 
