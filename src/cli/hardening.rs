@@ -62,14 +62,17 @@ fn be_undumpable() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// A crash leaves a file as large as it likes, as far as whoever started this process lets it.
+/// A crash leaves a file of so many bytes at most, as the KPL's own program allows it, as far as whoever started this
+/// process lets it.
+const LARGEST_CORE: u64 = 128 << 20;
+
 pub(super) fn allow_core_files() {
     let hard = getrlimit(Resource::Core).maximum;
-    let all = Rlimit {
-        current: hard,
+    let allowed = Rlimit {
+        current: Some(hard.map_or(LARGEST_CORE, |hard| hard.min(LARGEST_CORE))),
         maximum: hard,
     };
-    if let Err(error) = setrlimit(Resource::Core, all) {
+    if let Err(error) = setrlimit(Resource::Core, allowed) {
         tracing::warn!(%error, "core dumps were asked for, and their limit cannot be raised");
     }
 }

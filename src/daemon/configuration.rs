@@ -212,10 +212,10 @@ impl Configuration {
         let newest = Newest::decode(bytes.clone()).unwrap_or_default();
         let wire = Wire::decode(bytes)
             .map_err(|error| ConfigurationError::Undecodable(error.to_string()))?;
-        Self::check(wire, newest.describe_stream_summary_interval.is_some())
+        Self::check(wire, &newest)
     }
 
-    fn check(wire: Wire, is_newest: bool) -> Checked<Self> {
+    fn check(wire: Wire, newest: &Newest) -> Checked<Self> {
         const LONGEST: u64 = i64::MAX as u64;
         let collection_max_size = number(
             "collectionMaxSize",
@@ -223,7 +223,7 @@ impl Configuration {
             5 << 20,
             52_224..=LONGEST,
         )?;
-        let ignored = ignored(&wire)?;
+        let ignored = ignored(&wire, newest)?;
         if let Some(level) = &wire.log_level {
             let levels = ["trace", "debug", "info", "warning", "error"];
             word("logLevel", level, &levels)?;
@@ -293,14 +293,16 @@ impl Configuration {
                 wire.proxy_password,
             )?,
             dimensions: dimensions(wire.additional_metrics_dims)?,
-            is_newest,
+            is_newest: newest.describe_stream_summary_interval.is_some(),
             ignored,
         })
     }
 }
 
-/// What is said and has no effect here: there is one pool of threads, and connections are opened as they are needed.
-fn ignored(wire: &Wire) -> Checked<Vec<&'static str>> {
+/// What is said and has no effect here: there is one pool of threads, connections are opened as they are needed, and a
+/// stream is described before its first record goes, and about every five minutes.
+fn ignored(wire: &Wire, newest: &Newest) -> Checked<Vec<&'static str>> {
+    const FIVE_MINUTES: u64 = 300_000;
     let fewest = number("minConnections", wire.min_connections, 1, 1..=16)?;
     let set = [
         ("minConnections", fewest > 1),
@@ -311,6 +313,15 @@ fn ignored(wire: &Wire) -> Checked<Vec<&'static str>> {
         (
             "threadPoolSize",
             wire.thread_pool_size.is_some_and(|size| size > 0),
+        ),
+        (
+            "describeStreamSummaryInterval",
+            (newest.describe_stream_summary_interval).is_some_and(|millis| millis != FIVE_MINUTES),
+        ),
+        (
+            "recordDistributionStrategyDefault",
+            (newest.record_distribution_strategy_default.as_ref())
+                .is_some_and(|strategy| !strategy.is_empty()),
         ),
     ];
     let set = set.into_iter().filter(|(_, is_set)| *is_set);

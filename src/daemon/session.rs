@@ -194,6 +194,7 @@ impl Session {
             // Of what was put before it.
             Ok(Request::Flush { stream }) => {
                 self.enqueue(asked);
+                let stream = stream.map(|stream| stream.trim().to_owned());
                 self.queue.push_back(Queued::Flush(stream));
             }
             Ok(Request::Credentials(set)) => match set.for_metrics {
@@ -255,6 +256,8 @@ impl Session {
             (Some(key), Some(hash_key)) => RecordKey::Explicit(key, hash_key),
             (Some(key), None) => RecordKey::Keyed(key),
             (None, _) if self.streams.get(place).pipeline.needs_keys() == Some(true) => {
+                let metrics = &self.streams.get(place).desk.metrics;
+                metrics.refused(1, Instant::now());
                 let why = "partitionKey cannot be null".to_owned();
                 return Err(("InvalidPartitionKey", why));
             }

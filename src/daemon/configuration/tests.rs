@@ -74,9 +74,37 @@ fn either_type_of_the_two_fields_that_changed_theirs_is_understood() {
     let new = USUAL.replacen("0800329B01", "080032A701", 1) + "8002E0A7128A02044155544F";
     let expected = Configuration {
         is_newest: true,
+        ignored: vec!["recordDistributionStrategyDefault"],
         ..configured(USUAL).unwrap()
     };
     assert_eq!(configured(&new).unwrap(), expected);
+}
+
+/// Each is named in the log.
+#[test]
+fn what_is_said_and_has_no_effect_is_known_by_its_name() {
+    let wire = Wire {
+        min_connections: Some(2),
+        thread_config: Some(1),
+        thread_pool_size: Some(128),
+        ..Wire::default()
+    };
+    let newest = Newest {
+        describe_stream_summary_interval: Some(60_000),
+        record_distribution_strategy_default: Some("AUTO".to_owned()),
+    };
+    let bytes = [wire.encode_to_vec(), newest.encode_to_vec()].concat();
+    let configuration = Configuration::decode(bytes.into()).unwrap();
+    assert_eq!(
+        configuration.ignored,
+        [
+            "minConnections",
+            "threadingModel",
+            "threadPoolSize",
+            "describeStreamSummaryInterval",
+            "recordDistributionStrategyDefault",
+        ]
+    );
 }
 
 #[test]

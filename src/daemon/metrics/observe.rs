@@ -104,6 +104,13 @@ impl StreamMetrics {
         self.put(Name::UserRecordsReceived, None, stat, now);
     }
 
+    /// They came, and go nowhere.
+    pub fn refused(&self, records: usize, now: Instant) {
+        self.received(records, now);
+        let stat = Stat::equal(records as u64, 0.0);
+        self.put(Name::UserRecordsPut, None, stat, now);
+    }
+
     pub fn pending(&self, records: u64, now: Instant) {
         self.put(
             Name::UserRecordsPending,

@@ -57,23 +57,25 @@ impl Session {
 
     /// There was no room for them in time.
     pub(super) fn abandon_first(&mut self) {
-        if let Some((_, asked, _)) = self.take_first() {
-            self.refuse_all(asked, &FailReason::Abandoned);
+        if let Some((place, asked, _)) = self.take_first() {
+            self.refuse_all(place, asked, &FailReason::Abandoned);
         }
     }
 
     /// There is no room for them, and the client may not be made to wait.
-    pub(super) fn overload(&mut self, asked: Vec<Asked>) {
+    pub(super) fn overload(&mut self, place: usize, asked: Vec<Asked>) {
         if self.overload.goes_on(Instant::now()).is_some() {
             tracing::error!(
                 records = asked.len(),
                 "there is no room for records, and the client may not be made to wait: they fail as Overloaded"
             );
         }
-        self.refuse_all(asked, &FailReason::Overloaded);
+        self.refuse_all(place, asked, &FailReason::Overloaded);
     }
 
-    fn refuse_all(&self, asked: Vec<Asked>, reason: &FailReason) {
+    fn refuse_all(&self, place: usize, asked: Vec<Asked>, reason: &FailReason) {
+        let metrics = &self.streams.get(place).desk.metrics;
+        metrics.refused(asked.len(), Instant::now());
         let why = reason.to_string();
         for Asked { id, .. } in asked {
             self.refuse(id, reason.code(), why.clone());

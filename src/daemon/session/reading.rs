@@ -145,7 +145,7 @@ impl Session {
         let is_full = self.is_full() && self.ends_by.is_none();
         for (place, records) in asked.drain(..) {
             if is_full && self.must_read_on() {
-                self.overload(records);
+                self.overload(place, records);
                 continue;
             }
             self.queued_bytes += records.iter().map(Asked::bytes).sum::<usize>();
