@@ -116,7 +116,7 @@ fn request() {
         batch.push(entry).expect("within the limits");
     }
     let stream = StreamName::new("shop-logs").expect("a name");
-    match body::put_records(Protocol::Json, &stream, batch.entries()) {
+    match body::put_records(Protocol::Json, &stream, None, batch.entries()) {
         Body::Whole(bytes) => drop(black_box(bytes)),
         Body::Long(long) => drop(black_box(long)),
     }

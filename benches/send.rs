@@ -62,7 +62,7 @@ fn requests(c: &mut Criterion) {
         group.bench_function("body", |b| {
             b.iter(|| {
                 runtime.block_on(drain(
-                    body::put_records(Protocol::Json, &stream, batch.entries()).into(),
+                    body::put_records(Protocol::Json, &stream, None, batch.entries()).into(),
                 ))
             });
         });

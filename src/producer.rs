@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::shared::{Shared, StartError, WhenMissing};
+pub use self::shared::{Caller, Shared, StartError, WhenMissing};
 use crate::aws::{self, TimeOuts};
 use crate::delivery::{MemoryBudget, Receipt, Ticket};
 use crate::metrics::{Counts, Histograms, KeyInUse};

@@ -4,12 +4,16 @@
 //! stage checks it again. Limits are the service's (PutRecords, API reference):
 //! <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecordsRequestEntry.html>.
 
+mod id;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
+
+pub use self::id::StreamId;
 
 /// What a caller hands in: bytes, and where they should go.
 #[derive(Debug, Clone, PartialEq, Eq)]

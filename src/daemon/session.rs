@@ -224,11 +224,12 @@ impl Session {
     }
 
     fn hear_of(&mut self, stream: &StreamMetadata) {
-        if stream.stream_id.is_some() {
-            // The service reserves it for later, says the KPL's documentation.
-            tracing::info!(stream = %stream.stream_name, "has an id, which is not sent");
-        }
-        if let Err(error) = self.streams.place(stream.stream_name.trim()) {
+        let name = stream.stream_name.trim();
+        let known = match &stream.stream_id {
+            Some(id) => self.streams.know(name, id),
+            None => self.streams.place(name).map(|_| ()),
+        };
+        if let Err(error) = known {
             tracing::error!(code = error.code, "{}", error.message);
         }
     }

@@ -18,8 +18,8 @@ use crate::batch::RecordLimit;
 use crate::delivery::{Delivery, FailReason, MemoryBudget, RecordSettled, SettledRecord};
 use crate::metrics::{Counters, Trouble};
 use crate::pipeline::{Observer, Pipeline, StreamSettings, View, Waited};
-use crate::producer::{Shared, StartError};
-use crate::record::StreamName;
+use crate::producer::{Caller, Shared, StartError};
+use crate::record::{StreamId, StreamName};
 use crate::seal::Scope;
 use crate::source::Intake;
 use crate::spool::SpoolError;
@@ -40,6 +40,8 @@ pub(super) struct Streams {
     metrics: Arc<Metrics>,
     outbox: SharedOutbox,
     by_name: HashMap<String, usize>,
+    /// By name: what the client has told of a stream may come before its first record.
+    ids: HashMap<String, StreamId>,
     all: Vec<Stream>,
     last: Option<(String, usize)>,
     watched: Watched,
@@ -248,6 +250,7 @@ impl Streams {
             metrics,
             outbox,
             by_name: HashMap::new(),
+            ids: HashMap::new(),
             all: Vec::new(),
             last: None,
             watched,
@@ -274,12 +277,13 @@ impl Streams {
             code: "InvalidStreamName",
             message: error.to_string(),
         })?;
+        let id = self.ids.entry(name.to_owned()).or_default().clone();
         let desk = Arc::new(Desk {
             outbox: Arc::clone(&self.outbox),
             metrics: StreamMetrics::new(name, Arc::clone(&self.metrics)),
             is_sealed: self.template.encryption.scope != Scope::Off,
         });
-        let pipeline = self.start(stream, &desk)?;
+        let pipeline = self.start(stream, id, &desk)?;
         if self.template.tells_strategies {
             let telling = tell_strategies(name.to_owned(), &pipeline, Arc::clone(&self.outbox));
             tokio::spawn(telling);
@@ -298,7 +302,27 @@ impl Streams {
         Ok(place)
     }
 
-    fn start(&mut self, stream: StreamName, desk: &Arc<Desk>) -> Result<Pipeline, NoStream> {
+    /// The client knows the stream by this id too; it is made where it is new.
+    ///
+    /// # Errors
+    ///
+    /// As for [`place`](Self::place).
+    pub(super) fn know(&mut self, name: &str, id: &str) -> Result<(), NoStream> {
+        if self.by_name.contains_key(name) || StreamName::new(name).is_ok() {
+            let known = self.ids.entry(name.to_owned()).or_default();
+            if known.set(id) {
+                tracing::info!(stream = name, id, "goes with its calls");
+            }
+        }
+        self.place(name).map(|_| ())
+    }
+
+    fn start(
+        &mut self,
+        stream: StreamName,
+        id: StreamId,
+        desk: &Arc<Desk>,
+    ) -> Result<Pipeline, NoStream> {
         let counters: Arc<Counters> = Arc::default();
         let observer: Arc<dyn Observer> = Arc::<Desk>::clone(desk);
         let settings = self.template.of(stream);
@@ -317,9 +341,12 @@ impl Streams {
             (dead_letters, spool) = (Some(letters), Some(spooled));
         }
         let budget = self.budget.clone();
-        let started =
-            self.shared
-                .start_unseen(&settings, budget, dead_letters, spool, counters, observer);
+        let caller = Caller {
+            id,
+            counters,
+            observer,
+        };
+        let started = (self.shared).start_unseen(&settings, budget, dead_letters, spool, caller);
         Ok(started?)
     }
 

@@ -7,7 +7,7 @@ use crate::deadletter::DeadLetters;
 use crate::delivery::MemoryBudget;
 use crate::metrics::Counters;
 use crate::pipeline::{Observer, Parts, Pipeline, Sealer, Spooled, StreamSettings};
-use crate::record::{StreamName, StreamNameError};
+use crate::record::{StreamId, StreamName, StreamNameError};
 use crate::retry::refuses_credentials;
 use crate::seal::key::{GenerateDataKey, KeyError};
 use crate::seal::keyring::Keyring;
@@ -18,6 +18,16 @@ use crate::seal::{self, ContextError, KeyChoice, Scope, block};
 use crate::send::kinesis::Kinesis;
 use crate::shard::kinesis::KinesisShards;
 use crate::shard::{ListShards, ListShardsError};
+
+/// Who puts records to a stream that nobody has seen yet.
+#[derive(Debug)]
+pub struct Caller {
+    /// What it knows the stream by beside its name.
+    pub id: StreamId,
+    pub counters: Arc<Counters>,
+    /// Told of each call.
+    pub observer: Arc<dyn Observer>,
+}
 
 /// What all streams of a process share.
 #[derive(Debug, Clone)]
@@ -70,12 +80,12 @@ impl Shared {
             dead_letters,
             spool,
             counters,
-            ..self.parts(settings, sealer, budget)
+            ..self.parts(settings, sealer, budget, &StreamId::default())
         }))
     }
 
     /// Starts a stream's pipeline at once: nobody has seen yet whether there is a key or the stream. For callers that
-    /// are told of each record; `observer` is told of each call.
+    /// are told of each record.
     ///
     /// # Errors
     ///
@@ -86,23 +96,30 @@ impl Shared {
         budget: MemoryBudget,
         dead_letters: Option<DeadLetters>,
         spool: Option<Spooled>,
-        counters: Arc<Counters>,
-        observer: Arc<dyn Observer>,
+        caller: Caller,
     ) -> Result<Pipeline, StartError> {
         let (_, sealer) = self.sealer(&settings.encryption)?;
         Ok(Pipeline::start(Parts {
             dead_letters,
             spool,
-            counters,
+            counters: caller.counters,
             // Whoever is told of each record may be one who cannot be made to wait.
             waiting: Self::MANY_CHUNKS,
-            observer: Some(observer),
-            ..self.parts(settings, sealer, budget)
+            observer: Some(caller.observer),
+            ..self.parts(settings, sealer, budget, &caller.id)
         }))
     }
 
-    fn parts(&self, settings: &StreamSettings, sealer: Sealer, budget: MemoryBudget) -> Parts {
-        let kinesis = &self.clients.kinesis;
+    fn parts(
+        &self,
+        settings: &StreamSettings,
+        sealer: Sealer,
+        budget: MemoryBudget,
+        id: &StreamId,
+    ) -> Parts {
+        let put_records = Kinesis::new(self.clients.kinesis.clone());
+        let put_records = put_records.speaking(settings.delivery.protocol);
+        let shards = KinesisShards::new(self.clients.kinesis.clone());
         Parts {
             stream: settings.name.clone(),
             aggregation: settings.aggregation.clone(),
@@ -111,10 +128,8 @@ impl Shared {
             sealer,
             pool: self.pool.clone(),
             budget,
-            put_records: Arc::new(
-                Kinesis::new(kinesis.clone()).speaking(settings.delivery.protocol),
-            ),
-            shards: Arc::new(KinesisShards::new(kinesis.clone())),
+            put_records: Arc::new(put_records.with_id(id.clone())),
+            shards: Arc::new(shards.with_id(id.clone())),
             dead_letters: None,
             spool: None,
             counters: Arc::default(),

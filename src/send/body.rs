@@ -64,6 +64,7 @@ pub struct Long {
 struct Request {
     protocol: Protocol,
     stream: StreamName,
+    id: Option<Arc<str>>,
     entries: Vec<Entry>,
 }
 
@@ -84,11 +85,17 @@ struct Place {
     is_ended: bool,
 }
 
-/// The request that puts `entries` on `stream`.
-pub fn put_records(protocol: Protocol, stream: &StreamName, entries: &[AggregatedRecord]) -> Body {
+/// The request that puts `entries` on `stream`, which is told by its `id` too where it has one.
+pub fn put_records(
+    protocol: Protocol,
+    stream: &StreamName,
+    id: Option<Arc<str>>,
+    entries: &[AggregatedRecord],
+) -> Body {
     let request = Request {
         protocol,
         stream: stream.clone(),
+        id,
         entries: entries.iter().map(Entry::of).collect(),
     };
     let room = request.entries.iter().map(Entry::room).sum::<usize>();
@@ -186,8 +193,8 @@ impl Request {
         }
         if !std::mem::replace(&mut at.is_ended, true) {
             match self.protocol {
-                Protocol::Json => json::end(&self.stream, out),
-                Protocol::Cbor => cbor::end(&self.stream, out),
+                Protocol::Json => json::end(&self.stream, self.id.as_deref(), out),
+                Protocol::Cbor => cbor::end(&self.stream, self.id.as_deref(), out),
             }
         }
     }
@@ -197,7 +204,7 @@ impl Request {
             Protocol::Json => json::begin_entry(index == 0, out),
             Protocol::Cbor => {
                 if index == 0 {
-                    cbor::begin(self.entries.len(), out);
+                    cbor::begin(self.entries.len(), self.id.is_some(), out);
                 }
                 cbor::begin_entry(entry, out);
             }

@@ -28,7 +28,7 @@ use super::{CallError, CallOutcome, EntryOutcome, PutRecords};
 use crate::batch::Batch;
 use crate::cbor;
 use crate::hex::to_hex;
-use crate::record::StreamName;
+use crate::record::{StreamId, StreamName};
 
 mod answers;
 #[cfg(test)]
@@ -42,6 +42,7 @@ const CONTENT_TYPE: &str = "content-type";
 pub struct Kinesis {
     client: Client,
     protocol: Protocol,
+    id: StreamId,
 }
 
 impl Kinesis {
@@ -50,6 +51,7 @@ impl Kinesis {
         Self {
             client,
             protocol: Protocol::default(),
+            id: StreamId::default(),
         }
     }
 
@@ -59,11 +61,18 @@ impl Kinesis {
         Self { protocol, ..self }
     }
 
+    /// For the one stream with this id, which goes with each call once it is told. It does not reach the SDK, which would
+    /// make it a part of the host, whatever endpoint it is told to call.
+    #[must_use]
+    pub fn with_id(self, id: StreamId) -> Self {
+        Self { id, ..self }
+    }
+
     async fn call(&self, stream: &StreamName, batch: &Batch) -> CallOutcome {
-        let (protocol, answers) = (self.protocol, Answers::default());
+        let (protocol, answers, id) = (self.protocol, Answers::default(), self.id.told());
         let body = WithBody {
             protocol,
-            body: body::put_records(protocol, stream, batch.entries()),
+            body: body::put_records(protocol, stream, id, batch.entries()),
             answers: answers.clone(),
         };
         // For the SDK the stream decides the endpoint; no entries, so that it has nothing to write.

@@ -1,22 +1,38 @@
 //! The shard map's facts from the service: ListShards, and what DescribeStreamSummary says of the stream.
 
+use std::sync::Arc;
+
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::interceptors::BeforeSerializationInterceptorContextMut;
+use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_kinesis::error::BoxError;
+use aws_sdk_kinesis::operation::list_shards::ListShardsInput;
 use aws_sdk_kinesis::types::{RecordDistributionStrategy, ShardFilter, ShardFilterType};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::map::{Description, Distribution, ListShards, ListShardsError, Shard, ShardId};
-use crate::record::{HashKey, StreamName};
+use crate::record::{HashKey, StreamId, StreamName};
 
 /// Lists shards through aws-sdk-kinesis.
 #[derive(Debug, Clone)]
 pub struct KinesisShards {
     client: Client,
+    id: StreamId,
 }
 
 impl KinesisShards {
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            client,
+            id: StreamId::default(),
+        }
+    }
+
+    /// For the one stream with this id, which goes with each listing once it is told.
+    #[must_use]
+    pub fn with_id(self, id: StreamId) -> Self {
+        Self { id, ..self }
     }
 
     /// Pages through the open shards. A failure on any page fails the listing: half a map is none.
@@ -31,8 +47,11 @@ impl KinesisShards {
             None => self.client.list_shards().stream_name(stream.name()),
         };
         request = request.shard_filter(open);
+        let mut id = self.id.told();
         loop {
-            let page = request.max_results(1000).send().await.map_err(|e| {
+            let id = WithId(id.take());
+            let page = request.max_results(1000).customize().interceptor(id);
+            let page = page.send().await.map_err(|e| {
                 let error = crate::send::kinesis::call_error(&e);
                 ListShardsError {
                     code: error.code,
@@ -55,6 +74,30 @@ impl KinesisShards {
                 None => return Ok(shards),
             }
         }
+    }
+}
+
+/// Says a stream's id behind the choice of the endpoint: the SDK would make it a part of the host, whatever endpoint it is
+/// told to call.
+#[derive(Debug)]
+struct WithId(Option<Arc<str>>);
+
+impl Intercept for WithId {
+    fn name(&self) -> &'static str {
+        "WithId"
+    }
+
+    fn modify_before_serialization(
+        &self,
+        context: &mut BeforeSerializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let listing = context.input_mut().downcast_mut::<ListShardsInput>();
+        if let (Some(listing), Some(id)) = (listing, &self.0) {
+            listing.stream_id = Some(id.to_string());
+        }
+        Ok(())
     }
 }
 

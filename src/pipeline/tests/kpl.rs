@@ -41,7 +41,7 @@
 //! | Invalidate | `evidence_brings_a_listing_one_a_second_and_no_description`, `while_a_listing_fails_the_old_map_serves_and_it_is_tried_until_it_succeeds` | the old map serves meanwhile |
 //! | InvalidateWithShard | `an_answer_that_the_present_map_explains_brings_no_other_listing` | |
 //! | ClosedParentShardsAreRemovedAfterSomeTime | `an_aggregate_on_a_shard_where_a_member_does_not_belong_is_sent_again_apart` | ranges of closed shards are not kept: an aggregate on one of them that was not predicted is sent again |
-//! | ListShards_WithStreamId, ListShards_WithoutStreamId | `a_stream_is_listed_and_described_by_name_and_by_arn` | by name or ARN: the service reserves StreamId for later |
+//! | ListShards_WithStreamId, ListShards_WithoutStreamId | `a_stream_is_listed_by_its_id_too_once_it_is_told` | |
 //! | `PutRecordsRequest`: SizePrediction | `record_limit_counts_the_partition_key`, `limits_hold_whatever_is_pushed` | |
 //! | `IpcManager`: DataIntegrity | `records_of_each_length_up_to_the_longest_pass_and_none_beyond`, `any_split_into_reads_gives_the_same_records_and_no_byte_is_lost` | |
 //! | `PipelineAuto`, `PutRecordsContext` | `a_stream_switched_to_auto_is_no_longer_aggregated_and_one_switched_back_is_again`, `under_the_kpls_keys_every_entry_says_its_hash_key_but_under_auto_none_does` | |

@@ -10,8 +10,8 @@ const ARRAY: u8 = 4 << 5;
 const MAP: u8 = 5 << 5;
 
 /// Before the first of so many entries.
-pub(super) fn begin(entries: usize, out: &mut Vec<u8>) {
-    head(MAP, 2, out);
+pub(super) fn begin(entries: usize, has_id: bool, out: &mut Vec<u8>) {
+    head(MAP, 2 + usize::from(has_id), out);
     text("Records", out);
     head(ARRAY, entries, out);
 }
@@ -32,13 +32,17 @@ pub(super) fn end_entry(entry: &Entry, out: &mut Vec<u8>) {
     text(entry.partition_key.as_str(), out);
 }
 
-pub(super) fn end(stream: &StreamName, out: &mut Vec<u8>) {
+pub(super) fn end(stream: &StreamName, id: Option<&str>, out: &mut Vec<u8>) {
     let (member, name) = match stream.arn() {
         Some(arn) => ("StreamARN", arn),
         None => ("StreamName", stream.name()),
     };
     text(member, out);
     text(name, out);
+    if let Some(id) = id {
+        text("StreamId", out);
+        text(id, out);
+    }
 }
 
 fn text(text: &str, out: &mut Vec<u8>) {

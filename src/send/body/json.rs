@@ -13,6 +13,7 @@ const END_OF_ENTRY: &str = r#""}"#;
 const BETWEEN_ENTRIES: &str = ",";
 const STREAM_NAME: &str = r#"],"StreamName":""#;
 const STREAM_ARN: &str = r#"],"StreamARN":""#;
+const STREAM_ID: &str = r#"","StreamId":""#;
 const END: &str = r#""}"#;
 
 pub(super) fn begin_entry(is_first: bool, out: &mut Vec<u8>) {
@@ -34,13 +35,17 @@ pub(super) fn end_entry(entry: &Entry, out: &mut Vec<u8>) {
     text(END_OF_ENTRY, out);
 }
 
-pub(super) fn end(stream: &StreamName, out: &mut Vec<u8>) {
+pub(super) fn end(stream: &StreamName, id: Option<&str>, out: &mut Vec<u8>) {
     let (member, name) = match stream.arn() {
         Some(arn) => (STREAM_ARN, arn),
         None => (STREAM_NAME, stream.name()),
     };
     text(member, out);
     escaped(name, out);
+    if let Some(id) = id {
+        text(STREAM_ID, out);
+        escaped(id, out);
+    }
     text(END, out);
 }
 

@@ -31,6 +31,9 @@ const STREAMS: [&str; 2] = [
     "arn:aws:kinesis:eu-west-1:111122223333:stream/shop-logs",
 ];
 
+/// The SDK leaves the host alone for it.
+const ID: &str = "id-123";
+
 type Keys = (String, Option<u128>);
 
 fn batch(records: Vec<(Vec<u8>, Keys)>) -> Batch {
@@ -83,7 +86,12 @@ impl Kept {
 }
 
 /// The same call with all of it left to the SDK.
-async fn call_by_the_sdk_alone(client: &Client, stream: &StreamName, batch: &Batch) {
+async fn call_by_the_sdk_alone(
+    client: &Client,
+    stream: &StreamName,
+    id: Option<&str>,
+    batch: &Batch,
+) {
     let entry = |entry: &crate::aggregate::AggregatedRecord| {
         PutRecordsRequestEntry::builder()
             .data(Blob::new(entry.data().to_vec()))
@@ -94,6 +102,7 @@ async fn call_by_the_sdk_alone(client: &Client, stream: &StreamName, batch: &Bat
     };
     let entries = batch.entries().iter().map(entry).collect();
     let request = client.put_records().set_records(Some(entries));
+    let request = request.set_stream_id(id.map(str::to_owned));
     let request = match stream.arn() {
         Some(arn) => request.stream_arn(arn),
         None => request.stream_name(stream.name()),
@@ -144,15 +153,22 @@ proptest! {
     #[test]
     fn a_request_is_the_one_that_the_sdk_would_have_made(
         stream in streams(),
+        has_id: bool,
         records in records(),
     ) {
         let batch = batch(records);
         let kept = Kept::default();
         let client = kept.client();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(call_by_the_sdk_alone(&client, &stream, &batch));
+        let id = has_id.then_some(ID);
+        runtime.block_on(call_by_the_sdk_alone(&client, &stream, id, &batch));
         let theirs = kept.last();
-        let outcome = runtime.block_on(Kinesis::new(client).call(&stream, &batch));
+        let said = json(&theirs);
+        prop_assert_eq!(said["StreamId"].as_str(), id);
+        let told = StreamId::default();
+        told.set(id.unwrap_or_default());
+        let kinesis = Kinesis::new(client).with_id(told);
+        let outcome = runtime.block_on(kinesis.call(&stream, &batch));
         prop_assert!(matches!(outcome, CallOutcome::Failed(_)));
         let ours = kept.last();
 
@@ -187,10 +203,10 @@ proptest! {
         let batch = batch(records);
         let kept = Kept::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(call_by_the_sdk_alone(&kept.client(), &stream, &batch));
+        runtime.block_on(call_by_the_sdk_alone(&kept.client(), &stream, Some(ID), &batch));
         let theirs = kept.last();
         for protocol in [Protocol::Json, Protocol::Cbor] {
-            let body = body::put_records(protocol, &stream, batch.entries());
+            let body = body::put_records(protocol, &stream, Some(ID.into()), batch.entries());
             let length = body.length();
             let (ours, pieces) = match body {
                 Body::Whole(bytes) => (bytes.to_vec(), vec![bytes.len()]),
@@ -324,4 +340,21 @@ fn what_a_service_says_is_one_line_of_no_great_length() {
     );
     let long = as_one_line(&"ä".repeat(200_000));
     assert_eq!(long.chars().count(), 2_001);
+}
+
+/// Also where the SDK would have made another host of it.
+#[tokio::test]
+async fn a_streams_id_goes_with_each_call_once_it_is_told_to_the_host_that_is_configured() {
+    let kept = Kept::default();
+    let (stream, id) = (StreamName::new("shop-logs").unwrap(), StreamId::default());
+    let kinesis = Kinesis::new(kept.client()).with_id(id.clone());
+    let records = batch(vec![(vec![], ("k".to_owned(), None))]);
+    kinesis.call(&stream, &records).await;
+    let before = kept.last();
+    id.set("af4lwng4k01746835071-xyz");
+    kinesis.call(&stream, &records).await;
+    let told = kept.last();
+    assert_eq!(json(&before).get("StreamId"), None);
+    assert_eq!(json(&told)["StreamId"], "af4lwng4k01746835071-xyz");
+    assert_eq!(before.uri(), told.uri());
 }

@@ -1,8 +1,16 @@
 //! Listings through the SDK, from the stand-in.
 
+use std::sync::Mutex;
+
 use aws_credential_types::Credentials;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::config::{BehaviorVersion, Config, Region};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use serde_json::Value;
 
 use super::*;
 use crate::fake::{self, Action, ApiError, Fake, Faults, Rule};
@@ -87,4 +95,51 @@ async fn a_stream_is_listed_and_described_by_name_and_by_arn() {
         .expect("there");
     let description = shards.describe(&name()).await.unwrap();
     assert_eq!(description.distribution, Distribution::Auto);
+}
+
+/// Answers each listing with a page that is not the last, and the next one with no shards.
+#[derive(Debug, Clone, Default)]
+struct Pages(Arc<Mutex<Vec<(String, Value)>>>);
+
+impl HttpConnector for Pages {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let asked: Value = serde_json::from_slice(request.body().bytes().unwrap()).unwrap();
+        let page = match asked.get("NextToken") {
+            None => r#"{"Shards":[],"NextToken":"next"}"#,
+            Some(_) => r#"{"Shards":[]}"#,
+        };
+        let uri = request.uri().to_owned();
+        self.0.lock().unwrap().push((uri, asked));
+        let answer = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(page));
+        HttpConnectorFuture::ready(Ok(answer))
+    }
+}
+
+/// On the first page alone: a token stands for the stream. The host stays the one that is configured.
+#[tokio::test]
+async fn a_stream_is_listed_by_its_id_too_once_it_is_told() {
+    let pages = Pages::default();
+    let connector = SharedHttpConnector::new(pages.clone());
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .http_client(http_client_fn(move |_, _| connector.clone()));
+    let id = StreamId::default();
+    let shards = KinesisShards::new(Client::from_conf(config.build())).with_id(id.clone());
+    shards.list_shards(&name()).await.unwrap();
+    id.set("af4lwng4k01746835071-xyz");
+    shards.list_shards(&name()).await.unwrap();
+    let asked = std::mem::take(&mut *pages.0.lock().unwrap());
+    let ids: Vec<_> = asked
+        .iter()
+        .map(|(_, asked)| asked["StreamId"].as_str())
+        .collect();
+    assert_eq!(ids, [None, None, Some("af4lwng4k01746835071-xyz"), None]);
+    assert_eq!(asked[2].1["StreamName"], "s");
+    let hosts = asked.iter().map(|(uri, _)| &**uri);
+    assert!(
+        hosts.eq(["https://kinesis.eu-west-1.amazonaws.com/"; 4]),
+        "{asked:?}"
+    );
 }
