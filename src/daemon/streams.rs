@@ -1,29 +1,32 @@
 //! One pipeline for each stream that the client names, made when it first does.
 
+mod desk;
+mod template;
+
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::configuration::Configuration;
+use self::desk::Measured;
+pub(super) use self::desk::{Desk, Watched};
+pub use self::template::Template;
 use super::message::StreamStrategyUpdate;
 use super::metrics::{Metrics, StreamMetrics};
-use super::results::{SharedOutbox, encode, encode_grown};
+use super::results::SharedOutbox;
 use super::spools::{Budgets, Home, Opened};
-use crate::aggregate::ContainerKey;
-use crate::batch::RecordLimit;
-use crate::delivery::{Delivery, FailReason, MemoryBudget, RecordSettled, SettledRecord};
+use crate::deadletter;
+use crate::delivery::MemoryBudget;
 use crate::metrics::{Counters, Trouble};
-use crate::pipeline::{Observer, Pipeline, StreamSettings, View, Waited};
+use crate::pipeline::{Observer, Pipeline};
 use crate::producer::{Caller, Shared, StartError};
 use crate::record::{StreamId, StreamName};
 use crate::seal::Scope;
 use crate::source::Intake;
 use crate::spool::SpoolError;
-use crate::{aggregate, batch, deadletter, seal, send};
 
 /// All of them, and what each is made of.
 #[derive(Debug)]
@@ -47,44 +50,6 @@ pub(super) struct Streams {
     watched: Watched,
 }
 
-/// The streams there are, for whoever measures them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Watched(Arc<Mutex<Vec<Measured>>>);
-
-#[derive(Debug)]
-struct Measured {
-    desk: Arc<Desk>,
-    counters: Arc<Counters>,
-    view: View,
-}
-
-impl Watched {
-    /// What is measured of each now.
-    pub(super) fn measure(&self, now: Instant) {
-        for measured in self.0.lock().expect("no panic while held").iter() {
-            let pending = measured.counters.snapshot().pending;
-            measured.desk.metrics.pending(pending, now);
-            measured.desk.metrics.settle(now);
-        }
-    }
-
-    pub(super) fn views(&self) -> Vec<View> {
-        let all = self.0.lock().expect("no panic while held");
-        all.iter().map(|measured| measured.view.clone()).collect()
-    }
-}
-
-/// A stream's settings but for its name.
-#[derive(Debug, Clone)]
-pub struct Template {
-    pub encryption: seal::Settings,
-    pub aggregation: aggregate::Settings,
-    pub batch: batch::Settings,
-    pub delivery: send::Settings,
-    /// Whether the client wants to know of the streams' strategies.
-    pub tells_strategies: bool,
-}
-
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) pipeline: Pipeline,
@@ -95,129 +60,6 @@ impl Stream {
     /// Over the disk, where there is a spool.
     pub(super) fn intake(&self) -> Intake {
         self.pipeline.spooled_intake()
-    }
-}
-
-/// Who answers a stream's records.
-pub(super) struct Desk {
-    outbox: SharedOutbox,
-    pub(super) metrics: StreamMetrics,
-    /// Whether records are longer in the stream than the client knows.
-    is_sealed: bool,
-}
-
-impl std::fmt::Debug for Desk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Desk").finish_non_exhaustive()
-    }
-}
-
-impl RecordSettled for Desk {
-    fn settled(&self, settled: SettledRecord<'_>) {
-        let SettledRecord {
-            id,
-            bytes,
-            born,
-            delivery,
-            tried,
-        } = settled;
-        self.metrics.answered_record(delivery, bytes, tried.len());
-        let grew = match delivery {
-            Delivery::Failed {
-                reason: FailReason::TooLarge { limit, .. },
-                ..
-            } => self.is_sealed && bytes <= *limit,
-            _ => false,
-        };
-        self.outbox.push(|frames| match grew {
-            true => encode_grown(id, born, delivery, frames),
-            false => encode(id, born, delivery, tried, frames),
-        });
-    }
-}
-
-impl Template {
-    /// A record of 1 MiB with its key.
-    const LARGEST_AGGREGATE: usize = batch::Limits::LEAST_OF_A_STREAM - 1024;
-
-    /// As the KPL's client configures it; encrypted, and over a disk, as somebody else says.
-    pub fn new(configuration: &Configuration, encryption: seal::Settings, spooled: bool) -> Self {
-        Self::tell_what_is_less(configuration);
-        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let collected =
-            size(configuration.collection_max_size).min(batch::Limits::MOST_OF_A_REQUEST);
-        Self {
-            tells_strategies: configuration.is_newest,
-            encryption,
-            aggregation: aggregate::Settings {
-                enabled: configuration.aggregation_enabled,
-                // No stream takes less; some take no more.
-                max_size: size(configuration.aggregation_max_size).min(Self::LARGEST_AGGREGATE),
-                max_count: size(configuration.aggregation_max_count),
-                // What waited for all of its time to live would be over when it is due.
-                linger: (configuration.record_max_buffered_time).min(configuration.record_ttl / 2),
-                container_key: ContainerKey::Kpl,
-            },
-            batch: batch::Settings {
-                max_records: size(configuration.collection_max_count),
-                max_bytes: Some(collected),
-                max_record_bytes: RecordLimit::OfTheStreamAlone,
-            },
-            delivery: send::Settings {
-                rate_limit: u32::try_from(configuration.rate_limit)
-                    .unwrap_or(u32::MAX)
-                    .min(send::Settings::MOST_RATE_LIMIT),
-                max_in_flight: size(configuration.max_connections),
-                request_timeout: configuration.request_timeout,
-                connect_timeout: configuration.connect_timeout,
-                // What is on disk is there for as long as it takes.
-                record_ttl: (!spooled).then_some(configuration.record_ttl),
-                fail_if_throttled: configuration.fail_if_throttled && !spooled,
-                ..send::Settings::default()
-            },
-        }
-    }
-
-    /// What is asked for and cannot be had.
-    fn tell_what_is_less(configuration: &Configuration) {
-        let asked = configuration.aggregation_max_size;
-        if asked > Self::LARGEST_AGGREGATE as u64 {
-            let most = Self::LARGEST_AGGREGATE;
-            tracing::warn!(
-                asked,
-                most,
-                "aggregationMaxSize is more than every stream takes: it is this"
-            );
-        }
-        let (asked, most) = (
-            configuration.collection_max_size,
-            batch::Limits::MOST_OF_A_REQUEST,
-        );
-        if asked > most as u64 {
-            tracing::warn!(
-                asked,
-                most,
-                "collectionMaxSize is more than a request may hold: it is this"
-            );
-        }
-        let (asked, most) = (configuration.rate_limit, send::Settings::MOST_RATE_LIMIT);
-        if asked > u64::from(most) {
-            tracing::warn!(
-                asked,
-                most,
-                "rateLimit is more than has any effect: it is this"
-            );
-        }
-    }
-
-    fn of(&self, name: StreamName) -> StreamSettings {
-        StreamSettings {
-            name,
-            encryption: self.encryption.clone(),
-            aggregation: self.aggregation.clone(),
-            batch: self.batch.clone(),
-            delivery: self.delivery.clone(),
-        }
     }
 }
 
@@ -480,22 +322,4 @@ impl From<SpoolError> for NoStream {
 pub(super) struct NoStream {
     pub(super) code: &'static str,
     pub(super) message: String,
-}
-
-impl Observer for Desk {
-    fn answered(
-        &self,
-        batch: &batch::Batch,
-        outcome: &send::CallOutcome,
-        waited: &[Waited],
-        started: Instant,
-        ended: Instant,
-    ) {
-        self.metrics
-            .answered(batch, outcome, waited, started, ended);
-    }
-
-    fn misplaced(&self, entry: &aggregate::AggregatedRecord) {
-        self.metrics.misplaced(entry);
-    }
 }
