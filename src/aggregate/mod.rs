@@ -2,12 +2,14 @@
 
 pub mod format;
 pub mod reducer;
+mod trigger;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
+pub use self::trigger::Trigger;
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, SealedRecord};
 use crate::shard::ShardId;

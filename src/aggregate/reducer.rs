@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub use self::crowded::Crowded;
 use super::format::{Layout, MAX_MEMBERS};
-use super::{AggregatedRecord, ContainerKey};
+use super::{AggregatedRecord, ContainerKey, Trigger};
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, RoutedRecord, SealedRecord};
 use crate::shard::map::draw_key;
@@ -86,6 +86,8 @@ pub struct Closed<M> {
     /// When its first member came.
     pub(crate) opened_at: Instant,
     pub(crate) closed_at: Instant,
+    /// `None`: it never waited for more.
+    pub(crate) trigger: Option<Trigger>,
     pub(crate) container: Container,
 }
 
@@ -225,14 +227,15 @@ impl<M: Member> Reducer<M> {
         match self.at(slot).as_mut().map(listed) {
             Some(true) => self.join(slot, record, deadline),
             Some(false) => {
-                self.close_slot(slot, now, closed);
+                self.close_slot(slot, Trigger::Size, now, closed);
                 self.open(slot, record, deadline, now);
             }
             None => self.open(slot, record, deadline, now),
         }
         let max_count = self.max_count;
-        if matches!(self.at(slot), Some(open) if open.is_full(max_size, max_count)) {
-            self.close_slot(slot, now, closed);
+        let full = |open: &Open<M>| open.is_full(max_size, max_count);
+        if let Some(trigger) = self.at(slot).as_ref().and_then(full) {
+            self.close_slot(slot, trigger, now, closed);
         }
     }
 
@@ -252,7 +255,7 @@ impl<M: Member> Reducer<M> {
 
     /// A member with no company, past all gathering.
     pub fn alone(&mut self, record: M, deadline: Instant, now: Instant) -> Closed<M> {
-        self.open_with(record, deadline, now, 1).close(now)
+        self.open_with(record, deadline, now, 1).close(None, now)
     }
 
     /// Closes what is due.
@@ -260,14 +263,14 @@ impl<M: Member> Reducer<M> {
         while let Some(&(deadline, slot)) = self.deadlines.first()
             && deadline <= now
         {
-            self.close_slot(slot, now, closed);
+            self.close_slot(slot, Trigger::Time, now, closed);
         }
     }
 
     /// Closes everything.
     pub fn flush(&mut self, now: Instant, closed: &mut Vec<Closed<M>>) {
         while let Some(&(_, slot)) = self.deadlines.first() {
-            self.close_slot(slot, now, closed);
+            self.close_slot(slot, Trigger::Asked, now, closed);
         }
     }
 
@@ -370,11 +373,17 @@ impl<M: Member> Reducer<M> {
         container
     }
 
-    fn close_slot(&mut self, slot: Slot, now: Instant, closed: &mut Vec<Closed<M>>) {
+    fn close_slot(
+        &mut self,
+        slot: Slot,
+        trigger: Trigger,
+        now: Instant,
+        closed: &mut Vec<Closed<M>>,
+    ) {
         if let Some(open) = self.at(slot).take() {
             self.deadlines.remove(&(open.deadline, slot));
             self.usual_members = (self.usual_members * 7 + open.members.len()).div_ceil(8);
-            closed.push(open.close(now));
+            closed.push(open.close(Some(trigger), now));
         }
     }
 }
@@ -391,17 +400,23 @@ impl<M: Member> Open<M> {
             .add_within(max_size, key, explicit, record.data().len())
     }
 
-    fn is_full(&self, max_size: usize, max_count: usize) -> bool {
-        self.layout.wire_len() >= max_size || self.layout.members() >= max_count
+    /// Why nothing more fits, where that is so.
+    fn is_full(&self, max_size: usize, max_count: usize) -> Option<Trigger> {
+        match (self.layout.wire_len(), self.layout.members()) {
+            (_, members) if members >= max_count => Some(Trigger::Count),
+            (bytes, _) if bytes >= max_size => Some(Trigger::Size),
+            _ => None,
+        }
     }
 
-    fn close(self, now: Instant) -> Closed<M> {
+    fn close(self, trigger: Option<Trigger>, now: Instant) -> Closed<M> {
         Closed {
             layout: self.layout,
             members: self.members,
             deadline: self.deadline,
             opened_at: self.opened_at,
             closed_at: now,
+            trigger,
             container: self.container,
         }
     }

@@ -62,6 +62,21 @@ impl KplLog {
     }
 }
 
+#[cfg(test)]
+impl KplLog {
+    /// With what takes the blocks out, in the place of a thread.
+    pub(super) fn held() -> (Self, impl FnMut() -> Vec<String>) {
+        let queue: Arc<Queue> = Arc::default();
+        let held = Arc::clone(&queue);
+        let take = move || {
+            let mut blocks = held.blocks.lock().expect("no panic while held");
+            blocks.bytes = 0;
+            blocks.waiting.drain(..).collect()
+        };
+        (Self { queue }, take)
+    }
+}
+
 impl LogGuard {
     pub fn flush(&self, patience: Duration) {
         let until = Instant::now() + patience;

@@ -17,6 +17,7 @@ pub mod results;
 mod seen;
 mod session;
 pub mod spools;
+mod statistics;
 mod streams;
 mod upload;
 
@@ -209,6 +210,10 @@ async fn serve(
         shutdown: shutdown.clone(),
     };
     let mut beside = JoinSet::new();
+    beside.spawn(statistics::tell({
+        let watched = watched.clone();
+        move || watched.statistics()
+    }));
     beside.spawn(measure(watched));
     if let Some(upload) = services.upload {
         beside.spawn(upload.run());

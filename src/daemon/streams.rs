@@ -18,6 +18,7 @@ use super::message::StreamStrategyUpdate;
 use super::metrics::{Metrics, StreamMetrics};
 use super::results::SharedOutbox;
 use super::spools::{Budgets, Home, Opened};
+use super::statistics::Statistics;
 use crate::deadletter;
 use crate::delivery::MemoryBudget;
 use crate::metrics::{Counters, Trouble};
@@ -123,6 +124,7 @@ impl Streams {
         let desk = Arc::new(Desk {
             outbox: Arc::clone(&self.outbox),
             metrics: StreamMetrics::new(name, Arc::clone(&self.metrics)),
+            statistics: Arc::new(Statistics::new(name, self.template.aggregation.linger)),
             is_sealed: self.template.encryption.scope != Scope::Off,
         });
         let pipeline = self.start(stream, id, &desk)?;

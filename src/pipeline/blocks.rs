@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::Observer;
 use super::sealing::{Expiry, next_chunk};
 use crate::aggregate::reducer::{Closed, Reducer, Routes};
 use crate::delivery::Tickets;
@@ -63,6 +64,7 @@ pub(super) struct Packer {
     blocks: Option<mpsc::UnboundedSender<Closed<RoutedRecord>>>,
     /// `None` until the first shard map.
     reducer: Option<Reducer<RoutedRecord>>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Packer {
@@ -78,7 +80,13 @@ impl Packer {
             routed: Some(routed),
             blocks: Some(blocks),
             reducer: None,
+            observer: None,
         }
+    }
+
+    /// Somebody is told of each block.
+    pub(super) fn observed(self, observer: Option<Arc<dyn Observer>>) -> Self {
+        Self { observer, ..self }
     }
 
     /// The next chunk; `None`: there will be no more. Pending until there is a shard map, and after the
@@ -155,6 +163,9 @@ impl Packer {
 
     fn hand_over(&self, closed: Vec<Closed<RoutedRecord>>) {
         for block in closed {
+            if let (Some(observer), Some(trigger)) = (&self.observer, block.trigger) {
+                observer.gathered(trigger, block.members.len());
+            }
             let blocks = self.blocks.as_ref().expect("open until the end");
             // Its receiver only ends with us or by a panic, which drops the tickets as abandoned.
             let _ = blocks.send(block);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::aggregate::AggregatedRecord;
+use crate::aggregate::{AggregatedRecord, Trigger};
 use crate::batch::Batch;
 use crate::send::CallOutcome;
 
@@ -20,6 +20,12 @@ pub trait Observer: Send + Sync + fmt::Debug {
         started: Instant,
         ended: Instant,
     );
+
+    /// So many records were put together, and why just then. Not told of those that go alone at once.
+    fn gathered(&self, _trigger: Trigger, _records: usize) {}
+
+    /// So many entries make a call.
+    fn collected(&self, _trigger: Trigger, _entries: usize) {}
 
     /// An entry was stored where a member does not belong: all its members go again.
     fn misplaced(&self, _entry: &AggregatedRecord) {}

@@ -57,7 +57,7 @@ pub(super) fn stages(
     ];
     let linger = settings.linger.unwrap_or(parts.aggregation.linger);
     let packer = Packer::new(settings.max_size, linger, routed_rx, blocks_tx);
-    (tasks, Some(packer))
+    (tasks, Some(packer.observed(parts.observer.clone())))
 }
 
 /// The stage between a stream's intake and its owner, where each record is sealed by itself.

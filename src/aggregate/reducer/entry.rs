@@ -53,6 +53,7 @@ impl AggregatedRecord {
             deadline,
             opened_at,
             closed_at: _,
+            trigger: _,
             container,
         } = closed;
         let data = match encoded {

@@ -4,8 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
+use crate::aggregate::Trigger;
 use crate::daemon::metrics::StreamMetrics;
 use crate::daemon::results::{SharedOutbox, encode, encode_grown};
+use crate::daemon::statistics::Statistics;
 use crate::delivery::{Delivery, FailReason, RecordSettled, SettledRecord};
 use crate::metrics::Counters;
 use crate::pipeline::{Observer, View, Waited};
@@ -32,6 +34,12 @@ impl Watched {
         }
     }
 
+    pub(in crate::daemon) fn statistics(&self) -> Vec<Arc<Statistics>> {
+        let all = self.0.lock().expect("no panic while held");
+        let statistics = |measured: &Measured| Arc::clone(&measured.desk.statistics);
+        all.iter().map(statistics).collect()
+    }
+
     pub(in crate::daemon) fn views(&self) -> Vec<View> {
         let all = self.0.lock().expect("no panic while held");
         all.iter().map(|measured| measured.view.clone()).collect()
@@ -42,6 +50,7 @@ impl Watched {
 pub(in crate::daemon) struct Desk {
     pub(super) outbox: SharedOutbox,
     pub(in crate::daemon) metrics: StreamMetrics,
+    pub(super) statistics: Arc<Statistics>,
     /// Whether records are longer in the stream than the client knows.
     pub(super) is_sealed: bool,
 }
@@ -85,8 +94,18 @@ impl Observer for Desk {
         started: Instant,
         ended: Instant,
     ) {
+        self.statistics
+            .answered(ended.saturating_duration_since(started));
         self.metrics
             .answered(batch, outcome, waited, started, ended);
+    }
+
+    fn gathered(&self, trigger: Trigger, records: usize) {
+        self.statistics.gathered(trigger, records);
+    }
+
+    fn collected(&self, trigger: Trigger, entries: usize) {
+        self.statistics.collected(trigger, entries);
     }
 
     fn misplaced(&self, entry: &aggregate::AggregatedRecord) {

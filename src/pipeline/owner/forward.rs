@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{Answered, LATE_SHARE, Owner};
-use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Closed;
+use crate::aggregate::{AggregatedRecord, Trigger};
 use crate::batch::{Batch, Full, Refused, TooLarge};
 use crate::delivery::FailReason;
 use crate::metrics::Counters;
@@ -115,6 +115,7 @@ impl Owner {
     }
 
     pub(super) fn queue(&mut self, closed: Vec<Closed<SealedRecord>>) {
+        self.observe_gathered(&closed);
         for entry in self.encoder.encode(closed) {
             self.lanes.push(entry);
         }
@@ -132,6 +133,11 @@ impl Owner {
             Ok(()) => {}
             Err(Refused::Full(Full(entry))) => {
                 let full = std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()));
+                let trigger = match full.len() >= self.limits.max_records {
+                    true => Trigger::Count,
+                    false => Trigger::Size,
+                };
+                self.observe_collected(trigger, &full);
                 self.ready.push_back(full);
                 self.collecting_since = now;
                 assert!(
@@ -152,7 +158,14 @@ impl Owner {
             let batch = match self.ready.pop_front() {
                 Some(batch) => batch,
                 None if self.collecting_is_due(now) => {
-                    std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()))
+                    let due =
+                        std::mem::replace(&mut self.collecting, Batch::new(self.limits.clone()));
+                    let trigger = match self.draining || !self.flushes.is_empty() {
+                        true => Trigger::Asked,
+                        false => Trigger::Time,
+                    };
+                    self.observe_collected(trigger, &due);
+                    due
                 }
                 None => match self.outage.as_mut().and_then(|o| o.suspects.pop_front()) {
                     Some(suspect) => suspect,

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Owner;
-use crate::aggregate::AggregatedRecord;
+use crate::aggregate::reducer::Closed;
+use crate::aggregate::{AggregatedRecord, Trigger};
 use crate::batch::Batch;
 use crate::delivery::{CallRefused, Tried};
 use crate::pipeline::Waited;
+use crate::seal::SealedRecord;
 use crate::send::{CallOutcome, EntryOutcome};
 
 /// The KPL's name for what was stored where its readers would not take it.
@@ -47,6 +49,25 @@ impl Owner {
             }
         };
         observer.answered(batch, outcome, &waited, started, ended);
+    }
+
+    /// Containers were closed. In block scope the blocks are what was put together.
+    pub(super) fn observe_gathered(&self, closed: &[Closed<SealedRecord>]) {
+        let (Some(observer), None) = (&self.observer, &self.packer) else {
+            return;
+        };
+        for closed in closed {
+            if let Some(trigger) = closed.trigger {
+                observer.gathered(trigger, closed.members.len());
+            }
+        }
+    }
+
+    /// A batch takes no more.
+    pub(super) fn observe_collected(&self, trigger: Trigger, batch: &Batch) {
+        if let Some(observer) = &self.observer {
+            observer.collected(trigger, batch.len());
+        }
     }
 
     /// Stored, and told as that; now it goes again.

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::super::lanes::LaneId;
 use super::Owner;
-use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::{Reducer, Routes};
+use crate::aggregate::{AggregatedRecord, Trigger};
 use crate::batch::{Batch, Limits};
 use crate::record::HashKey;
 use crate::seal::SealedRecord;
@@ -19,6 +19,7 @@ impl Owner {
         }
         let collected = std::mem::replace(&mut self.collecting, Batch::new(limits.clone()));
         if !collected.is_empty() {
+            self.observe_collected(Trigger::Asked, &collected);
             self.ready.push_back(collected);
         }
         self.limits = limits;

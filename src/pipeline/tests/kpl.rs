@@ -50,6 +50,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::aggregate::Trigger;
 use crate::delivery::{RecordSettled, SettledRecord, Tried};
 
 /// All of this crate's tests whose name is a law, in any module.
@@ -287,6 +288,55 @@ async fn an_aggregate_on_another_shard_that_is_right_for_all_its_members_is_stor
     }
     assert!(service.user_records().values().all(|n| *n == 1));
     assert_eq!(counters.snapshot().entries_misplaced, 0);
+}
+
+/// Why containers and calls were made, with how many in each.
+#[derive(Debug, Default)]
+struct Triggers(Mutex<Vec<(&'static str, Trigger, usize)>>);
+
+impl Observer for Triggers {
+    fn answered(&self, _: &Batch, _: &CallOutcome, _: &[Waited], _: Instant, _: Instant) {}
+
+    fn gathered(&self, trigger: Trigger, records: usize) {
+        self.0.lock().unwrap().push(("gathered", trigger, records));
+    }
+
+    fn collected(&self, trigger: Trigger, entries: usize) {
+        self.0.lock().unwrap().push(("collected", trigger, entries));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_told_why_each_container_and_each_call_was_made_just_then() {
+    let service = Service::well_behaved(1);
+    let triggers: Arc<Triggers> = Arc::default();
+    let observer: Arc<dyn Observer> = Arc::<Triggers>::clone(&triggers);
+    let pipeline = start(&service, |parts| {
+        parts.observer = Some(observer);
+        parts.aggregation.max_count = 3;
+        parts.batch.max_records = 2;
+    });
+    // Four containers are full, and make two full calls but for their last one.
+    let receipts = put_many(&pipeline, 14).await;
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    let receipts = put_many(&pipeline, 1).await;
+    pipeline.flush().await;
+    assert!(join_all(receipts).await.iter().all(Delivery::is_stored));
+    let told = std::mem::take(&mut *triggers.0.lock().unwrap());
+    let of = |stage, trigger| -> Vec<usize> {
+        let of = told.iter().filter(|(s, t, _)| (*s, *t) == (stage, trigger));
+        of.map(|(_, _, inputs)| *inputs).collect()
+    };
+    assert_eq!(of("gathered", Trigger::Count), [3; 4], "{told:?}");
+    assert_eq!(of("gathered", Trigger::Time), [2], "{told:?}");
+    assert_eq!(of("gathered", Trigger::Asked), [1], "{told:?}");
+    assert_eq!(of("collected", Trigger::Asked), [1], "{told:?}");
+    let entries: usize = told
+        .iter()
+        .filter(|(s, ..)| *s == "collected")
+        .map(|(.., n)| n)
+        .sum();
+    assert_eq!(entries, 6, "{told:?}");
 }
 
 /// Told of every attempt.
