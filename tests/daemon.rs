@@ -42,7 +42,7 @@ fn clients_of_each_generation_have_one_answer_for_each_record() {
 fn records_that_were_put_before_there_were_credentials_do_not_keep_them_from_being_read() {
     let site = site(8);
     let mut setup = Setup::new(&site.endpoints, Generation::CredentialsOverThePipe);
-    setup.number(20, 1_000_000);
+    setup.fields.rate_limit = Some(1_000_000);
     let mut client = setup.start();
     put_lines(&mut client, 1..=100_000);
     client.send_credentials();
@@ -54,7 +54,7 @@ fn records_that_were_put_before_there_were_credentials_do_not_keep_them_from_bei
 fn records_wait_for_first_credentials_that_come_late() {
     let site = site(4);
     let mut setup = Setup::new(&site.endpoints, Generation::CredentialsOverThePipe);
-    setup.number(20, 1_000_000);
+    setup.fields.rate_limit = Some(1_000_000);
     let mut client = setup.start();
     // More than its memory has room for.
     for id in 1..=20_000 {
@@ -96,7 +96,7 @@ fn a_signal_ends_it_within_the_grace_period_though_the_client_goes_on_writing() 
                 .set_faults(Faults::seeded(1).rule(stall.on("PutRecords")));
         }
         let mut setup = Setup::new(&site.endpoints, USUAL);
-        setup.number(20, 1_000_000);
+        setup.fields.rate_limit = Some(1_000_000);
         let mut client = setup.start();
         let writing = client.writer();
         let signalled = std::thread::scope(|scope| {
@@ -125,9 +125,9 @@ fn new_credentials_are_heard_behind_records_that_are_refused_under_the_old_ones(
     site.fake
         .set_faults(Faults::seeded(1).rule(refuse.on("PutRecords")));
     let mut setup = Setup::new(&site.endpoints, USUAL);
-    setup.number(20, 1_000_000);
+    setup.fields.rate_limit = Some(1_000_000);
     // For longer than this test may take.
-    setup.number(22, 600_000);
+    setup.fields.record_ttl = Some(600_000);
     let mut client = setup.start();
     let data = vec![b'x'; 1000];
     for id in 1..=100_000 {
@@ -151,7 +151,7 @@ fn new_credentials_are_heard_behind_records_that_are_refused_under_the_old_ones(
 fn a_flush_is_of_what_was_put_before_it() {
     let site = site(1);
     let mut setup = Setup::new(&site.endpoints, USUAL);
-    setup.number(21, 14_000);
+    setup.fields.record_max_buffered_time = Some(14_000);
     let mut client = setup.start();
     let mut frames = Vec::new();
     for id in 1..=10 {
@@ -174,7 +174,7 @@ fn a_flush_is_of_what_was_put_before_it() {
 fn aggregates_are_the_kpls_byte_by_byte() {
     let site = site(1);
     let mut setup = Setup::new(&site.endpoints, USUAL);
-    setup.number(21, 1000);
+    setup.fields.record_max_buffered_time = Some(1000);
     let mut client = setup.start();
     for (id, key, data) in [
         (1, "alpha", "one"),
@@ -307,7 +307,7 @@ fn a_record_that_is_not_stored_in_its_time_fails_as_expired_with_its_attempts() 
     site.fake
         .set_faults(Faults::seeded(1).rule(down.on("PutRecords")));
     let mut setup = Setup::new(&site.endpoints, USUAL);
-    setup.number(22, 2000);
+    setup.fields.record_ttl = Some(2000);
     let mut client = setup.start();
     put_lines(&mut client, 1..=100);
     let began = Instant::now();
@@ -345,7 +345,7 @@ fn what_is_throttled_is_tried_again_or_fails_at_once_as_the_client_says() {
             .times(1);
         site.fake.set_faults(Faults::seeded(1).rule(throttle));
         let mut setup = Setup::new(&site.endpoints, USUAL);
-        setup.number(10, u64::from(fails));
+        setup.fields.fail_if_throttled = Some(fails);
         let mut client = setup.start();
         client.put(1, STREAM, "k", line(1));
         let result = &client.results(1)[&1];
@@ -369,11 +369,10 @@ fn records_of_ten_mebibytes_and_small_calls_and_no_time_to_buffer_are_the_client
         .expect("it is there");
     let mut setup = Setup::new(&site.endpoints, USUAL);
     // Calls of 51 KiB, aggregates of 10 MiB, buffered for longer than they live.
-    setup
-        .number(7, 52_224)
-        .number(3, 10 << 20)
-        .number(21, 60_000)
-        .number(22, 8000);
+    setup.fields.collection_max_size = Some(52_224);
+    setup.fields.aggregation_max_size = Some(10 << 20);
+    setup.fields.record_max_buffered_time = Some(60_000);
+    setup.fields.record_ttl = Some(8000);
     let mut client = setup.start();
     client.put(1, STREAM, "k", vec![b'x'; (10 << 20) - 1]);
     client.put(2, STREAM, "k", vec![b'x'; 600_000]);
@@ -421,7 +420,7 @@ fn a_client_that_reads_neither_answers_nor_the_log_is_waited_for_and_loses_nothi
     let site = StandIn::built(Fake::builder().null(true));
     site.endpoints.create_stream(STREAM, 4);
     let mut setup = Setup::new(&site.endpoints, USUAL);
-    setup.deaf().number(20, 1_000_000);
+    setup.deaf().fields.rate_limit = Some(1_000_000);
     let mut client = setup.start();
     let written = AtomicU64::new(0);
     let ears = client.ears();
@@ -581,7 +580,7 @@ fn what_the_kpls_own_would_refuse_is_refused_with_its_exit_code() {
         "no Configuration",
     );
     refused(&["-o", "/no/such", "-i", file, "-c", "08003200"], "region");
-    setup.number(6, 501);
+    setup.fields.collection_max_count = Some(501);
     let ended = run("the daemon", &mut setup.command(), b"");
     assert_eq!(ended.status.code(), Some(1));
     assert!(
@@ -612,7 +611,7 @@ fn core_dumps_are_left_only_where_the_client_asks_for_them() {
         let site = site(1);
         let mut setup = Setup::new(&site.endpoints, USUAL);
         if asked {
-            setup.number(9, 1);
+            setup.fields.enable_core_dumps = Some(true);
         }
         let client = setup.start();
         let limits = fs::read_to_string(format!("/proc/{}/limits", client.daemon.id()));

@@ -46,7 +46,7 @@ fn while_there_is_no_data_key_records_wait_until_their_time_is_over_or_one_is_th
         let down = Rule::new(Action::ResetBefore).service(Service::Kms);
         site.fake.set_faults(Faults::seeded(1).rule(down));
         let mut setup = Setup::new(&site.endpoints, USUAL);
-        setup.number(22, 3000);
+        setup.fields.record_ttl = Some(3000);
         let config = setup.path().join("kinseal.toml");
         let encryption = format!("[encryption]\nscope = \"{scope}\"\nkms_key = \"{key}\"\n");
         fs::write(&config, encryption).expect("room for it");
@@ -118,7 +118,7 @@ fn what_the_client_was_told_is_on_disk_outlives_an_outage_its_time_and_kill_9() 
         outage(&site);
         let start = || {
             let mut setup = with_spool(&site, &spool, &table);
-            setup.number(22, 1000);
+            setup.fields.record_ttl = Some(1000);
             setup.start()
         };
         let mut client = start();

@@ -21,20 +21,19 @@ fn over_tls_only_who_is_trusted_is_called_unless_the_client_says_not_to_verify()
         kinesis: String::new(),
         kms: String::new(),
     };
-    let over_tls = |verify: u64| {
+    let over_tls = |verify: bool| {
         let mut setup = Setup::new(&nobody, USUAL);
-        setup
-            .text(11, "localhost")
-            .number(12, port)
-            .number(25, verify);
-        setup.number(22, 3000);
+        setup.fields.kinesis_endpoint = Some("localhost".to_owned());
+        setup.fields.kinesis_port = Some(port);
+        setup.fields.verify_certificate = Some(verify);
+        setup.fields.record_ttl = Some(3000);
         setup
     };
-    let mut believing = over_tls(0).start();
+    let mut believing = over_tls(false).start();
     believing.put(1, STREAM, "k", line(1));
     expect_stored(believing.results(1).into_values());
 
-    let mut trusting = over_tls(1);
+    let mut trusting = over_tls(true);
     let certificates = trusting.path().join("cacerts");
     fs::create_dir(&certificates).expect("new");
     let pem = site.fake.ca_pem().expect("over TLS");
@@ -47,7 +46,7 @@ fn over_tls_only_who_is_trusted_is_called_unless_the_client_says_not_to_verify()
     expect_stored(trusting.results(1).into_values());
 
     // One that TLS cannot use stops nothing, and connections are kept: three calls need no three handshakes.
-    let mut keeping = over_tls(1);
+    let mut keeping = over_tls(true);
     let certificates = keeping.path().join("cacerts");
     fs::create_dir(&certificates).expect("new");
     fs::write(certificates.join("a.0"), pem).expect("room for it");
@@ -65,7 +64,7 @@ fn over_tls_only_who_is_trusted_is_called_unless_the_client_says_not_to_verify()
         "{connected} connections are kept"
     );
 
-    let mut wary = over_tls(1).start();
+    let mut wary = over_tls(true).start();
     wary.put(1, STREAM, "k", line(1));
     assert_eq!(code(&wary.results(1)[&1]), "Expired");
 }
@@ -82,12 +81,13 @@ fn through_a_proxy_calls_go_as_the_client_says_with_its_user_and_password() {
     let pem = site.fake.ca_pem().expect("over TLS");
     let through = |proxy: &Proxy, password: &str| {
         let mut setup = Setup::new(&nobody, USUAL);
-        setup.text(11, "localhost").number(12, u64::from(port));
-        setup.number(22, 5000);
-        setup
-            .text(26, "127.0.0.1")
-            .number(27, u64::from(proxy.port));
-        setup.text(28, "user").text(29, password);
+        setup.fields.kinesis_endpoint = Some("localhost".to_owned());
+        setup.fields.kinesis_port = Some(u64::from(port));
+        setup.fields.record_ttl = Some(5000);
+        setup.fields.proxy_host = Some("127.0.0.1".to_owned());
+        setup.fields.proxy_port = Some(u64::from(proxy.port));
+        setup.fields.proxy_user_name = Some("user".to_owned());
+        setup.fields.proxy_password = Some(password.to_owned());
         let file = setup.path().join("ca.pem");
         fs::write(&file, pem).expect("room for it");
         setup.env("CA_FILE", &file.display().to_string());

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use hdrhistogram::Histogram;
+use kinseal::daemon::configuration::{Fields, LastFields};
 use kinseal::daemon::message::{Answer, Credentials, PutRecord, Request, SetCredentials};
 
 use crate::folder::Folder;
@@ -378,22 +379,15 @@ fn encryption(place: &Place) -> String {
 
 /// Without quotas: the daemon's own speed is asked for. Nothing is uploaded.
 fn configuration(linger: Option<Duration>) -> Request {
-    let mut bytes = Vec::new();
-    let mut number = |field: u64, value: u64| {
-        varint(field << 3, &mut bytes);
-        varint(value, &mut bytes);
+    let fields = Fields {
+        rate_limit: Some(1_000_000),
+        record_ttl: Some(600_000),
+        record_max_buffered_time: linger.map(|linger| linger.as_millis() as u64),
+        metrics_level: Some("none".to_owned()),
+        region: Some("us-east-1".to_owned()),
+        ..Fields::default()
     };
-    number(20, 1_000_000);
-    number(22, 600_000);
-    if let Some(linger) = linger {
-        number(21, linger.as_millis() as u64);
-    }
-    for (field, text) in [(16, "none"), (23, "us-east-1")] {
-        varint(field << 3 | 2, &mut bytes);
-        varint(text.len() as u64, &mut bytes);
-        bytes.extend_from_slice(text.as_bytes());
-    }
-    Request::Configuration(bytes.into())
+    Request::Configuration(fields.encode_with(LastFields::None))
 }
 
 fn credentials() -> Request {
@@ -414,12 +408,4 @@ fn hex(request: Request) -> String {
         .iter()
         .map(|byte| format!("{byte:02X}"))
         .collect()
-}
-
-fn varint(mut value: u64, to: &mut Vec<u8>) {
-    while value > 0x7f {
-        to.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    to.push(value as u8);
 }

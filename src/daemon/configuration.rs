@@ -4,99 +4,15 @@
 //! outside of them. Two fields (32, 33) are a text and a number in one generation of clients and a number and a text in
 //! another, so they are read apart.
 
+mod fields;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
 
-/// As it is on the wire.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Wire {
-    #[prost(bool, optional, tag = "1")]
-    aggregation_enabled: Option<bool>,
-    #[prost(uint64, optional, tag = "2")]
-    aggregation_max_count: Option<u64>,
-    #[prost(uint64, optional, tag = "3")]
-    aggregation_max_size: Option<u64>,
-    #[prost(string, optional, tag = "4")]
-    cloudwatch_endpoint: Option<String>,
-    #[prost(uint64, optional, tag = "5")]
-    cloudwatch_port: Option<u64>,
-    #[prost(uint64, optional, tag = "6")]
-    collection_max_count: Option<u64>,
-    #[prost(uint64, optional, tag = "7")]
-    collection_max_size: Option<u64>,
-    #[prost(uint64, optional, tag = "8")]
-    connect_timeout: Option<u64>,
-    #[prost(bool, optional, tag = "9")]
-    enable_core_dumps: Option<bool>,
-    #[prost(bool, optional, tag = "10")]
-    fail_if_throttled: Option<bool>,
-    #[prost(string, optional, tag = "11")]
-    kinesis_endpoint: Option<String>,
-    #[prost(uint64, optional, tag = "12")]
-    kinesis_port: Option<u64>,
-    #[prost(string, optional, tag = "13")]
-    log_level: Option<String>,
-    #[prost(uint64, optional, tag = "14")]
-    max_connections: Option<u64>,
-    #[prost(string, optional, tag = "15")]
-    metrics_granularity: Option<String>,
-    #[prost(string, optional, tag = "16")]
-    metrics_level: Option<String>,
-    #[prost(string, optional, tag = "17")]
-    metrics_namespace: Option<String>,
-    #[prost(uint64, optional, tag = "18")]
-    metrics_upload_delay: Option<u64>,
-    #[prost(uint64, optional, tag = "19")]
-    min_connections: Option<u64>,
-    #[prost(uint64, optional, tag = "20")]
-    rate_limit: Option<u64>,
-    #[prost(uint64, optional, tag = "21")]
-    record_max_buffered_time: Option<u64>,
-    #[prost(uint64, optional, tag = "22")]
-    record_ttl: Option<u64>,
-    #[prost(string, optional, tag = "23")]
-    region: Option<String>,
-    #[prost(uint64, optional, tag = "24")]
-    request_timeout: Option<u64>,
-    #[prost(bool, optional, tag = "25")]
-    verify_certificate: Option<bool>,
-    #[prost(string, optional, tag = "26")]
-    proxy_host: Option<String>,
-    #[prost(uint64, optional, tag = "27")]
-    proxy_port: Option<u64>,
-    #[prost(string, optional, tag = "28")]
-    proxy_user_name: Option<String>,
-    #[prost(string, optional, tag = "29")]
-    proxy_password: Option<String>,
-    /// `PER_REQUEST` or `POOLED`: there is one pool of threads here.
-    #[prost(uint64, optional, tag = "30")]
-    thread_config: Option<u64>,
-    #[prost(uint32, optional, tag = "31")]
-    thread_pool_size: Option<u32>,
-    #[prost(message, repeated, tag = "128")]
-    additional_metrics_dims: Vec<WireDimension>,
-}
-
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-struct WireDimension {
-    #[prost(string, optional, tag = "1")]
-    key: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    value: Option<String>,
-    #[prost(string, optional, tag = "3")]
-    granularity: Option<String>,
-}
-
-/// The two fields as clients of late 2026 and newer have them; in older ones they are of other types.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-struct Newest {
-    #[prost(uint64, optional, tag = "32")]
-    describe_stream_summary_interval: Option<u64>,
-    #[prost(string, optional, tag = "33")]
-    record_distribution_strategy_default: Option<String>,
-}
+use self::fields::Newest;
+pub use self::fields::{Fields, FieldsOfDimension, LastFields};
 
 /// All of it valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -210,12 +126,12 @@ impl Configuration {
     pub fn decode(bytes: Bytes) -> Checked<Self> {
         // Only clients whose fields are of these types know what came with them.
         let newest = Newest::decode(bytes.clone()).unwrap_or_default();
-        let wire = Wire::decode(bytes)
+        let wire = Fields::decode(bytes)
             .map_err(|error| ConfigurationError::Undecodable(error.to_string()))?;
         Self::check(wire, &newest)
     }
 
-    fn check(wire: Wire, newest: &Newest) -> Checked<Self> {
+    fn check(wire: Fields, newest: &Newest) -> Checked<Self> {
         const LONGEST: u64 = i64::MAX as u64;
         let collection_max_size = number(
             "collectionMaxSize",
@@ -301,7 +217,7 @@ impl Configuration {
 
 /// What is said and has no effect here: there is one pool of threads, connections are opened as they are needed, and a
 /// stream is described before its first record goes, and about every five minutes.
-fn ignored(wire: &Wire, newest: &Newest) -> Checked<Vec<&'static str>> {
+fn ignored(wire: &Fields, newest: &Newest) -> Checked<Vec<&'static str>> {
     const FIVE_MINUTES: u64 = 300_000;
     let fewest = number("minConnections", wire.min_connections, 1, 1..=16)?;
     let set = [
@@ -464,7 +380,7 @@ fn proxy(
     Ok(Some(Proxy { host, port, user }))
 }
 
-fn dimensions(given: Vec<WireDimension>) -> Checked<Vec<AdditionalDimension>> {
+fn dimensions(given: Vec<FieldsOfDimension>) -> Checked<Vec<AdditionalDimension>> {
     let checked = given.into_iter().map(|dimension| {
         let given = dimension.granularity.as_deref().unwrap_or("shard");
         Ok(AdditionalDimension {

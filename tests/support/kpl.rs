@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kinseal::daemon::configuration::{Fields, LastFields};
 use kinseal::daemon::message::{
     Answer, Credentials, MetricsRequest, MetricsResponse, PutRecord, PutRecordResult, Request,
     SetCredentials,
@@ -52,7 +53,8 @@ pub(crate) const GENERATIONS: [Generation; 4] = [
 pub(crate) struct Setup {
     dir: TempDir,
     generation: Generation,
-    configuration: Vec<u8>,
+    /// Its configuration.
+    pub(crate) fields: Fields,
     envs: Vec<(String, String)>,
     /// What the daemon says at its loudest is not read, and its answers not before they are asked for.
     is_deaf: bool,
@@ -84,7 +86,11 @@ impl Setup {
         let mut setup = Self {
             dir: tempfile::tempdir().expect("a temporary directory"),
             generation,
-            configuration: Vec::new(),
+            fields: Fields {
+                metrics_level: Some("none".to_owned()),
+                region: Some(REGION.to_owned()),
+                ..Fields::default()
+            },
             envs: Vec::new(),
             is_deaf: false,
         };
@@ -92,31 +98,7 @@ impl Setup {
             let name = format!("AWS_ENDPOINT_URL_{name}");
             setup.envs.push((name, url.clone()));
         }
-        setup.text(16, "none").text(23, REGION);
-        match generation {
-            Generation::WithSts => {
-                setup.text(32, "").number(33, 443);
-            }
-            Generation::WithStrategies => {
-                setup.number(32, 300_000).text(33, "USER_PARTITION_KEY");
-            }
-            Generation::CredentialsAsArguments | Generation::CredentialsOverThePipe => {}
-        }
         setup
-    }
-
-    /// A field of the configuration.
-    pub(crate) fn number(&mut self, field: u64, value: u64) -> &mut Self {
-        varint(field << 3, &mut self.configuration);
-        varint(value, &mut self.configuration);
-        self
-    }
-
-    pub(crate) fn text(&mut self, field: u64, value: &str) -> &mut Self {
-        varint(field << 3 | 2, &mut self.configuration);
-        varint(value.len() as u64, &mut self.configuration);
-        self.configuration.extend_from_slice(value.as_bytes());
-        self
     }
 
     pub(crate) fn env(&mut self, name: &str, value: &str) -> &mut Self {
@@ -154,7 +136,20 @@ impl Setup {
         for name in ["out", "in"] {
             let _ = mknodat(CWD, self.pipe(name), FileType::Fifo, Mode::from(0o600), 0);
         }
-        let configuration = Request::Configuration(self.configuration.clone().into());
+        let last = match self.generation {
+            Generation::WithSts => LastFields::Sts {
+                endpoint: "",
+                port: 443,
+            },
+            Generation::WithStrategies => LastFields::Strategies {
+                describe_interval: 300_000,
+                default: "USER_PARTITION_KEY",
+            },
+            Generation::CredentialsAsArguments | Generation::CredentialsOverThePipe => {
+                LastFields::None
+            }
+        };
+        let configuration = Request::Configuration(self.fields.encode_with(last));
         command.arg("-o").arg(self.pipe("out"));
         command.arg("-i").arg(self.pipe("in"));
         command.args(["-c", &hex(&message(configuration, 0))]);
@@ -404,12 +399,4 @@ fn message(request: Request, id: u64) -> Vec<u8> {
 /// In upper case, as Java writes it.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
-}
-
-fn varint(mut value: u64, to: &mut Vec<u8>) {
-    while value > 0x7f {
-        to.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    to.push(value as u8);
 }

@@ -83,18 +83,17 @@ fn either_type_of_the_two_fields_that_changed_theirs_is_understood() {
 /// Each is named in the log.
 #[test]
 fn what_is_said_and_has_no_effect_is_known_by_its_name() {
-    let wire = Wire {
+    let wire = Fields {
         min_connections: Some(2),
         thread_config: Some(1),
         thread_pool_size: Some(128),
-        ..Wire::default()
+        ..Fields::default()
     };
-    let newest = Newest {
-        describe_stream_summary_interval: Some(60_000),
-        record_distribution_strategy_default: Some("AUTO".to_owned()),
+    let newest = LastFields::Strategies {
+        describe_interval: 60_000,
+        default: "AUTO",
     };
-    let bytes = [wire.encode_to_vec(), newest.encode_to_vec()].concat();
-    let configuration = Configuration::decode(bytes.into()).unwrap();
+    let configuration = Configuration::decode(wire.encode_with(newest)).unwrap();
     assert_eq!(
         configuration.ignored,
         [
@@ -121,10 +120,10 @@ fn defaults_are_the_kpls() {
     assert!(!defaults.is_newest && !defaults.fail_if_throttled);
 }
 
-fn refused(change: impl FnOnce(&mut Wire)) -> String {
-    let mut wire = Wire::default();
+fn refused(change: impl FnOnce(&mut Fields)) -> String {
+    let mut wire = Fields::default();
     change(&mut wire);
-    let decoded = Configuration::decode(wire.encode_to_vec().into());
+    let decoded = Configuration::decode(wire.encode_with(LastFields::None));
     decoded.expect_err("it is out of range").to_string()
 }
 
@@ -149,11 +148,11 @@ fn a_value_out_of_range_is_refused_by_its_name() {
 
 #[test]
 fn a_time_to_live_without_end_does_not_overflow() {
-    let wire = Wire {
+    let wire = Fields {
         record_ttl: Some(i64::MAX as u64),
-        ..Wire::default()
+        ..Fields::default()
     };
-    let configuration = Configuration::decode(wire.encode_to_vec().into()).unwrap();
+    let configuration = Configuration::decode(wire.encode_with(LastFields::None)).unwrap();
     let ends = std::time::Instant::now().checked_add(configuration.record_ttl);
     assert!(ends.is_some_and(|ends| ends.elapsed().is_zero()));
 }
