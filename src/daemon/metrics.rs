@@ -173,6 +173,14 @@ impl Metrics {
         path
     }
 
+    /// Gives back the memory of single seconds that nobody can ask for any more. Sums since the start stay.
+    pub fn forget_seconds(&self, now: Instant) {
+        let mut roots = self.roots.lock().expect("no panic while held");
+        for root in roots.values_mut() {
+            root.forget_seconds(now);
+        }
+    }
+
     /// What the client asks for, level and granularity aside.
     pub fn answer(&self, request: &MetricsRequest, now: Instant) -> MetricsResponse {
         let roots = self.roots.lock().expect("no panic while held");
@@ -290,6 +298,13 @@ impl Node {
         Self {
             series: Series::new(now),
             below: BTreeMap::new(),
+        }
+    }
+
+    fn forget_seconds(&mut self, now: Instant) {
+        self.series.forget_seconds(now);
+        for node in self.below.values_mut() {
+            node.forget_seconds(now);
         }
     }
 

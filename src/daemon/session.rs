@@ -20,7 +20,7 @@ use super::message::{LONGEST, MetricsRequest, OnlyRecord, Request, StreamMetadat
 use super::metrics::Metrics;
 use super::pipes::Parent;
 use super::results::{SharedOutbox, refused};
-use super::streams::Streams;
+use super::streams::{LOOK, Streams};
 use crate::record::{PartitionKey, RecordKey};
 use crate::recurring::Recurring;
 use crate::source::framing::counted::{Counted, Fault, Prefix};
@@ -51,6 +51,8 @@ pub(super) struct Session {
     /// How long records are waited for after the stop, or the client's end; and until when that is.
     grace: Duration,
     ends_by: Option<Instant>,
+    /// When it is looked next for streams that may be let go.
+    looks_at: Instant,
     nonsense: Recurring,
     overload: Recurring,
 }
@@ -124,6 +126,7 @@ impl Session {
             is_choked: false,
             grace,
             ends_by: None,
+            looks_at: Instant::now() + LOOK,
             nonsense: Recurring::default(),
             overload: Recurring::default(),
         }
@@ -291,3 +294,6 @@ impl Session {
 fn is_ping(request: &MetricsRequest) -> bool {
     request.name.as_deref() == Some("UserRecordsPut") && request.seconds == Some(1)
 }
+
+#[cfg(all(test, feature = "fake"))]
+mod tests;

@@ -1,6 +1,7 @@
 //! One pipeline for each stream that the client names, made when it first does.
 
 mod desk;
+mod idle;
 mod template;
 
 use std::collections::HashMap;
@@ -13,6 +14,10 @@ use tokio::time::Instant;
 
 use self::desk::Measured;
 pub(super) use self::desk::{Desk, Watched};
+#[cfg(test)]
+pub(super) use self::idle::IDLE;
+pub(super) use self::idle::LOOK;
+use self::idle::Rest;
 pub use self::template::Template;
 use super::message::StreamStrategyUpdate;
 use super::metrics::{Metrics, StreamMetrics};
@@ -43,18 +48,28 @@ pub(super) struct Streams {
     writers: Vec<JoinHandle<()>>,
     metrics: Arc<Metrics>,
     outbox: SharedOutbox,
-    by_name: HashMap<String, usize>,
-    /// By name: what the client has told of a stream may come before its first record.
-    ids: HashMap<String, StreamId>,
-    all: Vec<Stream>,
+    by_name: HashMap<String, Known>,
+    /// By their places, of which those of streams that were let go are free.
+    all: Vec<Option<Stream>>,
+    free: Vec<usize>,
     last: Option<(String, usize)>,
     watched: Watched,
+}
+
+/// What stays of a stream, whether it has a pipeline now or not.
+#[derive(Debug, Default)]
+struct Known {
+    place: Option<usize>,
+    /// The client may tell it before the first record.
+    id: StreamId,
+    counters: Arc<Counters>,
 }
 
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) pipeline: Pipeline,
     pub(super) desk: Arc<Desk>,
+    rest: Rest,
 }
 
 impl Stream {
@@ -93,8 +108,8 @@ impl Streams {
             metrics,
             outbox,
             by_name: HashMap::new(),
-            ids: HashMap::new(),
             all: Vec::new(),
+            free: Vec::new(),
             last: None,
             watched,
         }
@@ -112,22 +127,22 @@ impl Streams {
         {
             return Ok(*place);
         }
-        if let Some(place) = self.by_name.get(name) {
-            self.last = Some((name.to_owned(), *place));
-            return Ok(*place);
+        if let Some(place) = self.by_name.get(name).and_then(|known| known.place) {
+            self.last = Some((name.to_owned(), place));
+            return Ok(place);
         }
         let stream = StreamName::new(name).map_err(|error| NoStream {
             code: "InvalidStreamName",
             message: error.to_string(),
         })?;
-        let id = self.ids.entry(name.to_owned()).or_default().clone();
+        let place = self.free.last().copied().unwrap_or(self.all.len());
         let desk = Arc::new(Desk {
             outbox: Arc::clone(&self.outbox),
             metrics: StreamMetrics::new(name, Arc::clone(&self.metrics)),
             statistics: Arc::new(Statistics::new(name, self.template.aggregation.linger)),
             is_sealed: self.template.encryption.scope != Scope::Off,
         });
-        let pipeline = self.start(stream, id, &desk)?;
+        let pipeline = self.start(stream, place, &desk)?;
         if self.template.tells_strategies {
             let telling = tell_strategies(name.to_owned(), &pipeline, Arc::clone(&self.outbox));
             tokio::spawn(telling);
@@ -140,9 +155,16 @@ impl Streams {
             view: pipeline.view(),
         });
         drop(watched);
-        let place = self.all.len();
-        self.all.push(Stream { pipeline, desk });
-        self.by_name.insert(name.to_owned(), place);
+        let stream = Some(Stream {
+            pipeline,
+            desk,
+            rest: Rest::begin(Instant::now()),
+        });
+        match self.free.pop() {
+            Some(place) => self.all[place] = stream,
+            None => self.all.push(stream),
+        }
+        self.by_name.entry(name.to_owned()).or_default().place = Some(place);
         Ok(place)
     }
 
@@ -153,8 +175,8 @@ impl Streams {
     /// As for [`place`](Self::place).
     pub(super) fn know(&mut self, name: &str, id: &str) -> Result<(), NoStream> {
         if self.by_name.contains_key(name) || StreamName::new(name).is_ok() {
-            let known = self.ids.entry(name.to_owned()).or_default();
-            if known.set(id) {
+            let known = self.by_name.entry(name.to_owned()).or_default();
+            if known.id.set(id) {
                 tracing::info!(stream = name, id, "goes with its calls");
             }
         }
@@ -164,17 +186,17 @@ impl Streams {
     fn start(
         &mut self,
         stream: StreamName,
-        id: StreamId,
+        place: usize,
         desk: &Arc<Desk>,
     ) -> Result<Pipeline, NoStream> {
-        let counters: Arc<Counters> = Arc::default();
+        let known = self.by_name.entry(stream.to_string()).or_default();
+        let (id, counters) = (known.id.clone(), Arc::clone(&known.counters));
         let observer: Arc<dyn Observer> = Arc::<Desk>::clone(desk);
         let settings = self.template.of(stream);
         let (mut dead_letters, mut spool) = (None, None);
         if let Some((home, budgets)) = &self.home {
             let plain = settings.encryption.scope == Scope::Off;
-            let place = (budgets, self.all.len());
-            let open = || home.open(&settings.name, plain, place, &counters);
+            let open = || home.open(&settings.name, plain, (budgets, place), &counters);
             let opened = tokio::task::block_in_place(open)?;
             let Opened {
                 spooled,
@@ -206,7 +228,7 @@ impl Streams {
 
     /// There are other credentials.
     pub(super) fn probe(&self) {
-        for stream in &self.all {
+        for stream in self.all.iter().flatten() {
             stream.pipeline.probe();
         }
     }
@@ -214,7 +236,7 @@ impl Streams {
     /// Whether a service takes no call of some stream under the credentials there are.
     pub(super) fn refuse_credentials(&self) -> bool {
         let refused = |stream: &Stream| stream.pipeline.meter().has(Trouble::RefusedCredentials);
-        self.all.iter().any(refused)
+        self.all.iter().flatten().any(refused)
     }
 
     pub(super) fn read_ahead(&self) -> usize {
@@ -225,18 +247,23 @@ impl Streams {
         self.home.is_some()
     }
 
+    /// # Panics
+    ///
+    /// There is none: it is for places that [`place`](Self::place) gave since streams were [let go](Self::let_go).
     pub(super) fn get(&self, place: usize) -> &Stream {
-        &self.all[place]
+        self.all[place].as_ref().expect("records are on their way")
     }
 
     /// Of one stream, or of all. One that no record has named yet has nothing to flush.
     pub(super) fn flush(&self, name: Option<&str>) {
-        let all = self.all.iter().enumerate();
-        let asked = all.filter(|(place, _)| match name {
-            None => true,
-            Some(name) => self.by_name.get(name) == Some(place),
-        });
-        for (_, stream) in asked {
+        let asked = match name {
+            None => &self.all[..],
+            Some(name) => match self.by_name.get(name).and_then(|known| known.place) {
+                Some(place) => &self.all[place..=place],
+                None => &[],
+            },
+        };
+        for stream in asked.iter().flatten() {
             (stream.pipeline.flusher())();
         }
     }
@@ -244,25 +271,21 @@ impl Streams {
     /// Waits until every record has its answer, at most until then. Returns how many records had none by then, and how many
     /// wait on disk for the next process.
     pub(super) async fn close(self, until: Instant) -> Unanswered {
-        let closing = self.all.into_iter().map(|stream| async move {
-            let Stream { pipeline, desk } = stream;
-            let counters = Arc::clone(pipeline.counters());
+        let closing = self.all.into_iter().flatten().map(|stream| async move {
+            let Stream { pipeline, desk, .. } = stream;
             // What lingers may go at once.
             let _ = tokio::time::timeout_at(until, pipeline.drain()).await;
             let left = until.saturating_duration_since(Instant::now());
             pipeline.close(left).await;
             desk.metrics.settle(Instant::now());
-            let counts = counters.snapshot();
-            Unanswered {
-                abandoned: counts.abandoned,
-                spooled: counts.spooled,
-            }
         });
-        let all = join_all(closing).await.into_iter();
-        let sum = all.fold(Unanswered::default(), |sum, more| Unanswered {
-            abandoned: sum.abandoned + more.abandoned,
-            spooled: sum.spooled + more.spooled,
-        });
+        join_all(closing).await;
+        let mut sum = Unanswered::default();
+        for known in self.by_name.values() {
+            let counts = known.counters.snapshot();
+            sum.abandoned += counts.abandoned;
+            sum.spooled += counts.spooled;
+        }
         deadletter::end(self.writers, LAST_LETTERS).await;
         sum
     }

@@ -104,8 +104,19 @@ impl Series {
             Some((last, sum)) if *last >= second => sum.merge(stat),
             _ => self.seconds.push_back((second, stat)),
         }
+        self.pass_over(second);
+    }
+
+    fn pass_over(&mut self, second: u64) {
         while (self.seconds.front()).is_some_and(|(first, _)| first + SECONDS <= second) {
             self.seconds.pop_front();
+        }
+    }
+
+    pub(super) fn forget_seconds(&mut self, now: Instant) {
+        self.pass_over(self.second(now));
+        if self.seconds.is_empty() {
+            self.seconds.shrink_to_fit();
         }
     }
 

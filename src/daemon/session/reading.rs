@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Asked, Ended, Queued, Session};
 use crate::daemon::pipes::CONNECTED;
+use crate::daemon::streams;
 use crate::shutdown::Shutdown;
 
 /// Read at once, at most.
@@ -45,6 +46,7 @@ impl Session {
             self.is_choked = self.outbox.is_full();
             self.take_frames();
             self.pass_flushes();
+            self.let_go(Instant::now()).await;
             let (may_read, may_put) = (self.may_read(), self.may_put());
             tokio::select! {
                 biased;
@@ -62,8 +64,23 @@ impl Session {
                 () = self.outbox.has_room(), if self.is_choked => {}
                 () = until(self.is_due_at()), if !may_put => {}
                 () = tokio::time::sleep(LOOK), if !may_read => {}
+                () = tokio::time::sleep_until(self.looks_at) => {}
             }
         }
+    }
+
+    /// Streams that are idle, each time it is to be looked for them. Between blocks, so that a busy stream keeps no idle one.
+    pub(super) async fn let_go(&mut self, now: Instant) {
+        if now < self.looks_at {
+            return;
+        }
+        self.looks_at = now + streams::LOOK;
+        let queue = &self.queue;
+        let is_awaited = |of| {
+            let mut queue = queue.iter();
+            queue.any(|queued| matches!(queued, Queued::Records { place, .. } if *place == of))
+        };
+        self.streams.let_go(is_awaited, now).await;
     }
 
     fn fill(&mut self, pipe: &Receiver) -> io::Result<usize> {

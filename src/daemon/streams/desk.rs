@@ -34,6 +34,12 @@ impl Watched {
         }
     }
 
+    /// It is not measured any more.
+    pub(super) fn forget(&self, desk: &Arc<Desk>) {
+        let mut all = self.0.lock().expect("no panic while held");
+        all.retain(|measured| !Arc::ptr_eq(&measured.desk, desk));
+    }
+
     pub(in crate::daemon) fn statistics(&self) -> Vec<Arc<Statistics>> {
         let all = self.0.lock().expect("no panic while held");
         let statistics = |measured: &Measured| Arc::clone(&measured.desk.statistics);
