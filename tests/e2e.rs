@@ -16,6 +16,7 @@ mod crash;
 mod daemon;
 mod daemon_file;
 mod daemon_network;
+mod daemon_streams;
 mod deadletter;
 mod delivery;
 mod eio;

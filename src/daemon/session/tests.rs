@@ -165,3 +165,16 @@ async fn so_it_is_with_one_that_has_a_spool() {
     };
     comes_and_goes(Some(Home::take(&settings).unwrap())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_stream_may_use_all_of_the_memory_that_others_do_not() {
+    let mut site = Site::start(None).await;
+    for stream in ["one", "other"] {
+        site.session.streams.place(stream).unwrap();
+    }
+    for view in site.watched.views() {
+        let figures = view.figures().await;
+        // An eighth is for what waits to be handed over.
+        assert_eq!(figures.memory_limit, (48 << 20) / 8 * 7);
+    }
+}
