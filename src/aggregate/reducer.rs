@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-pub use self::crowded::Crowded;
+pub use self::crowded::{Crowded, Crowding};
 use super::format::{Layout, MAX_MEMBERS};
 use super::{AggregatedRecord, ContainerKey, Trigger};
 use crate::record::{HashKey, PartitionKey};

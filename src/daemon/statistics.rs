@@ -101,8 +101,8 @@ impl Statistics {
             if average > self.slow {
                 let slow = self.slow.as_millis();
                 tracing::warn!(
-                    "PutRecords processing time is taking longer than {slow} ms to complete.  You may need to adjust \
-                     your configuration to reduce the processing time."
+                    "({stream}) calls of PutRecords take over {slow} ms, five times recordMaxBufferedTime: look at the network, \
+                     and at maxConnections"
                 );
             }
             let millis = average.as_secs_f64() * 1000.0;
@@ -218,7 +218,7 @@ mod tests {
         assert!(
             slow[0]
                 .1
-                .starts_with("PutRecords processing time is taking longer than 500 ms")
+                .starts_with("(shop) calls of PutRecords take over 500 ms")
         );
         telling.abort();
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::aggregate::AggregatedRecord;
-use crate::aggregate::reducer::Crowded;
+use crate::aggregate::reducer::{Crowded, Crowding};
 use crate::shard::limiter::Limiter;
 use crate::shard::{ShardId, ShardMap};
 
@@ -30,8 +30,6 @@ pub(super) struct Lanes {
     /// One entry of a lane under way at a time.
     ordered: bool,
     len: usize,
-    /// Lanes with [`FEW`] entries or less.
-    idle: usize,
     /// Lanes of shards that take nothing.
     dead: usize,
     crowded: Crowded,
@@ -40,7 +38,7 @@ pub(super) struct Lanes {
     closing: HashSet<LaneId>,
 }
 
-/// A lane with more entries than that, waiting or under way, is crowded while another has no more than that.
+/// A lane with more entries than that, waiting or under way, is passed over while another has no more than that.
 const FEW: usize = 4;
 /// For how long a shard takes nothing, until it is passed over. Where a fifth of all is refused, two calls in a row are
 /// chance.
@@ -84,7 +82,6 @@ impl Lanes {
             percent,
             ordered,
             len: 0,
-            idle: 0,
             dead: 0,
             crowded: Crowded::default(),
             closing: HashSet::new(),
@@ -142,24 +139,18 @@ impl Lanes {
 
     /// Changes a lane, which is made if need be, and notes what that means for how full lanes are.
     fn change(&mut self, id: &LaneId, change: impl FnOnce(&mut Lane)) {
-        let lane = self.lanes.entry(id.clone()).or_insert_with(|| {
-            self.idle += 1;
-            Lane::default()
-        });
+        let lane = self.lanes.entry(id.clone()).or_default();
         let (was_idle, was_dead) = (lane.is_idle(), lane.is_dead());
         change(lane);
-        match (was_idle, lane.is_idle()) {
-            (true, false) => self.idle -= 1,
-            (false, true) => self.idle += 1,
-            _ => {}
-        }
-        let is_dead = lane.is_dead();
+        let (is_idle, is_dead) = (lane.is_idle(), lane.is_dead());
         self.dead = self.dead + usize::from(is_dead) - usize::from(was_dead);
+        // A dead one may have been taken for free, to be asked again: it is said anew each time.
         if let Some(shard) = id
-            && (is_dead || !(was_idle && lane.is_idle()))
+            && (is_dead || (was_idle, was_dead) != (is_idle, is_dead))
         {
-            let crowded = is_dead || !lane.is_idle() && self.idle > 0;
-            self.crowded.set(shard, crowded);
+            let waiting = (!is_idle).then_some(Crowding::Waiting);
+            let crowding = is_dead.then_some(Crowding::Dead).or(waiting);
+            self.crowded.set(shard, crowding);
         }
     }
 
@@ -183,7 +174,7 @@ impl Lanes {
                 lane.waits_until = None;
                 // Somebody has to ask whether it takes something again: the next one that comes.
                 if let (true, true, Some(shard)) = (lane.is_dead(), lane.queue.is_empty(), &id) {
-                    self.crowded.set(shard, false);
+                    self.crowded.set(shard, None);
                 }
             }
             self.activate(id);
@@ -283,7 +274,7 @@ impl Lanes {
         }
         if !throttled && lane.refusing.is_some() {
             if let (true, Some(shard)) = (lane.is_dead(), id) {
-                self.crowded.set(shard, false);
+                self.crowded.set(shard, None);
             }
             self.change(id, |lane| lane.refusing = None);
         }
@@ -355,7 +346,9 @@ impl Lanes {
                 || lane.active
                 || lane.waits_until.is_some();
             if !keep {
-                self.idle -= 1;
+                if let Some(shard) = id {
+                    self.crowded.set(shard, None);
+                }
                 self.dead -= usize::from(lane.is_dead());
             }
             keep
@@ -394,6 +387,32 @@ mod tests {
         reducer.push(sealed(vec![0; len], key), now, now, &mut closed);
         reducer.flush(now, &mut closed);
         closed.pop().unwrap().into()
+    }
+
+    /// Once one lane had more than few and another had not, all of a burst went to the one that was idle last.
+    #[test]
+    fn a_burst_for_any_shard_is_spread_over_all_whatever_waited_before() {
+        let (now, mut lanes) = (Instant::now(), Lanes::new(100, false));
+        let routes = Routes::Known(Arc::new(even(8)));
+        let mut reducer = Reducer::new(MAX_SIZE, routes).avoiding(lanes.crowded());
+        let mut given: HashMap<LaneId, usize> = HashMap::new();
+        let mut give = |lanes: &mut Lanes, entries: usize| {
+            let mut closed = Vec::new();
+            for _ in 0..entries {
+                let record = sealed(vec![0; 60_000], RecordKey::Any);
+                reducer.push(record, now, now, &mut closed);
+                for entry in closed.drain(..).map(AggregatedRecord::from) {
+                    *given.entry(entry.predicted().cloned()).or_default() += 1;
+                    lanes.push(entry);
+                }
+            }
+        };
+        give(&mut lanes, 7 * (FEW + 1));
+        assert!(!drain(&mut lanes, now).is_empty(), "some are under way");
+        give(&mut lanes, 800);
+        let (least, most) = (given.values().min(), given.values().max());
+        assert_eq!(given.len(), 8);
+        assert!(most.unwrap() - least.unwrap() <= FEW + 1, "{given:?}");
     }
 
     fn drain(lanes: &mut Lanes, now: Instant) -> Vec<(String, usize)> {
