@@ -1,9 +1,10 @@
 //! Folders whose names survive a power cut, and files that have lost theirs.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// Makes `dir`, and what is missing above it. A folder is there after a power cut once the one above it was synced, and
 /// so on up; one that is there already may have been made by a process that was killed before it came to that.
@@ -41,6 +42,18 @@ fn or_here(dir: &Path) -> &Path {
         true => Path::new("."),
         false => dir,
     }
+}
+
+/// A process that was killed holds its lock until the kernel has cleared it away: a restart right after
+/// waits for that a moment.
+pub(crate) fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..5 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(100)),
+            ended => return ended,
+        }
+    }
+    file.try_lock()
 }
 
 #[cfg(test)]

@@ -252,6 +252,116 @@ fn records_go_to_a_socket_too() {
     Arrived::of(taking.join().expect("no panic").lines()).expect_only(1..=100);
 }
 
+#[test]
+fn a_socket_whose_reader_goes_away_fails_the_command() {
+    let (site, key) = sealed(1, 20_000);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = dir.path().join("records.sock");
+    let listener = UnixListener::bind(&path).expect("a path of ours");
+    let leaving = std::thread::spawn(move || drop(listener.accept().expect("it connects")));
+    let out = path.to_str().expect("UTF-8");
+    let ended = consume(&site, &["--kms-key", &key, "--until-empty", "--out", out]);
+    leaving.join().expect("no panic");
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        ended.stderr.contains("from the socket is gone"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_checkpoint_is_one_processs_at_a_time_and_so_is_a_file() {
+    let (site, key) = sealed(1, 10);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (out, checkpoint) = (path("out"), path("checkpoint"));
+    let first = [
+        "--kms-key",
+        &key,
+        "--out",
+        &out,
+        "--checkpoint",
+        &checkpoint,
+    ];
+    let first = Running::start("the first", &mut command(&site, &first));
+    until("it has printed", || {
+        fs::read_to_string(&out)
+            .is_ok_and(|text| text.lines().count() == 10)
+            .then_some(())
+    });
+    let refused = |arguments: &[&str], told: &str| {
+        let ended = consume(
+            &site,
+            &[&["--kms-key", &key, "--until-empty"], arguments].concat(),
+        );
+        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+        assert_eq!(ended.status.code(), Some(1));
+    };
+    refused(
+        &["--out", &path("b"), "--checkpoint", &checkpoint],
+        "in use by another process",
+    );
+    refused(&["--out", &out], "another process writes to it");
+    refused(
+        &["--out", &path("c"), "--dead-letter", &path("c")],
+        "are both",
+    );
+    first.signal("TERM");
+    assert!(first.wait().status.success());
+    let text = fs::read_to_string(&out).expect("text");
+    Arrived::of(text.lines()).expect_only(1..=10);
+    let goes_on = consume(
+        &site,
+        &[
+            "--kms-key",
+            &key,
+            "--until-empty",
+            "--out",
+            &out,
+            "--checkpoint",
+            &checkpoint,
+        ],
+    );
+    assert!(goes_on.status.success(), "{}", goes_on.stderr);
+}
+
+/// Aggregates are of more records than the limit: once each run printed the first of them again.
+#[test]
+fn with_a_limit_and_a_checkpoint_each_run_goes_on_where_the_last_one_ended() {
+    let (site, key) = sealed(1, 700);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (out, checkpoint) = (path("out"), path("checkpoint"));
+    let arguments = [
+        "--kms-key",
+        &key,
+        "--until-empty",
+        "--limit",
+        "3",
+        "--out",
+        &out,
+        "--checkpoint",
+        &checkpoint,
+    ];
+    let mut lengths = vec![0];
+    loop {
+        let ended = consume(&site, &arguments);
+        assert!(ended.status.success(), "{}", ended.stderr);
+        let text = fs::read_to_string(&out).expect("text");
+        lengths.push(text.lines().count());
+        if lengths.last() == Some(&700) {
+            Arrived::of(text.lines()).expect_only(1..=700);
+            break;
+        }
+        assert!(
+            lengths.is_sorted_by(|a, b| a < b),
+            "no way forward: {lengths:?}"
+        );
+    }
+    assert!(lengths.len() > 2, "the limit ended some: {lengths:?}");
+}
+
 /// A lone stray, as a reshard leaves one behind: its writer has sent it again.
 #[test]
 fn with_the_kcls_filter_an_aggregate_with_a_stray_is_left_out_and_told() {

@@ -58,15 +58,32 @@ impl UserRecord {
 /// As the KCL does it: bytes without the magic, with a wrong checksum, or whose protobuf does not parse are
 /// not an aggregate but one plain record. So nothing is refused here.
 pub fn deaggregate(data: &Bytes) -> Option<Vec<UserRecord>> {
+    deaggregate_each(std::slice::from_ref(data)).pop().flatten()
+}
+
+/// The same of each of several, whose checksums are computed side by side.
+pub fn deaggregate_each(data: &[Bytes]) -> Vec<Option<Vec<UserRecord>>> {
+    let claims: Vec<_> = data.iter().map(claimed).collect();
+    let protobufs: Vec<&[u8]> = (claims.iter().flatten())
+        .map(|(protobuf, _)| &protobuf[..])
+        .collect();
+    let mut checksums = checksum::of_each(&protobufs).into_iter();
+    let each = claims.into_iter().map(|claim| {
+        let (protobuf, told) = claim?;
+        let checksum = checksums.next().expect("one for each claim");
+        (checksum[..] == told[..]).then(|| records_of(protobuf))?
+    });
+    each.collect()
+}
+
+/// What begins as an aggregate does: its protobuf, and its checksum as it stands there.
+fn claimed(data: &Bytes) -> Option<(Bytes, Bytes)> {
     let protobuf_end = data.len().checked_sub(size_of::<Checksum>())?;
     if protobuf_end < MAGIC.len() || data[..MAGIC.len()] != MAGIC {
         return None;
     }
     let protobuf = data.slice(MAGIC.len()..protobuf_end);
-    if checksum::of(&protobuf)[..] != data[protobuf_end..] {
-        return None;
-    }
-    records_of(protobuf)
+    Some((protobuf, data.slice(protobuf_end..)))
 }
 
 /// The user records of a bare protobuf; `None` where it is none, or holds none.

@@ -30,7 +30,6 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -317,7 +316,7 @@ fn locked(dir: &Path) -> Result<File, CheckpointError> {
         .truncate(false)
         .open(dir.join(LOCK))
         .map_err(unusable)?;
-    match lock_soon(&file) {
+    match durable::lock_soon(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             return Err(CheckpointError::InUse {
@@ -333,18 +332,6 @@ fn locked(dir: &Path) -> Result<File, CheckpointError> {
         .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()));
     Ok(file)
-}
-
-/// A process that was killed holds its lock until the kernel has cleared it away: a restart right after
-/// waits for that a moment.
-fn lock_soon(file: &File) -> Result<(), TryLockError> {
-    for _ in 0..5 {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(100)),
-            ended => return ended,
-        }
-    }
-    file.try_lock()
 }
 
 fn holder(lock: &mut File) -> String {

@@ -79,7 +79,7 @@ pub struct ConsumeArgs {
     /// Deregister the consumer of --fan-out at the end
     #[arg(long, requires = "fan_out")]
     pub deregister: bool,
-    /// End after so many records
+    /// End after so many records; with --checkpoint at the end of the aggregate that the last of them is in
     #[arg(long, value_name = "NUMBER")]
     pub limit: Option<u64>,
     /// Keep here how far the stream is read, and go on there
@@ -181,6 +181,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let request = args.request(&config::System)?;
     request.core_dumps.apply();
+    args.check_files()?;
     let checkpoint = match &args.checkpoint {
         Some(path) => Some(Checkpoint::load(path, &args.stream)?),
         None => None,
@@ -195,7 +196,9 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let stream = KinesisStream::new(clients.kinesis.clone(), args.stream.clone());
     let printer = Printer::new(args.form(), sink, std::io::stderr())
         .keeping(letters)
-        .limited(args.limit);
+        .limited(args.limit)
+        // A checkpoint within an aggregate there is none: the next run would begin with it again.
+        .wholly(checkpoint.is_some());
     let (stop, shutdown) = shutdown::channel();
     let strays = unpacker.clone();
     let signal = termination()?;
@@ -325,6 +328,28 @@ impl ConsumeArgs {
                 .push(KeyChoice::WrappingKeyFile(std::path::absolute(file)?));
         }
         Ok(request)
+    }
+
+    /// Each of its own: they are written anew, renamed and appended to.
+    fn check_files(&self) -> anyhow::Result<()> {
+        let named = [
+            ("--out", &self.out),
+            ("--checkpoint", &self.checkpoint),
+            ("--dead-letter", &self.dead_letter),
+        ];
+        let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+        for (option, path) in named {
+            let Some(path) = path else { continue };
+            // Where it is there already, by whatever name.
+            let path = path.canonicalize().or_else(|_| std::path::absolute(path))?;
+            if let Some(other) = seen.insert(path.clone(), option) {
+                anyhow::bail!(
+                    "{other} and {option} are both {}: give each a file of its own",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Where a checkpoint says something, that goes before `--from`.

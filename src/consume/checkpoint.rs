@@ -5,7 +5,7 @@
 //! to a file, its length is noted too: cut back to that, it has each record once.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::Progress;
+use crate::durable::lock_soon;
 use crate::record::StreamName;
 use crate::shard::ShardId;
 
@@ -20,6 +21,8 @@ use crate::shard::ShardId;
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    /// Held as long as this lives: beside the file, which is another one each time it is saved.
+    _lock: File,
     stream: StreamName,
     pub places: BTreeMap<ShardId, Progress>,
     /// Bytes of the file that records go to.
@@ -31,6 +34,12 @@ pub struct Checkpoint {
 pub enum CheckpointError {
     #[error("checkpoint {path}: {source}; let this user read and write it, and its folder", path = path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error(
+        "checkpoint {path} is in use by another process; two of them would lose records and print others twice: end that one, \
+         or give this one a file of its own",
+        path = path.display()
+    )]
+    InUse { path: PathBuf },
     #[error(
         "checkpoint {path} is damaged ({source}): how far the stream was read is not known; move it away to begin where --from says",
         path = path.display()
@@ -67,11 +76,18 @@ enum WrittenPlace {
 }
 
 impl Checkpoint {
-    /// What is in the file; nothing, where there is none yet.
+    /// What is in the file; nothing, where there is none yet. It is this process's until this is dropped: refused while
+    /// it is another's.
     pub fn load(path: &Path, stream: &StreamName) -> Result<Self, CheckpointError> {
         let path = path.to_owned();
+        let lock = match lock(&beside(&path, ".lock")) {
+            Ok(lock) => lock,
+            Err(TryLockError::WouldBlock) => return Err(CheckpointError::InUse { path }),
+            Err(TryLockError::Error(source)) => return Err(CheckpointError::Io { path, source }),
+        };
         let mut checkpoint = Self {
             path: path.clone(),
+            _lock: lock,
             stream: stream.clone(),
             places: BTreeMap::new(),
             written: None,
@@ -117,8 +133,7 @@ impl Checkpoint {
     }
 
     fn replace(&self, text: &[u8]) -> io::Result<()> {
-        let mut new = self.path.clone().into_os_string();
-        new.push(".new");
+        let new = beside(&self.path, ".new");
         let mut file = File::create(&new)?;
         file.write_all(text)?;
         file.sync_all()?;
@@ -126,6 +141,20 @@ impl Checkpoint {
         let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(ending);
+    name.into()
+}
+
+fn lock(path: &Path) -> Result<File, TryLockError> {
+    let mut options = File::options();
+    let file = options.create(true).write(true).truncate(false).open(path);
+    let file = file.map_err(TryLockError::Error)?;
+    lock_soon(&file)?;
+    Ok(file)
 }
 
 impl From<WrittenPlace> for Progress {
@@ -175,9 +204,14 @@ mod tests {
         }
         checkpoint.written = Some(77);
         checkpoint.save().unwrap();
+        let error = Checkpoint::load(&path, &stream).unwrap_err();
+        assert!(matches!(error, CheckpointError::InUse { .. }), "{error}");
+        let places = std::mem::take(&mut checkpoint.places);
+        drop(checkpoint);
         let loaded = Checkpoint::load(&path, &stream).unwrap();
-        assert_eq!(loaded.places, checkpoint.places);
+        assert_eq!(loaded.places, places);
         assert_eq!(loaded.written, Some(77));
+        drop(loaded);
         let other = StreamName::new("other").unwrap();
         let error = Checkpoint::load(&path, &other).unwrap_err();
         assert!(error.to_string().contains("of stream shop-logs"), "{error}");

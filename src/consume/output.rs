@@ -42,6 +42,8 @@ pub struct Printer<W: Write, E: Write> {
     unreadable: u64,
     /// Records that may be printed yet.
     left: u64,
+    /// Whether the last Kinesis record is printed to its end, though no more may be.
+    wholly: bool,
 }
 
 impl<W: Write, E: Write> Printer<W, E> {
@@ -54,6 +56,7 @@ impl<W: Write, E: Write> Printer<W, E> {
             printed: 0,
             unreadable: 0,
             left: u64::MAX,
+            wholly: false,
         }
     }
 
@@ -73,6 +76,12 @@ impl<W: Write, E: Write> Printer<W, E> {
         Self { left, ..self }
     }
 
+    /// But of a Kinesis record that was begun, all: a checkpoint stands between two.
+    #[must_use]
+    pub fn wholly(self, wholly: bool) -> Self {
+        Self { wholly, ..self }
+    }
+
     /// Returns the sequence number up to which all is printed, where that is not all of the batch: no more may be.
     pub fn print(&mut self, batch: &ConsumedBatch) -> io::Result<Printed> {
         let mut whole = None;
@@ -82,18 +91,19 @@ impl<W: Write, E: Write> Printer<W, E> {
                 Ok(record) => &record.place,
                 Err(unreadable) => &unreadable.place,
             };
-            if at.is_some_and(|at| *at != place.sequence) {
+            let goes_on = at.is_some_and(|at| *at == place.sequence);
+            if !goes_on {
                 whole = at;
             }
             at = Some(&place.sequence);
-            if self.left == 0 {
+            if self.left == 0 && !(self.wholly && goes_on) {
                 return Ok(Printed::UpTo(whole.map(Arc::clone)));
             }
             match record {
                 Ok(record) => {
                     self.line(record, batch.behind)?;
                     self.printed += 1;
-                    self.left -= 1;
+                    self.left = self.left.saturating_sub(1);
                 }
                 Err(unreadable) => self.complain(unreadable)?,
             }
@@ -333,6 +343,18 @@ mod tests {
             let mut printer = printer.limited(Some(limit));
             assert_eq!(printer.print(&batch).unwrap(), expected, "{limit}");
             assert_eq!(printer.printed(), limit.min(4));
+        }
+        for (limit, expected, printed) in [
+            (0, Printed::UpTo(None), 0),
+            (1, Printed::UpTo(Some("1".into())), 1),
+            (2, Printed::UpTo(Some("2".into())), 3),
+            (3, Printed::UpTo(Some("2".into())), 3),
+            (4, Printed::All, 4),
+        ] {
+            let printer = Printer::new(Form::Lines, Vec::new(), Vec::new());
+            let mut printer = printer.limited(Some(limit)).wholly(true);
+            assert_eq!(printer.print(&batch).unwrap(), expected, "{limit}");
+            assert_eq!(printer.printed(), printed, "{limit}");
         }
     }
 

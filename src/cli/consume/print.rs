@@ -70,7 +70,10 @@ impl<E: Write> Printing<E> {
             Ok(End::OfReading) => Some(self.consumer),
             Ok(End::NoKeys | End::Limit) => None,
             // Whoever read our output has enough, `head` for one.
-            Err(error) if is_closed(&error) => None,
+            Err(error) if is_closed(&error) && self.printer.out().may_be_left() => None,
+            Err(error) if is_closed(&error) => {
+                return Err(error.context("--out: whoever read from the socket is gone"));
+            }
             Err(error) => return Err(error),
         };
         Ok(Ended {

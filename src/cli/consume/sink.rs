@@ -1,6 +1,6 @@
 //! Where records are printed to: standard output, a file, a Unix socket.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
@@ -10,6 +10,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 
 use crate::consume::checkpoint::Checkpoint;
+use crate::durable::lock_soon;
 
 /// Takes bytes.
 #[derive(Debug)]
@@ -37,7 +38,14 @@ impl Sink {
         }
         let begun = checkpoint.filter(|checkpoint| !checkpoint.places.is_empty());
         let Some(begun) = begun else {
-            let file = File::create(path).with_context(name)?;
+            // Not cut before it is known to be nobody else's.
+            let mut options = File::options();
+            let file = options.create(true).write(true).truncate(false).open(path);
+            let file = file.with_context(name)?;
+            own(&file).with_context(name)?;
+            if file.metadata().with_context(name)?.is_file() {
+                file.set_len(0).with_context(name)?;
+            }
             return Ok(Self::File { file, len: 0 });
         };
         let Some(len) = begun.written else {
@@ -47,6 +55,7 @@ impl Sink {
             );
         };
         let mut file = File::options().write(true).open(path).with_context(name)?;
+        own(&file).with_context(name)?;
         let there = file.metadata().with_context(name)?.len();
         if there < len {
             bail!(
@@ -61,6 +70,11 @@ impl Sink {
         Ok(Self::File { file, len })
     }
 
+    /// Whether who reads there may have enough before the end, as `head` does. Whoever holds a socket is to take all.
+    pub(super) fn may_be_left(&self) -> bool {
+        matches!(self, Self::Stdout(_))
+    }
+
     /// Of a file: its length, once that is on disk.
     pub(super) fn synced_len(&self) -> io::Result<Option<u64>> {
         match self {
@@ -70,6 +84,17 @@ impl Sink {
             }
             Self::Stdout(_) | Self::Socket(_) => Ok(None),
         }
+    }
+}
+
+/// Until it is closed. What is no file, like a pipe, may be several writers'.
+fn own(file: &File) -> anyhow::Result<()> {
+    match lock_soon(file) {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another process writes to it; end that one, or name another file")
+        }
+        Err(TryLockError::Error(_)) => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::opening::Opened;
 use super::{Place, Reason, SealedInfo, Unreadable, UserRecord};
-use crate::aggregate::format::{UserRecord as Member, deaggregate};
+use crate::aggregate::format::{UserRecord as Member, deaggregate_each};
 use crate::consume::shards::StoredRecord;
 use crate::record::HashKey;
 use crate::seal::message::{Message, ReadLimits, message_in};
@@ -31,6 +31,9 @@ pub(super) struct Part {
 /// Where records are counted that are left out, and the hash keys of those that are not.
 pub(super) type Strays = (Arc<AtomicU64>, (HashKey, HashKey));
 
+/// Records whose checksums are computed together, where they have some: as many as the processor has lanes.
+const TOGETHER: usize = 16;
+
 /// Aggregates side by side: each is hashed.
 pub(super) fn take_apart(
     shard: &ShardId,
@@ -48,25 +51,31 @@ pub(super) fn take_apart(
         }
         is_astray
     };
-    page.into_par_iter()
-        .flat_map_iter(|record| match deaggregate(&record.data) {
-            None => vec![Part::whole(shard, record)],
-            Some(members) if is_astray(&members) => Vec::new(),
-            Some(members) => (0..)
-                .zip(members)
-                .map(|(sub_sequence, member)| Part {
-                    place: Place {
-                        shard: shard.clone(),
-                        sequence: Arc::clone(&record.sequence),
-                        sub_sequence,
-                        in_block: None,
-                    },
-                    partition_key: member.partition_key,
-                    message: message_in(&member.data),
-                    data: member.data,
-                    arrived: record.arrived,
-                })
-                .collect(),
+    let of_one = |(record, members): (StoredRecord, Option<Vec<Member>>)| match members {
+        None => vec![Part::whole(shard, record)],
+        Some(members) if is_astray(&members) => Vec::new(),
+        Some(members) => (0..)
+            .zip(members)
+            .map(|(sub_sequence, member)| Part {
+                place: Place {
+                    shard: shard.clone(),
+                    sequence: Arc::clone(&record.sequence),
+                    sub_sequence,
+                    in_block: None,
+                },
+                partition_key: member.partition_key,
+                message: message_in(&member.data),
+                data: member.data,
+                arrived: record.arrived,
+            })
+            .collect(),
+    };
+    let together = page.into_par_iter().chunks(TOGETHER);
+    together
+        .flat_map_iter(|records| {
+            let data: Vec<_> = records.iter().map(|record| record.data.clone()).collect();
+            let members = deaggregate_each(&data);
+            records.into_iter().zip(members).flat_map(of_one)
         })
         .collect()
 }
