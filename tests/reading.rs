@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64_simd::STANDARD;
+use kinseal::aggregate::format::{Layout, deaggregate};
 use kinseal::fake::Service;
+use kinseal::record::PartitionKey;
 use serde_json::{Value, json};
 
 use crate::support::agent::{FinalReport, Home, STREAM};
@@ -59,8 +61,12 @@ impl Written {
     }
 
     fn read_stream(&self, options: &[&str]) -> Ended {
+        self.read_stream_named(STREAM, options)
+    }
+
+    fn read_stream_named(&self, stream: &str, options: &[&str]) -> Ended {
         let mut command = peers::python(&shown("read_stream.py"));
-        self.point(command.arg(STREAM).args(options));
+        self.point(command.arg(stream).args(options));
         process::run("read_stream.py", &mut command, &[])
     }
 
@@ -192,6 +198,43 @@ fn python_opens_nothing_under_another_key_or_context_than_it_expects() {
         assert!(refused.stdout.is_empty());
         assert!(refused.stderr.contains(why), "{}", refused.stderr);
     }
+}
+
+/// It once ended the aggregate that it was in: the good ones behind it were left out, and nothing said so.
+#[test]
+fn python_goes_on_behind_a_refused_record_of_the_same_aggregate() {
+    let written = Written::with(RECORD);
+    let stored = written.site.fake.records(STREAM).expect("it is there");
+    let sealed = stored.iter().find_map(|record| deaggregate(&record.data));
+    let sealed: Vec<_> = sealed.expect("an aggregate").into_iter().take(3).collect();
+    let text = STANDARD.encode_to_string(&sealed[2].data);
+    let members: [&[u8]; 5] = [
+        &sealed[0].data,
+        b"plain",
+        &sealed[1].data,
+        b"plain too",
+        text.as_bytes(),
+    ];
+    let mut layout = Layout::new();
+    for data in members {
+        layout.add(&PartitionKey::new("k").expect("valid"), None, data.len());
+    }
+    let (aggregate, _) = layout.encode(members.into_iter());
+    let stream = "mixed";
+    written.site.endpoints.create_stream(stream, 1);
+    written.site.endpoints.put(stream, &aggregate, "0");
+
+    let read = written.read_stream_named(stream, &["--key-arn", &written.key]);
+    assert_eq!(read.status.code(), Some(1));
+    let printed = String::from_utf8(read.stdout).expect("UTF-8");
+    let good = Arrived::of(printed.lines());
+    good.expect_no_doubles();
+    assert_eq!(printed.lines().count(), 3, "{printed}");
+    let sequence = &written.site.fake.records(stream).expect("it is there")[0].sequence;
+    let refused = [1, 3].map(|sub_sequence| {
+        format!("shardId-000000000000 {sequence}/{sub_sequence}: it is not encrypted")
+    });
+    assert_eq!(read.stderr.lines().collect::<Vec<_>>(), refused);
 }
 
 #[test]

@@ -36,6 +36,8 @@ class UserRecord(NamedTuple):
     partition_key: str
     # Of the Kinesis record that it came in; where that holds several, they share it.
     sequence_number: str
+    # Its place in an aggregate; the records of a block share it.
+    sub_sequence_number: int
 
 
 class Opener:
@@ -104,15 +106,18 @@ def unpack(packing, block):
         raise Refused(f"a block that holds no records: {error}") from error
 
 
-def user_records(records, opener, data_format=None):
+def user_records(records, opener, data_format=None, on_refused=None):
     """The user records of Kinesis records, in their order; `data_format` is "Boto3" for those of GetRecords, and nothing
     for those of a Lambda event. Without an opener (`scope = "off"`) they are given out as they are.
 
-    Raises Refused, with the sequence number of the Kinesis record that it is about.
+    Refused has the sequence and sub-sequence number of the record that it is about. It is raised, which is the end: a
+    generator that has raised gives out nothing more. With `on_refused` that is called with it instead, and the rest
+    goes on, in the same aggregate too.
     """
     for record in iter_deaggregate_records(records, data_format=data_format):
         kinesis = record["kinesis"]
         sequence, key = kinesis["sequenceNumber"], kinesis["partitionKey"]
+        sub_sequence = kinesis.get("subSequenceNumber", 0)
         data = kinesis["data"]
         # aws-kinesis-agg hands out base64, as Lambda does, unless boto3 had given bytes that are no aggregate.
         if data_format != "Boto3" or kinesis.get("aggregated"):
@@ -120,7 +125,10 @@ def user_records(records, opener, data_format=None):
         try:
             opened = [(data, key)] if opener is None else opener.open(data, key)
         except Refused as error:
-            error.sequence_number = sequence
-            raise
+            error.sequence_number, error.sub_sequence_number = sequence, sub_sequence
+            if on_refused is None:
+                raise
+            on_refused(error)
+            continue
         for plaintext, partition_key in opened:
-            yield UserRecord(plaintext, partition_key, sequence)
+            yield UserRecord(plaintext, partition_key, sequence, sub_sequence)

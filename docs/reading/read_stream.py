@@ -12,7 +12,7 @@ import sys
 import boto3
 from aws_encryption_sdk import CommitmentPolicy
 
-from kinseal_reader import Opener, Refused, user_records
+from kinseal_reader import Opener, user_records
 
 
 def kinesis_records(kinesis, stream, shard):
@@ -52,14 +52,17 @@ def main():
 
     kinesis = boto3.client("kinesis")
     refused = 0
+
+    def report(error):
+        nonlocal refused
+        refused += 1
+        place = f"{error.sequence_number}/{error.sub_sequence_number}"
+        print(f"{shard} {place}: {error}", file=sys.stderr)
+
     for shard in shards(kinesis, args.stream):
-        for record in kinesis_records(kinesis, args.stream, shard):
-            try:
-                for user_record in user_records([record], opener, data_format="Boto3"):
-                    sys.stdout.buffer.write(user_record.data + b"\n")
-            except Refused as error:
-                refused += 1
-                print(f"{shard} {error.sequence_number}: {error}", file=sys.stderr)
+        records = kinesis_records(kinesis, args.stream, shard)
+        for user_record in user_records(records, opener, data_format="Boto3", on_refused=report):
+            sys.stdout.buffer.write(user_record.data + b"\n")
     sys.exit(1 if refused else 0)
 
 
