@@ -203,6 +203,7 @@ impl<L: Letters> Down<L> {
                 }
                 Err(unreadable) => {
                     let number: usize = unreadable.place.sequence.parse().expect("likewise");
+                    opened[number].misses();
                     let unreadable = opened[number].placed(unreadable, &self.shard.id);
                     self.keep(&unreadable)?;
                 }

@@ -15,20 +15,24 @@ fn opened(sequence: &str, sub_sequence: u64, block: Option<u32>) -> Opened {
     });
     let mut opened = Opened::of(record);
     for number in 0..block.unwrap_or(1) {
-        opened.holds(UserRecord {
-            place: Place {
-                shard: ShardId::new("s"),
-                sequence: "0".into(),
-                sub_sequence: 0,
-                in_block: block.map(|_| number),
-            },
-            partition_key: Arc::from("inner"),
-            data: Bytes::from(format!("{sequence}/{sub_sequence}/{number}")),
-            arrived: None,
-            sealed: None,
-        });
+        opened.holds(user(sequence, sub_sequence, number, block.is_some()));
     }
     opened
+}
+
+fn user(sequence: &str, sub_sequence: u64, number: u32, in_block: bool) -> UserRecord {
+    UserRecord {
+        place: Place {
+            shard: ShardId::new("s"),
+            sequence: "0".into(),
+            sub_sequence: 0,
+            in_block: in_block.then_some(number),
+        },
+        partition_key: Arc::from("inner"),
+        data: Bytes::from(format!("{sequence}/{sub_sequence}/{number}")),
+        arrived: None,
+        sealed: None,
+    }
 }
 
 fn told(records: &[Value]) -> Vec<(String, u64, String)> {
@@ -58,10 +62,10 @@ fn at(sequence: &str, sub: u64) -> Value {
 }
 
 #[test]
-fn records_that_are_no_blocks_keep_their_numbers_and_their_checkpoints() {
+fn records_of_which_nothing_was_packed_keep_their_numbers_and_their_checkpoints() {
     let mut translator = Translator::default();
-    let records = translator.deliver(vec![opened("1", 0, None), opened("1", 1, None)]);
-    let expected = [("1", 0, "1/0/0"), ("1", 1, "1/1/0")];
+    let records = translator.deliver(vec![opened("1", 0, None), opened("2", 0, None)]);
+    let expected = [("1", 0, "1/0/0"), ("2", 0, "2/0/0")];
     assert_eq!(
         told(&records),
         expected.map(|(s, n, d)| (s.to_owned(), n, d.to_owned()))
@@ -72,8 +76,113 @@ fn records_that_are_no_blocks_keep_their_numbers_and_their_checkpoints() {
         1_764_460_800_123_u64
     );
     assert_eq!(
-        checkpoint(&mut translator, "1", 1),
-        (Answer::AsItIs, at("1", 1))
+        checkpoint(&mut translator, "2", 0),
+        (Answer::AsItIs, at("2", 0))
+    );
+}
+
+/// In an aggregate they are numbered as blocks are, which may lie beside them.
+#[test]
+fn records_that_are_no_blocks_have_checkpoints_of_their_own() {
+    let mut translator = Translator::default();
+    let delivered = vec![opened("1", 0, None), opened("1", 1, None)];
+    let numbers: Vec<u64> = told(&translator.deliver(delivered))
+        .iter()
+        .map(|r| r.1)
+        .collect();
+    assert_eq!(numbers, [0, 1 << 20]);
+    assert_eq!(
+        checkpoint(&mut translator, "1", numbers[0]),
+        (Answer::AsItIs, at("1", 0))
+    );
+    assert_eq!(
+        checkpoint(&mut translator, "1", numbers[1]),
+        (Answer::Translated, at("1", 1))
+    );
+}
+
+/// Whether a record was shifted was once decided by what else came of its Kinesis record: the single one behind a block had a lower
+/// number after a restart between them.
+#[test]
+fn a_records_number_does_not_depend_on_what_came_with_it() {
+    let mixes = [None, Some(1), Some(3)];
+    for (first, second, third) in triples(mixes) {
+        let all = || {
+            vec![
+                opened("101", 0, first),
+                opened("101", 1, second),
+                opened("101", 2, third),
+                opened("102", 0, second),
+            ]
+        };
+        let records = told(&Translator::default().deliver(all()));
+        let numbers: Vec<_> = records.iter().map(|(s, n, _)| (s.clone(), *n)).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        for restart in 1..4 {
+            let again = told(&Translator::default().deliver(all().split_off(restart)));
+            assert!(records.ends_with(&again), "{records:?} {again:?}");
+        }
+    }
+}
+
+/// Every one of three.
+fn triples<T: Copy>(of: [T; 3]) -> impl Iterator<Item = (T, T, T)> {
+    let pairs = move |a| of.into_iter().map(move |b| (a, b));
+    let pairs = of.into_iter().flat_map(pairs);
+    pairs.flat_map(move |(a, b)| of.into_iter().map(move |c| (a, b, c)))
+}
+
+#[test]
+fn a_record_that_cannot_be_opened_leaves_its_place_to_no_other() {
+    let mut block = opened("7", 0, Some(1));
+    block.misses();
+    block.holds(user("7", 0, 2, true));
+    block.misses();
+    let mut translator = Translator::default();
+    let records = told(&translator.deliver(vec![opened("6", 0, None), block]));
+    let numbers: Vec<u64> = records.iter().map(|r| r.1).collect();
+    assert_eq!(numbers, [0, 0, 2]);
+    // Behind the last that can be opened, all is done with.
+    assert_eq!(checkpoint(&mut translator, "7", 0).1, at("6", 0));
+    let mut translator = Translator::default();
+    let mut block = opened("7", 0, Some(2));
+    block.misses();
+    translator.deliver(vec![block]);
+    assert_eq!(checkpoint(&mut translator, "7", 1).1, at("7", 0));
+}
+
+/// It was once handed on with the processor's own number, as if that were the daemon's.
+#[test]
+fn a_checkpoint_of_what_is_not_remembered_is_of_the_record_before() {
+    let mut translator = Translator::default();
+    let (blocks, each) = (100_000 + 50, 10);
+    let delivered = (0..blocks).map(|n| opened(&(n / each).to_string(), n % each, Some(2)));
+    translator.deliver(delivered.collect());
+    let within = |sub: u64, place: u64| sub << 20 | place;
+    // Whether that is its last record is not known.
+    for place in [0, 1] {
+        assert_eq!(
+            checkpoint(&mut translator, "2", within(3, place)),
+            (Answer::Translated, at("2", 2))
+        );
+        assert_eq!(
+            checkpoint(&mut translator, "2", within(0, place)).0,
+            Answer::Here
+        );
+    }
+    let last = (blocks / each - 1).to_string();
+    assert_eq!(
+        checkpoint(&mut translator, &last, within(3, 1)),
+        (Answer::Translated, at(&last, 3))
+    );
+    // Nor is what lies before a checkpoint, or before a restart.
+    assert_eq!(
+        checkpoint(&mut translator, &last, within(2, 1)),
+        (Answer::Translated, at(&last, 1))
+    );
+    assert_eq!(
+        checkpoint(&mut Translator::default(), "2", within(3, 1)),
+        (Answer::Translated, at("2", 2))
     );
 }
 

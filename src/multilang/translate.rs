@@ -1,8 +1,12 @@
 //! Positions in a shard, as the KCL knows them and as the processor does. Pure.
 //!
-//! A block is one record for the KCL, and many for the processor. Where a Kinesis record holds blocks, its records' sub-sequence
-//! numbers are the KCL's, shifted up, and the number within the block: the same each time, in order, and told
-//! apart from one another. A checkpoint behind a block's last record is one of the block; within it, of the last record
+//! A block is one record for the KCL, and many for the processor. So every record has, as its sub-sequence number, the KCL's
+//! shifted up, and its place in the block: by these two alone. What came with it is not asked, since a restart may
+//! deliver it without: numbers are the same each time, in order, and told apart. Where nothing was packed, in aggregates or
+//! blocks, that is 0 as it was. (The KCL's own number for what is in no block would have to lie behind those of a block before it
+//! in the aggregate, which leaves no room.)
+//!
+//! A checkpoint behind a block's last record is one of the block; within it, of the last record
 //! wholly before it, so that a restart repeats one block at most. Where there is none, it is answered here.
 
 use std::collections::VecDeque;
@@ -17,8 +21,9 @@ use crate::shard::ShardId;
 
 /// Of a number within a block: more than records that one may have.
 const WITHIN: u32 = 20;
-/// Blocks whose places are remembered. A processor that looks back further is answered as if nothing were stored of them,
-/// which repeats more after a restart, and loses nothing.
+/// Blocks whose places are remembered. Of what a processor asks further back it is not known whether it was a block's last
+/// record: its checkpoint is of the record before in its aggregate, or if it is the first, answered here, which repeats more
+/// after a restart, and loses nothing.
 const REMEMBERED: usize = 100_000;
 
 const SEQUENCE: &str = "sequenceNumber";
@@ -30,7 +35,10 @@ const DATA: &str = "data";
 #[derive(Debug, Clone)]
 pub struct Opened {
     record: Value,
-    users: Vec<UserRecord>,
+    /// With their places within it.
+    users: Vec<(u64, UserRecord)>,
+    /// Of the next; one that cannot be opened has its place too, so that the others keep theirs once it can.
+    next: u64,
 }
 
 /// How the KCL knows a record.
@@ -40,11 +48,12 @@ struct Position {
     sub_sequence: u64,
 }
 
-/// A record that the processor has as several.
+/// A record that the processor may have as several.
 #[derive(Debug, Clone)]
-struct Expanded {
+struct Block {
     at: Position,
-    records: u64,
+    /// The place of the last that the processor has of it.
+    last: u64,
     /// The record before it, if there was one.
     before: Option<Position>,
 }
@@ -63,11 +72,21 @@ pub enum Answer {
 /// Of one shard.
 #[derive(Debug, Default)]
 pub struct Translator {
-    expanded: VecDeque<Expanded>,
+    /// In the shard's order.
+    blocks: VecDeque<Block>,
+    /// From here on it is known what is a block; `None`: nothing was delivered.
+    known_from: Option<Position>,
     /// Delivered last.
     last: Option<Position>,
     /// The checkpoint that the daemon is to answer, in the processor's numbers.
     asked: Option<(Value, Value)>,
+}
+
+impl Position {
+    /// Sequence numbers are decimal, without leading zeros.
+    fn order(&self) -> (usize, &str, u64) {
+        (self.sequence.len(), &self.sequence, self.sub_sequence)
+    }
 }
 
 impl Opened {
@@ -75,6 +94,7 @@ impl Opened {
         Self {
             record,
             users: Vec::new(),
+            next: 0,
         }
     }
 
@@ -91,7 +111,13 @@ impl Opened {
     }
 
     pub(super) fn holds(&mut self, user: UserRecord) {
-        self.users.push(user);
+        self.users.push((self.next, user));
+        self.next += 1;
+    }
+
+    /// One that cannot be opened.
+    pub(super) fn misses(&mut self) {
+        self.next += 1;
     }
 
     /// With the place at which the KCL has it.
@@ -117,22 +143,28 @@ impl Opened {
         }
     }
 
-    fn is_expanded(&self) -> bool {
-        let came_in_one = |user: &UserRecord| user.place.in_block.is_some();
-        self.users.len() > 1 || self.users.iter().any(came_in_one)
+    /// Or an aggregate that the KCL has not taken apart.
+    fn is_block(&self) -> bool {
+        let came_in_one = |(_, user): &(u64, UserRecord)| user.place.in_block.is_some();
+        self.next > 1 || self.users.iter().any(came_in_one)
     }
 
-    /// As the processor has them; `shifted`: in numbers that leave room for those within a block.
-    fn into_records(self, shifted: bool) -> impl Iterator<Item = Value> {
+    /// As the processor has them.
+    fn into_records(self) -> impl Iterator<Item = Value> {
         let at = self.position();
+        let is_block = self.is_block();
         let record = self.record;
-        (0..).zip(self.users).map(move |(number, user): (u64, _)| {
+        self.users.into_iter().map(move |(place, user)| {
             let mut record = record.clone();
             let base64 = base64_simd::STANDARD.encode_to_string(&user.data);
             record[DATA] = base64.into();
-            if shifted {
+            if is_block {
                 record[KEY] = Value::from(&*Arc::clone(&user.partition_key));
-                record[SUB_SEQUENCE] = (at.sub_sequence << WITHIN | number).into();
+            }
+            let number = at.sub_sequence << WITHIN | place;
+            // Nor is it added where the daemon says none.
+            if number != at.sub_sequence {
+                record[SUB_SEQUENCE] = number.into();
             }
             record
         })
@@ -143,34 +175,28 @@ impl Translator {
     /// The records for the processor.
     pub fn deliver(&mut self, opened: Vec<Opened>) -> Vec<Value> {
         let mut records = Vec::new();
-        let same_sequence = |a: &Opened, b: &Opened| a.position().sequence == b.position().sequence;
-        let groups: Vec<usize> = opened.chunk_by(same_sequence).map(<[_]>::len).collect();
-        let mut opened = opened.into_iter();
-        for len in groups {
-            let group: Vec<Opened> = opened.by_ref().take(len).collect();
-            // All of a Kinesis record in the same numbers, or they would be out of order.
-            let shifted = group.iter().any(Opened::is_expanded);
-            for record in group {
-                let at = record.position();
-                if shifted {
-                    self.remember(Expanded {
-                        at: at.clone(),
-                        records: record.users.len() as u64,
-                        before: self.last.clone(),
-                    });
-                }
-                self.last = Some(at);
-                records.extend(record.into_records(shifted));
+        for record in opened {
+            let at = record.position();
+            if record.is_block() {
+                self.remember(Block {
+                    at: at.clone(),
+                    last: record.users.last().map_or(0, |(place, _)| *place),
+                    before: self.last.clone(),
+                });
             }
+            self.known_from.get_or_insert_with(|| at.clone());
+            self.last = Some(at);
+            records.extend(record.into_records());
         }
         records
     }
 
-    fn remember(&mut self, expanded: Expanded) {
-        if self.expanded.len() == REMEMBERED {
-            self.expanded.pop_front();
+    fn remember(&mut self, block: Block) {
+        self.blocks.push_back(block);
+        if self.blocks.len() > REMEMBERED {
+            self.blocks.pop_front();
+            self.known_from = self.blocks.front().map(|first| first.at.clone());
         }
-        self.expanded.push_back(expanded);
     }
 
     /// The processor's: in the daemon's numbers, or answered.
@@ -179,33 +205,50 @@ impl Translator {
             // Of all that was delivered.
             return Answer::AsItIs;
         };
-        let of_sequence = |expanded: &&Expanded| expanded.at.sequence == sequence;
-        let Some(first) = self.expanded.iter().find(of_sequence) else {
+        if !sequence.bytes().all(|byte| byte.is_ascii_digit()) {
+            // None of a record's: the daemon knows what it means.
             return Answer::AsItIs;
-        };
+        }
         let number = message
             .get(SUB_SEQUENCE)
             .and_then(Value::as_u64)
             .unwrap_or(0);
-        let (sub_sequence, within) = (number >> WITHIN, number & ((1 << WITHIN) - 1));
-        let mut all = self.expanded.iter().filter(of_sequence);
-        let stored = match all.find(|expanded| expanded.at.sub_sequence == sub_sequence) {
-            Some(expanded) if within + 1 >= expanded.records => Some(expanded.at.clone()),
-            Some(expanded) => expanded.before.clone(),
-            // It was never delivered so.
-            None => first.before.clone(),
+        let at = Position {
+            sequence: sequence.to_owned(),
+            sub_sequence: number >> WITHIN,
         };
-        let asked = |name: &str| message.get(name).cloned().unwrap_or(Value::Null);
-        let asked = (asked(SEQUENCE), asked(SUB_SEQUENCE));
-        let Some(stored) = stored else {
+        let Some(stored) = self.stored_for(at, number & ((1 << WITHIN) - 1)) else {
             message.insert("error".to_owned(), Value::Null);
             return Answer::Here;
         };
-        self.asked = Some(asked);
         self.forget_before(&stored);
+        if stored.sequence == sequence && stored.sub_sequence == number {
+            return Answer::AsItIs;
+        }
+        let asked = |name: &str| message.get(name).cloned().unwrap_or(Value::Null);
+        self.asked = Some((asked(SEQUENCE), asked(SUB_SEQUENCE)));
         message.insert(SEQUENCE.to_owned(), stored.sequence.into());
         message.insert(SUB_SEQUENCE.to_owned(), stored.sub_sequence.into());
         Answer::Translated
+    }
+
+    /// The last of the daemon's records that the processor has wholly, if it has all up to that place in that one. `None` where
+    /// none is known.
+    fn stored_for(&self, at: Position, place: u64) -> Option<Position> {
+        if let Some(block) = self.blocks.iter().rev().find(|block| block.at == at) {
+            return match place >= block.last {
+                true => Some(block.at.clone()),
+                false => block.before.clone(),
+            };
+        }
+        let known = self.known_from.as_ref();
+        if known.is_some_and(|from| from.order() <= at.order()) {
+            // It is no block.
+            return Some(at);
+        }
+        // It may be one, and this not its end.
+        let sub_sequence = at.sub_sequence.checked_sub(1)?;
+        Some(Position { sub_sequence, ..at })
     }
 
     /// The daemon's answer, in the numbers of the question.
@@ -218,8 +261,12 @@ impl Translator {
 
     /// What lies before a checkpoint is not asked about again; that itself may be.
     fn forget_before(&mut self, stored: &Position) {
-        if let Some(place) = self.expanded.iter().position(|e| e.at == *stored) {
-            self.expanded.drain(..place);
+        let lies_before = |at: &Position| at.order() < stored.order();
+        while self.blocks.front().is_some_and(|b| lies_before(&b.at)) {
+            self.blocks.pop_front();
+        }
+        if self.known_from.as_ref().is_some_and(lies_before) {
+            self.known_from = Some(stored.clone());
         }
     }
 }
