@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::agent::{Home, STREAM, kinseal};
 use crate::support::lines::{append, line};
 use crate::support::peers;
+use crate::support::process::{Running, run};
 use crate::support::servers::StandIn;
 
 /// The daemon's side of a process that it started for a shard.
@@ -288,6 +289,41 @@ fn a_record_that_cannot_be_opened_stops_the_shard_or_becomes_a_dead_letter() {
     assert_eq!(
         (&letter["sequence"], &letter["shard"]),
         (&"49".into(), &"shardId-000000000000".into())
+    );
+}
+
+/// It once waited for KMS for as long as that was out of reach, whoever had hung up.
+#[test]
+fn a_daemon_that_hangs_up_while_kms_is_out_of_reach_is_not_outlived() {
+    let site = StandIn::start();
+    let key = site.endpoints.create_key();
+    let mut encrypt = kinseal();
+    encrypt.args(["encrypt", "--kms-key", &key]);
+    encrypt.args(["--kms-endpoint-url", &site.endpoints.kms]);
+    let sealed = run("kinseal encrypt", &mut encrypt, b"order").expect_success();
+
+    let mut command = kinseal();
+    // Nobody listens there.
+    command.args(["multilang", "--kms-endpoint-url", "http://127.0.0.1:1"]);
+    command.args(["--kms-key", &key, "--", "sh", "-c", "cat; exit 7"]);
+    let mut multilang = Running::start("kinseal multilang", command.stdin(Stdio::piped()));
+    let record = json!({
+        "action": "record", "data": BASE64.encode_to_string(&sealed.stdout), "partitionKey": "k",
+        "sequenceNumber": "49", "subSequenceNumber": 0,
+    });
+    let mut to = multilang.stdin();
+    write!(to, "{}\n{}\n", initialize(), process(&[record])).expect("it reads");
+    multilang.until("the records wait", |multilang| {
+        let said = multilang.stderr();
+        said.contains("can not be opened now").then_some(())
+    });
+    drop(to);
+    let ended = multilang.wait();
+    // The processor has heard of the end, and of no record.
+    assert_eq!(ended.status.code(), Some(7), "{}", ended.stderr);
+    assert_eq!(
+        String::from_utf8_lossy(&ended.stdout),
+        format!("{}\n", initialize())
     );
 }
 

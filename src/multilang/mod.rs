@@ -18,9 +18,11 @@
 mod tests;
 pub mod translate;
 
+use std::collections::VecDeque;
 use std::io;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -36,6 +38,10 @@ pub trait Letters: Send + 'static {
     /// On disk once this returns; an error stops the processor, as every such record does where nothing keeps it.
     fn keep(&mut self, unreadable: &Unreadable) -> io::Result<()>;
 }
+
+/// For records that are being opened when the daemon hangs up. A guess: enough for a call to KMS that is answered; in an outage
+/// it would be waited for as long as that lasts, by a process that nobody wants any more.
+const ONCE_HUNG_UP: Duration = Duration::from_secs(2);
 
 /// Why it ended early.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +71,8 @@ type Shared = Arc<Mutex<Translator>>;
 /// The processor's input, until it is closed.
 type Input = Arc<tokio::sync::Mutex<Option<ChildStdin>>>;
 
-/// Starts the processor and hands messages through until it ends. Returns its exit code.
+/// Starts the processor and hands messages through until it ends. Returns its exit code, also where the daemon hung up while
+/// records waited for their keys: these it has not then.
 pub async fn run<L: Letters>(
     command: Vec<String>,
     unpacker: Unpacker,
@@ -127,14 +134,18 @@ struct Down<L> {
 
 impl<L: Letters> Down<L> {
     /// Ends when the daemon hangs up; then the processor's input is closed.
-    async fn run(mut self, mut from: impl AsyncBufRead + Unpin) -> Result<(), MultilangError> {
-        let mut line = Vec::new();
-        while read_line(&mut from, &mut line)
-            .await
-            .map_err(MultilangError::Daemon)?
-        {
+    async fn run(mut self, from: impl AsyncBufRead + Unpin) -> Result<(), MultilangError> {
+        let mut daemon = Heard::new(from);
+        while let Some(mut line) = daemon.next().await.map_err(MultilangError::Daemon)? {
             let message = match serde_json::from_slice::<Value>(&line) {
-                Ok(Value::Object(message)) => self.message(message).await?,
+                Ok(Value::Object(message)) => tokio::select! {
+                    biased;
+                    message = self.message(message) => message?,
+                    hung_up = daemon.hung_up() => {
+                        hung_up.map_err(MultilangError::Daemon)?;
+                        break;
+                    }
+                },
                 _ => None,
             };
             if let Some(message) = message {
@@ -222,6 +233,49 @@ impl<L: Letters> Down<L> {
                 reason: unreadable.reason.to_string(),
             }),
         }
+    }
+}
+
+/// The daemon's lines. They are read ahead while one is worked on, or its end would not be seen; it sends no more than
+/// answers then, since it waits for the processor.
+struct Heard<R> {
+    from: R,
+    ahead: VecDeque<Vec<u8>>,
+    /// As far as it was read.
+    line: Vec<u8>,
+}
+
+impl<R: AsyncBufRead + Unpin> Heard<R> {
+    fn new(from: R) -> Self {
+        Self {
+            from,
+            ahead: VecDeque::new(),
+            line: Vec::new(),
+        }
+    }
+
+    /// With its end. `None` at the end of the pipe.
+    async fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        match self.ahead.pop_front() {
+            Some(line) => Ok(Some(line)),
+            None => self.read().await,
+        }
+    }
+
+    /// Returns [`ONCE_HUNG_UP`] after the end of the pipe. Cancel safe.
+    async fn hung_up(&mut self) -> io::Result<()> {
+        while let Some(line) = self.read().await? {
+            self.ahead.push_back(line);
+        }
+        tokio::time::sleep(ONCE_HUNG_UP).await;
+        Ok(())
+    }
+
+    /// Cancel safe: what was read of a line stays.
+    async fn read(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.from.read_until(b'\n', &mut self.line).await?;
+        let line = std::mem::take(&mut self.line);
+        Ok((!line.is_empty()).then_some(line))
     }
 }
 
