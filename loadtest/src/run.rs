@@ -164,7 +164,11 @@ impl<'a> Stage<'a> {
         if is_there_before {
             // Just written, so it is in the page cache: the disk is not what is measured.
             let logs = configuration.files();
-            self.log_bytes = self.lines.write(&logs, case.lines)?;
+            let written = self.lines.write(&logs, case.lines);
+            self.log_bytes = written.with_context(|| {
+                let folder = self.folder.path().display();
+                format!("cannot write the lines to {folder}; TMPDIR names another place")
+            })?;
         } else if case.source == Source::File {
             fs::write(&log, b"")?;
         }

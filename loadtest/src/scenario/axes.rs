@@ -7,7 +7,7 @@ use kinseal::config::{self, words};
 use serde::{Deserialize, Serialize};
 use toml_edit::DocumentMut;
 
-use super::shape::{Keys, Length};
+use super::shape::{Keys, LONGEST_LINE, Length};
 use super::{Cache, Case, Encryption, Pace, Protocol, Source, Text};
 use crate::configuration::Configuration;
 use crate::sample::Sample;
@@ -78,7 +78,14 @@ pub(super) fn matrices(text: &str) -> anyhow::Result<Vec<Axes>> {
         matrix.partition_key = keys.map(|all| all.into_iter().map(Keys::settled).collect());
         matrix.check()?;
         if let Some(Text::Sample(path)) = &matrix.text {
-            let mean = Sample::of(path)?.mean_len();
+            let sample = Sample::of(path)?;
+            let longest = sample.lines.iter().map(Vec::len).max().unwrap_or_default();
+            ensure!(
+                longest <= LONGEST_LINE,
+                "text.sample: {} has a line of {longest} bytes; a record takes {LONGEST_LINE}: leave it out",
+                path.display()
+            );
+            let mean = sample.mean_len();
             matrix.line_bytes = Some(vec![Length::Fixed(mean as usize)]);
         }
         for case in matrix.cases() {

@@ -154,6 +154,16 @@ fn mistakes_name_the_key_and_what_is_allowed() {
 }
 
 #[test]
+fn a_sample_with_a_line_that_no_record_takes_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "x".repeat(1_000_001)).unwrap();
+    let sample = file.path();
+    let text = format!("encryption = ['off']\nlines = 1\ntext = {{ sample = {sample:?} }}");
+    let error = format!("{:#}", Scenario::parse("s", &text).unwrap_err());
+    assert!(error.contains("has a line of 1000001 bytes"), "{error}");
+}
+
+#[test]
 fn a_runs_name_says_whatever_is_not_the_default() {
     let text = "encryption = ['record']\nline_bytes = [{ from = 100, to = 300 }, { median = 300, p99 = 2000 }]\n\
                 lines = 10\npartition_key = ['random', 1000, 'hash', { json_pointer = '/user' }]\n\
