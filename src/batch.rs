@@ -76,11 +76,20 @@ impl Limits {
 
     /// Why an entry of so many bytes of data, sealed where it is to be sealed, would be refused under this key.
     pub fn check(&self, data: usize, key: &PartitionKey) -> Result<(), FailReason> {
-        let (bytes, limit) = (data.saturating_add(key.len()), self.max_record_bytes);
-        match bytes > limit {
-            true => Err(FailReason::TooLarge { bytes, limit }),
+        self.check_bytes(data.saturating_add(key.len()))
+    }
+
+    /// The same of an entry's data and key together.
+    pub(crate) fn check_bytes(&self, bytes: usize) -> Result<(), FailReason> {
+        match bytes > self.max_record_bytes {
+            true => Err(self.too_large(bytes)),
             false => Ok(()),
         }
+    }
+
+    pub(crate) fn too_large(&self, bytes: usize) -> FailReason {
+        let limit = self.max_record_bytes;
+        FailReason::TooLarge { bytes, limit }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Folders whose names survive a power cut, and files that have lost theirs.
+//! Folders whose names survive a power cut, files that have lost theirs, and files that are locked.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;

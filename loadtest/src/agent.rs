@@ -151,6 +151,30 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     })))
 }
 
+impl Work {
+    /// Of another program, which times no stages and tells nobody what became of lines.
+    pub(crate) fn of_another(
+        seconds: f64,
+        cpu_seconds: f64,
+        peak_memory: u64,
+        counts: Counts,
+    ) -> Self {
+        Self {
+            seconds,
+            cpu_seconds,
+            cpu_by_thread: BTreeMap::new(),
+            peak_memory,
+            p50_ms: 0.0,
+            p99_ms: 0.0,
+            latencies: Vec::new(),
+            counts,
+            samples: Vec::new(),
+            answers: None,
+            made_bytes: 0,
+        }
+    }
+}
+
 impl Counts {
     /// Each sent by itself.
     pub(crate) fn of_single_lines(lines: u64, bytes: u64) -> Self {

@@ -65,15 +65,13 @@ impl Lines {
     /// Appends the line of that number, newline included.
     pub(crate) fn append(&mut self, number: u64, out: &mut Vec<u8>) {
         let begin = out.len();
-        if let Made::Sample { lines, is_numbered } = &self.text {
-            if *is_numbered {
-                write!(out, "{number:012} ").expect("a Vec takes every write");
-            }
-            out.extend_from_slice(&lines[number as usize % lines.len()]);
-            out.push(b'\n');
-            return;
+        let is_numbered = match &self.text {
+            Made::Sample { is_numbered, .. } => *is_numbered,
+            Made::Letters(_) | Made::Log { .. } => true,
+        };
+        if is_numbered {
+            write!(out, "{number:012} ").expect("a Vec takes every write");
         }
-        write!(out, "{number:012} ").expect("a Vec takes every write");
         if let Some(key) = self.keys.of(number) {
             write!(out, "{key} ").expect("a Vec takes every write");
         }
@@ -88,7 +86,9 @@ impl Lines {
                 }
                 out.truncate(end);
             }
-            Made::Sample { .. } => {}
+            Made::Sample { lines, .. } => {
+                out.extend_from_slice(&lines[number as usize % lines.len()]);
+            }
         }
         out.push(b'\n');
     }

@@ -2,7 +2,6 @@
 //! SDK, packs with aws-kinesis-agg and sends by boto3 (`rivals/python.py`). It is found in this program, its interpreter where
 //! [`interpreter`] says.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -149,19 +148,7 @@ impl Said {
             data_keys: self.data_keys,
             ..Counts::of_single_lines(self.lines, self.bytes)
         };
-        Work {
-            seconds: self.seconds,
-            cpu_seconds: self.cpu_seconds,
-            cpu_by_thread: BTreeMap::new(),
-            peak_memory: self.peak_memory,
-            p50_ms: 0.0,
-            p99_ms: 0.0,
-            latencies: Vec::new(),
-            counts,
-            samples: Vec::new(),
-            answers: None,
-            made_bytes: 0,
-        }
+        Work::of_another(self.seconds, self.cpu_seconds, self.peak_memory, counts)
     }
 }
 

@@ -5,7 +5,6 @@
 //! Neither says when it is done. It is when as many records have arrived as there are lines, or, where several lines are
 //! one record, when none came for a while; its time and CPU are those of the last arrival.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -71,13 +70,15 @@ pub(crate) fn run(
 ) -> anyhow::Result<Work> {
     let program = program(case.source).context("another program's source")?;
     let folder = log.parent().context("a file in a folder")?;
-    let (text, arguments) = match case.source {
-        Source::FluentBit => (fluent_bit(case, place, log, ca)?, vec!["-q", "-c"]),
-        _ => (vector(place, log, ca, folder)?, vec!["-qq", "--config"]),
-    };
-    let name = match case.source {
-        Source::FluentBit => "fluent-bit.conf",
-        _ => "vector.yaml",
+    let (name, text, arguments) = match case.source {
+        Source::FluentBit => {
+            let text = fluent_bit(case, place, log, ca)?;
+            ("fluent-bit.conf", text, ["-q", "-c"])
+        }
+        _ => {
+            let text = vector(place, log, ca, folder)?;
+            ("vector.yaml", text, ["-qq", "--config"])
+        }
     };
     let path = folder.join(name);
     fs::write(&path, text)?;
@@ -100,11 +101,8 @@ pub(crate) fn run(
             told(last.sample);
         }
         let waited = last.when.elapsed();
-        let is_done = match case.aggregation {
-            false => arrived.entries >= case.lines,
-            true => arrived.entries > 0 && waited >= NO_MORE,
-        };
-        if is_done || arrived.entries > 0 && waited >= NO_MORE {
+        let are_all = !case.aggregation && arrived.entries >= case.lines;
+        if are_all || arrived.entries > 0 && waited >= NO_MORE {
             return Ok(last.work(case, &arrived));
         }
         ensure!(
@@ -165,18 +163,14 @@ impl Last {
             calls: sink.put_records_calls,
             ..Counts::of_single_lines(case.lines, sink.bytes_stored)
         };
+        let Sample {
+            seconds,
+            cpu_seconds,
+            ..
+        } = self.sample;
         Work {
-            seconds: self.sample.seconds,
-            cpu_seconds: self.sample.cpu_seconds,
-            cpu_by_thread: BTreeMap::new(),
-            peak_memory: self.peak_memory,
-            p50_ms: 0.0,
-            p99_ms: 0.0,
-            latencies: Vec::new(),
-            counts,
             samples: vec![self.sample],
-            answers: None,
-            made_bytes: 0,
+            ..Work::of_another(seconds, cpu_seconds, self.peak_memory, counts)
         }
     }
 }

@@ -156,8 +156,7 @@ impl Intercept for Through {
         let response = context.response_mut();
         // A refusal is short, and read before it is looked at.
         if response.status().is_success() {
-            let body = std::mem::replace(response.body_mut(), SdkBody::taken());
-            let gated = Gated::new(body, self.0.clone(), FanOutStream::SILENCE);
+            let gated = Gated::new(response.take_body(), self.0.clone(), FanOutStream::SILENCE);
             *response.body_mut() = SdkBody::from_body_1_x(gated);
         }
         Ok(())

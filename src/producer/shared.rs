@@ -223,10 +223,7 @@ pub enum StartError {
     StreamName(#[from] StreamNameError),
     #[error("say how to encrypt: kms_key, wrapping_key_file, or plaintext")]
     NoEncryptionChoice,
-    #[error(
-        "encryption context key \"{key}\" is reserved: keys that begin with \"kinseal-\" say how a \
-         message is packed; choose another name"
-    )]
+    #[error("{}", block::Reserved(key))]
     ReservedContext { key: String },
     #[error(transparent)]
     Context(#[from] ContextError),

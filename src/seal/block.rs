@@ -14,6 +14,7 @@
 //! [`MAX_UNPACKED`], and whatever is no such protobuf.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +33,21 @@ pub const CONTEXT_PREFIX: &str = "kinseal-";
 pub fn reserved_key(context: &EncryptionContext) -> Option<&str> {
     let mut names = context.keys().map(String::as_str);
     names.find(|name| name.starts_with(CONTEXT_PREFIX))
+}
+
+/// What is said of such a name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reserved<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Reserved<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.0;
+        write!(
+            f,
+            "encryption context key \"{key}\" is reserved: keys that begin with \"{CONTEXT_PREFIX}\" say how a \
+             message is packed; choose another name"
+        )
+    }
 }
 
 /// Readers refuse blocks that unpack to more: a small message must not claim much memory. Above the largest

@@ -48,10 +48,7 @@ pub struct Sealer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealerError {
-    #[error(
-        "encryption context key \"{key}\" is reserved: keys that begin with \"kinseal-\" say how a \
-         message is packed; choose another name"
-    )]
+    #[error("{}", block::Reserved(key))]
     ReservedContext { key: String },
     #[error(transparent)]
     Context(#[from] ContextError),

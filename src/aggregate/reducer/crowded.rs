@@ -30,16 +30,9 @@ impl Crowded {
     pub fn set(&self, shard: &ShardId, crowding: Option<Crowding>) {
         let mut shards = self.0.lock().expect("no panic while held");
         match crowding {
-            None => {
-                shards.remove(shard);
-            }
-            Some(crowding) => match shards.get_mut(shard) {
-                Some(known) => *known = crowding,
-                None => {
-                    shards.insert(shard.clone(), crowding);
-                }
-            },
-        }
+            None => shards.remove(shard),
+            Some(crowding) => shards.insert(shard.clone(), crowding),
+        };
     }
 
     /// The first turn from `turn` on whose shard is free, or at least alive; `turn` itself if there is none.

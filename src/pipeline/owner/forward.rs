@@ -8,7 +8,6 @@ use super::{Answered, LATE_SHARE, Owner};
 use crate::aggregate::reducer::Closed;
 use crate::aggregate::{AggregatedRecord, Trigger};
 use crate::batch::{Batch, Full, Refused, TooLarge};
-use crate::delivery::FailReason;
 use crate::metrics::Counters;
 use crate::pipeline::blocks::RoutedChunk;
 use crate::record::PartitionKey;
@@ -66,10 +65,8 @@ impl Owner {
         // Its own or, in an entry of its own, one that is drawn.
         let key_len =
             (record.route().partition_key()).map_or(ShardMap::SPREAD_KEY_LEN, PartitionKey::len);
-        let bytes = record.data().len() + key_len;
-        if bytes > self.limits.max_record_bytes {
-            let limit = self.limits.max_record_bytes;
-            self.give_up(record, FailReason::TooLarge { bytes, limit });
+        if let Err(reason) = self.limits.check_bytes(record.data().len() + key_len) {
+            self.give_up(record, reason);
             return;
         }
         let deadline = record.tickets().born() + self.linger;
@@ -147,8 +144,8 @@ impl Owner {
             }
             Err(Refused::TooLarge(TooLarge(entry))) => {
                 // Aggregates are kept below the limit, and records were measured when they came.
-                let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
-                self.give_up_entry(*entry, &FailReason::TooLarge { bytes, limit });
+                let reason = self.limits.too_large(entry.size());
+                self.give_up_entry(*entry, &reason);
             }
         }
     }

@@ -136,8 +136,8 @@ impl Owner {
             match batch.push(entry) {
                 Ok(()) => self.ready.push_back(batch),
                 Err(Refused::TooLarge(TooLarge(entry)) | Refused::Full(Full(entry))) => {
-                    let (bytes, limit) = (entry.size(), self.limits.max_record_bytes);
-                    self.give_up_entry(*entry, &FailReason::TooLarge { bytes, limit });
+                    let reason = self.limits.too_large(entry.size());
+                    self.give_up_entry(*entry, &reason);
                 }
             }
         }
