@@ -326,6 +326,24 @@ fn a_checkpoint_is_one_processs_at_a_time_and_so_is_a_file() {
     assert!(goes_on.status.success(), "{}", goes_on.stderr);
 }
 
+/// It was locked as a file is, and the second one refused.
+#[test]
+fn what_is_no_file_may_be_printed_to_by_several() {
+    let (site, key) = sealed(1, 3);
+    let follow = ["--kms-key", &key, "--out", "/dev/null"];
+    let first = Running::start("the first", &mut command(&site, &follow));
+    until("it reads", || {
+        (site.fake.counters().get_records_calls() > 0).then_some(())
+    });
+    let second = consume(
+        &site,
+        &["--kms-key", &key, "--until-empty", "--out", "/dev/null"],
+    );
+    assert!(second.status.success(), "{}", second.stderr);
+    first.signal("TERM");
+    assert!(first.wait().status.success());
+}
+
 /// Aggregates are of more records than the limit: once each run printed the first of them again.
 #[test]
 fn with_a_limit_and_a_checkpoint_each_run_goes_on_where_the_last_one_ended() {

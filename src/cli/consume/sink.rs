@@ -42,8 +42,9 @@ impl Sink {
             let mut options = File::options();
             let file = options.create(true).write(true).truncate(false).open(path);
             let file = file.with_context(name)?;
-            own(&file).with_context(name)?;
+            // What is none, like a pipe or /dev/null, may be several writers'.
             if file.metadata().with_context(name)?.is_file() {
+                own(&file).with_context(name)?;
                 file.set_len(0).with_context(name)?;
             }
             return Ok(Self::File { file, len: 0 });
@@ -87,14 +88,16 @@ impl Sink {
     }
 }
 
-/// Until it is closed. What is no file, like a pipe, may be several writers'.
+/// Until it is closed.
 fn own(file: &File) -> anyhow::Result<()> {
     match lock_soon(file) {
-        Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => {
             bail!("another process writes to it; end that one, or name another file")
         }
-        Err(TryLockError::Error(_)) => Ok(()),
+        // A file system without locks.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+        Ok(()) => Ok(()),
     }
 }
 
