@@ -5,12 +5,11 @@ mod door;
 mod program;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, Command};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use kinseal::metrics::report::{Account, Calls, Latencies};
 use kinseal::{config, metrics};
 use serde::{Deserialize, Serialize};
@@ -19,9 +18,10 @@ use self::door::Door;
 use crate::answers::Answers;
 use crate::curve::{Curve, Log};
 use crate::lines::Due;
-use crate::process;
+use crate::other::Other;
 use crate::scenario::{Case, Source};
 use crate::target::Place;
+use crate::{out, process};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -117,7 +117,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     let program = (case.source == Source::Library).then(|| case.clone());
     let started = Instant::now();
     let mut door = Door::open(&settings, program).await?;
-    say(&Said::Started(door.due()))?;
+    out::json(&Said::Started(door.due()))?;
     let mut log = args.hdr_log.as_deref().map(Log::create).transpose()?;
     let mut done = all_stored(&door, case.lines, started, log.as_mut()).await;
     if done.is_ok() {
@@ -136,7 +136,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
         log.add(&ended.histograms, started.elapsed())?;
     }
     let latency = |q| ended.histograms.line_to_stored.quantile(q).as_secs_f64() * 1e3;
-    say(&Said::Work(Box::new(Work {
+    out::json(&Said::Work(Box::new(Work {
         seconds: took.as_secs_f64(),
         cpu_seconds: cpu.as_secs_f64(),
         cpu_by_thread,
@@ -216,13 +216,6 @@ impl Counts {
     }
 }
 
-fn say(what: &Said) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, what)?;
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
-}
-
 async fn all_stored(
     door: &Door,
     lines: u64,
@@ -237,7 +230,7 @@ async fn all_stored(
         let is_done = stored >= lines;
         if is_done || sampled.elapsed() >= SAMPLE {
             sampled = Instant::now();
-            say(&Said::Sample(Sample {
+            out::json(&Said::Sample(Sample {
                 seconds: started.elapsed().as_secs_f64(),
                 stored,
                 cpu_seconds: door.cpu()?.as_secs_f64(),
@@ -268,13 +261,13 @@ async fn all_stored(
 /// The other side: an agent that is running. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Running {
-    process: Child,
-    /// Ends it when dropped.
-    ask: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    process: Other,
     /// When lines are due that it makes itself.
     pub(crate) due: Option<Due>,
 }
+
+/// Its own word, if it is stuck, comes before.
+const PATIENCE: Duration = Duration::from_secs(STUCK.as_secs() + 30);
 
 impl Running {
     /// Resolves when its sources are open. `ca` is what it is to trust of `place`.
@@ -293,24 +286,9 @@ impl Running {
             command.arg("--hdr-log").arg(path);
         }
         place.admit(&mut command, ca);
-        let mut process = process::apart(&mut command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the agent")?;
-        let answers = BufReader::new(process.stdout.take().expect("piped"));
-        let ask = process.stdin.take();
-        let mut running = Self {
-            process,
-            ask,
-            answers,
-            due: None,
-        };
-        match running.hear()? {
-            Said::Started(due) => {
-                running.due = due;
-                Ok(running)
-            }
+        let mut process = Other::start(&mut command, "the agent")?;
+        match process.hear(PATIENCE, || Ok(()))? {
+            Said::Started(due) => Ok(Self { process, due }),
             Said::Sample(_) | Said::Work(_) => {
                 bail!("the agent said something else than its start")
             }
@@ -319,14 +297,18 @@ impl Running {
 
     /// What tells it that all answers have come, when something is written there. It ends with it.
     pub(crate) fn answered(&mut self) -> ChildStdin {
-        self.ask.take().expect("asked for once")
+        self.process.input()
     }
 
-    /// Waits for its end, and tells each moment of it.
-    pub(crate) fn work(mut self, mut told: impl FnMut(Sample)) -> anyhow::Result<Work> {
+    /// Waits for its end, and tells each moment of it. `look` says what else of the run has failed meanwhile.
+    pub(crate) fn work(
+        mut self,
+        mut told: impl FnMut(Sample),
+        mut look: impl FnMut() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Work> {
         let mut samples = Vec::new();
         loop {
-            match self.hear()? {
+            match self.process.hear(PATIENCE, &mut look)? {
                 Said::Started(_) => {}
                 Said::Sample(sample) => {
                     samples.push(sample);
@@ -335,22 +317,5 @@ impl Running {
                 Said::Work(work) => return Ok(Work { samples, ..*work }),
             }
         }
-    }
-
-    fn hear(&mut self) -> anyhow::Result<Said> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        if line.is_empty() {
-            return Err(process::gone(&mut self.process, "the agent"));
-        }
-        serde_json::from_str(&line).context("the agent said something else than it should")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Its end follows from that, if it has not come yet.
-        self.ask = None;
-        let _ = self.process.wait();
     }
 }

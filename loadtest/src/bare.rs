@@ -14,9 +14,10 @@ use kinseal::record::StreamName;
 
 use crate::agent::{Counts, Work};
 use crate::lines::{Due, Lines};
+use crate::other::{Other, PATIENCE};
 use crate::scenario::Case;
 use crate::target::Place;
-use crate::{process, reader};
+use crate::{out, process, reader};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -76,19 +77,15 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
             "the sink refused a line"
         );
     }
-    println!(
-        "{}",
-        serde_json::to_string(&Work {
-            cpu_by_thread: process::cpu_by_thread()?,
-            ..Work::of_another(
-                began.elapsed().as_secs_f64(),
-                process::cpu()?.as_secs_f64(),
-                process::memory()?.peak,
-                Counts::of_single_lines(case.lines, bytes),
-            )
-        })?
-    );
-    Ok(())
+    out::json(&Work {
+        cpu_by_thread: process::cpu_by_thread()?,
+        ..Work::of_another(
+            began.elapsed().as_secs_f64(),
+            process::cpu()?.as_secs_f64(),
+            process::memory()?.peak,
+            Counts::of_single_lines(case.lines, bytes),
+        )
+    })
 }
 
 /// The other side: runs it to its end.
@@ -108,5 +105,5 @@ pub(crate) fn run(
         .args(["--per-second", &due.per_second.to_string(), "--log"])
         .arg(log);
     place.admit(&mut command, ca);
-    process::answer(&mut command, "the bare loop")
+    Other::start(&mut command, "the bare loop")?.answer(PATIENCE)
 }

@@ -3,6 +3,7 @@
 //! Nothing runs: lines are packed, compressed and sealed by the agent's own code, in the blocks that so many
 //! lines a second make on one shard, and their bytes are counted.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use kinseal::seal::message::{Binding, EncryptedDataKey, SecretKeyBytes, Settings
 use kinseal::shard::ShardMap;
 use kinseal::{aggregate, config};
 
+use crate::out;
 use crate::sample::Sample;
 
 /// Bytes per line in the stream, by line rate and linger
@@ -47,29 +49,32 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
 
 /// In Markdown: a row for each rate, and in the column of a linger what packing alone and zstd come to.
 fn print_one(sample: &Sample) -> anyhow::Result<()> {
-    println!("{}, {:.0} bytes a line", sample.name, sample.mean_len());
-    println!("block: \"none\" / \"zstd\"\n");
+    out::line(format!(
+        "{}, {:.0} bytes a line",
+        sample.name,
+        sample.mean_len()
+    ))?;
+    out::line("block: \"none\" / \"zstd\"\n")?;
     let lingers =
         LINGERS.map(|linger| format!(" block, {} |", config::words::show_duration(linger)));
-    println!("| lines/s | plain | record |{}", lingers.concat());
-    println!("|--:|--:|--:|{}", "--:|".repeat(LINGERS.len()));
+    out::line(format!("| lines/s | plain | record |{}", lingers.concat()))?;
+    out::line(format!("|--:|--:|--:|{}", "--:|".repeat(LINGERS.len())))?;
     for rate in RATES {
         let singly = lines_in(rate, aggregate::Settings::default().linger);
         let plain = aggregates(sample, singly, |len| len)?;
         let writer = writer(None, Settings::default())?;
         let record = aggregates(sample, singly, |len| writer.sealed_len(len))?;
         let (plain, record) = (shown(plain), shown(record));
-        print!("| {} | {plain} | {record} |", Thousands(rate));
+        let mut row = format!("| {} | {plain} | {record} |", Thousands(rate));
         for linger in LINGERS {
             let together = lines_in(rate, linger);
             let of = |packing| blocks(sample, together, packing).map(shown);
             let [none, zstd] = PACKINGS.map(of);
-            print!(" {} / {} |", none?, zstd?);
+            write!(row, " {} / {} |", none?, zstd?)?;
         }
-        println!();
+        out::line(row)?;
     }
-    println!();
-    Ok(())
+    out::line("")
 }
 
 const PACKINGS: [Packing; 2] = [Packing::Kpl, Packing::KplZstd { level: 1 }];

@@ -18,11 +18,11 @@ use hdrhistogram::Histogram;
 use kinseal::daemon::configuration::{Fields, LastFields};
 use kinseal::daemon::message::{Answer, Credentials, PutRecord, Request, SetCredentials};
 
-use crate::folder::Folder;
-use crate::process;
+use crate::cleanup::Folder;
 use crate::scenario::{Case, Scenario};
 use crate::sink::Sink;
 use crate::target::Place;
+use crate::{out, process};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -67,16 +67,16 @@ struct Outcome {
 /// In Markdown.
 pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
-        println!("A debug build: the figures below mean nothing (--release).");
+        out::line("A debug build: the figures below mean nothing (--release).")?;
     }
-    println!(
+    out::line(format!(
         "Records of {} B with keys, 4 shards, over TLS; CPU and memory of the daemon alone\n",
         args.bytes
-    );
-    println!(
-        "| encryption | records/s | records per CPU-s | at half of that: p50, p99 over linger | peak MiB |"
-    );
-    println!("|---|--:|--:|--:|--:|");
+    ))?;
+    out::line(
+        "| encryption | records/s | records per CPU-s | at half of that: p50, p99 over linger | peak MiB |",
+    )?;
+    out::line("|---|--:|--:|--:|--:|")?;
     for scope in [Scope::Off, Scope::Record] {
         let full = run(args, scope, Pace::Full)?;
         let per_second = args.records as f64 / full.took.as_secs_f64();
@@ -86,7 +86,7 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
             let micros = half.latency.value_at_quantile(quantile) as f64;
             (micros - (LINGER + COLLECTOR).as_micros() as f64) / 1000.0
         };
-        println!(
+        out::line(format!(
             "| {} | {per_second:.0} | {:.0} | {:.1} ms, {:.1} ms | {} |",
             match scope {
                 Scope::Off => "none",
@@ -96,11 +96,10 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
             over(0.5),
             over(0.99),
             full.peak >> 20,
-        );
+        ))?;
     }
-    println!("\n{}", stalled(args)?);
-    println!("{}", idle()?);
-    Ok(())
+    out::line(format!("\n{}", stalled(args)?))?;
+    out::line(idle()?)
 }
 
 fn run(args: &Args, scope: Scope, pace: Pace) -> anyhow::Result<Outcome> {

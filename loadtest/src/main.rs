@@ -16,20 +16,24 @@
 //!
 //! # Layout
 //! `scenario` (data: what to run) and `target` (where to) → `lines` (the input) → `run` (one cell of the matrix) with `configuration`, `sink`,
-//! `agent`, `bare` and `reader` (the other processes, both sides of each), `python` and `shipper` (other programs in the agent's place), `kpl` (a client of the agent's), `answers` (what a line's
-//! sender is told), `process` (CPU and memory) and `curve` (latencies) → `invariants` → `report`, `progress` meanwhile. Beside: `bytes_per_line`, with lines from `sample`, `suites`, `sender` and `daemon`.
+//! `agent`, `bare` and `reader` (the other processes, both sides of each), `python` and `shipper` (other programs in the agent's place), `kpl` (a
+//! client of the agent's), `answers` (what a line's sender is told), `other` (hears a process, in time), `process` (CPU and memory) and `curve`
+//! (latencies) → `invariants` → `report`, `progress` and `out` meanwhile. Of what an interruption finds, `cleanup` leaves nothing. Beside:
+//! `bytes_per_line`, with lines from `sample`, `suites`, `sender` and `daemon`.
 
 mod agent;
 mod answers;
 mod bare;
 mod bytes_per_line;
+mod cleanup;
 mod configuration;
 mod curve;
 mod daemon;
-mod folder;
 mod invariants;
 mod kpl;
 mod lines;
+mod other;
+mod out;
 mod process;
 mod progress;
 mod python;
@@ -154,49 +158,28 @@ fn main() -> ExitCode {
 
 /// True if every invariant held.
 fn measure(args: &Args) -> anyhow::Result<bool> {
-    let scenario = match &args.scenario {
-        Some(path) => Scenario::load(path)?,
-        None if args.smoke => Scenario::smoke(),
-        None => Scenario::quick(),
-    };
-    let cases = scenario.cases(args.only.as_deref());
-    anyhow::ensure!(
-        !cases.is_empty(),
-        "no run's name contains {:?}; leave out --only to see them all",
-        args.only.as_deref().unwrap_or_default()
-    );
-    let (cases, absent) = shipper::on_the_path(cases);
-    for program in &absent {
-        eprintln!("{program} is not on the PATH: its runs are left out");
-    }
-    anyhow::ensure!(
-        !cases.is_empty(),
-        "no run is left: put {} on the PATH",
-        absent.join(", ")
-    );
-    // Before an hour's work, not after it.
-    for path in [&args.json, &args.html].into_iter().flatten() {
-        report::may_write(path).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    // All mistakes are found before an hour's work, not after it.
+    let cases = args.cases()?;
+    args.check_files()?;
     let old = args.compare.as_deref().map(Report::load).transpose()?;
     let prices = Prices::load(args.prices.as_deref())?;
-    let (target, cases) = match args.target.target(cases, &prices) {
-        Ok(found) => found,
+    let (target, cases) = match args.target.target(cases.runs, &prices) {
+        Ok((target, runs)) => (target, Cases { runs, ..cases }),
         // As of any other mistake of usage.
         Err(refusal) => Args::command()
             .error(ErrorKind::ValueValidation, refusal)
             .exit(),
     };
-    let mut report = Report::begin(&scenario.name, &target, prices);
-    let python = python::interpreter(&cases)?;
-    if let Some(folder) = &args.hdr_logs {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make {}", folder.display()))?;
+    if let Some(old) = &old {
+        Comparison::check(old, &cases.runs)?;
     }
-    let progress = RefCell::new(Progress::of(&cases));
+    target.check(&cases.runs)?;
+    let python = python::interpreter(&cases.runs)?;
+    let mut report = Report::begin(&cases.scenario, &target, prices);
+    let progress = RefCell::new(Progress::of(&cases.runs));
     let print = |line: String| progress.borrow().print(&line);
-    let table = Table::begin(&report, &cases, print);
-    for case in cases {
+    let table = Table::begin(&report, &cases.runs, print);
+    for case in cases.runs {
         progress.borrow().begin(&case);
         let log = args
             .hdr_logs
@@ -210,16 +193,74 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
         table.row(&run, &report);
         // What has been measured outlives a run that fails.
         args.save(&report, old.as_ref())?;
+        progress.borrow().is_heard()?;
     }
     progress.borrow().finish();
     let has_held = table.end(&report);
     if let Some(old) = &old {
         Comparison::of(old, &report).print(print);
     }
+    progress.borrow().is_heard()?;
     Ok(has_held)
 }
 
+/// What is to be run.
+struct Cases {
+    scenario: String,
+    runs: Vec<Case>,
+}
+
 impl Args {
+    /// Those of the scenario whose programs are there.
+    fn cases(&self) -> anyhow::Result<Cases> {
+        let scenario = match &self.scenario {
+            Some(path) => Scenario::load(path)?,
+            None if self.smoke => Scenario::smoke(),
+            None => Scenario::quick(),
+        };
+        let runs = scenario.cases(self.only.as_deref());
+        anyhow::ensure!(
+            !runs.is_empty(),
+            "no run's name contains {:?}; leave out --only to see them all",
+            self.only.as_deref().unwrap_or_default()
+        );
+        let (runs, absent) = shipper::on_the_path(runs);
+        for program in &absent {
+            eprintln!("{program} is not on the PATH: its runs are left out");
+        }
+        anyhow::ensure!(
+            !runs.is_empty(),
+            "no run is left: put {} on the PATH",
+            absent.join(", ")
+        );
+        let scenario = scenario.name;
+        Ok(Cases { scenario, runs })
+    }
+
+    /// Whether all that is asked for can be written, each to a place of its own.
+    fn check_files(&self) -> anyhow::Result<()> {
+        let files: Vec<&Path> = [&self.json, &self.html]
+            .into_iter()
+            .filter_map(|path| path.as_deref())
+            .collect();
+        for path in &files {
+            report::may_write(path).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if let [json, html] = files[..] {
+            anyhow::ensure!(
+                !report::is_one_file(json, html),
+                "--json and --html: {} for both; give two names",
+                json.display()
+            );
+        }
+        if let Some(folder) = &self.hdr_logs {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        cleanup::results_are_in(&files);
+        Ok(())
+    }
+
     fn save(&self, report: &Report, old: Option<&Report>) -> anyhow::Result<()> {
         if let Some(path) = &self.json {
             let saved = report.save(path);

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 /// CPU time of this process, user and system, all threads, in steps of 10 ms.
@@ -121,23 +120,6 @@ pub(crate) fn gone(process: &mut Child, what: &str) -> anyhow::Error {
         Ok(status) => anyhow!("{what} was killed ({status})"),
         Err(error) => anyhow!("{what} is gone: {error}"),
     }
-}
-
-/// The other side of it: runs a program of ours, `what` in messages, to its end, and takes the answer it prints.
-pub(crate) fn answer<T: DeserializeOwned>(command: &mut Command, what: &str) -> anyhow::Result<T> {
-    let mut process = apart(command)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {what}"))?;
-    let mut said = Vec::new();
-    let output = process.stdout.as_mut().expect("piped");
-    output.read_to_end(&mut said)?;
-    // Standard input stays open until here.
-    if !process.wait()?.success() {
-        return Err(gone(&mut process, what));
-    }
-    serde_json::from_slice(&said).with_context(|| format!("{what} ended without an answer"))
 }
 
 #[cfg(test)]

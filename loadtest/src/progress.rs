@@ -1,11 +1,13 @@
 //! How far a matrix has got, and how long the rest takes: on a terminal only.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::agent::Sample;
+use crate::out;
 use crate::scenario::{Case, Encryption, Pace, Source};
 
 /// A bar below the rows of the table.
@@ -13,6 +15,7 @@ pub(crate) struct Progress {
     bar: ProgressBar,
     /// Of the runs that are done, in thousandths of a second as guessed.
     done: u64,
+    failed: RefCell<Option<anyhow::Error>>,
 }
 
 impl Progress {
@@ -26,7 +29,11 @@ impl Progress {
         bar.set_style(style.expect("a valid template").with_key("left", left));
         // Between samples, too.
         bar.enable_steady_tick(Duration::from_millis(500));
-        Self { bar, done: 0 }
+        Self {
+            bar,
+            done: 0,
+            failed: RefCell::default(),
+        }
     }
 
     pub(crate) fn begin(&self, case: &Case) {
@@ -45,12 +52,20 @@ impl Progress {
         self.bar.set_position(self.done);
     }
 
-    /// A line above the bar, or just a line where there is none.
+    /// A line above the bar, or just a line where there is none. Whether that went well says [`Self::is_heard`].
     pub(crate) fn print(&self, line: &str) {
-        match self.bar.is_hidden() {
-            true => println!("{line}"),
-            false => self.bar.suspend(|| println!("{line}")),
+        let printed = match self.bar.is_hidden() {
+            true => out::line(line),
+            false => self.bar.suspend(|| out::line(line)),
+        };
+        if let Err(why) = printed {
+            self.failed.borrow_mut().get_or_insert(why);
         }
+    }
+
+    /// An error if a line could not be printed.
+    pub(crate) fn is_heard(&self) -> anyhow::Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     pub(crate) fn finish(&self) {

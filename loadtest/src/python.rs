@@ -14,6 +14,8 @@ use kinseal::record::StreamName;
 use serde::Deserialize;
 
 use crate::agent::{Counts, Work};
+use crate::cleanup::{Folder, Group};
+use crate::other::{Other, PATIENCE};
 use crate::process;
 use crate::scenario::{Cache, Case, Encryption, Source};
 use crate::target::Place;
@@ -79,12 +81,21 @@ fn has_what_it_needs(python: &Path) -> anyhow::Result<()> {
 /// By `cargo xtask peers`, in this program's own sources.
 fn made() -> anyhow::Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    eprintln!(
+        "source \"python\": making its environment (cargo xtask peers), which may take minutes"
+    );
+    // What pip leaves behind when it is interrupted goes with this.
+    let folder = Folder::make()?;
     let mut command = Command::new(cargo);
-    command
+    process::apart(&mut command)
         .args(["xtask", "peers"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stderr(Stdio::inherit());
-    let output = command.output().context("cannot start cargo")?;
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::piped());
+    let child = command.spawn().context("cannot start cargo")?;
+    let group = Group::of(&child);
+    let output = child.wait_with_output()?;
+    drop(group);
     let printed = String::from_utf8_lossy(&output.stdout);
     match printed.lines().last() {
         Some(python) if output.status.success() => Ok(PathBuf::from(python)),
@@ -118,7 +129,7 @@ pub(crate) fn run(
     if let Some(region) = region {
         command.env("AWS_DEFAULT_REGION", region);
     }
-    let said: Said = process::answer(&mut command, "the Python program")?;
+    let said: Said = Other::start(&mut command, "the Python program")?.answer(PATIENCE)?;
     Ok(said.work())
 }
 

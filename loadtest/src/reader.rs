@@ -17,8 +17,9 @@ use kinseal::seal::open::Opener;
 use kinseal::shutdown;
 use serde::{Deserialize, Serialize};
 
-use crate::process;
+use crate::other::{Other, PATIENCE};
 use crate::target::Place;
+use crate::{out, process};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -129,8 +130,7 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     process::end_with_parent();
     let place: Place = serde_json::from_str(&args.place)?;
     let read = read(&place, args.joined, |_| {}).await?;
-    println!("{}", serde_json::to_string(&read)?);
-    Ok(())
+    out::json(&read)
 }
 
 /// The other side: runs a reader to its end. `ca` is what it is to trust.
@@ -141,5 +141,5 @@ pub(crate) fn run(place: &Place, ca: Option<&Path>, joined: bool) -> anyhow::Res
         command.arg("--joined");
     }
     place.admit(&mut command, ca);
-    process::answer(&mut command, "the reader")
+    Other::start(&mut command, "the reader")?.answer(PATIENCE)
 }

@@ -95,6 +95,10 @@ impl Report {
             "{shown} has version {}, this program knows {VERSION}; run it again",
             report.version
         );
+        anyhow::ensure!(
+            !report.runs.is_empty(),
+            "{shown} has no run to compare with"
+        );
         Ok(report)
     }
 
@@ -131,6 +135,19 @@ impl Report {
         }
     }
 
+    /// What is to be known of the figures of short runs, if there are any.
+    fn roughness(&self) -> Option<String> {
+        let rough = |run: &&Run| run.is_rough() && !run.is_paced();
+        let rough = self.runs.iter().filter(rough).count();
+        let of = self.runs.len();
+        (rough > 0).then(|| {
+            format!(
+                "{rough} of {of} runs took less than half a second of CPU: what is said of theirs is rough. \
+                 More megabytes, or lines, make it surer."
+            )
+        })
+    }
+
     fn violations(&self) -> usize {
         self.runs.iter().map(|r| r.outcome.violations.len()).sum()
     }
@@ -155,6 +172,15 @@ fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(folder.unwrap_or(Path::new(".")))
+}
+
+/// Whether two names are one file's, there or not yet. What is no file, like /dev/null, takes both.
+pub(crate) fn is_one_file(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let whole = fs::canonicalize(path);
+        whole.or_else(|_| std::path::absolute(path)).ok()
+    };
+    fs::metadata(one).map_or(true, |there| there.is_file()) && place(one) == place(other)
 }
 
 /// Whether something can be written there, found before there is something to write.
@@ -201,6 +227,13 @@ impl Run {
             Some(sink) => format!("{:.2}", sink.cpu_seconds),
             None => "–".to_owned(),
         }
+    }
+
+    /// Whether its CPU is so little that the steps in which it is told, of 10 ms, and what else the machine does are seen in it.
+    fn is_rough(&self) -> bool {
+        /// Seconds.
+        const LITTLE: f64 = 0.5;
+        self.outcome.agent.cpu_seconds < LITTLE
     }
 
     fn is_paced(&self) -> bool {

@@ -4,15 +4,17 @@ use std::fs;
 use std::io::{self, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 
 use anyhow::{Context, anyhow};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{self, Running, Work};
 use crate::bare;
+use crate::cleanup::Folder;
 use crate::configuration::Configuration;
 use crate::curve::Curve;
-use crate::folder::Folder;
 use crate::invariants::{self, Violation};
 use crate::kpl::{self, Frames};
 use crate::lines::{Due, Lines};
@@ -62,7 +64,10 @@ pub(crate) fn run(
     told: impl FnMut(agent::Sample),
 ) -> anyhow::Result<Outcome> {
     let mut stage = Stage::set(case, target, python, case.sink_keeps())?;
-    let (agent, due) = stage.send(case, hdr_log, told)?;
+    let (agent, due) = match stage.send(case, hdr_log, told) {
+        Ok(sent) => sent,
+        Err(why) => return Err(stage.blame(why)),
+    };
     let sink = stage.sink.as_mut().map(Sink::arrived).transpose()?;
     let saved = stage.saved(case)?;
     let mut violations = invariants::check(case, &agent, sink.as_ref(), stage.log_bytes, &saved);
@@ -91,7 +96,9 @@ pub(crate) fn run(
             ..case.clone()
         };
         let mut stage = Stage::set(&case, target, python, true)?;
-        stage.send(&case, None, |_| {})?;
+        if let Err(why) = stage.send(&case, None, |_| {}) {
+            return Err(stage.blame(why));
+        }
         let read = stage.read_back(false)?;
         violations.extend(invariants::check_read(&case, &read.read));
         outcome.read_back = Some(read);
@@ -165,10 +172,7 @@ impl<'a> Stage<'a> {
             // Just written, so it is in the page cache: the disk is not what is measured.
             let logs = configuration.files();
             let written = self.lines.write(&logs, case.lines);
-            self.log_bytes = written.with_context(|| {
-                let folder = self.folder.path().display();
-                format!("cannot write the lines to {folder}; TMPDIR names another place")
-            })?;
+            self.log_bytes = written.with_context(|| cannot_write(self.folder.path()))?;
         } else if case.source == Source::File {
             fs::write(&log, b"")?;
         }
@@ -189,16 +193,24 @@ impl<'a> Stage<'a> {
         }
         let agent = Running::start(&config, case, &self.place, self.ca.as_deref(), hdr_log)?;
         let is_paced = case.pace != Pace::AsFastAsItGoes;
-        if let Some(due) = agent.due {
-            let work = agent.work(told)?;
-            self.log_bytes = work.made_bytes;
+        if agent.due.is_none() && !is_there_before {
+            let (work, due) = self.feed(agent, case, told)?;
             return Ok((work, is_paced.then_some(due)));
         }
-        if is_there_before {
-            return Ok((agent.work(told)?, None));
+        let due = agent.due.filter(|_| is_paced);
+        let work = agent.work(told, || look_at(&mut self.sink))?;
+        if !is_there_before {
+            self.log_bytes = work.made_bytes;
         }
-        let (work, due) = self.feed(agent, case, told)?;
-        Ok((work, is_paced.then_some(due)))
+        Ok((work, due))
+    }
+
+    /// Why a run has failed: a sink that does not answer any more goes before what others say of it.
+    fn blame(&mut self, why: anyhow::Error) -> anyhow::Error {
+        match self.sink.as_mut().map(Sink::arrived) {
+            Some(Err(of_sink)) if of_sink.to_string() != why.to_string() => of_sink.context(why),
+            _ => why,
+        }
     }
 
     /// Hands lines to a running agent, and reads its answers where there are any.
@@ -228,22 +240,45 @@ impl<'a> Stage<'a> {
                 Box::new(move |lines| socket.write_all(lines))
             }
         };
-        let (lines, line_count) = (&mut self.lines, case.lines);
+        let (lines, line_count, sink) = (&mut self.lines, case.lines, &mut self.sink);
+        let no_more = match case.source {
+            Source::File => cannot_write(self.folder.path()),
+            _ => "cannot hand over the lines".to_owned(),
+        };
         let answered = agent.answered();
         let told_answered = || (&answered).write_all(b"\n");
+        let is_over = AtomicBool::new(false);
         let (work, written, answers) = std::thread::scope(|scope| {
-            let writing = scope.spawn(move || lines.hand_over(&mut *taken, line_count, due));
+            let (wrote, written) = mpsc::channel();
+            let is_over = &is_over;
+            let unless_over = move |lines: &[u8]| match is_over.load(Ordering::Relaxed) {
+                false => taken(lines),
+                true => Err(io::Error::other("the run is over")),
+            };
+            scope.spawn(move || wrote.send(lines.hand_over(unless_over, line_count, due)));
             let answers = answering
                 .map(|frames| scope.spawn(move || kpl::answers(frames, line_count, told_answered)));
-            let work = agent.work(told);
-            (work, writing.join(), answers.map(|reading| reading.join()))
+            let mut bytes = None;
+            let work = agent.work(told, || {
+                if let Ok(written) = written.try_recv() {
+                    bytes = Some(written.with_context(|| no_more.clone())?);
+                }
+                look_at(sink)
+            });
+            is_over.store(true, Ordering::Relaxed);
+            let written = match bytes {
+                Some(bytes) => Some(Ok(bytes)),
+                None => written.recv().ok(),
+            };
+            (work, written, answers.map(|reading| reading.join()))
         });
         let mut work = work?;
         if let Some(answers) = answers {
             let answers = answers.map_err(|_| anyhow!("the reader of answers panicked"))?;
             work.answers = Some(answers?);
         }
-        self.log_bytes = written.map_err(|_| anyhow!("the writer of lines panicked"))??;
+        let written = written.context("the writer of lines panicked")?;
+        self.log_bytes = written.context(no_more)?;
         Ok((work, due))
     }
 
@@ -263,4 +298,13 @@ impl<'a> Stage<'a> {
         let saved = fs::read_to_string(self.at("state/checkpoint.json"));
         saved.context("the agent left no checkpoint")
     }
+}
+
+fn look_at(sink: &mut Option<Sink>) -> anyhow::Result<()> {
+    sink.as_mut().map_or(Ok(()), Sink::look)
+}
+
+fn cannot_write(folder: &Path) -> String {
+    let folder = folder.display();
+    format!("cannot write the lines to {folder}; TMPDIR names another place")
 }

@@ -5,8 +5,8 @@
 //! hardly repeat.
 
 use std::fmt::Write;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -18,6 +18,8 @@ pub(crate) struct Sample {
 
 /// More lines of a user's file tell no more.
 const MOST: usize = 200_000;
+/// More bytes neither, and they are held by each process of a run.
+const MOST_BYTES: u64 = 64 << 20;
 /// Of a kind that is made up: some hundred of the largest blocks.
 const MADE: u32 = 50_000;
 
@@ -28,10 +30,26 @@ impl Sample {
     /// The beginning of a user's file.
     pub(crate) fn of(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
-        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
-        let lines = BufReader::new(file).split(b'\n').take(MOST);
-        let lines: Vec<Vec<u8>> = lines.collect::<Result<_, _>>()?;
-        ensure!(!lines.is_empty(), "{name} has no lines; give a log");
+        let cannot = || format!("cannot read {name}");
+        let about = fs::metadata(path).with_context(cannot)?;
+        ensure!(
+            about.is_file(),
+            "{name} is no file; each run reads it from its beginning: give a file with lines of a log"
+        );
+        let file = File::open(path).with_context(cannot)?;
+        let bytes = BufReader::new(file.take(MOST_BYTES));
+        let lines = bytes.split(b'\n').collect::<Result<Vec<_>, _>>();
+        let mut lines = lines.with_context(cannot)?;
+        if about.len() > MOST_BYTES {
+            // It may go on behind what was read.
+            lines.pop();
+        }
+        lines.truncate(MOST);
+        ensure!(
+            lines.iter().any(|line| !line.is_empty()),
+            "{name} has no whole line in its first {} MiB, or only empty ones; give a log",
+            MOST_BYTES >> 20
+        );
         Ok(Self { name, lines })
     }
 
@@ -219,7 +237,28 @@ impl Dice {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    #[test]
+    fn of_a_users_file_whole_lines_are_taken_and_no_more_than_tells_anything() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let refused = |path: &Path| format!("{:#}", Sample::of(path).err().unwrap());
+        assert!(refused(file.path()).contains("only empty ones"));
+        file.write_all(b"one\n\nlast").unwrap();
+        assert_eq!(
+            Sample::of(file.path()).unwrap().lines,
+            [&b"one"[..], b"", b"last"]
+        );
+        // One of it is longer than is read.
+        file.as_file().set_len(MOST_BYTES + 1).unwrap();
+        assert_eq!(Sample::of(file.path()).unwrap().lines, [&b"one"[..], b""]);
+        for no_file in ["/dev/zero", "/tmp", "/nowhere"] {
+            let why = refused(Path::new(no_file));
+            assert!(why.contains(no_file), "{why}");
+        }
+    }
 
     #[test]
     fn what_is_made_up_is_the_same_each_time_and_no_line_is_empty() {

@@ -24,11 +24,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::folder::Folder;
+use crate::cleanup::Folder;
+use crate::other::{Other, PATIENCE};
 use crate::scenario::Scenario;
 use crate::sink::Sink;
 use crate::target::Place;
-use crate::{process, reader};
+use crate::{out, process, reader};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -73,7 +74,7 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
         return work(&serde_json::from_str(place)?);
     }
     if cfg!(debug_assertions) {
-        println!("A debug build: the figures below mean nothing (--release).");
+        out::line("A debug build: the figures below mean nothing (--release).")?;
     }
     let folder = Folder::make()?;
     let ca = folder.path().join("ca.pem");
@@ -81,13 +82,16 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
     let case = Scenario::smoke().cases(None).remove(0);
     let (place, _sink) = Sink::start(&case, false, Some(&ca))?;
     let rows = measured_aside(&place, &ca)?;
-    println!("Megabytes of payload for each CPU second of the sender, over TLS\n");
-    println!("| entries | kinseal, JSON | kinseal, CBOR | the SDK | base64 and SHA-256 alone |");
-    println!("|---|--:|--:|--:|--:|");
+    out::line("Megabytes of payload for each CPU second of the sender, over TLS\n")?;
+    out::line("| entries | kinseal, JSON | kinseal, CBOR | the SDK | base64 and SHA-256 alone |")?;
+    out::line("|---|--:|--:|--:|--:|")?;
     for row in rows {
         let rates: Vec<_> = row.rates.iter().map(|mb| format!("{mb:.0}")).collect();
         let (entries, bytes) = (row.entries, row.bytes);
-        println!("| {entries} of {bytes} B | {} |", rates.join(" | "));
+        out::line(format!(
+            "| {entries} of {bytes} B | {} |",
+            rates.join(" | ")
+        ))?;
     }
     Ok(())
 }
@@ -97,7 +101,7 @@ fn measured_aside(place: &Place, ca: &Path) -> anyhow::Result<Vec<Row>> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["sender", "--place", &serde_json::to_string(place)?]);
     place.admit(&mut command, Some(ca));
-    process::answer(&mut command, "the sender")
+    Other::start(&mut command, "the sender")?.answer(PATIENCE)
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -132,8 +136,7 @@ async fn work(place: &Place) -> anyhow::Result<()> {
             rates: rates.into_iter().map(median).collect(),
         });
     }
-    println!("{}", serde_json::to_string(&rows)?);
-    Ok(())
+    out::json(&rows)
 }
 
 impl Way {

@@ -14,6 +14,7 @@ use anyhow::{Context, ensure};
 use kinseal::fake::DEFAULT_REGION;
 
 use crate::agent::{Counts, Sample, Work};
+use crate::cleanup::Group;
 use crate::process;
 use crate::scenario::{Case, Source};
 use crate::sink::{Arrived, Sink};
@@ -91,7 +92,10 @@ pub(crate) fn run(
         .stdin(Stdio::null())
         .spawn()
         .with_context(|| format!("cannot start {program}"))?;
-    let mut shipper = Shipper(process);
+    let mut shipper = Shipper {
+        _group: Group::of(&process),
+        process,
+    };
     let mut last = Last::at(began);
     loop {
         std::thread::sleep(LOOK);
@@ -106,14 +110,18 @@ pub(crate) fn run(
             return Ok(last.work(case, &arrived));
         }
         ensure!(
-            waited < STUCK && shipper.0.try_wait()?.is_none(),
+            waited < STUCK && shipper.process.try_wait()?.is_none(),
             "{program} has ended, or sends nothing; what it says of that stands above"
         );
     }
 }
 
 /// Ends with this.
-struct Shipper(Child);
+struct Shipper {
+    process: Child,
+    /// Also where this program is interrupted.
+    _group: Group,
+}
 
 /// What it had come to when something had arrived.
 struct Last {
@@ -125,7 +133,7 @@ struct Last {
 
 impl Shipper {
     fn moment(&self, began: Instant, arrived: u64) -> anyhow::Result<Last> {
-        let id = self.0.id();
+        let id = self.process.id();
         let memory = process::memory_of(id)?;
         Ok(Last {
             arrived,
@@ -177,8 +185,8 @@ impl Last {
 
 impl Drop for Shipper {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

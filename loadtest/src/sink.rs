@@ -5,21 +5,23 @@
 //! each question on its standard input with a line, and ends when that is closed.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use kinseal::fake::{Action, Entries, Fake, Faults, Limits, Rule, Service};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::curve::{Curve, Log};
 use crate::lines::{self, Due};
+use crate::other::Other;
 use crate::scenario::Case;
 use crate::target::Place;
-use crate::{process, reader};
+use crate::{out, process, reader};
 
 const STREAM: &str = "loadtest";
 
@@ -112,18 +114,18 @@ pub(crate) async fn serve(args: &Args) -> anyhow::Result<()> {
         kms_url: Some(fake.kms_url()),
         is_stand_in: true,
     };
-    say(&place)?;
+    out::json(&place)?;
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         for line in io::stdin().lines() {
             match serde_json::from_str(&line?)? {
-                Question::Arrived => say(&arrived(&fake)?)?,
+                Question::Arrived => out::json(&arrived(&fake)?)?,
                 Question::Latencies { due, hdr_log } => {
                     let seconds = runtime.block_on(latencies(&fake, &place, due))?;
                     if let Some(path) = hdr_log {
                         Log::add_seconds(&path, DUE_TO_ARRIVED, due.start, &seconds)?;
                     }
-                    say(&curve(&seconds)?)?;
+                    out::json(&curve(&seconds)?)?;
                 }
             }
         }
@@ -206,21 +208,12 @@ fn curve(seconds: &[Histogram<u64>]) -> anyhow::Result<Curve> {
     Ok(Curve::of(DUE_TO_ARRIVED, &all))
 }
 
-/// One line of JSON on standard output.
-fn say(what: &impl Serialize) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, what)?;
-    out.write_all(b"\n")?;
-    Ok(out.flush()?)
-}
-
 /// The other side: a sink that is running. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Sink {
-    process: Child,
-    ask: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-}
+pub(crate) struct Sink(Other);
+
+/// Without any use of a processor: it answers at once, or reads back what it has kept.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Sink {
     pub(crate) fn start(
@@ -247,19 +240,13 @@ impl Sink {
             command.arg("--ca").arg(ca);
         }
         trust(&mut command, ca);
-        let mut process = process::apart(&mut command)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the sink")?;
-        let ask = process.stdin.take();
-        let answers = BufReader::new(process.stdout.take().expect("piped"));
-        let mut sink = Self {
-            process,
-            ask,
-            answers,
-        };
-        Ok((sink.hear()?, sink))
+        let mut process = Other::start(&mut command, "the sink")?;
+        Ok((process.hear(PATIENCE, || Ok(()))?, Self(process)))
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn look(&mut self) -> anyhow::Result<()> {
+        self.0.look()
     }
 
     pub(crate) fn arrived(&mut self) -> anyhow::Result<Arrived> {
@@ -272,22 +259,9 @@ impl Sink {
         self.answer(&Question::Latencies { due, hdr_log })
     }
 
-    fn answer<T: for<'de> Deserialize<'de>>(&mut self, question: &Question) -> anyhow::Result<T> {
-        let ask = self.ask.as_mut().expect("open until dropped");
-        let question = serde_json::to_string(question)? + "\n";
-        if ask.write_all(question.as_bytes()).is_err() {
-            return Err(process::gone(&mut self.process, "the sink"));
-        }
-        self.hear()
-    }
-
-    fn hear<T: for<'de> Deserialize<'de>>(&mut self) -> anyhow::Result<T> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        if line.is_empty() {
-            return Err(process::gone(&mut self.process, "the sink"));
-        }
-        serde_json::from_str(&line).context("the sink said something else than it should")
+    fn answer<T: DeserializeOwned>(&mut self, question: &Question) -> anyhow::Result<T> {
+        self.0.tell(question)?;
+        self.0.hear(PATIENCE, || Ok(()))
     }
 }
 
@@ -300,12 +274,5 @@ pub(crate) fn trust(command: &mut Command, ca: Option<&Path>) {
         .env_remove("AWS_PROFILE");
     if let Some(ca) = ca {
         command.env("AWS_CA_BUNDLE", ca);
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        self.ask = None;
-        let _ = self.process.wait();
     }
 }

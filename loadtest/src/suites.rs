@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use kinseal::seal::message::{Encoding, MessageIds, Settings, Suite, Writer};
 
 use crate::bytes_per_line::writer;
+use crate::out;
 
 /// A short log line.
 const RECORD: [u8; 200] = [b'x'; 200];
@@ -17,11 +18,11 @@ const WINDOWS: usize = 200;
 /// In Markdown.
 pub(crate) fn print() -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
-        println!("A debug build: the times below mean nothing (--release).");
+        out::line("A debug build: the times below mean nothing (--release).")?;
     }
-    println!("A record of 200 bytes, a KMS key, the context app=shop\n");
-    println!("| suite | bytes added | in base64 | µs each |");
-    println!("|---|--:|--:|--:|");
+    out::line("A record of 200 bytes, a KMS key, the context app=shop\n")?;
+    out::line("| suite | bytes added | in base64 | µs each |")?;
+    out::line("|---|--:|--:|--:|")?;
     for suite in Suite::written() {
         let settings = Settings {
             suite,
@@ -34,12 +35,12 @@ pub(crate) fn print() -> anyhow::Result<()> {
         let added = |settings| -> anyhow::Result<usize> {
             Ok(writer(None, settings)?.sealed_len(RECORD.len()) - RECORD.len())
         };
-        println!(
+        out::line(format!(
             "| {suite} | {} | {} | {:.2} |",
             added(settings)?,
             added(text)?,
             micros_each(&writer(None, settings)?)
-        );
+        ))?;
     }
     Ok(())
 }

@@ -11,14 +11,18 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
+use anyhow::Context as _;
+use kinseal::consume::{KinesisStream, ListStream as _};
 use kinseal::record::StreamName;
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
 
 use self::bill::Bill;
 use crate::report::Prices;
 use crate::scenario::{Case, Encryption};
-use crate::sink;
+use crate::{reader, sink};
 
 #[derive(Debug, Default, clap::Args)]
 // Its name would be that of the arguments that it is among.
@@ -60,6 +64,9 @@ pub(crate) struct Place {
     pub(crate) is_stand_in: bool,
 }
 
+/// For an answer, before anything is run.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What was asked for cannot be run like this: a mistake of usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal(String);
@@ -100,7 +107,47 @@ impl Args {
     }
 }
 
+impl Target {
+    /// Whether it answers, before anything is run.
+    pub(crate) fn check(&self, cases: &[Case]) -> anyhow::Result<()> {
+        match self {
+            Self::StandIn => Ok(()),
+            Self::Named(place) => place.check(encrypts(cases)),
+        }
+    }
+}
+
+fn encrypts(cases: &[Case]) -> bool {
+    cases.iter().any(|case| case.encryption != Encryption::Off)
+}
+
 impl Place {
+    /// Has the stream named its shards, as the agent has it do; and has somebody listen where KMS is said to answer. What a key
+    /// allows is known when it is used.
+    #[tokio::main(flavor = "current_thread")]
+    async fn check(&self, encrypts: bool) -> anyhow::Result<()> {
+        let client = reader::clients(self).await?.kinesis;
+        let stream = KinesisStream::new(client, StreamName::new(&self.stream)?);
+        let shards = tokio::time::timeout(PATIENCE, stream.shards()).await;
+        shards
+            .with_context(|| format!("{self}: no answer in {PATIENCE:?}"))?
+            .with_context(|| format!("{self}: cannot list its shards"))?;
+        match &self.kms_url {
+            Some(url) if encrypts => {
+                let (host, port) =
+                    address(url).with_context(|| format!("--kms-endpoint: {url} is no URL"))?;
+                let connected = TcpStream::connect((host, port));
+                let connected = tokio::time::timeout(PATIENCE, connected).await;
+                connected
+                    .context("no answer")
+                    .and_then(|connected| Ok(connected?))
+                    .with_context(|| format!("--kms-endpoint: cannot connect to {url}"))?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// One that is not asked for anything.
     pub(crate) fn nowhere() -> Self {
         Self {
@@ -155,8 +202,7 @@ impl Place {
 
     fn costs_money(&self, cases: &[Case]) -> bool {
         let is_near = |url: &Option<String>| url.as_deref().is_some_and(is_loopback);
-        let encrypts = cases.iter().any(|case| case.encryption != Encryption::Off);
-        !is_near(&self.kinesis_url) || encrypts && !is_near(&self.kms_url)
+        !is_near(&self.kinesis_url) || encrypts(cases) && !is_near(&self.kms_url)
     }
 
     /// Has a process that calls it trust it. `ca` is a stand-in's.
@@ -181,16 +227,35 @@ impl fmt::Display for Place {
 
 /// Whether a URL's host is this machine's own interface, and surely so: `localhost`, or an address of it in digits.
 fn is_loopback(url: &str) -> bool {
+    let (host, _) = host_and_port(url);
+    let address = host.parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// Where a connection is made for a URL.
+fn address(url: &str) -> Option<(&str, u16)> {
+    let (host, port) = host_and_port(url);
+    let port = match port {
+        Some(port) => port.parse().ok()?,
+        None if url.starts_with("https:") => 443,
+        None => 80,
+    };
+    Some((host, port)).filter(|(host, _)| !host.is_empty())
+}
+
+fn host_and_port(url: &str) -> (&str, Option<&str>) {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#', '\\']).next();
     let authority = authority.unwrap_or_default();
-    let host = authority
+    let authority = authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
-        Some(v6) => v6.split_once(']').map_or("", |(host, _)| host),
-        None => host.split_once(':').map_or(host, |(host, _)| host),
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').unwrap_or_default(),
+        None => {
+            let colon = authority.find(':').unwrap_or(authority.len());
+            authority.split_at(colon)
+        }
     };
-    let address = host.parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    (host, rest.strip_prefix(':'))
 }

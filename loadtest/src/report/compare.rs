@@ -1,6 +1,7 @@
 //! Two reports side by side: the runs that both have.
 
 use super::{Report, Run};
+use crate::scenario::Case;
 
 /// What has changed since an older report.
 pub(crate) struct Comparison<'r> {
@@ -69,15 +70,25 @@ impl<'r> Comparison<'r> {
         }
     }
 
+    /// An error, before anything is run, if the runs to come are none of the old ones.
+    pub(crate) fn check(old: &Report, cases: &[Case]) -> anyhow::Result<()> {
+        let is_old = |case: &Case| old.runs.iter().any(|run| run.name == case.to_string());
+        anyhow::ensure!(
+            cases.iter().any(is_old),
+            "--compare: no run of that report (scenario {}) is among those to come, by its name; the first are \"{}\" and \"{}\"",
+            old.scenario,
+            old.runs[0].name,
+            cases[0],
+        );
+        Ok(())
+    }
+
     pub(crate) fn print(&self, print: impl Fn(String)) {
         print(String::new());
         print(format!(
             "Since {} ({}, {})",
             self.old.made, self.old.scenario, self.old.machine.processor
         ));
-        if self.rows.is_empty() {
-            print("no run is in both: their names have to be the same".to_owned());
-        }
         for (old, new) in &self.rows {
             let figures = FIGURES.iter().map(|figure| {
                 let (old, new) = ((figure.of)(old), (figure.of)(new));

@@ -9,6 +9,7 @@ use super::answer::{self, Answer};
 use super::compare::{self, Comparison, FIGURES};
 use super::plot::{self, Axis, Bar, Scale, Series};
 use super::{Report, Run};
+use crate::agent::Sample;
 use crate::scenario::Encryption;
 
 const STYLE: &str = include_str!("page.css");
@@ -59,6 +60,7 @@ fn head(out: &mut String, report: &Report) {
     };
     let target = report.target.as_ref();
     let target = target.map_or(String::new(), |target| format!(", to {target}"));
+    let rough = report.roughness().unwrap_or_default();
     let debug = if report.optimized {
         ""
     } else {
@@ -67,7 +69,7 @@ fn head(out: &mut String, report: &Report) {
     let _ = write!(
         out,
         "<p class=\"small\">Against the same lines sent in clear. Shards and dollars for {} lines a second of {} hosts, at \
-         prices of {}. {violated}{debug}<br>Scenario {}{}, {}; {} cores of {}{}, each of which hashes \
+         prices of {}. {violated} {rough}{debug}<br>Scenario {}{}, {}; {} cores of {}{}, each of which hashes \
          {} MB/s (SHA-256), Linux {}; kinseal {}.</p>",
         Thousands(workload.lines_per_second),
         workload.hosts,
@@ -223,11 +225,11 @@ fn over_time(out: &mut String, report: &Report) {
     };
     let has_samples = |run: &Run| !run.is_paced() && run.case.source.has_agent();
     let rate = |run: &Run| {
-        let samples = &run.outcome.agent.samples;
+        let samples = from_the_start(run);
         let pairs = samples
             .windows(2)
             .filter(|pair| pair[1].seconds > pair[0].seconds);
-        let rate = |pair: &[crate::agent::Sample]| {
+        let rate = |pair: &[Sample]| {
             let stored = pair[1].stored - pair[0].stored;
             (
                 pair[1].seconds,
@@ -252,6 +254,20 @@ fn over_time(out: &mut String, report: &Report) {
     let plots = lines_of(report, has_samples, (&seconds(), &mebibytes), memory);
     let says = "Of the whole agent, whose <code>memory_limit</code> is the default, 64 MiB, where its name gives no other.";
     figures(out, "Memory over time", says, plots);
+}
+
+/// With the moment at which nothing was stored yet: a short run has no other.
+fn from_the_start(run: &Run) -> Vec<Sample> {
+    let samples = &run.outcome.agent.samples;
+    let start = Sample {
+        seconds: 0.0,
+        stored: 0,
+        cpu_seconds: 0.0,
+        memory: 0,
+    };
+    std::iter::once(start)
+        .chain(samples.iter().copied())
+        .collect()
 }
 
 /// Threads of the agent, by what they do, and the class of their colour.

@@ -65,6 +65,16 @@ pub(super) fn lines(x: &Axis, y: &Axis, series: &[Series]) -> String {
         );
     }
     for line in series {
+        // A line from one point to itself is not seen.
+        if let [(x, y)] = line.points[..] {
+            let _ = write!(
+                svg,
+                "<circle class=\"line {}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"/>",
+                line.class,
+                at_x(x),
+                at_y(y)
+            );
+        }
         let points = line.points.iter();
         let points: Vec<_> = points
             .map(|(x, y)| format!("{:.1},{:.1}", at_x(*x), at_y(*y)))

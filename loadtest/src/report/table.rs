@@ -135,6 +135,7 @@ impl<P: Fn(String)> Table<P> {
                 report.prices.as_of
             ));
         }
+        report.roughness().into_iter().for_each(&self.print);
         let violated = report.violations();
         let lines = Thousands(report.runs.iter().map(|r| r.case.lines).sum());
         (self.print)(match violated {

@@ -159,6 +159,56 @@ fn a_report_comes_back_from_its_file_and_is_compared_with_another_one() {
 }
 
 #[test]
+fn what_has_no_run_in_common_is_not_compared_and_that_is_said_before_anything_runs() {
+    let (old, cases) = (report(1.0), Scenario::quick().cases(None));
+    Comparison::check(&old, &cases[3..]).unwrap();
+    let text = "encryption = ['off']\nline_bytes = [77]\nlines = 9";
+    let others = Scenario::parse("s", text).unwrap().cases(None);
+    let why = Comparison::check(&old, &others).unwrap_err().to_string();
+    assert!(why.contains("77 B"), "{why}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut empty = report(1.0);
+    empty.runs.clear();
+    empty.save(file.path()).unwrap();
+    let why = Report::load(file.path()).unwrap_err().to_string();
+    assert!(why.contains("has no run"), "{why}");
+}
+
+#[test]
+fn two_names_of_one_file_are_told_from_two_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    assert!(is_one_file(&at("a"), &at("a")));
+    assert!(!is_one_file(&at("a"), &at("b")));
+    fs::write(at("a"), "").unwrap();
+    std::os::unix::fs::symlink(at("a"), at("b")).unwrap();
+    assert!(is_one_file(&at("a"), &at("b")));
+    let nowhere = Path::new("/dev/null");
+    assert!(!is_one_file(nowhere, nowhere));
+}
+
+#[test]
+fn what_is_said_of_short_runs_is_called_rough() {
+    let mut report = report(1.0);
+    assert_eq!(report.roughness(), None);
+    report.runs[0].outcome.agent.cpu_seconds = 0.02;
+    let told = report.roughness().unwrap();
+    assert!(told.starts_with("1 of "), "{told}");
+    assert!(page::page(&report, None).contains(&told));
+}
+
+#[test]
+fn a_run_that_was_looked_at_once_is_seen_in_the_plots() {
+    let mut report = report(1.0);
+    for run in &mut report.runs {
+        run.outcome.agent.samples.drain(..5);
+    }
+    let page = page::page(&report, None);
+    assert!(page.contains("<circle class=\"line off\""));
+    assert!(!page.contains("NaN") && !page.contains("inf"));
+}
+
+#[test]
 fn what_is_no_report_is_told_from_one_of_another_version() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "{}").unwrap();

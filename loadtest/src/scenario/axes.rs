@@ -1,6 +1,7 @@
 //! A scenario's keys. Those before the first `[[runs]]` hold for all of its tables, which have the same ones.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use kinseal::config::{self, words};
@@ -53,6 +54,11 @@ pub(super) struct Axes {
 
 /// A run takes no more than a terabyte of lines: it is a mistake, or somebody's disk.
 const LONGEST_RUN: u64 = 1_000_000_000_000;
+
+/// Of an answer: shorter than the agent's time-outs, which are defaults.
+const LONGEST_LATENCY: Duration = Duration::from_secs(5);
+/// Shorter than a run may be without progress.
+const LONGEST_LINGER: Duration = Duration::from_secs(30);
 
 /// The matrices of a scenario, in their order.
 pub(super) fn matrices(text: &str) -> anyhow::Result<Vec<Axes>> {
@@ -358,11 +364,15 @@ impl Axes {
     }
 
     fn kms_ms(&self) -> anyhow::Result<u64> {
-        millis("kms_latency", self.kms_latency.as_deref())
+        millis("kms_latency", self.kms_latency.as_deref(), LONGEST_LATENCY)
     }
 
     fn sink_ms(&self) -> anyhow::Result<u64> {
-        millis("sink_latency", self.sink_latency.as_deref())
+        millis(
+            "sink_latency",
+            self.sink_latency.as_deref(),
+            LONGEST_LATENCY,
+        )
     }
 
     fn lingers(&self) -> anyhow::Result<Vec<Option<u64>>> {
@@ -370,7 +380,7 @@ impl Axes {
             None => Ok(vec![None]),
             Some(all) => all
                 .iter()
-                .map(|linger| millis("linger", Some(linger)).map(Some))
+                .map(|linger| millis("linger", Some(linger), LONGEST_LINGER).map(Some))
                 .collect(),
         }
     }
@@ -489,9 +499,15 @@ impl Cases {
     }
 }
 
-fn millis(key: &str, text: Option<&str>) -> anyhow::Result<u64> {
+fn millis(key: &str, text: Option<&str>, most: Duration) -> anyhow::Result<u64> {
     let Some(text) = text else { return Ok(0) };
     let duration = words::duration(text).map_err(|why| anyhow::anyhow!("{key}: {why}"))?;
+    ensure!(
+        duration <= most,
+        "{key}: allowed: up to {} s; {} is more",
+        most.as_secs(),
+        words::show_duration(duration)
+    );
     Ok(duration.as_millis() as u64)
 }
 

@@ -107,6 +107,16 @@ fn mistakes_name_the_key_and_what_is_allowed() {
         ("tls =", "streams = [2]\ntls =", "without read_back"),
         ("tls =", "cache = [\"no\"]\ntls =", "how many messages"),
         ("tls =", "kms_latency = \"soon\"\ntls =", "kms_latency: "),
+        (
+            "tls =",
+            "sink_latency = \"6s\"\ntls =",
+            "allowed: up to 5 s",
+        ),
+        (
+            "tls =",
+            "linger = [\"1m\"]\ntls =",
+            "linger: allowed: up to 30 s",
+        ),
         ("megabytes = 1", "seconds = 1", "with rate"),
         (
             "megabytes = 1",

@@ -120,3 +120,33 @@ fn a_bill_has_units_as_full_as_entries_are() {
     assert_eq!(units("lines = 1000\nrate = [100]"), 100);
     assert_eq!(units("lines = 1000\nrate = [100]\nlinger = ['0s']"), 1000);
 }
+
+#[test]
+fn a_connection_is_made_where_a_url_says() {
+    for (url, expected) in [
+        (NEAR, Some(("127.0.0.1", 4567))),
+        (
+            "https://kms.example.com/path",
+            Some(("kms.example.com", 443)),
+        ),
+        ("http://user@[::1]/", Some(("::1", 80))),
+        ("http://host:x", None),
+        ("http://", None),
+    ] {
+        assert_eq!(address(url), expected, "{url}");
+    }
+}
+
+#[test]
+fn a_stream_that_does_not_answer_is_found_before_anything_runs() {
+    // A port that nobody is given: another one may be somebody's a moment after it was found free.
+    let place = Place {
+        kinesis_url: Some("http://127.0.0.1:1".to_owned()),
+        ..Place::nowhere()
+    };
+    let target = Target::Named(place);
+    let why = target.check(&Scenario::smoke().cases(None)).unwrap_err();
+    let why = format!("{why:#}");
+    assert!(why.contains("cannot list its shards"), "{why}");
+    assert!(why.contains("127.0.0.1:1,"), "{why}");
+}

@@ -1,0 +1,20 @@
+//! Standard output. Who reads it may go away (`| head`), and its disk may be full: an error as any other.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+/// A line, whole.
+pub(crate) fn line(text: impl Display) -> anyhow::Result<()> {
+    let text = format!("{text}\n");
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("cannot write to standard output")
+}
+
+/// For whoever started this process: one line of it.
+pub(crate) fn json(what: &impl Serialize) -> anyhow::Result<()> {
+    line(serde_json::to_string(what)?)
+}
