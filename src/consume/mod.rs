@@ -88,6 +88,7 @@ pub mod checkpoint;
 pub mod fanout;
 mod lineage;
 pub mod output;
+mod page;
 mod reader;
 mod reading;
 pub mod shards;

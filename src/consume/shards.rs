@@ -1,7 +1,7 @@
 //! A stream's shards and what lies in them, as the service tells it.
 //!
 //! [`ListStream`] and [`ReadStream`] are three calls and nothing more: waiting, pacing and positions are `reader`'s,
-//! the order of shards is `lineage`'s. Of this module's files only this one and `fanout` name the AWS SDK.
+//! the order of shards is `lineage`'s. Of this module's files only this one, `page` and `fanout` name the AWS SDK.
 //!
 //! Source: ListShards, GetShardIterator and GetRecords,
 //! <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_GetRecords.html>.
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::page::Records;
 use crate::record::{HashKey, StreamName};
 use crate::send::CallError;
 use crate::send::kinesis::call_error;
@@ -174,19 +175,22 @@ impl KinesisStream {
     }
 
     async fn ask_page(&self, iterator: &str) -> Result<Page, CallError> {
+        let records = Records::default();
         let answer = self
             .client
             .get_records()
             .set_stream_arn(self.arn())
             .shard_iterator(iterator)
             .limit(Self::PAGE_RECORDS)
+            .customize()
+            .interceptor(records.clone())
             .send()
             .await
             .map_err(|e| call_error(&e))?;
         // Servers that leave it out know nothing of lag.
         let behind = answer.millis_behind_latest.unwrap_or(0).max(0);
         Ok(Page {
-            records: answer.records.into_iter().map(stored).collect(),
+            records: records.take(),
             next: answer.next_shard_iterator,
             behind: Duration::from_millis(behind.unsigned_abs()),
             children: answer

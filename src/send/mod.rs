@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod kinesis;
+pub(crate) mod reading;
 pub mod window;
 
 use std::fmt;

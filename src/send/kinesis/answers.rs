@@ -3,22 +3,16 @@
 //! The SDK is handed the rest, without entries, and goes on saying what an error means. It reads JSON only: errors in CBOR
 //! are made the same in JSON.
 
-use std::borrow::Cow;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
-use std::{fmt, mem};
 
 use aws_sdk_kinesis::error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use http_body::{Body, Frame};
-use serde::de::{Deserializer, Visitor};
 
 use super::{CONTENT_TYPE, as_one_line};
 use crate::cbor::{is_cbor, to_json};
 use crate::send::EntryOutcome;
+use crate::send::reading::{Text, read_first};
 
 /// An answer without entries, as JSON.
 const NONE: &[u8] = br#"{"Records":[]}"#;
@@ -41,63 +35,26 @@ impl Answers {
         if !is_stored && !is_cbor {
             return;
         }
-        let reading = Reading {
-            body: response.take_body(),
-            read: Some(Vec::new()),
-            is_cbor,
-            entries: is_stored.then(|| self.clone()),
-        };
-        *response.body_mut() = SdkBody::from_body_1_x(reading);
-    }
-}
-
-/// Read to its end, and one piece then.
-struct Reading {
-    body: SdkBody,
-    /// `None` once it is handed over.
-    read: Option<Vec<u8>>,
-    is_cbor: bool,
-    /// Of a call that did not fail.
-    entries: Option<Answers>,
-}
-
-impl Body for Reading {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        while let Some(read) = &mut this.read {
-            match ready!(Pin::new(&mut this.body).poll_frame(context)) {
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                Some(Ok(frame)) => read.extend(frame.data_ref().into_iter().flatten()),
-                None => {
-                    let read = mem::take(read);
-                    this.read = None;
-                    return Poll::Ready(Some(this.end(read).map(Frame::data)));
+        let entries = is_stored.then(|| self.clone());
+        read_first(response, move |read| {
+            let json = match is_cbor {
+                true => {
+                    to_json(&read).map_err(|e| format!("an answer in CBOR cannot be read: {e}"))?
                 }
+                false => read,
+            };
+            match &entries {
+                None => Ok(json.into()),
+                Some(entries) => entries.keep(&json),
             }
-        }
-        Poll::Ready(None)
+        });
     }
-}
 
-impl Reading {
     /// What the SDK is handed.
-    fn end(&self, read: Vec<u8>) -> Result<Bytes, BoxError> {
-        let json = match self.is_cbor {
-            true => to_json(&read).map_err(|e| format!("an answer in CBOR cannot be read: {e}"))?,
-            false => read,
-        };
-        let Some(Answers(entries)) = &self.entries else {
-            return Ok(json.into());
-        };
+    fn keep(&self, json: &[u8]) -> Result<Bytes, BoxError> {
         let answered =
-            outcomes(&json).map_err(|e| format!("an answer cannot be understood: {e}"))?;
-        *entries.lock().expect("no panic while held") = Some(answered);
+            outcomes(json).map_err(|e| format!("an answer cannot be understood: {e}"))?;
+        *self.0.lock().expect("no panic while held") = Some(answered);
         Ok(Bytes::from_static(NONE))
     }
 }
@@ -123,10 +80,6 @@ struct Entry<'a> {
     #[serde(borrow)]
     error_message: Text<'a>,
 }
-
-/// In the answer's own memory where nothing is escaped. What is absent or null is empty.
-#[derive(Default)]
-struct Text<'a>(Cow<'a, str>);
 
 fn outcomes(json: &[u8]) -> serde_json::Result<Vec<EntryOutcome>> {
     let answer: Answer<'_> = serde_json::from_slice(json)?;
@@ -158,73 +111,16 @@ fn outcomes(json: &[u8]) -> serde_json::Result<Vec<EntryOutcome>> {
     Ok(outcomes.collect())
 }
 
-impl<'de: 'a, 'a> serde::Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(AsText)
-    }
-}
-
-struct AsText;
-
-impl<'de> Visitor<'de> for AsText {
-    type Value = Text<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text or null")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Text::default())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use aws_sdk_kinesis::Client;
-    use aws_sdk_kinesis::config::retry::RetryConfig;
-    use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
-    use aws_smithy_runtime_api::client::http::{
-        HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
-    };
-    use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
     use proptest::prelude::*;
 
     use super::*;
-
-    /// Answers every call with this.
-    #[derive(Debug, Clone)]
-    struct Says(Vec<u8>);
-
-    impl HttpConnector for Says {
-        fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
-            let status = 200.try_into().expect("it is one");
-            let response = HttpResponse::new(status, SdkBody::from(self.0.clone()));
-            HttpConnectorFuture::ready(Ok(response))
-        }
-    }
+    use crate::send::reading::tests::client_that_hears;
 
     /// The entries as the SDK reads them, or that it does not.
     fn by_the_sdk(json: &[u8]) -> Option<Vec<[String; 4]>> {
-        let connector = SharedHttpConnector::new(Says(json.to_vec()));
-        let config = Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("eu-west-1"))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .retry_config(RetryConfig::disabled())
-            .http_client(http_client_fn(move |_, _| connector.clone()));
-        let client = Client::from_conf(config.build());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let (runtime, client) = client_that_hears(json);
         let answer = runtime.block_on(client.put_records().stream_name("s").send());
         let entries = answer.ok()?.records.into_iter().map(|entry| {
             [
