@@ -93,7 +93,7 @@ impl Other {
     /// The last thing that it says, which is all that it is asked for.
     pub(crate) fn answer<T: DeserializeOwned>(mut self, patience: Duration) -> anyhow::Result<T> {
         let answer = self.hear(patience, || Ok(()))?;
-        self.ask = None;
+        // Its input stays open until then: where that ends, it does.
         match self.process.wait()?.success() {
             true => Ok(answer),
             false => Err(self.gone()),
