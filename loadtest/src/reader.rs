@@ -4,11 +4,15 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use bytes::Bytes;
 use kinseal::aws::{self, Clients, Credentials, TimeOuts};
-use kinseal::consume::{self, Consumer, KinesisStream, Plaintext, Unpacker, UserRecord};
+use kinseal::consume::{
+    self, ConsumedBatch, Consumer, KinesisStream, Plaintext, Unpacker, UserRecord,
+};
 use kinseal::fake::{DEFAULT_CREDENTIAL, DEFAULT_REGION};
 use kinseal::record::StreamName;
 use kinseal::seal::EncryptionContext;
@@ -16,6 +20,8 @@ use kinseal::seal::kms::KmsUnwrap;
 use kinseal::seal::open::Opener;
 use kinseal::shutdown;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 
 use crate::other::{Other, PATIENCE};
 use crate::target::Place;
@@ -62,12 +68,22 @@ pub(crate) async fn clients(place: &Place) -> anyhow::Result<Clients> {
     Ok(aws::clients(&settings, TIME_OUTS).await?)
 }
 
-/// Reads all that is there; `each` is told every record. Whom to trust is in the environment.
-pub(crate) async fn read(
+/// What is looked at in each record, beside reading: on a thread of its own, whose CPU time is not the reader's.
+pub(crate) trait Check: Send + 'static {
+    fn record(&mut self, record: &UserRecord);
+}
+
+/// The name of that thread.
+const CHECKER: &str = "check";
+/// Batches on their way there.
+const AHEAD: usize = 8;
+
+/// Reads all that is there, and looks at it. Whom to trust is in the environment.
+pub(crate) async fn read<C: Check>(
     place: &Place,
     joined: bool,
-    mut each: impl FnMut(&UserRecord),
-) -> anyhow::Result<Read> {
+    check: C,
+) -> anyhow::Result<(Read, C)> {
     let began = Instant::now();
     let clients = clients(place).await?;
     let kms = KmsUnwrap::new(clients.kms, &place.kms_key);
@@ -87,30 +103,80 @@ pub(crate) async fn read(
         ..consume::Settings::default()
     };
     let mut consumer = Consumer::start(Arc::new(stream), unpacker, reading, shutdown);
-    let (mut seen, mut lines, mut unreadable) = (HashSet::new(), 0, 0);
+    let (read, checking) = mpsc::channel::<ConsumedBatch>(AHEAD);
+    let (checked, mut done) = mpsc::unbounded_channel();
+    let looking = thread::Builder::new().name(CHECKER.to_owned());
+    let looking = looking.spawn(move || look(check, joined, checking, &checked))?;
     while let Some(batch) = consumer.next().await {
-        for record in batch.records {
-            match record {
-                Ok(record) => {
-                    each(&record);
-                    for line in lines_of(&record.data, joined) {
-                        lines += 1;
-                        seen.insert(line);
-                    }
-                }
-                Err(_) => unreadable += 1,
-            }
+        if read.send(batch).await.is_err() {
+            break;
+        }
+        // To be rid of what was read is a reader's own work.
+        while let Ok(batch) = done.try_recv() {
+            drop(batch);
         }
     }
     consumer.finish().await?;
-    Ok(Read {
-        lines,
-        copies: lines - seen.len() as u64,
-        unreadable,
+    // As long as it lives, which is until it has no more to wait for.
+    let cpu = process::cpu()?.saturating_sub(process::cpu_of(CHECKER)?);
+    let seconds = began.elapsed().as_secs_f64();
+    drop((read, done));
+    let (seen, check) = tokio::task::spawn_blocking(|| looking.join())
+        .await?
+        .map_err(|_| anyhow!("what looks at records panicked"))?;
+    let read = Read {
+        lines: seen.lines,
+        copies: seen.lines - seen.digests.len() as u64,
+        unreadable: seen.unreadable,
         kms_calls: opener.counts().calls,
-        seconds: began.elapsed().as_secs_f64(),
-        cpu_seconds: process::cpu()?.as_secs_f64(),
-    })
+        seconds,
+        cpu_seconds: cpu.as_secs_f64(),
+    };
+    Ok((read, check))
+}
+
+/// Lines that came.
+#[derive(Default)]
+struct Seen {
+    lines: u64,
+    unreadable: u64,
+    /// Of each line the beginning of its SHA-256: no two of them will ever be alike by chance.
+    digests: HashSet<[u8; 16]>,
+}
+
+/// Until no more come; `done` has each batch back.
+fn look<C: Check>(
+    mut check: C,
+    joined: bool,
+    mut batches: mpsc::Receiver<ConsumedBatch>,
+    done: &mpsc::UnboundedSender<ConsumedBatch>,
+) -> (Seen, C) {
+    let mut seen = Seen::default();
+    while let Some(batch) = batches.blocking_recv() {
+        for record in &batch.records {
+            let Ok(record) = record else {
+                seen.unreadable += 1;
+                continue;
+            };
+            check.record(record);
+            for line in lines_of(&record.data, joined) {
+                seen.lines += 1;
+                let digest: [u8; 32] = Sha256::digest(&line).into();
+                seen.digests
+                    .insert(*digest.first_chunk().expect("16 of 32"));
+            }
+        }
+        // Nobody waits for it at the end.
+        let _ = done.send(batch);
+    }
+    (seen, check)
+}
+
+/// Nothing more than that they are there.
+struct Nothing;
+
+impl Check for Nothing {
+    fn record(&mut self, _: &UserRecord) {}
 }
 
 fn lines_of(data: &Bytes, joined: bool) -> Vec<Bytes> {
@@ -129,7 +195,7 @@ fn lines_of(data: &Bytes, joined: bool) -> Vec<Bytes> {
 pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     process::end_with_parent();
     let place: Place = serde_json::from_str(&args.place)?;
-    let read = read(&place, args.joined, |_| {}).await?;
+    let (read, Nothing) = read(&place, args.joined, Nothing).await?;
     out::json(&read)
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
+use kinseal::consume::UserRecord;
 use kinseal::fake::{Action, Entries, Fake, Faults, Limits, Rule, Service};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,9 +20,10 @@ use serde::{Deserialize, Serialize};
 use crate::curve::{Curve, Log};
 use crate::lines::{self, Due};
 use crate::other::Other;
+use crate::reader::{self, Check};
 use crate::scenario::Case;
 use crate::target::Place;
-use crate::{out, process, reader};
+use crate::{out, process};
 
 const STREAM: &str = "loadtest";
 
@@ -170,32 +172,48 @@ const HOUR: u64 = 3_600_000_000;
 /// Of every line, opened where it was sealed: from when it was due to when its request had arrived. A histogram for each second
 /// of lines that were due.
 async fn latencies(fake: &Fake, place: &Place, due: Due) -> anyhow::Result<Vec<Histogram<u64>>> {
-    let arrivals: HashMap<String, SystemTime> = fake
-        .records(STREAM)?
-        .into_iter()
-        .map(|record| (record.sequence, record.arrival))
-        .collect();
-    let mut seconds: Vec<Histogram<u64>> = Vec::new();
-    let mut unknown = 0_u64;
-    reader::read(place, false, |record| {
-        let arrival = arrivals.get(&*record.place.sequence);
+    let arrivals = fake.records(STREAM)?.into_iter();
+    let waits = Waits {
+        due,
+        arrivals: arrivals
+            .map(|record| (record.sequence, record.arrival))
+            .collect(),
+        seconds: Vec::new(),
+        unknown: 0,
+    };
+    let (_, waits) = reader::read(place, false, waits).await?;
+    let unknown = waits.unknown;
+    anyhow::ensure!(unknown == 0, "{unknown} records are no lines of this run");
+    Ok(waits.seconds)
+}
+
+/// How long each line has waited.
+struct Waits {
+    due: Due,
+    /// Of Kinesis records, by their sequence numbers.
+    arrivals: HashMap<String, SystemTime>,
+    seconds: Vec<Histogram<u64>>,
+    unknown: u64,
+}
+
+impl Check for Waits {
+    fn record(&mut self, record: &UserRecord) {
+        let arrival = self.arrivals.get(&*record.place.sequence);
         let (Some(number), Some(arrival)) = (lines::number_of(&record.data), arrival) else {
-            unknown += 1;
+            self.unknown += 1;
             return;
         };
-        let waited = arrival.duration_since(due.at(number)).unwrap_or_default();
-        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        let second = (number / due.per_second) as usize;
-        while seconds.len() <= second {
-            seconds.push(Histogram::new(3).expect("three digits are allowed"));
+        let waited = arrival.duration_since(self.due.at(number));
+        let micros = u64::try_from(waited.unwrap_or_default().as_micros()).unwrap_or(u64::MAX);
+        let second = (number / self.due.per_second) as usize;
+        while self.seconds.len() <= second {
+            let empty = Histogram::new(3).expect("three digits are allowed");
+            self.seconds.push(empty);
         }
-        seconds[second]
+        self.seconds[second]
             .record(micros.clamp(1, HOUR))
             .expect("it grows to an hour");
-    })
-    .await?;
-    anyhow::ensure!(unknown == 0, "{unknown} records are no lines of this run");
-    Ok(seconds)
+    }
 }
 
 const DUE_TO_ARRIVED: &str = "due to arrived";

@@ -22,12 +22,39 @@ use crate::send::reading::{Text, read_first};
 
 /// Where the records of one call's answer are put, while the SDK reads it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Records(Arc<Mutex<Vec<StoredRecord>>>);
+pub(super) struct Records {
+    read: Arc<Mutex<Vec<StoredRecord>>>,
+    memory: Memory,
+}
+
+/// An answer's, for the next one of the stream: 10 MB that come anew each time are 3,000 page faults, which take longer than
+/// what is done with them. One is kept, of the last answer's length.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn take(&self) -> Vec<u8> {
+        mem::take(&mut *self.0.lock().expect("no panic while held"))
+    }
+
+    fn keep(&self, mut body: Vec<u8>) {
+        body.shrink_to(2 * body.len());
+        body.clear();
+        *self.0.lock().expect("no panic while held") = body;
+    }
+}
 
 impl Records {
+    pub(super) fn with(memory: &Memory) -> Self {
+        Self {
+            memory: memory.clone(),
+            ..Self::default()
+        }
+    }
+
     /// None where the call failed.
     pub(super) fn take(&self) -> Vec<StoredRecord> {
-        mem::take(&mut *self.0.lock().expect("no panic while held"))
+        mem::take(&mut *self.read.lock().expect("no panic while held"))
     }
 }
 
@@ -44,11 +71,12 @@ impl Intercept for Records {
     ) -> Result<(), BoxError> {
         let response = context.response_mut();
         if response.status().is_success() {
-            let Self(records) = self.clone();
-            read_first(response, move |json| {
-                let (read, rest) =
+            let Self { read, memory } = self.clone();
+            read_first(response, memory.take(), move |json| {
+                let (records, rest) =
                     split(&json).map_err(|e| format!("an answer cannot be understood: {e}"))?;
-                *records.lock().expect("no panic while held") = read;
+                *read.lock().expect("no panic while held") = records;
+                memory.keep(json);
                 Ok(rest.into())
             });
         }

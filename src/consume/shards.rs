@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::page::Records;
+use super::page::{Memory, Records};
 use crate::record::{HashKey, StreamName};
 use crate::send::CallError;
 use crate::send::kinesis::call_error;
@@ -100,6 +100,7 @@ pub struct StoredRecord {
 pub struct KinesisStream {
     client: Client,
     stream: StreamName,
+    memory: Memory,
 }
 
 impl KinesisStream {
@@ -112,7 +113,11 @@ impl KinesisStream {
 
     /// The client must have its retries off, as [`crate::aws`] makes it.
     pub fn new(client: Client, stream: StreamName) -> Self {
-        Self { client, stream }
+        Self {
+            client,
+            stream,
+            memory: Memory::default(),
+        }
     }
 
     /// The name, where the stream was not given by its ARN.
@@ -175,7 +180,7 @@ impl KinesisStream {
     }
 
     async fn ask_page(&self, iterator: &str) -> Result<Page, CallError> {
-        let records = Records::default();
+        let records = Records::with(&self.memory);
         let answer = self
             .client
             .get_records()

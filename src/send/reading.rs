@@ -15,16 +15,19 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use serde::de::{Deserializer, Visitor};
 
-/// Has the SDK read what `end` makes of the whole body, while it reads the answer.
+/// Has the SDK read what `end` makes of the whole body, while it reads the answer. The body is read into `into`, behind what
+/// is there.
 pub(crate) fn read_first(
     response: &mut HttpResponse,
+    mut into: Vec<u8>,
     end: impl FnOnce(Vec<u8>) -> Result<Bytes, BoxError> + Send + Sync + 'static,
 ) {
     let length = response.headers().get("content-length");
     let length = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+    into.reserve(usize::min(length, MOST_AHEAD));
     let reading = Reading {
         body: response.take_body(),
-        read: Vec::with_capacity(usize::min(length, MOST_AHEAD)),
+        read: into,
         end: Some(Box::new(end)),
     };
     *response.body_mut() = SdkBody::from_body_1_x(reading);

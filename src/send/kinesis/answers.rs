@@ -36,7 +36,7 @@ impl Answers {
             return;
         }
         let entries = is_stored.then(|| self.clone());
-        read_first(response, move |read| {
+        read_first(response, Vec::new(), move |read| {
             let json = match is_cbor {
                 true => {
                     to_json(&read).map_err(|e| format!("an answer in CBOR cannot be read: {e}"))?
