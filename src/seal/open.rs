@@ -205,9 +205,7 @@ impl Opener {
     ) -> Vec<Result<Bytes, OpenError>> {
         let opened = Message::open_all(messages, key.secret.as_bytes(), &self.required);
         let opened = opened.into_iter();
-        opened
-            .map(|plaintext| Ok(plaintext.map(Bytes::from)?))
-            .collect()
+        opened.map(|plaintext| Ok(plaintext?)).collect()
     }
 
     /// One hit or one miss for each data key asked for, and the calls made.

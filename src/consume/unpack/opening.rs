@@ -1,9 +1,11 @@
 //! Which data keys a page needs, and what its messages are under them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::iter;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rayon::iter::Either;
 
 use super::part::Part;
 use super::{Place, Plaintext, Reason, SealedInfo, Unreadable, UserRecord};
@@ -52,18 +54,27 @@ pub(super) fn open_together(
         }
     }
     let each = together.into_iter().zip(opened);
-    each.flat_map(move |((part, need), opened)| match need {
-        Need::Nothing if plaintext == Plaintext::Allowed => vec![Ok(part.plain())],
-        Need::Nothing if part.data.starts_with(&MAGIC) => {
-            vec![Err(part.unreadable(Reason::DamagedAggregate))]
+    each.flat_map(move |((part, need), opened)| {
+        let one = match need {
+            Need::Nothing if plaintext == Plaintext::Allowed => Ok(part.plain()),
+            Need::Nothing if part.data.starts_with(&MAGIC) => {
+                Err(part.unreadable(Reason::DamagedAggregate))
+            }
+            Need::Nothing => Err(part.unreadable(Reason::Plaintext)),
+            Need::Unparsable(error) => Err(part.unreadable(error.into())),
+            Need::Key(_) => part.opened(opened.expect("each under its key")),
+        };
+        match one {
+            Ok(record) if is_block(&record) => Either::Right(unpack_block(record).into_iter()),
+            one => Either::Left(iter::once(one)),
         }
-        Need::Nothing => vec![Err(part.unreadable(Reason::Plaintext))],
-        Need::Unparsable(error) => vec![Err(part.unreadable(error.into()))],
-        Need::Key(_) => match part.opened(opened.expect("each under its key")) {
-            Ok(record) => unpack_block(record),
-            Err(unreadable) => vec![Err(unreadable)],
-        },
     })
+}
+
+/// The message's own word, authenticated.
+fn is_block(record: &UserRecord) -> bool {
+    let sealed = record.sealed.as_ref();
+    sealed.is_some_and(|sealed| sealed.context.contains_key(block::CONTEXT_KEY))
 }
 
 /// What each of these is, in their order.
@@ -76,31 +87,31 @@ fn open_under(
         Ok(key) => key,
         Err(error) => return sealed.iter().map(|_| Err(error.clone())).collect(),
     };
-    // They were parsed before, to find their keys.
-    let messages: Result<Vec<_>, _> = sealed.iter().map(|bytes| opener.parse(bytes)).collect();
-    let messages = match messages {
-        Ok(messages) => messages,
-        Err(error) => return sealed.iter().map(|_| Err(error.clone())).collect(),
+    let mut messages = Vec::with_capacity(sealed.len());
+    let mut parsed = Vec::with_capacity(sealed.len());
+    for bytes in sealed {
+        parsed.push(opener.parse(bytes).map(|message| messages.push(message)));
+    }
+    let opened = opener.open_all(&messages, &key.data_key);
+    let mut opened = opened.into_iter().zip(&messages);
+    let info = |message: &Message<'_>| SealedInfo {
+        message: Bytes::new(),
+        wrapping_key: Arc::clone(key.data_key.wrapping_key()),
+        context: Arc::clone(&key.context),
+        suite: message.suite(),
     };
-    let opened = opener.open_all(&messages, &key.data_key).into_iter();
-    let with_info = |(plaintext, message): (Result<Bytes, OpenError>, &Message<'_>)| {
-        let sealed = SealedInfo {
-            message: Bytes::new(),
-            wrapping_key: Arc::clone(key.data_key.wrapping_key()),
-            context: Arc::clone(&key.context),
-            suite: message.suite(),
-        };
-        Ok((plaintext?, sealed))
-    };
-    opened.zip(&messages).map(with_info).collect()
+    let each = parsed.into_iter().map(|parsed| {
+        parsed?;
+        let (plaintext, message) = opened.next().expect("one for each that is parsed");
+        Ok((plaintext?, info(message)))
+    });
+    each.collect()
 }
 
-/// The records of a block, where the message says that it is one; its own word, authenticated.
+/// The records of a block.
 fn unpack_block(record: UserRecord) -> Vec<Result<UserRecord, Unreadable>> {
     let sealed = record.sealed.as_ref().expect("it was opened");
-    let Some(packing) = sealed.context.get(block::CONTEXT_KEY) else {
-        return vec![Ok(record)];
-    };
+    let packing = &sealed.context[block::CONTEXT_KEY];
     match block::unpack(packing, &record.data) {
         Ok(members) => (0..)
             .zip(members)
@@ -146,12 +157,17 @@ impl NeededKeys {
     pub(super) fn of(parts: &[Part], opener: &Opener) -> Self {
         let mut first_users = Vec::new();
         let mut known: HashMap<(u16, &[u8]), usize> = HashMap::new();
-        // Most are under the key of the one before them, and to compare is a tenth of to hash.
-        let mut last: Option<((u16, &[u8]), usize)> = None;
+        // Most are under the key of the one before them, and to see that is a tenth of what it takes to parse and to hash.
+        let mut last: Option<(Message<'_>, usize)> = None;
         let by_part = (0..).zip(parts).map(|(at, part)| {
             let Some(bytes) = &part.message else {
                 return Need::Nothing;
             };
+            if let Some((message, key)) = &last
+                && message.is_key_of(bytes)
+            {
+                return Need::Key(*key);
+            }
             let message = match opener.parse(bytes) {
                 Ok(message) => message,
                 Err(error) => return Need::Unparsable(error),
@@ -165,13 +181,8 @@ impl NeededKeys {
                 return Need::Key(another());
             }
             let id = (message.suite().id(), message.key_section());
-            if let Some((same, key)) = last
-                && same == id
-            {
-                return Need::Key(key);
-            }
             let key = *known.entry(id).or_insert_with(another);
-            last = Some((id, key));
+            last = Some((message, key));
             Need::Key(key)
         });
         let by_part = by_part.collect();

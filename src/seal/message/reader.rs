@@ -1,5 +1,8 @@
 //! Message → plaintext, all eleven suites.
 
+use std::ops::Range;
+
+use bytes::Bytes;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
@@ -96,6 +99,9 @@ pub struct Message<'a> {
     plaintext_len: usize,
 }
 
+/// Plaintexts that share their memory: whoever keeps one of them keeps so much.
+const SHARED: usize = 64 << 10;
+
 impl<'a> Message<'a> {
     /// Walks through the whole message, so that one that was cut costs no call to KMS.
     pub fn parse(bytes: &'a [u8], limits: &ReadLimits) -> Result<Self, ReadError> {
@@ -184,26 +190,54 @@ impl<'a> Message<'a> {
     ) -> Result<Vec<u8>, ReadError> {
         let unstored = self.unstored(required)?;
         let cipher = self.cipher(data_key)?;
-        self.open_under(&cipher, &unstored)
+        let mut plaintext = Vec::new();
+        self.open_under(&cipher, &unstored, &mut plaintext)?;
+        Ok(plaintext)
     }
 
-    /// The same for several under one data key, whose own keys are derived side by side where the processor can.
+    /// The same for several under one data key, whose own keys are derived side by side where the processor can. Small
+    /// plaintexts share their memory, which lasts as long as one of them.
     pub fn open_all(
         messages: &[Self],
         data_key: &[u8],
         required: &EncryptionContext,
-    ) -> Vec<Result<Vec<u8>, ReadError>> {
+    ) -> Vec<Result<Bytes, ReadError>> {
         let derived = Self::derive_all(messages, data_key);
-        let each = messages.iter().enumerate();
-        each.map(|(at, message)| {
+        let open = |at: usize, plaintexts: &mut Vec<u8>| {
+            let message: &Self = &messages[at];
             let unstored = message.unstored(required)?;
             let cipher = match &derived {
                 Some(derived) => message.committed_cipher(&derived[at])?,
                 None => message.cipher(data_key)?,
             };
-            message.open_under(&cipher, &unstored)
-        })
-        .collect()
+            message.open_under(&cipher, &unstored, plaintexts)
+        };
+        let all = 0..messages.len();
+        let together: usize = messages.iter().map(Self::plaintext_len).sum();
+        if together > SHARED {
+            let alone = |at| {
+                let mut plaintext = Vec::new();
+                open(at, &mut plaintext)?;
+                Ok(plaintext.into())
+            };
+            return all.map(alone).collect();
+        }
+        let mut plaintexts = Vec::with_capacity(together);
+        let places: Vec<_> = all.map(|at| open(at, &mut plaintexts)).collect();
+        let plaintexts = Bytes::from(plaintexts);
+        let slice = |place: Result<Range<usize>, ReadError>| Ok(plaintexts.slice(place?));
+        places.into_iter().map(slice).collect()
+    }
+
+    /// Whether another message's bytes are of the same suite and under the same data key, by the same words: they need not be
+    /// parsed to see that.
+    pub fn is_key_of(&self, other: &[u8]) -> bool {
+        let section = self.header.key_section;
+        // Between two slices of one message: version and suite, then the id, then the section.
+        let at = section.as_ptr().addr() - self.signed.as_ptr().addr();
+        let before_id = at - self.header.message_id.len();
+        other.get(..before_id) == Some(&self.signed[..before_id])
+            && other.get(at..at + section.len()) == Some(section)
     }
 
     /// `None` where there is nothing to gain: for one alone, for suites without a commitment, and for a mixture.
@@ -221,17 +255,24 @@ impl<'a> Message<'a> {
         Some(derived)
     }
 
+    /// Appended to `plaintexts`; where it lies there.
     fn open_under(
         &self,
         cipher: &Cipher,
         unstored: &EncryptionContext,
-    ) -> Result<Vec<u8>, ReadError> {
+        plaintexts: &mut Vec<u8>,
+    ) -> Result<Range<usize>, ReadError> {
         self.verify_header(cipher, unstored)?;
         self.verify_signature()?;
-        let mut plaintext = Vec::with_capacity(self.plaintext_len);
-        self.open_blocks(cipher, &mut plaintext)
-            .inspect_err(|_| plaintext.zeroize())?;
-        Ok(plaintext)
+        let begin = plaintexts.len();
+        plaintexts.reserve_exact(self.plaintext_len);
+        if let Err(error) = self.open_blocks(cipher, plaintexts) {
+            // Nobody sees what was not authenticated.
+            plaintexts[begin..].zeroize();
+            plaintexts.truncate(begin);
+            return Err(error);
+        }
+        Ok(begin..plaintexts.len())
     }
 
     /// The required pairs that the message does not store.

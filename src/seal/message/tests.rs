@@ -3,6 +3,7 @@
 //! Messages of other implementations are walked in `seal::open`'s tests, because it takes a wrapping key
 //! to open them.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -153,8 +154,41 @@ proptest! {
         let limits = ReadLimits::default();
         let messages: Vec<_> = sealed.iter().filter_map(|bytes| Message::parse(bytes, &limits).ok()).collect();
         let together = Message::open_all(&messages, &KEY, &required);
-        let alone: Vec<_> = messages.iter().map(|message| message.open(&KEY, &required)).collect();
+        let open = |message: &Message<'_>| message.open(&KEY, &required).map(Bytes::from);
+        let alone: Vec<_> = messages.iter().map(open).collect();
         prop_assert_eq!(together, alone);
+    }
+
+    #[test]
+    fn what_begins_like_a_message_is_under_its_key_and_of_its_suite(
+        contexts in prop::collection::vec("[a-b]{1,2}", 2),
+        suites in prop::collection::vec(prop::sample::select(Suite::written().collect::<Vec<_>>()), 2),
+        damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        let mut sealed: Vec<_> = contexts.iter().zip(&suites).map(|(value, suite)| {
+            let settings = Settings { suite: *suite, ..Settings::default() };
+            let writer = writer_with(&pair("a", value), &[edk()], settings);
+            let mut out = Vec::new();
+            writer.seal(MessageIds::new().draw(), b"x", &mut out);
+            out
+        }).collect();
+        if let Some((at, byte)) = damage {
+            let at = at.index(sealed[1].len());
+            sealed[1][at] = byte;
+        }
+        let limits = ReadLimits::default();
+        let first = Message::parse(&sealed[0], &limits).expect("sound");
+        // Signing suites have a key of their own in each context.
+        let is_alike = contexts[0] == contexts[1] && suites[0] == suites[1] && suites[0].signature().is_none();
+        let is_key = first.is_key_of(&sealed[1]);
+        prop_assert!(damage.is_some() || is_key == is_alike);
+        match Message::parse(&sealed[1], &limits) {
+            Ok(second) => {
+                let is_equal = (first.suite(), first.key_section()) == (second.suite(), second.key_section());
+                prop_assert_eq!(is_key, is_equal);
+            }
+            Err(_) => prop_assert!(damage.is_some()),
+        }
     }
 
     #[test]
