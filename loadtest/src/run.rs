@@ -88,6 +88,7 @@ pub(crate) fn run(
     if stage.sink.is_some() && case.sink_keeps() {
         let read = stage.read_back(case.source.is_shipper())?;
         violations.extend(invariants::check_read(case, &read.read));
+        outcome.read_back = case.keep.then_some(read);
     } else if case.read_back {
         drop(stage);
         let few = READ_BACK / (case.line_bytes as u64 + 1);
