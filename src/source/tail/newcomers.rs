@@ -25,7 +25,8 @@ use crate::checkpoint::{FileLedger, SourceCheckpoints};
 
 /// A wait looks so often. Rotations are minutes apart, seconds where a writer is mad.
 const EVERY: Duration = Duration::from_millis(250);
-/// A look takes at most this share of the time: there may be 10,000 files.
+/// The looks of all sources together take at most this share of the time: there may be 10,000 files, or 200 sources of one
+/// directory, each of which walks it.
 const SHARE: u32 = 20;
 /// But it is never further off than this: a look also takes long when the process, or its machine, is stopped meanwhile.
 const MOST: Duration = Duration::from_secs(30);
@@ -56,6 +57,8 @@ pub(super) struct Newcomers {
     held: Vec<Newcomer>,
     ids: HashSet<FileId>,
     every: Duration,
+    /// That look, itself included.
+    sources: u32,
     next_look: Instant,
     is_full_said: bool,
 }
@@ -86,6 +89,7 @@ impl Newcomers {
             held: Vec::new(),
             ids: HashSet::new(),
             every: EVERY,
+            sources: 1,
             next_look: now + EVERY,
             is_full_said: false,
         }
@@ -104,8 +108,9 @@ impl Newcomers {
         self.held.is_empty()
     }
 
-    /// The tailer has just looked itself, and so many files are open beside what is held.
-    pub(super) fn begin(&mut self, open: usize) {
+    /// The tailer has just looked itself, and so many files are open beside what is held; so many sources look.
+    pub(super) fn begin(&mut self, open: usize, sources: u32) {
+        self.sources = sources;
         self.next_look = self.next_look.max(Instant::now() + self.every);
         let left = self.max_open_files.saturating_sub(open);
         self.room = left.max(self.max_open_files.div_ceil(BEYOND));
@@ -150,7 +155,7 @@ impl Newcomers {
             self.checkpoints.save_new();
         }
         let now = Instant::now();
-        self.next_look = now + pause(self.every, now - began);
+        self.next_look = now + pause(self.every, now - began, self.sources);
     }
 
     /// It is not known, or it was closed and is not what it was then.
@@ -201,9 +206,10 @@ impl Newcomers {
     }
 }
 
-/// Until the next look, after one that took so long.
-fn pause(every: Duration, took: Duration) -> Duration {
-    every.max(took.saturating_mul(SHARE).min(MOST))
+/// Until the next look, after one that took so long, where so many sources look.
+fn pause(every: Duration, took: Duration, sources: u32) -> Duration {
+    let share = SHARE.saturating_mul(sources.max(1));
+    every.max(took.saturating_mul(share).min(MOST))
 }
 
 pub(super) fn is_too_old(limit: Option<Duration>, meta: &Metadata) -> bool {
@@ -222,11 +228,10 @@ mod tests {
 
     #[test]
     fn looks_take_a_small_share_of_the_time_and_a_stopped_process_looks_again_soon() {
-        assert_eq!(pause(EVERY, Duration::from_millis(1)), EVERY);
-        assert_eq!(
-            pause(EVERY, Duration::from_millis(500)),
-            Duration::from_secs(10)
-        );
-        assert_eq!(pause(EVERY, Duration::from_secs(60)), MOST);
+        let after = |millis, sources| pause(EVERY, Duration::from_millis(millis), sources);
+        assert_eq!(after(1, 1), EVERY);
+        assert_eq!(after(500, 1), Duration::from_secs(10));
+        assert_eq!(after(1, 200), Duration::from_secs(4), "of all of them");
+        assert_eq!(after(60_000, 1), MOST);
     }
 }

@@ -19,7 +19,7 @@ impl Tailer {
     /// From now on waits look for what comes up. Files that are open leave less room for it.
     pub(super) fn begin_waits(&self) {
         if let Some(newcomers) = &mut *self.outlet.newcomers.borrow_mut() {
-            newcomers.begin(self.open_files.len());
+            newcomers.begin(self.open_files.len(), self.watch.listeners());
         }
     }
 
