@@ -241,14 +241,22 @@ impl Results {
     }
 }
 
+/// What the table's names mean.
+const LEGEND: &str = "\
+Made by `cargo xtask bench`: medians of one run, and beside each what it takes of its group's floor.
+
+A name is a group, and what is done in it. `floor` is what nobody can do without: `memchr`, the bare AEAD, MD5, or base64 and SHA-256. What each
+of the others is stands at the top of the file that it is of: `frame`, `keys`, `aggregate` and `pipeline` in files of these names, `seal`, `open` and
+blocks in [seal](seal/main.rs), requests of so many entries in [send.rs](send.rs). There `body` writes and hashes what is signed, and
+writes it once more to be sent; `body by the SDK` is its serialiser alone, which hashes nothing: set `call` beside `call by the SDK`, and for what a
+call costs with its connection and its answer, [`loadtest sender`](../README.md#benchmarks).
+";
+
 impl std::fmt::Display for Results {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut table = String::new();
         let _ = writeln!(table, "# What the benches said\n");
-        let _ = writeln!(
-            table,
-            "Made by `cargo xtask bench`: medians of one run, and beside each what it takes of its group's floor.\n"
-        );
+        let _ = writeln!(table, "{LEGEND}");
         let _ = writeln!(
             table,
             "| bench | median | time of its floor |\n|---|--:|--:|"

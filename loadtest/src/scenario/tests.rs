@@ -277,3 +277,19 @@ fn what_a_rival_is_set_beside_is_kinseal_on_the_same_file() {
         assert!(rival.sink_keeps());
     }
 }
+
+#[test]
+fn the_readme_has_every_key_in_its_tables() {
+    let why = format!("{:#}", Scenario::parse("s", "nonsense = 1").unwrap_err());
+    let (_, keys) = why.split_once("expected one of ").expect("serde's list");
+    let keys: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();
+    assert!(keys.len() > 20, "{keys:?}");
+    let readme = include_str!("../../../README.md");
+    let (_, readme) = readme.split_once("### What a scenario says").unwrap();
+    let (tables, _) = readme.split_once("Of `source`").unwrap();
+    for key in keys {
+        let is_there = |row: &str| row.contains(&format!("`{key}`"));
+        let first_cells = tables.lines().filter_map(|row| row.split('|').nth(1));
+        assert!(first_cells.clone().any(is_there), "{key}");
+    }
+}
