@@ -66,7 +66,8 @@ pub struct ConsumeArgs {
     pub discover: bool,
     /// Where to start: trim-horizon (the oldest record that is still there), latest (what is stored from now on),
     /// at-timestamp TIME (like 2026-11-30T12:00:00Z, or 15m for so long ago), or after-sequence NUMBER of one --shard
-    #[arg(long, value_names = ["WHERE", "VALUE"], num_args = 1..=2, default_value = "trim-horizon")]
+    /// [default: trim-horizon]
+    #[arg(long, value_names = ["WHERE", "VALUE"], num_args = 1..=2)]
     pub from: Vec<String>,
     /// Read this shard only, and not what it becomes (repeatable)
     #[arg(long, value_name = "SHARD")]
@@ -110,8 +111,8 @@ pub struct ConsumeArgs {
     #[arg(long, value_name = "ENCODING", num_args = 0..=1, require_equals = true, default_missing_value = "base64",
         conflicts_with_all = ["config", "kms_key", "wrapping_key", "context"])]
     pub raw: Option<EncodingWord>,
-    /// Print to this file, or to the Unix socket that is there. A file is written anew; with --checkpoint it goes on
-    /// where that says
+    /// Print to this file, or to the Unix socket that is there. A file is written anew, and its owner's alone where it was
+    /// not there; with --checkpoint it goes on where that says
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
     /// Keep records that cannot be opened here, with the reason: JSON Lines, appended
@@ -187,6 +188,7 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
         None => None,
     };
     let reading = args.reading(checkpoint.as_ref())?;
+    args.say_what_goes_first(checkpoint.as_ref());
     let sink = Sink::open(args.out.as_deref(), checkpoint.as_ref())?;
     let letters = args.dead_letters()?;
     let clients = aws::clients(&request.aws, TIME_OUTS).await?;
@@ -194,7 +196,9 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let opener = unpacker.opener().cloned();
     let place = format!("{} at {}", args.stream, clients.place);
     let stream = KinesisStream::new(clients.kinesis.clone(), args.stream.clone());
+    let is_terminal = sink.is_terminal();
     let printer = Printer::new(args.form(), sink, std::io::stderr())
+        .for_terminal(is_terminal)
         .keeping(letters)
         .limited(args.limit)
         // A checkpoint within an aggregate there is none: the next run would begin with it again.
@@ -224,6 +228,11 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let printed = tokio::task::spawn_blocking(move || printing.run());
     let to_the_end = async {
         let printed = printed.await??;
+        if printed.keys_are_missing {
+            super::print_error(
+                "kinseal: stopped there: what follows is likely to be encrypted too",
+            );
+        }
         if let Some(consumer) = printed.consumer {
             consumer.finish().await.context(place)?;
         }
@@ -350,6 +359,22 @@ impl ConsumeArgs {
             }
         }
         Ok(())
+    }
+
+    /// What else would not be seen.
+    fn say_what_goes_first(&self, checkpoint: Option<&Checkpoint>) {
+        let knows = checkpoint.is_some_and(|checkpoint| !checkpoint.places.is_empty());
+        if knows && !self.from.is_empty() {
+            tracing::warn!(
+                "--from is for shards that the checkpoint does not know; of the others reading goes on where it was"
+            );
+        }
+        if self.discover {
+            tracing::warn!(
+                "--discover: any KMS key that a record names and these credentials may use is accepted; so who writes to the \
+                 stream decides what is trusted"
+            );
+        }
     }
 
     /// Where a checkpoint says something, that goes before `--from`.

@@ -44,6 +44,18 @@ pub struct Printer<W: Write, E: Write> {
     left: u64,
     /// Whether the last Kinesis record is printed to its end, though no more may be.
     wholly: bool,
+    /// Whether a terminal reads it, which would do as records say.
+    for_terminal: bool,
+}
+
+/// Where something could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrintError {
+    #[error("output: {0}")]
+    Output(#[from] io::Error),
+    #[error("the file of dead letters: {0}")]
+    DeadLetters(io::Error),
 }
 
 impl<W: Write, E: Write> Printer<W, E> {
@@ -57,6 +69,16 @@ impl<W: Write, E: Write> Printer<W, E> {
             unreadable: 0,
             left: u64::MAX,
             wholly: false,
+            for_terminal: false,
+        }
+    }
+
+    /// Of lines for a terminal, control characters are shown as `\x1b`, so that no record moves its cursor or changes its title.
+    #[must_use]
+    pub fn for_terminal(self, for_terminal: bool) -> Self {
+        Self {
+            for_terminal,
+            ..self
         }
     }
 
@@ -83,7 +105,10 @@ impl<W: Write, E: Write> Printer<W, E> {
     }
 
     /// Returns the sequence number up to which all is printed, where that is not all of the batch: no more may be.
-    pub fn print(&mut self, batch: &ConsumedBatch) -> io::Result<Printed> {
+    ///
+    /// # Errors
+    /// The first that could not be written, and where.
+    pub fn print(&mut self, batch: &ConsumedBatch) -> Result<Printed, PrintError> {
         let mut whole = None;
         let mut at: Option<&Arc<str>> = None;
         for record in &batch.records {
@@ -142,6 +167,7 @@ impl<W: Write, E: Write> Printer<W, E> {
 
     fn line(&mut self, record: &UserRecord, behind: Duration) -> io::Result<()> {
         match self.form {
+            Form::Lines if self.for_terminal => self.out.write_all(&harmless(&record.data))?,
             Form::Lines => self.out.write_all(&record.data)?,
             Form::Bytes => return self.out.write_all(&record.data),
             Form::Json => {
@@ -164,12 +190,15 @@ impl<W: Write, E: Write> Printer<W, E> {
     }
 
     /// Behind what was read before it, where both go to one terminal.
-    fn complain(&mut self, unreadable: &Unreadable) -> io::Result<()> {
+    fn complain(&mut self, unreadable: &Unreadable) -> Result<(), PrintError> {
         self.unreadable += 1;
         self.out.flush()?;
         let (place, reason) = (&unreadable.place, &unreadable.reason);
         if let Some(letters) = &mut self.dead_letters {
-            letters.write_all(&dead_letter(unreadable))?;
+            let letter = dead_letter(unreadable);
+            letters
+                .write_all(&letter)
+                .map_err(PrintError::DeadLetters)?;
         }
         // Standard error may be closed: the exit code tells it too.
         let _ = writeln!(
@@ -179,6 +208,26 @@ impl<W: Write, E: Write> Printer<W, E> {
         );
         Ok(())
     }
+}
+
+/// Control characters as text, but for tabs and line ends; UTF-8 stays as it is, of which those of C1 are two bytes.
+fn harmless(data: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(data.len());
+    let mut rest = data;
+    while let Some((&byte, behind)) = rest.split_first() {
+        match (byte, behind.first()) {
+            (0xc2, Some(0x80..=0x9f)) => {
+                shown.extend_from_slice(format!("\\u{{{:x}}}", behind[0]).as_bytes());
+                rest = &behind[1..];
+                continue;
+            }
+            (b'\t' | b'\n', _) => shown.push(byte),
+            (0..0x20 | 0x7f, _) => shown.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+            _ => shown.push(byte),
+        }
+        rest = behind;
+    }
+    shown
 }
 
 /// How much of a batch was printed.
@@ -281,6 +330,23 @@ mod tests {
         let records = vec![Ok(record("k", "one")), Ok(record("k", "two"))];
         let (out, err) = print(Form::Lines, records);
         assert_eq!((out.as_str(), err.as_str()), ("one\ntwo\n", ""));
+    }
+
+    #[test]
+    fn on_a_terminal_no_record_says_what_it_is_to_do() {
+        let data = Bytes::from("a\tb\u{1b}[2J\u{7}\u{9b}31m\r ä\u{7f}");
+        let mut out = Vec::new();
+        let mut printer = Printer::new(Form::Lines, &mut out, Vec::new()).for_terminal(true);
+        let known = UserRecord {
+            data,
+            ..record("k", "")
+        };
+        let batch = ConsumedBatch::for_test(ShardId::new("shardId-000000000001"), vec![Ok(known)]);
+        printer.print(&batch).unwrap();
+        printer.flush().unwrap();
+        drop(printer);
+        let expected = "a\tb\\x1b[2J\\x07\\u{9b}31m\\x0d ä\\x7f\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl From {
     pub(super) fn parse(said: &[String]) -> anyhow::Result<Self> {
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         Ok(match said[..] {
-            ["trim-horizon"] => Self::Start(StartAt::TrimHorizon),
+            [] | ["trim-horizon"] => Self::Start(StartAt::TrimHorizon),
             ["latest"] => Self::Start(StartAt::Latest),
             ["at-timestamp", time] => Self::Start(StartAt::At(moment(time, SystemTime::now())?)),
             ["after-sequence", number] if is_number(number) => Self::After(number.to_owned()),

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::sink::Sink;
 use crate::consume::checkpoint::Checkpoint;
-use crate::consume::output::{Printed, Printer};
+use crate::consume::output::{PrintError, Printed, Printer};
 use crate::consume::{ConsumedBatch, Consumer, Progress, Reason, Unreadable, UserRecord};
 
 /// The checkpoint is saved this often, if it has moved.
@@ -29,6 +29,8 @@ pub(super) struct Printing<E: Write> {
 pub(super) struct Ended {
     /// Where it has an end of its own to tell; not where printing ended before it.
     pub(super) consumer: Option<Consumer>,
+    /// It ended at the first record that is encrypted.
+    pub(super) keys_are_missing: bool,
     pub(super) unreadable: u64,
 }
 
@@ -66,6 +68,7 @@ impl<E: Write> Printing<E> {
     pub(super) fn run(mut self) -> anyhow::Result<Ended> {
         let ended = self.print_batches();
         let unreadable = self.printer.unreadable();
+        let keys_are_missing = matches!(ended, Ok(End::NoKeys));
         let consumer = match ended {
             Ok(End::OfReading) => Some(self.consumer),
             Ok(End::NoKeys | End::Limit) => None,
@@ -78,6 +81,7 @@ impl<E: Write> Printing<E> {
         };
         Ok(Ended {
             consumer,
+            keys_are_missing,
             unreadable,
         })
     }
@@ -130,7 +134,7 @@ impl<E: Write> Printing<E> {
         if let Some(at) = keyless {
             batch.records.truncate(at + 1);
         }
-        let printed = self.printer.print(&batch).context(OUTPUT)?;
+        let printed = self.printer.print(&batch)?;
         if keyless.is_some() {
             return Ok(true);
         }
@@ -172,7 +176,10 @@ impl<E: Write> Printing<E> {
 const OUTPUT: &str = "output";
 
 fn is_closed(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<io::Error>();
+    let io = match error.downcast_ref::<PrintError>() {
+        Some(PrintError::Output(error)) => Some(error),
+        _ => error.downcast_ref::<io::Error>(),
+    };
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 

@@ -1,9 +1,9 @@
 //! Where records are printed to: standard output, a file, a Unix socket.
 
 use std::fs::{File, TryLockError};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, IsTerminal as _, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -25,6 +25,8 @@ impl Sink {
         path: Option<&Path>,
         checkpoint: Option<&Checkpoint>,
     ) -> anyhow::Result<Self> {
+        // As with other programs.
+        let path = path.filter(|path| *path != Path::new("-"));
         let Some(path) = path else {
             // Not [`std::io::Stdout`], which looks for the last line's end in whatever is written.
             return Ok(Self::Stdout(
@@ -40,7 +42,9 @@ impl Sink {
         let Some(begun) = begun else {
             // Not cut before it is known to be nobody else's.
             let mut options = File::options();
-            let file = options.create(true).write(true).truncate(false).open(path);
+            options.create(true).write(true).truncate(false);
+            // In clear what lies encrypted in the stream: its owner's alone, where it is made anew.
+            let file = options.mode(0o600).open(path);
             let file = file.with_context(name)?;
             // What is none, like a pipe or /dev/null, may be several writers'.
             if file.metadata().with_context(name)?.is_file() {
@@ -69,6 +73,10 @@ impl Sink {
         file.set_len(len).with_context(name)?;
         file.seek(SeekFrom::Start(len)).with_context(name)?;
         Ok(Self::File { file, len })
+    }
+
+    pub(super) fn is_terminal(&self) -> bool {
+        matches!(self, Self::Stdout(out) if out.is_terminal())
     }
 
     /// Whether who reads there may have enough before the end, as `head` does. Whoever holds a socket is to take all.

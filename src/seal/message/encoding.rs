@@ -37,7 +37,17 @@ pub fn message_in(record: &Bytes) -> Option<Bytes> {
     if !text_begins.iter().any(|begin| record.starts_with(begin)) {
         return None;
     }
-    let message = base64_simd::STANDARD.decode_to_vec(record).ok()?;
+    // Whoever put it there by hand may have ended it with a newline, and `base64` breaks lines.
+    let is_broken = record.iter().any(u8::is_ascii_whitespace);
+    let message = match is_broken {
+        false => base64_simd::STANDARD.decode_to_vec(record),
+        true => {
+            let text = record.iter().copied();
+            let text: Vec<u8> = text.filter(|b| !b.is_ascii_whitespace()).collect();
+            base64_simd::STANDARD.decode_to_vec(text)
+        }
+    };
+    let message = message.ok()?;
     looks_sealed(&message).then(|| message.into())
 }
 
@@ -61,7 +71,9 @@ mod tests {
             let text = base64_simd::STANDARD.encode_to_string(&message);
             assert_eq!(text.len(), Encoding::Base64.encoded_len(message.len()));
             assert_eq!(message_in(&message), Some(message.clone()), "{suite}");
-            assert_eq!(message_in(&text.into()), Some(message), "{suite}");
+            let broken = format!("{}\r\n{}\n", &text[..4], &text[4..]);
+            assert_eq!(message_in(&text.into()), Some(message.clone()), "{suite}");
+            assert_eq!(message_in(&broken.into()), Some(message), "{suite}");
         }
     }
 
