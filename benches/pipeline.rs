@@ -110,6 +110,7 @@ impl<'r> Rig<'r> {
             pool: SealPool::new(2).expect("threads"),
             budget: MemoryBudget::new(4 << 30),
             put_records: Arc::new(AtOnce),
+            connections: Default::default(),
             shards: Arc::new(Shards(shards)),
             dead_letters: None,
             spool: None,

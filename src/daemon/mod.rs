@@ -46,6 +46,7 @@ use crate::aws::{self, AwsError};
 use crate::checkpoint::Lock;
 use crate::producer::{Shared, StartError};
 use crate::seal;
+use crate::send::Connections;
 use crate::shutdown::{self, Shutdown};
 use crate::spool::{self, SpoolError};
 
@@ -160,6 +161,8 @@ impl Services {
             made.kms = aws::clients(&settings, aws::TimeOuts::default()).await?.kms;
         }
         let metrics = Arc::new(Metrics::new(configuration.dimensions.clone()));
+        let connections = usize::try_from(configuration.max_connections);
+        let connections = Connections::at_most(connections.expect("256 at most"));
         let upload = Upload::new(
             configuration,
             region,
@@ -169,7 +172,7 @@ impl Services {
             Arc::clone(&metrics),
         );
         Ok(Self {
-            shared: Shared::new(made)?,
+            shared: Shared::new(made)?.with_connections(connections),
             credentials,
             metrics_credentials,
             metrics,

@@ -71,6 +71,8 @@ pub struct Parts {
     pub pool: SealPool,
     pub budget: MemoryBudget,
     pub put_records: Arc<dyn PutRecords>,
+    /// Bounds calls beside what bounds those of this stream.
+    pub connections: send::Connections,
     pub shards: Arc<dyn ListShards>,
     /// For records that nobody waits for. Without it, none may come from a source.
     pub dead_letters: Option<DeadLetters>,

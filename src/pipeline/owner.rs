@@ -43,7 +43,7 @@ use crate::retry::{Backoff, History};
 use crate::seal::SealedRecord;
 use crate::seal::offload::{InOrder, SealedChunk};
 use crate::send::window::Window;
-use crate::send::{self, CallOutcome, PutRecords};
+use crate::send::{self, CallOutcome, Connections, PutRecords};
 use crate::shard::ShardId;
 
 /// What part of the linger a late entry or batch waits for company: 20 ms of 100 ms, as the KPL's collector does.
@@ -63,6 +63,7 @@ pub(super) struct Owner {
     limits: Limits,
     delivery: send::Settings,
     put_records: Arc<dyn PutRecords>,
+    connections: Connections,
     dead_letters: Option<DeadLetters>,
     counters: Arc<Counters>,
     observer: Option<Arc<dyn Observer>>,
@@ -177,6 +178,7 @@ impl Owner {
             window: Window::new(parts.delivery.max_in_flight),
             delivery: parts.delivery,
             put_records: parts.put_records,
+            connections: parts.connections,
             dead_letters: parts.dead_letters,
             counters: parts.counters,
             observer: parts.observer,

@@ -241,6 +241,7 @@ fn start(service: &Arc<Service>, change: impl FnOnce(&mut Parts)) -> Pipeline {
         pool: SealPool::immediate(),
         budget: MemoryBudget::new(64 << 20),
         put_records: Arc::<Service>::clone(service),
+        connections: Default::default(),
         shards: Arc::<Service>::clone(service),
         dead_letters: None,
         spool: None,
@@ -286,4 +287,49 @@ async fn put_many(pipeline: &Pipeline, n: usize) -> Vec<Receipt> {
         receipts.push(put(pipeline, format!("record {i}"), key).await);
     }
     receipts
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_all_streams_wait_for_each_other_where_connections_are_few_and_their_time_runs_from_then()
+ {
+    let connections = send::Connections::at_most(1);
+    let mut is_first = true;
+    let stalls_once = move |_: &Batch| match std::mem::take(&mut is_first) {
+        true => Plan::Stall,
+        false => Plan::Entries(Box::new(|_| None)),
+    };
+    let stalled = Service::new(1, stalls_once);
+    let well = Service::well_behaved(1);
+    let start = |service: &Arc<Service>| {
+        start(service, |parts| {
+            parts.connections = connections.clone();
+            parts.aggregation.enabled = false;
+            parts.delivery.request_timeout = Duration::from_secs(6);
+        })
+    };
+    let began = Instant::now();
+    let held = start(&stalled);
+    let waits_for_time_out = put(&held, "stalled", any()).await;
+    // Its call is under way before the others come.
+    while stalled.calls.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let behind = [start(&well), start(&well)];
+    let mut receipts = Vec::new();
+    for pipeline in &behind {
+        receipts.push(put(pipeline, "behind it", any()).await);
+    }
+    for receipt in receipts {
+        assert!(matches!(receipt.await, Delivery::Stored { .. }));
+    }
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_secs(6), "{waited:?}");
+    assert!(matches!(waits_for_time_out.await, Delivery::Stored { .. }));
+    // Neither timed out for the other's sake: each made one call.
+    assert_eq!(well.calls.lock().unwrap().len(), 2);
+    for pipeline in behind {
+        let latency = pipeline.histograms().await;
+        let request = latency.request.quantile(1.0);
+        assert!(request < Duration::from_secs(1), "{request:?}");
+    }
 }

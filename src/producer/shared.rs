@@ -15,6 +15,7 @@ use crate::seal::kms::KmsKeys;
 use crate::seal::offload::SealPool;
 use crate::seal::rawkey::{WrappingKey, WrappingKeyFileError};
 use crate::seal::{self, ContextError, KeyChoice, Scope, block};
+use crate::send::Connections;
 use crate::send::kinesis::Kinesis;
 use crate::shard::kinesis::KinesisShards;
 use crate::shard::{ListShards, ListShardsError};
@@ -34,6 +35,7 @@ pub struct Caller {
 pub struct Shared {
     clients: Clients,
     pool: SealPool,
+    connections: Connections,
 }
 
 impl Shared {
@@ -45,7 +47,17 @@ impl Shared {
         Ok(Self {
             clients,
             pool: SealPool::new(threads)?,
+            connections: Connections::default(),
         })
+    }
+
+    /// For all streams that are started from now on, together.
+    #[must_use]
+    pub fn with_connections(self, connections: Connections) -> Self {
+        Self {
+            connections,
+            ..self
+        }
     }
 
     /// Starts a stream's pipeline, once its key and the stream itself have been seen to be there. What may
@@ -129,6 +141,7 @@ impl Shared {
             pool: self.pool.clone(),
             budget,
             put_records: Arc::new(put_records.with_id(id.clone())),
+            connections: self.connections.clone(),
             shards: Arc::new(shards.with_id(id.clone())),
             dead_letters: None,
             spool: None,

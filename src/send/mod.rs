@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::body::Protocol;
 use crate::batch::Batch;
@@ -61,6 +62,22 @@ impl Default for Settings {
             protocol: Protocol::Json,
             retry: retry::Settings::default(),
         }
+    }
+}
+
+/// Calls that may be under way at once in a process, for all of its streams together.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Option<Arc<Semaphore>>);
+
+impl Connections {
+    pub fn at_most(calls: usize) -> Self {
+        Self(Some(Arc::new(Semaphore::new(calls))))
+    }
+
+    /// Waits for its turn, which lasts until it is dropped. Without a bound there is nothing to wait for. Cancel safe.
+    pub async fn one(&self) -> Option<OwnedSemaphorePermit> {
+        let calls = Arc::clone(self.0.as_ref()?);
+        Some(calls.acquire_owned().await.expect("it is never closed"))
     }
 }
 

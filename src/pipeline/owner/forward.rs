@@ -220,8 +220,13 @@ impl Owner {
         let put_records = Arc::clone(&self.put_records);
         let stream = self.stream.clone();
         let timeout = self.delivery.request_timeout;
-        let (sent, beside) = (now, self.in_flight.len() + 1);
+        let (connections, beside) = (self.connections.clone(), self.in_flight.len() + 1);
         self.in_flight.spawn(async move {
+            // Its time runs from when it may go.
+            let (_turn, sent) = match connections.one().await {
+                None => (None, now),
+                turn => (turn, Instant::now()),
+            };
             let call = put_records.put_records(&stream, &batch);
             let outcome = tokio::time::timeout(timeout, call).await;
             let outcome = outcome.unwrap_or_else(|_| {
