@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 
-use kinseal::fake::StoredRecord;
+use kinseal::fake::{Action, Faults, Rule, StoredRecord};
 use serde_json::Value;
 
 use crate::support::agent::{Home, STREAM, kinseal};
@@ -48,6 +48,11 @@ fn consume(site: &StandIn, arguments: &[&str]) -> Ended {
 
 fn stdout(ended: &Ended) -> &str {
     std::str::from_utf8(&ended.stdout).expect("UTF-8")
+}
+
+/// As they are printed.
+fn whole(numbers: std::ops::RangeInclusive<u64>) -> String {
+    numbers.map(|number| line(number) + "\n").collect()
 }
 
 #[test]
@@ -227,6 +232,112 @@ fn what_cannot_be_opened_is_kept_with_its_reason_and_the_rest_goes_on() {
 }
 
 #[test]
+fn where_kms_refuses_the_key_reading_stops_and_the_checkpoint_before_its_records() {
+    let (site, key) = sealed(1, 50);
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (checkpoint, out) = (at("checkpoint"), at("out"));
+    let read = |key: &str, more: &[&str]| {
+        let mut arguments = vec![
+            "--kms-key",
+            key,
+            "--until-empty",
+            "--checkpoint",
+            &checkpoint,
+        ];
+        arguments.extend(more);
+        consume(&site, &arguments)
+    };
+    fs::write(&out, "precious").expect("room");
+    let refused = read("alias/nope", &["--out", &out]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused.stderr.contains("stopped there"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(
+        refused.stderr.matches("does not exist").count(),
+        1,
+        "{}",
+        refused.stderr
+    );
+    assert!(!Path::new(&checkpoint).exists());
+    let denied = Rule::new(Action::access_denied()).on("Decrypt");
+    site.fake.set_faults(Faults::seeded(1).rule(denied));
+    assert_eq!(read(&key, &[]).status.code(), Some(1));
+    assert!(!Path::new(&checkpoint).exists());
+    site.fake.set_faults(Faults::none());
+    // Where they are kept, they are passed.
+    let letters = at("letters");
+    let kept = read("alias/nope", &["--out", &out, "--dead-letter", &letters]);
+    assert_eq!(kept.status.code(), Some(1), "{}", kept.stderr);
+    assert_eq!(
+        fs::read_to_string(&letters)
+            .expect("written")
+            .lines()
+            .count(),
+        50
+    );
+    fs::remove_file(&checkpoint).expect("it has moved");
+    let ended = read(&key, &["--out", &out]);
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let lines = fs::read_to_string(&out).expect("written");
+    assert_eq!(lines, whole(1..=50));
+}
+
+#[test]
+fn a_file_that_is_named_for_something_else_is_not_written_and_none_before_there_is_something_to_write()
+ {
+    let (site, key) = sealed(1, 1);
+    let dir = tempfile::tempdir().expect("a folder");
+    let keys = dir.path().join("key.toml");
+    fs::write(&keys, "precious").expect("room");
+    let name = keys.display().to_string();
+    let ended = consume(&site, &["--wrapping-key", &name, "--out", &name]);
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(
+        ended.stderr.contains("a file of its own"),
+        "{}",
+        ended.stderr
+    );
+    let mut elsewhere = command(
+        &site,
+        &["--kms-key", &key, "--out", &name, "--stream", "nowhere"],
+    );
+    let mut arguments: Vec<_> = elsewhere.get_args().map(ToOwned::to_owned).collect();
+    arguments.drain(1..3);
+    elsewhere = kinseal();
+    elsewhere.args(arguments);
+    let ended = run("consume", &mut elsewhere, b"");
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(&keys).expect("there"), "precious");
+}
+
+#[test]
+fn to_what_is_no_file_a_checkpoint_is_kept_as_it_is_to_standard_output() {
+    let (site, key) = sealed(1, 20);
+    let dir = tempfile::tempdir().expect("a folder");
+    let checkpoint = dir.path().join("checkpoint").display().to_string();
+    let arguments = [
+        "--kms-key",
+        &key,
+        "--until-empty",
+        "--checkpoint",
+        &checkpoint,
+    ];
+    let nowhere = ["--out", "/dev/null", "--dead-letter", "/dev/null"];
+    for _ in 0..2 {
+        let ended = consume(&site, &[&arguments[..], &nowhere].concat());
+        assert!(ended.status.success(), "{}", ended.stderr);
+    }
+    write(&site, &key, 21, 25);
+    let further = consume(&site, &arguments);
+    assert!(further.status.success(), "{}", further.stderr);
+    assert_eq!(stdout(&further), whole(21..=25));
+}
+
+#[test]
 fn records_go_to_a_socket_too() {
     let (site, key) = sealed(1, 100);
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -264,7 +375,7 @@ fn a_socket_whose_reader_goes_away_fails_the_command() {
     leaving.join().expect("no panic");
     assert_eq!(ended.status.code(), Some(1));
     assert!(
-        ended.stderr.contains("from the socket is gone"),
+        ended.stderr.contains("whoever read from it is gone"),
         "{}",
         ended.stderr
     );

@@ -327,7 +327,7 @@ fn a_daemon_that_hangs_up_while_kms_is_out_of_reach_is_not_outlived() {
     );
 }
 
-/// Messages of other kinds and of the KCL's first version, lines that are none, and the processor's exit code.
+/// Messages of other kinds and of the KCL's first version, empty lines, and the processor's exit code.
 #[test]
 fn what_is_not_about_records_passes_as_it_is() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -348,7 +348,7 @@ fn what_is_not_about_records_passes_as_it_is() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("kinseal");
-    let said = "{\"action\":\"shutdown\",  \"reason\":\"ZOMBIE\"}\nno JSON\n\n{\"action\":\"invented\",\"records\":1}\n[1]\n{\"action\":\"processRecords\"}\n";
+    let said = "{\"action\":\"shutdown\",  \"reason\":\"ZOMBIE\"}\n\n{\"action\":\"invented\",\"records\":1}\n{\"action\":null}\n";
     let mut to = process.stdin.take().expect("piped");
     to.write_all(said.as_bytes()).expect("it reads");
     drop(to);
@@ -368,4 +368,33 @@ fn what_is_not_about_records_passes_as_it_is() {
         !ended.status.success() && said.contains("cannot start /no/such/program"),
         "{said}"
     );
+}
+
+#[test]
+fn what_is_no_message_stops_it_and_is_not_handed_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let notes = dir.path().join("notes");
+    let (_site, key) = sealed(dir.path(), "record", 1);
+    for line in [
+        // A lone surrogate, which other readers of JSON let pass.
+        r#"{"action":"processRecords","records":[{"data":"cGxhaW4=","partitionKey":"\ud800"}]}"#,
+        r#"{"action":"processRecords","records":[],"millisBehindLatest":NaN}"#,
+        r#"{"action":"processRecords","records":{"data":"cGxhaW4="}}"#,
+        r#"{"action":"processRecords"}"#,
+        r#"{"action":"processRecords","records":[1,null]}"#,
+        r#"{"action":"processRecords","records":[{"data":null,"sequenceNumber":"1"}]}"#,
+        r#"{"action":"processRecords","records":[{"data":"%","sequenceNumber":"1"}]}"#,
+        "[]",
+        "processRecords",
+    ] {
+        let mut command = multilang(&key, &[], &notes);
+        let ended = run("multilang", &mut command, format!("{line}\n").as_bytes());
+        assert_eq!(ended.status.code(), Some(1), "{line}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("no message of its protocol"),
+            "{line}: {}",
+            ended.stderr
+        );
+        assert!(!notes.exists(), "{line}: nothing was handed on");
+    }
 }

@@ -11,7 +11,7 @@ from kinseal_reader import Opener, Refused, user_records
 # Once for each process, not for each event: the data keys that were unwrapped stay with it.
 OPENER = Opener(
     key_arns=os.environ["KEY_ARNS"].split(","),
-    context=dict(pair.split("=", 1) for pair in os.environ["CONTEXT"].split(",")),
+    context=dict(pair.split("=", 1) for pair in os.environ["CONTEXT"].split(",") if pair),
 )
 
 

@@ -6,11 +6,11 @@ mod print;
 mod sink;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::fan_out::FanOut;
 use self::from::From;
-use self::print::Printing;
+use self::print::{Printing, Stopping};
 use self::sink::Sink;
 use super::connection::{self, ConnectionArgs};
 use super::hardening::CoreDumpArgs;
 use super::limits::LimitArgs;
-use super::multilang::LetterFile;
 use crate::aws::{self, Clients, TimeOuts};
 use crate::config::{self, Environment};
 use crate::consume::checkpoint::Checkpoint;
+use crate::consume::letters::LetterFile;
 use crate::consume::output::{Encoding, Form, Printer};
 use crate::consume::{self, Consumer, KinesisStream, Plaintext, Progress, Unpacker};
 use crate::metrics::report::{KeyCache, Short};
@@ -223,18 +223,20 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
         Some(pushed) => Consumer::subscribe(pushed.stream(), unpacker, reading, shutdown.clone()),
         None => Consumer::start(Arc::new(stream), unpacker, reading, shutdown.clone()),
     };
-    let printing = Printing::new(consumer, printer, checkpoint);
+    let refused = Arc::new(AtomicU64::new(0));
+    let printing = Printing::new(consumer, printer, checkpoint, args.stopping());
+    let printing = printing.counting(Arc::clone(&refused));
     // A thread of its own: a pipe that is full blocks.
     let printed = tokio::task::spawn_blocking(move || printing.run());
     let to_the_end = async {
-        let printed = printed.await??;
-        if printed.keys_are_missing {
-            super::print_error(
-                "kinseal: stopped there: what follows is likely to be encrypted too",
-            );
+        let mut printed = printed.await??;
+        if let Some(why) = printed.stopped {
+            super::print_error(&format!("kinseal: stopped there: {why}"));
         }
         if let Some(consumer) = printed.consumer {
             consumer.finish().await.context(place)?;
+            // Also where there was nothing to print.
+            printed.printer.out_mut().begin().context("output")?;
         }
         anyhow::Ok(printed.unreadable)
     };
@@ -244,7 +246,10 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     };
     let read = tokio::select! {
         read = to_the_end => read,
-        () = given_up => Ok(0),
+        () = given_up => {
+            tracing::warn!("what is printed is not taken: ended without it; a checkpoint says only what was");
+            Ok(refused.load(Ordering::Relaxed))
+        }
     };
     // However it ended.
     let ended = match fan_out {
@@ -339,16 +344,28 @@ impl ConsumeArgs {
         Ok(request)
     }
 
-    /// Each of its own: they are written anew, renamed and appended to.
+    /// Each of its own: some are written anew, renamed and appended to.
     fn check_files(&self) -> anyhow::Result<()> {
         let named = [
             ("--out", &self.out),
             ("--checkpoint", &self.checkpoint),
             ("--dead-letter", &self.dead_letter),
+            ("--config", &self.config),
         ];
+        let keys = self
+            .wrapping_key
+            .iter()
+            .map(|path| ("--wrapping-key", path));
+        let named = named
+            .into_iter()
+            .filter_map(|(option, path)| Some((option, path.as_ref()?)));
         let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
-        for (option, path) in named {
-            let Some(path) = path else { continue };
+        for (option, path) in named.chain(keys) {
+            // Standard output, a pipe, a device.
+            let is_none = path.metadata().is_ok_and(|about| !about.is_file());
+            if path == Path::new("-") || is_none {
+                continue;
+            }
             // Where it is there already, by whatever name.
             let path = path.canonicalize().or_else(|_| std::path::absolute(path))?;
             if let Some(other) = seen.insert(path.clone(), option) {
@@ -398,6 +415,15 @@ impl ConsumeArgs {
         })
     }
 
+    /// What a user has to put right, and nothing of a record's: named keys that may not be used are theirs; whatever key a
+    /// record names is not.
+    fn stopping(&self) -> Stopping {
+        match self.discover {
+            true => Stopping::WithoutKeys,
+            false => Stopping::WhereKeysAreRefused,
+        }
+    }
+
     fn form(&self) -> Form {
         match (self.raw, self.output) {
             (Some(EncodingWord::Base64), _) => Form::Raw(Encoding::Base64),
@@ -408,13 +434,14 @@ impl ConsumeArgs {
         }
     }
 
-    fn dead_letters(&self) -> anyhow::Result<Option<File>> {
-        let opened = self
-            .dead_letter
-            .as_ref()
-            .map(LetterFile::open)
-            .transpose()?;
-        Ok(opened.map(LetterFile::into_file))
+    fn dead_letters(&self) -> anyhow::Result<Option<LetterFile>> {
+        let Some(path) = &self.dead_letter else {
+            return Ok(None);
+        };
+        let opened = LetterFile::open(path);
+        Ok(Some(opened.with_context(|| {
+            format!("--dead-letter {}", path.display())
+        })?))
     }
 
     fn unpacker(&self, request: &Request, clients: &Clients) -> anyhow::Result<Unpacker> {

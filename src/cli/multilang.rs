@@ -1,7 +1,6 @@
 //! `kinseal multilang`: before a record processor of the KCL's MultiLangDaemon.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::connection::{self, ConnectionArgs};
 use super::hardening::CoreDumpArgs;
 use super::keys::KeyArgs;
 use super::limits::LimitArgs;
-use crate::consume::output::dead_letter;
+use crate::consume::letters::LetterFile;
 use crate::consume::{Plaintext, Unpacker, Unreadable};
 use crate::multilang::{self, Letters};
 use crate::seal::open::Opener;
@@ -66,34 +65,19 @@ pub async fn run(args: MultilangArgs) -> anyhow::Result<ExitCode> {
     let threads = available_parallelism().map_or(1, usize::from);
     let unpacker = Unpacker::opening(Arc::new(opener), plaintext, threads)?;
     let letters = match &args.dead_letter {
-        Some(path) => Some(LetterFile::open(path)?),
+        Some(path) => {
+            let opened = LetterFile::open(path);
+            Some(opened.with_context(|| format!("--dead-letter {}", path.display()))?)
+        }
         None => None,
     };
     let code = multilang::run(args.command, unpacker, letters).await?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }
 
-/// A file of dead letters, one on each line.
-pub(super) struct LetterFile(File);
-
-impl LetterFile {
-    /// Records that cannot be opened may be in clear.
-    pub(super) fn open(path: &PathBuf) -> anyhow::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let mut options = File::options();
-        let opened = options.append(true).create(true).mode(0o600).open(path);
-        let file = opened.with_context(|| format!("--dead-letter {}", path.display()))?;
-        Ok(Self(file))
-    }
-
-    pub(super) fn into_file(self) -> File {
-        self.0
-    }
-}
-
 impl Letters for LetterFile {
     fn keep(&mut self, unreadable: &Unreadable) -> io::Result<()> {
-        self.0.write_all(&dead_letter(unreadable))?;
-        self.0.sync_data()
+        Self::keep(self, unreadable)?;
+        self.sync()
     }
 }

@@ -86,6 +86,7 @@
 
 pub mod checkpoint;
 pub mod fanout;
+pub mod letters;
 mod lineage;
 pub mod output;
 mod page;

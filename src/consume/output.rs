@@ -1,6 +1,5 @@
 //! Records → lines, and what could not be read → standard error, and a file of dead letters where one is asked for.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::ConsumedBatch;
+use super::letters::LetterFile;
 use super::unpack::{Place, Unreadable, UserRecord};
 use crate::hex::to_hex;
 
@@ -37,7 +37,7 @@ pub struct Printer<W: Write, E: Write> {
     form: Form,
     out: BufWriter<W>,
     err: E,
-    dead_letters: Option<File>,
+    dead_letters: Option<LetterFile>,
     printed: u64,
     unreadable: u64,
     /// Records that may be printed yet.
@@ -84,7 +84,7 @@ impl<W: Write, E: Write> Printer<W, E> {
 
     /// What could not be read is kept there too, as it lay in the stream: JSON Lines.
     #[must_use]
-    pub fn keeping(self, dead_letters: Option<File>) -> Self {
+    pub fn keeping(self, dead_letters: Option<LetterFile>) -> Self {
         Self {
             dead_letters,
             ..self
@@ -143,16 +143,25 @@ impl<W: Write, E: Write> Printer<W, E> {
 
     /// The dead letters' file too.
     pub fn sync(&mut self) -> io::Result<()> {
-        self.dead_letters.as_ref().map_or(Ok(()), File::sync_data)
+        self.dead_letters.as_ref().map_or(Ok(()), LetterFile::sync)
     }
 
     pub fn out(&self) -> &W {
         self.out.get_ref()
     }
 
+    pub fn out_mut(&mut self) -> &mut W {
+        self.out.get_mut()
+    }
+
     /// Whether no more may be printed.
     pub fn is_full(&self) -> bool {
         self.left == 0
+    }
+
+    /// Whether what could not be read is kept.
+    pub fn keeps(&self) -> bool {
+        self.dead_letters.is_some()
     }
 
     /// Records so far.
@@ -195,10 +204,7 @@ impl<W: Write, E: Write> Printer<W, E> {
         self.out.flush()?;
         let (place, reason) = (&unreadable.place, &unreadable.reason);
         if let Some(letters) = &mut self.dead_letters {
-            let letter = dead_letter(unreadable);
-            letters
-                .write_all(&letter)
-                .map_err(PrintError::DeadLetters)?;
+            letters.keep(unreadable).map_err(PrintError::DeadLetters)?;
         }
         // Standard error may be closed: the exit code tells it too.
         let _ = writeln!(

@@ -247,6 +247,24 @@ async fn until_empty_reads_a_shard_in_order_and_ends_at_its_tip() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn until_empty_ends_where_somebody_writes_all_the_while_behind_what_was_there_at_the_beginning()
+ {
+    let stream = Arc::new(InMemory::new(3).shard("0", &[], false, 12));
+    let old = SystemTime::now() - Duration::from_secs(60);
+    let young = SystemTime::now() + Duration::from_secs(60);
+    {
+        let mut shards = stream.shards.lock().unwrap();
+        let records = &mut shards.values_mut().next().unwrap().records;
+        for (number, record) in records.iter_mut().enumerate() {
+            record.arrived = Some(if number < 5 { old } else { young });
+        }
+    }
+    // Pages of three, of which the in-memory service says that nothing is behind any.
+    let (seen, ended) = read(&stream, until_empty()).await;
+    assert_eq!((seen, ended), (all("0", 0..6), Ok(())));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_empty_answer_is_not_the_tip_while_the_service_says_so() {
     let stream = InMemory::new(3).shard("0", &[], false, 4);
     *stream.gaps.lock().unwrap() = 5;

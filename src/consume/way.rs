@@ -211,9 +211,14 @@ impl Way {
                 .await;
         }
         let mut reader = self.reading.from(shard.id.clone(), from);
+        let began = SystemTime::now();
         let ended = loop {
             let (page, mut memory) = reader.page(&self.memory).await?;
             let at_tip = page.records.is_empty() && page.behind.is_zero();
+            // Where somebody writes all the while, no page is empty: what was there at the beginning is read once the service says
+            // that nothing is behind, and what is read is younger. (Not by its word alone: some say so whatever is behind.)
+            let youngest = page.records.last().and_then(|last| last.arrived);
+            let is_past = page.behind.is_zero() && youngest.is_some_and(|arrived| arrived > began);
             if let Some(last) = page.records.last() {
                 let progress = Progress::UpTo(Arc::clone(&last.sequence));
                 let records = self.unpacker.unpack(shard, page.records).await;
@@ -233,7 +238,9 @@ impl Way {
                 None => break page.children,
                 // Some servers never end a closed shard's pages; nothing can come any more.
                 Some(_) if at_tip && shard.closed => break Vec::new(),
-                Some(_) if at_tip && self.settings.until_empty => return Ok(Ended::AtTip),
+                Some(_) if (at_tip || is_past) && self.settings.until_empty => {
+                    return Ok(Ended::AtTip);
+                }
                 Some(_) if at_tip => reader.rest(self.settings.idle).await,
                 Some(_) => {}
             }

@@ -65,6 +65,13 @@ pub enum MultilangError {
     },
     #[error("a dead letter cannot be kept: {0}")]
     Letter(io::Error),
+    #[error(
+        "the daemon sent what is no message of its protocol ({why}): {beginning:?}. Nothing is handed on that was not seen to be encrypted"
+    )]
+    NoMessage {
+        why: &'static str,
+        beginning: String,
+    },
 }
 
 type Shared = Arc<Mutex<Translator>>;
@@ -138,15 +145,19 @@ impl<L: Letters> Down<L> {
         let mut daemon = Heard::new(from);
         while let Some(mut line) = daemon.next().await.map_err(MultilangError::Daemon)? {
             let message = match serde_json::from_slice::<Value>(&line) {
+                _ if line.trim_ascii().is_empty() => None,
                 Ok(Value::Object(message)) => tokio::select! {
                     biased;
                     message = self.message(message) => message?,
                     hung_up = daemon.hung_up() => {
                         hung_up.map_err(MultilangError::Daemon)?;
+                        tracing::warn!(
+                            "the daemon has hung up: records that were being opened are not handed on, nor what it said behind them"
+                        );
                         break;
                     }
                 },
-                _ => None,
+                _ => return Err(no_message("no JSON object", &line)),
             };
             if let Some(message) = message {
                 line = line_of(&message);
@@ -175,8 +186,17 @@ impl<L: Letters> Down<L> {
             }
             Some("processRecords") => {
                 let Some(Value::Array(records)) = message.remove("records") else {
-                    return Ok(None);
+                    let line = line_of(&message);
+                    return Err(no_message("processRecords without records", &line));
                 };
+                for record in &records {
+                    let data = record.get("data").and_then(Value::as_str);
+                    if data.and_then(from_base64).is_none() {
+                        let record = record.to_string();
+                        let why = "a record without data in base64";
+                        return Err(no_message(why, record.as_bytes()));
+                    }
+                }
                 let opened = self.open(records).await?;
                 let mut translator = self.shared.lock().expect("no panic while held");
                 let records = translator.deliver(opened);
@@ -315,6 +335,13 @@ async fn up(from_child: ChildStdout, shared: Shared, input: Input) -> Result<(),
 async fn read_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     Ok(from.read_until(b'\n', line).await? > 0)
+}
+
+fn no_message(why: &'static str, line: &[u8]) -> MultilangError {
+    const SHOWN: usize = 80;
+    let beginning = &line[..line.len().min(SHOWN)];
+    let beginning = String::from_utf8_lossy(beginning).into_owned();
+    MultilangError::NoMessage { why, beginning }
 }
 
 fn line_of(message: &Map<String, Value>) -> Vec<u8> {

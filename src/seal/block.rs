@@ -197,7 +197,9 @@ pub enum BlockError {
     Compression,
     #[error("a block that unpacks to {size} bytes; at most {MAX_UNPACKED} are read")]
     TooLarge { size: usize },
-    #[error("a block that holds no records")]
+    #[error(
+        "a block whose records cannot be told apart: damaged by whoever wrote it, or more than 131,072 of them"
+    )]
     Records,
 }
 

@@ -1,6 +1,8 @@
 //! Prints what is read, and keeps how far that is.
 
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -10,6 +12,7 @@ use super::sink::Sink;
 use crate::consume::checkpoint::Checkpoint;
 use crate::consume::output::{PrintError, Printed, Printer};
 use crate::consume::{ConsumedBatch, Consumer, Progress, Reason, Unreadable, UserRecord};
+use crate::seal::open::OpenError;
 
 /// The checkpoint is saved this often, if it has moved.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -23,14 +26,18 @@ pub(super) struct Printing<E: Write> {
     /// What the checkpoint does not say yet, since when.
     unsaved: Option<Instant>,
     told: Instant,
+    stopping: Stopping,
+    /// Records that could not be read, for whoever does not wait for the end.
+    refused: Arc<AtomicU64>,
 }
 
 /// How it ended.
-pub(super) struct Ended {
+pub(super) struct Ended<E: Write> {
     /// Where it has an end of its own to tell; not where printing ended before it.
     pub(super) consumer: Option<Consumer>,
-    /// It ended at the first record that is encrypted.
-    pub(super) keys_are_missing: bool,
+    pub(super) printer: Printer<Sink, E>,
+    /// Why it ended at a record.
+    pub(super) stopped: Option<&'static str>,
     pub(super) unreadable: u64,
 }
 
@@ -44,8 +51,8 @@ enum Next {
 /// Why no more is printed.
 enum End {
     OfReading,
-    /// One complaint about forgotten keys is enough.
-    NoKeys,
+    /// One complaint about keys is enough.
+    AtRecord(&'static str),
     Limit,
 }
 
@@ -54,6 +61,7 @@ impl<E: Write> Printing<E> {
         consumer: Consumer,
         printer: Printer<Sink, E>,
         checkpoint: Option<Checkpoint>,
+        stopping: Stopping,
     ) -> Self {
         Self {
             consumer,
@@ -61,27 +69,38 @@ impl<E: Write> Printing<E> {
             checkpoint,
             unsaved: None,
             told: Instant::now(),
+            stopping,
+            refused: Arc::default(),
         }
     }
 
+    /// Tells there how many records could not be read so far.
+    pub(super) fn counting(self, refused: Arc<AtomicU64>) -> Self {
+        Self { refused, ..self }
+    }
+
     /// Until reading ends, or nobody takes what is printed. Blocks.
-    pub(super) fn run(mut self) -> anyhow::Result<Ended> {
+    pub(super) fn run(mut self) -> anyhow::Result<Ended<E>> {
         let ended = self.print_batches();
         let unreadable = self.printer.unreadable();
-        let keys_are_missing = matches!(ended, Ok(End::NoKeys));
+        let stopped = match ended {
+            Ok(End::AtRecord(why)) => Some(why),
+            _ => None,
+        };
         let consumer = match ended {
             Ok(End::OfReading) => Some(self.consumer),
-            Ok(End::NoKeys | End::Limit) => None,
+            Ok(End::AtRecord(_) | End::Limit) => None,
             // Whoever read our output has enough, `head` for one.
             Err(error) if is_closed(&error) && self.printer.out().may_be_left() => None,
             Err(error) if is_closed(&error) => {
-                return Err(error.context("--out: whoever read from the socket is gone"));
+                return Err(error.context("--out: whoever read from it is gone"));
             }
             Err(error) => return Err(error),
         };
         Ok(Ended {
             consumer,
-            keys_are_missing,
+            printer: self.printer,
+            stopped,
             unreadable,
         })
     }
@@ -99,9 +118,9 @@ impl<E: Write> Printing<E> {
                     return Ok(End::OfReading);
                 }
                 Next::Batch(batch) => {
-                    if self.print(*batch)? {
+                    if let Some(why) = self.print(*batch)? {
                         self.printer.flush().context(OUTPUT)?;
-                        return Ok(End::NoKeys);
+                        return Ok(End::AtRecord(why));
                     }
                 }
             }
@@ -128,15 +147,21 @@ impl<E: Write> Printing<E> {
         })
     }
 
-    /// Whether keys are missing, and no more is to be printed.
-    fn print(&mut self, mut batch: ConsumedBatch) -> anyhow::Result<bool> {
-        let keyless = batch.records.iter().position(has_no_keys);
-        if let Some(at) = keyless {
-            batch.records.truncate(at + 1);
+    /// Why no more is to be printed, if that is so.
+    fn print(&mut self, mut batch: ConsumedBatch) -> anyhow::Result<Option<&'static str>> {
+        let stopping = match self.printer.keeps() {
+            true => Stopping::WithoutKeys,
+            false => self.stopping,
+        };
+        let reasons = batch.records.iter().map(|record| stopping.at(record));
+        let stop = (0..).zip(reasons).find_map(|(at, why)| Some((at, why?)));
+        if let Some((at, _)) = stop {
+            batch.records.truncate(at + 1_usize);
         }
         let printed = self.printer.print(&batch)?;
-        if keyless.is_some() {
-            return Ok(true);
+        self.tell_what_is_passed_over();
+        if let Some((_, why)) = stop {
+            return Ok(Some(why));
         }
         self.tell_lag(&batch);
         let progress = match printed {
@@ -147,7 +172,18 @@ impl<E: Write> Printing<E> {
             checkpoint.places.insert(batch.shard, progress);
             self.unsaved.get_or_insert_with(Instant::now);
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// Once, and so that the exit code knows it whatever comes.
+    fn tell_what_is_passed_over(&mut self) {
+        let unreadable = self.printer.unreadable();
+        let before = self.refused.swap(unreadable, Ordering::Relaxed);
+        if before == 0 && unreadable > 0 && self.checkpoint.is_some() && !self.printer.keeps() {
+            tracing::warn!(
+                "records that cannot be opened are passed over, and the checkpoint moves on; --dead-letter FILE keeps them"
+            );
+        }
     }
 
     /// What is printed first, and then that it was.
@@ -158,6 +194,7 @@ impl<E: Write> Printing<E> {
         };
         if self.unsaved.take().is_some() {
             self.printer.sync().context("--dead-letter")?;
+            self.printer.out_mut().begin().context(OUTPUT)?;
             checkpoint.written = self.printer.out().synced_len().context(OUTPUT)?;
             checkpoint.save()?;
         }
@@ -183,6 +220,28 @@ fn is_closed(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn has_no_keys(record: &Result<UserRecord, Unreadable>) -> bool {
-    matches!(record, Err(unreadable) if matches!(unreadable.reason, Reason::NoKeys { .. }))
+/// At which records reading stops, with the checkpoint before them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stopping {
+    /// That are encrypted, where no key is given.
+    WithoutKeys,
+    /// Also whose key may not be used: somebody has to put that right, and it is nothing of the record's.
+    WhereKeysAreRefused,
+}
+
+impl Stopping {
+    /// Why at this one, if so.
+    fn at(self, record: &Result<UserRecord, Unreadable>) -> Option<&'static str> {
+        let Err(unreadable) = record else { return None };
+        match &unreadable.reason {
+            Reason::NoKeys { .. } => Some("what follows is likely to be encrypted too"),
+            Reason::Open(error) if self == Self::WhereKeysAreRefused => match &**error {
+                OpenError::Key(error) if error.is_configuration() => Some(
+                    "it and what follows is read once the key may be used; --dead-letter FILE keeps such records, and goes on",
+                ),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
 }

@@ -16,7 +16,14 @@ use crate::durable::lock_soon;
 #[derive(Debug)]
 pub(super) enum Sink {
     Stdout(File),
-    File { file: File, len: u64 },
+    File {
+        file: File,
+        len: u64,
+        /// What was there before goes when the first is written, or it is known that there is nothing to write.
+        is_begun: bool,
+    },
+    /// A pipe, or a device like `/dev/null`: nothing of it can be cut or synced.
+    Other(File),
     Socket(UnixStream),
 }
 
@@ -47,13 +54,22 @@ impl Sink {
             let file = options.mode(0o600).open(path);
             let file = file.with_context(name)?;
             // What is none, like a pipe or /dev/null, may be several writers'.
-            if file.metadata().with_context(name)?.is_file() {
-                own(&file).with_context(name)?;
-                file.set_len(0).with_context(name)?;
+            if !file.metadata().with_context(name)?.is_file() {
+                return Ok(Self::Other(file));
             }
-            return Ok(Self::File { file, len: 0 });
+            own(&file).with_context(name)?;
+            return Ok(Self::File {
+                file,
+                len: 0,
+                is_begun: false,
+            });
         };
+        let is_other = path.metadata().is_ok_and(|about| !about.is_file());
         let Some(len) = begun.written else {
+            if is_other {
+                let file = File::options().write(true).open(path);
+                return Ok(Self::Other(file.with_context(name)?));
+            }
             bail!(
                 "{}: the checkpoint is of a reading that printed elsewhere; print there, or move the checkpoint away",
                 name()
@@ -72,7 +88,11 @@ impl Sink {
         // What was written and not noted is read again.
         file.set_len(len).with_context(name)?;
         file.seek(SeekFrom::Start(len)).with_context(name)?;
-        Ok(Self::File { file, len })
+        Ok(Self::File {
+            file,
+            len,
+            is_begun: true,
+        })
     }
 
     pub(super) fn is_terminal(&self) -> bool {
@@ -87,11 +107,22 @@ impl Sink {
     /// Of a file: its length, once that is on disk.
     pub(super) fn synced_len(&self) -> io::Result<Option<u64>> {
         match self {
-            Self::File { file, len } => {
+            Self::File { file, len, .. } => {
                 file.sync_data()?;
                 Ok(Some(*len))
             }
-            Self::Stdout(_) | Self::Socket(_) => Ok(None),
+            Self::Stdout(_) | Self::Other(_) | Self::Socket(_) => Ok(None),
+        }
+    }
+
+    /// From now on it has what is printed, and nothing else.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        match self {
+            Self::File { file, is_begun, .. } if !*is_begun => {
+                *is_begun = true;
+                file.set_len(0)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -111,10 +142,11 @@ fn own(file: &File) -> anyhow::Result<()> {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.begin()?;
         match self {
-            Self::Stdout(to) => to.write(bytes),
+            Self::Stdout(to) | Self::Other(to) => to.write(bytes),
             Self::Socket(to) => to.write(bytes),
-            Self::File { file, len } => {
+            Self::File { file, len, .. } => {
                 let written = file.write(bytes)?;
                 *len += written as u64;
                 Ok(written)

@@ -68,8 +68,8 @@ pub enum Reason {
     )]
     Plaintext,
     #[error(
-        "begins like an aggregate, but its checksum or its inside is wrong: damaged, or not encrypted and \
-         only alike; --raw shows the bytes"
+        "begins like an aggregate, but its checksum or its inside is wrong, or it holds more than 131,072 records: damaged, or not \
+         encrypted and only alike; --raw shows the bytes"
     )]
     DamagedAggregate,
     #[error(transparent)]
