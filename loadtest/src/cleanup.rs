@@ -1,6 +1,7 @@
-//! What goes with a run when it ends, when it fails, and when Ctrl-C or SIGTERM ends this program: its temporary folder, and the
+//! What goes with a run when it ends, when it fails, and when Ctrl-C, SIGTERM or a hangup ends this program: its temporary folder, and the
 //! processes of other programs. After `kill -9` the folder is left, and its name says whose it was.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard};
@@ -98,18 +99,20 @@ pub(crate) fn results_are_in(files: &[&Path]) {
     };
 }
 
-/// From now on SIGINT and SIGTERM end this program with the shell's exit code for them, after its folders. The processes of a
+/// From now on SIGINT, SIGTERM, SIGHUP and SIGQUIT end this program with the shell's exit code for them, after its folders. The processes of a
 /// run end by themselves: each waits for the end of this one on its standard input.
 fn clean_up_when_interrupted() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    let (mut interrupt, mut terminate) = {
+    let [mut interrupt, mut terminate, mut hangup, mut quit] = {
         let _entered = runtime.enter();
-        (
+        [
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
-        )
+            signal(SignalKind::hangup())?,
+            signal(SignalKind::quit())?,
+        ]
     };
     let waiting = thread::Builder::new().name("signals".to_owned());
     waiting.spawn(move || {
@@ -117,6 +120,8 @@ fn clean_up_when_interrupted() -> anyhow::Result<()> {
             tokio::select! {
                 _ = interrupt.recv() => 130,
                 _ = terminate.recv() => 143,
+                _ = hangup.recv() => 129,
+                _ = quit.recv() => 131,
             }
         });
         let held = held();
@@ -125,7 +130,8 @@ fn clean_up_when_interrupted() -> anyhow::Result<()> {
         for folder in &held.folders {
             let _ = std::fs::remove_dir_all(folder);
         }
-        eprintln!("\nloadtest: interrupted{}", held.kept);
+        // Nobody may read it any more.
+        let _ = writeln!(std::io::stderr(), "\nloadtest: interrupted{}", held.kept);
         std::process::exit(code);
     })?;
     Ok(())
@@ -135,7 +141,7 @@ fn clean_up_when_interrupted() -> anyhow::Result<()> {
 fn end(leader: u32) {
     let leader = i32::try_from(leader).ok().and_then(Pid::from_raw);
     if let Some(leader) = leader {
-        let _ = rustix::process::kill_process_group(leader, Signal::TERM);
+        let _ = rustix::process::kill_process_group(leader, Signal::KILL);
     }
 }
 

@@ -4,8 +4,10 @@
 //! Records go over TLS to the null stand-in. The daemon is this program again, in a process of its own, started as Java
 //! starts it; CPU and memory are that process's, from `/proc`.
 
+mod watching;
+
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,12 +15,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
+use clap::value_parser;
 use hdrhistogram::Histogram;
 use kinseal::daemon::configuration::{Fields, LastFields};
 use kinseal::daemon::message::{Answer, Credentials, PutRecord, Request, SetCredentials};
 
-use crate::cleanup::Folder;
+use self::watching::{Progress, Watching};
+use crate::cleanup::{Folder, Group};
 use crate::scenario::{Case, Scenario};
 use crate::sink::Sink;
 use crate::target::Place;
@@ -27,11 +31,11 @@ use crate::{out, process};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Records of each run
-    #[arg(long, default_value_t = 3_000_000)]
+    #[arg(long, default_value_t = 3_000_000, value_parser = value_parser!(u64).range(1..=100_000_000))]
     records: u64,
     /// Bytes of each
-    #[arg(long, default_value_t = 100)]
-    bytes: usize,
+    #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..=50_000))]
+    bytes: u32,
 }
 
 /// recordMaxBufferedTime of the runs at a pace, and what the KPL's collector adds to it.
@@ -83,11 +87,15 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
         let pace = Pace::PerSecond(per_second as u64 / 2);
         let half = run(args, scope, pace)?;
         let over = |quantile| {
-            let micros = half.latency.value_at_quantile(quantile) as f64;
-            (micros - (LINGER + COLLECTOR).as_micros() as f64) / 1000.0
+            let micros = half.latency.value_at_quantile(quantile);
+            // A record that fills a container does not wait for its time.
+            match micros.saturating_sub((LINGER + COLLECTOR).as_micros() as u64) {
+                0 => "none".to_owned(),
+                over => format!("{:.1} ms", over as f64 / 1000.0),
+            }
         };
         out::line(format!(
-            "| {} | {per_second:.0} | {:.0} | {:.1} ms, {:.1} ms | {} |",
+            "| {} | {per_second:.0} | {:.0} | {}, {} | {} |",
             match scope {
                 Scope::Off => "none",
                 Scope::Record => "each record",
@@ -149,7 +157,9 @@ fn run(args: &Args, scope: Scope, pace: Pace) -> anyhow::Result<Outcome> {
 /// With a service that answers nothing in time.
 fn stalled(args: &Args) -> anyhow::Result<String> {
     let mut daemon = Daemon::start(Scope::Off, None, 60_000)?;
-    let writing = daemon.frames(0..1_000_000, args.bytes);
+    // More than it may hold.
+    let many = (200 << 20) / u64::from(args.bytes);
+    let writing = daemon.frames(0..many.min(1_000_000), args.bytes);
     let mut pipe = daemon.to.take().expect("not taken yet");
     // It blocks, once memory is full; it ends with the daemon.
     let writer = std::thread::spawn(move || {
@@ -187,7 +197,8 @@ struct Daemon {
     began: Instant,
     answered: Arc<AtomicU64>,
     reading: Option<JoinHandle<anyhow::Result<Answers>>>,
-    _sink: Sink,
+    _group: Group,
+    watching: Watching,
     _folder: Folder,
 }
 
@@ -231,30 +242,50 @@ impl Daemon {
             command.env("KINSEAL_CONFIG", path);
         }
         let process = process::apart(&mut command).stdin(Stdio::null()).spawn();
-        let process = process.context("the daemon")?;
+        let mut process = process.context("the daemon")?;
+        let group = Group::of(&process);
         // In Java's order.
-        let from = File::open(&into).context("the pipe from the daemon")?;
-        let to = File::options().write(true).open(&out);
+        let opening = std::thread::spawn(move || {
+            let from = File::open(&into)?;
+            io::Result::Ok((from, File::options().write(true).open(&out)?))
+        });
+        // Nobody opens the other ends of a daemon that has ended.
+        while !opening.is_finished() {
+            if process.try_wait()?.is_some() {
+                return Err(process::gone(&mut process, "the daemon"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let pipes = opening
+            .join()
+            .map_err(|_| anyhow!("opening pipes panicked"))?;
+        let (from, to) = pipes.context("the pipes of the daemon")?;
         let (written, answered) = (Arc::default(), Arc::default());
         let began = Instant::now();
         let reading = std::thread::spawn({
             let (written, answered) = (Arc::clone(&written), Arc::clone(&answered));
             move || read(from, &written, &answered, began)
         });
+        let progress = Progress {
+            written: Arc::clone(&written),
+            answered: Arc::clone(&answered),
+        };
+        let watching = Watching::begin(&process, sink, progress);
         Ok(Self {
             process,
-            to: Some(to.context("the pipe to the daemon")?),
+            to: Some(to),
+            _group: group,
+            watching,
             written,
             began,
             answered,
             reading: Some(reading),
-            _sink: sink,
             _folder: folder,
         })
     }
 
     /// One write for all of them.
-    fn put(&mut self, numbers: std::ops::Range<u64>, bytes: usize) -> anyhow::Result<()> {
+    fn put(&mut self, numbers: std::ops::Range<u64>, bytes: u32) -> anyhow::Result<()> {
         let count = usize::try_from(numbers.end - numbers.start)?;
         let frames = self.frames(numbers, bytes);
         let now = u64::try_from(self.began.elapsed().as_micros())?;
@@ -262,15 +293,16 @@ impl Daemon {
         written.extend(std::iter::repeat_n(now, count));
         drop(written);
         let to = self.to.as_mut().expect("not ended");
-        to.write_all(&frames).context("the daemon reads no more")
+        let written = to.write_all(&frames).context("the daemon reads no more");
+        written.map_err(|error| self.watching.why(error))
     }
 
-    fn frames(&self, numbers: std::ops::Range<u64>, bytes: usize) -> Vec<u8> {
+    fn frames(&self, numbers: std::ops::Range<u64>, bytes: u32) -> Vec<u8> {
         let mut frames = Vec::new();
-        let mut data = vec![b'x'; bytes];
+        let mut data = vec![b'x'; bytes as usize];
         for number in numbers {
             let digits = format!("{number:016}");
-            let len = digits.len().min(bytes);
+            let len = digits.len().min(data.len());
             data[..len].copy_from_slice(&digits.as_bytes()[..len]);
             let record = PutRecord {
                 stream_name: "loadtest".to_owned(),
@@ -285,17 +317,11 @@ impl Daemon {
 
     /// Until so many records have their answer.
     fn wait_for(&mut self, records: u64) -> anyhow::Result<()> {
-        let mut last = (Instant::now(), 0);
         while self.answered.load(Ordering::Acquire) < records {
-            let answered = self.answered.load(Ordering::Acquire);
-            if answered != last.1 {
-                last = (Instant::now(), answered);
+            if self.process.try_wait()?.is_some() {
+                let gone = process::gone(&mut self.process, "the daemon");
+                return Err(self.watching.why(gone));
             }
-            ensure!(
-                last.0.elapsed() < Duration::from_secs(60),
-                "{answered} of {records} answers came"
-            );
-            ensure!(self.process.try_wait()?.is_none(), "the daemon has ended");
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())
@@ -307,6 +333,7 @@ impl Daemon {
 
     fn end(mut self) -> anyhow::Result<Answers> {
         self.to = None;
+        self.watching.end();
         let answers = self.reading.take().expect("once").join();
         ensure!(self.process.wait()?.success(), "the daemon failed");
         answers.expect("reading does not panic")
@@ -315,6 +342,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        self.watching.end();
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

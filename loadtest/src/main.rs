@@ -49,6 +49,7 @@ mod suites;
 mod target;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -179,12 +180,13 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
     let progress = RefCell::new(Progress::of(&cases.runs));
     let print = |line: String| progress.borrow().print(&line);
     let table = Table::begin(&report, &cases.runs, print);
+    let mut logs = HashSet::new();
     for case in cases.runs {
         progress.borrow().begin(&case);
         let log = args
             .hdr_logs
             .as_deref()
-            .map(|folder| hdr_log(folder, &case));
+            .map(|folder| hdr_log(folder, &case, &mut logs));
         let moved = |sample| progress.borrow().moved(&case, sample);
         let outcome = run::run(&case, &target, python.as_deref(), log.as_deref(), moved);
         let outcome = outcome.with_context(|| format!("run \"{case}\""))?;
@@ -192,10 +194,12 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
         let run = report.add(case, outcome).clone();
         table.row(&run, &report);
         // What has been measured outlives a run that fails.
-        args.save(&report, old.as_ref())?;
+        args.save(&report, old.as_ref(), false)?;
+        cleanup::results_are_in(&args.files());
         progress.borrow().is_heard()?;
     }
     progress.borrow().finish();
+    args.save(&report, old.as_ref(), true)?;
     let has_held = table.end(&report);
     if let Some(old) = &old {
         Comparison::of(old, &report).print(print);
@@ -239,10 +243,7 @@ impl Args {
 
     /// Whether all that is asked for can be written, each to a place of its own.
     fn check_files(&self) -> anyhow::Result<()> {
-        let files: Vec<&Path> = [&self.json, &self.html]
-            .into_iter()
-            .filter_map(|path| path.as_deref())
-            .collect();
+        let files = self.files();
         for path in &files {
             report::may_write(path).with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -256,17 +257,28 @@ impl Args {
         if let Some(folder) = &self.hdr_logs {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
+            report::may_write(&folder.join("x"))
+                .with_context(|| format!("cannot write to {}", folder.display()))?;
         }
-        cleanup::results_are_in(&files);
         Ok(())
     }
 
-    fn save(&self, report: &Report, old: Option<&Report>) -> anyhow::Result<()> {
-        if let Some(path) = &self.json {
+    fn files(&self) -> Vec<&Path> {
+        let files = [&self.json, &self.html].into_iter();
+        files.filter_map(|path| path.as_deref()).collect()
+    }
+
+    /// A file after each run; what is none, like a pipe, once at the end.
+    fn save(&self, report: &Report, old: Option<&Report>, is_end: bool) -> anyhow::Result<()> {
+        let is_due = |path: &&PathBuf| {
+            let is_file = std::fs::metadata(path).map_or(true, |there| there.is_file());
+            is_file != is_end
+        };
+        if let Some(path) = self.json.as_ref().filter(is_due) {
             let saved = report.save(path);
             saved.with_context(|| format!("cannot write {}", path.display()))?;
         }
-        if let Some(path) = &self.html {
+        if let Some(path) = self.html.as_ref().filter(is_due) {
             let saved = report.save_page(path, old);
             saved.with_context(|| format!("cannot write {}", path.display()))?;
         }
@@ -274,17 +286,42 @@ impl Args {
     }
 }
 
-/// Named after the run, in letters that every file system takes.
-fn hdr_log(folder: &Path, case: &Case) -> PathBuf {
+/// Named after the run, in letters and at a length that every file system takes, and unlike the names `before` it.
+fn hdr_log(folder: &Path, case: &Case, before: &mut HashSet<String>) -> PathBuf {
+    const LONGEST: usize = 200;
     let name = case.to_string();
     let words = name.split(|c: char| !c.is_ascii_alphanumeric());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-    folder.join(words.join("-") + ".hlog")
+    let mut name = words.join("-");
+    name.truncate(LONGEST);
+    let other = |n: u32| match n {
+        1 => name.clone(),
+        n => format!("{name}-{n}"),
+    };
+    let name = (1..).map(other).find(|name| !before.contains(name));
+    let name = name.expect("numbers do not end");
+    before.insert(name.clone());
+    folder.join(name + ".hlog")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_run_has_a_log_of_its_own() {
+        let case = &Scenario::smoke().cases(None)[0];
+        let mut names = HashSet::new();
+        let mut log = |case: &Case| hdr_log(Path::new("f"), case, &mut names);
+        let first = log(case);
+        assert_ne!(first, log(case), "of one name");
+        let long = Case {
+            text: crate::scenario::Text::Sample("x".repeat(300).into()),
+            ..case.clone()
+        };
+        let name = log(&long);
+        assert!(name.file_name().unwrap().len() < 255, "{name:?}");
+    }
 
     #[test]
     fn arguments_go_together() {

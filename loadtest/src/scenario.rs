@@ -268,6 +268,20 @@ impl Case {
         self.failing.is_some() || self.shard_limits
     }
 
+    /// What a sink that keeps records holds of them in memory, at most: a message's overhead, in every suite.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        const OF_A_MESSAGE: u64 = 1000;
+        let overhead = match self.encryption {
+            Encryption::Record => OF_A_MESSAGE,
+            _ => 100,
+        };
+        let kept = self.lines.saturating_mul(self.line_bytes as u64 + overhead);
+        match self.sink_keeps() {
+            true => kept,
+            false => 0,
+        }
+    }
+
     /// Whether records are kept, each with its time, instead of only counted.
     pub(crate) fn sink_keeps(&self) -> bool {
         self.keep || self.is_throttled() || matches!(self.pace, Pace::LinesPerSecond(_))

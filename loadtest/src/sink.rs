@@ -89,8 +89,10 @@ enum Question {
     },
 }
 
-/// All of a run, on as few shards as one.
-const KEPT: usize = 1 << 30;
+/// All of a run, on as few shards as one: more than [`Case::kept_bytes`] may come to.
+const KEPT: usize = 8 << 30;
+/// What a scenario's run may come to.
+pub(crate) const MOST_KEPT: u64 = 4 << 30;
 
 #[tokio::main]
 pub(crate) async fn serve(args: &Args) -> anyhow::Result<()> {
@@ -283,13 +285,20 @@ impl Sink {
     }
 }
 
-/// Has a process that calls the sink trust it, and nobody else's keys.
+/// Has a process that calls the sink trust it, and nobody else's keys, nor what else AWS's tools and kinseal are told by the
+/// environment.
 pub(crate) fn trust(command: &mut Command, ca: Option<&Path>) {
+    for (name, _) in std::env::vars_os() {
+        let shown = name.to_string_lossy();
+        if shown.starts_with("AWS_") || shown.starts_with("KINSEAL_CONFIG") {
+            command.env_remove(&name);
+        }
+    }
     command
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
         .env("AWS_ACCESS_KEY_ID", kinseal::fake::DEFAULT_CREDENTIAL)
-        .env("AWS_SECRET_ACCESS_KEY", kinseal::fake::DEFAULT_CREDENTIAL)
-        .env_remove("AWS_SESSION_TOKEN")
-        .env_remove("AWS_PROFILE");
+        .env("AWS_SECRET_ACCESS_KEY", kinseal::fake::DEFAULT_CREDENTIAL);
     if let Some(ca) = ca {
         command.env("AWS_CA_BUNDLE", ca);
     }

@@ -47,6 +47,9 @@ const HOURS: f64 = 730.0;
 /// The cache's default `max_age`.
 const KEYS_PER_HOUR: f64 = 12.0;
 
+/// A second.
+const MOST_LINES: u64 = 1_000_000_000_000;
+
 impl Prices {
     pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Self> {
         let own = include_str!("../../prices.toml").to_owned();
@@ -57,6 +60,25 @@ impl Prices {
         ensure!(
             prices.workload.lines_per_second > 0 && prices.workload.hosts > 0,
             "{shown}: workload: lines_per_second and hosts have to be more than 0"
+        );
+        let each = [
+            ("shard_hour", prices.shard_hour),
+            ("million_put_units", prices.million_put_units),
+            (
+                "ten_thousand_kms_requests",
+                prices.ten_thousand_kms_requests,
+            ),
+            ("vcpu_hour", prices.vcpu_hour),
+        ];
+        for (name, price) in each {
+            ensure!(
+                (0.0..=1e6).contains(&price),
+                "{shown}: {name}: found {price}; allowed: a price from 0 to a million"
+            );
+        }
+        ensure!(
+            prices.workload.lines_per_second <= MOST_LINES,
+            "{shown}: workload.lines_per_second: allowed: {MOST_LINES} at most"
         );
         Ok(prices)
     }

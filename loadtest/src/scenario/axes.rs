@@ -12,6 +12,7 @@ use super::shape::{Keys, LONGEST_LINE, Length};
 use super::{Cache, Case, Encryption, Pace, Protocol, Source, Text};
 use crate::configuration::Configuration;
 use crate::sample::Sample;
+use crate::sink::MOST_KEPT;
 use crate::target::Place;
 
 pub(super) const SUITE: &str = "0478";
@@ -107,6 +108,13 @@ fn check(case: &Case) -> anyhow::Result<()> {
     ensure!(
         bytes.is_some_and(|bytes| bytes <= LONGEST_RUN),
         "rate × seconds, lines: allowed: no more than a terabyte of lines"
+    );
+    ensure!(
+        case.kept_bytes() <= MOST_KEPT,
+        "its sink keeps what it takes (with keep, rate, failing_percent or shard_limits), which may come to {} GB in memory: \
+         allowed: {} GB; give fewer lines",
+        case.kept_bytes() >> 30,
+        MOST_KEPT >> 30
     );
     let configuration = Configuration {
         case,

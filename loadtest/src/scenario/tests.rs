@@ -108,6 +108,11 @@ fn mistakes_name_the_key_and_what_is_allowed() {
         ("tls =", "cache = [\"no\"]\ntls =", "how many messages"),
         ("tls =", "kms_latency = \"soon\"\ntls =", "kms_latency: "),
         (
+            "megabytes = 1",
+            "megabytes = 5000\nkeep = true",
+            "keeps what it takes",
+        ),
+        (
             "tls =",
             "sink_latency = \"6s\"\ntls =",
             "allowed: up to 5 s",

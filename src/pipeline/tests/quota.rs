@@ -195,22 +195,27 @@ async fn where_others_use_half_of_a_shard_the_rest_is_used_with_few_throttles() 
 
 #[tokio::test(start_paused = true)]
 async fn agents_that_share_a_shard_settle_with_few_throttles() {
-    // At their full rates it would be a half, two thirds and four fifths. What is learned is a matter of chance: means
-    // over twelve runs are 2.9, 3.2 and 3.7 %.
+    // At their full rates it would be a half, two thirds and four fifths. What is learned in one run is a matter of chance, and one in
+    // twenty has twice the mean, which over twelve runs is 2.9, 3.2 and 3.7 %: so it is the mean that is asked for.
+    const RUNS: u32 = 6;
     for (agents, most) in [(2, 0.06), (3, 0.07), (5, 0.08)] {
-        let (service, seen) = with_quotas(Quotas::new(1), 0);
-        let pipelines: Vec<_> = (0..agents)
-            .map(|_| start(&service, with_default_rate))
-            .collect();
-        let offering: Vec<_> = pipelines.iter().map(offer_without_end).collect();
-        let seen = settled(&seen, 60).await;
-        for offering in offering {
-            offering.abort();
+        let mut throttled = Vec::new();
+        for _ in 0..RUNS {
+            let (service, seen) = with_quotas(Quotas::new(1), 0);
+            let pipelines: Vec<_> = (0..agents)
+                .map(|_| start(&service, with_default_rate))
+                .collect();
+            let offering: Vec<_> = pipelines.iter().map(offer_without_end).collect();
+            let seen = settled(&seen, 60).await;
+            for offering in offering {
+                offering.abort();
+            }
+            let used = seen.bytes[0] / MIB / 60.0;
+            assert!(used > 0.95, "{agents}: {used:.3}");
+            throttled.push(seen.throttled_share());
         }
-        let used = seen.bytes[0] / MIB / 60.0;
-        assert!(used > 0.95, "{agents}: {used:.3}");
-        let throttled = seen.throttled_share();
-        assert!(throttled < most, "{agents}: {throttled:.3} throttled");
+        let mean = throttled.iter().sum::<f64>() / f64::from(RUNS);
+        assert!(mean < most, "{agents}: {throttled:.3?} throttled");
     }
 }
 
