@@ -154,16 +154,12 @@ async fn serve(start: Start) -> Result<(), DaemonError> {
 
 /// What the file says that `KINSEAL_CONFIG` names, or the one beside the program; nothing, where there is none.
 fn daemon_settings(env: &dyn Environment) -> Result<DaemonSettings, crate::config::Mistakes> {
-    let named = env
-        .var(CONFIG)
-        .filter(|path| !path.is_empty())
-        .map(PathBuf::from);
-    let beside = || {
-        let program = std::env::current_exe().ok()?;
-        let path = program.parent()?.join(CONFIG_FILE);
-        path.exists().then_some(path)
-    };
-    match named.or_else(beside) {
+    // Whatever its characters: not to be found would be to send in clear.
+    let in_any_letters = || std::env::var_os(CONFIG).filter(|path| path.to_str().is_none());
+    let named = env.var(CONFIG).map(OsString::from);
+    let named = named.or_else(in_any_letters);
+    let named = named.filter(|path| !path.is_empty()).map(PathBuf::from);
+    match named.or_else(beside_the_program) {
         Some(path) => {
             let settings = DaemonSettings::load(&path, env)?;
             tracing::info!(config = %path.display(), "read");
@@ -171,6 +167,20 @@ fn daemon_settings(env: &dyn Environment) -> Result<DaemonSettings, crate::confi
         }
         None => Ok(DaemonSettings::of_no_file()),
     }
+}
+
+/// Beside the program by the name that it was started under, or beside what that links to. A link to what is not there is a file
+/// that cannot be read, and no absence.
+fn beside_the_program() -> Option<PathBuf> {
+    let started_as = std::env::args_os().next().map(PathBuf::from);
+    let programs = [started_as, std::env::current_exe().ok()];
+    // A name without a folder was looked for along the PATH.
+    let has_folder = |program: PathBuf| {
+        let folder = program.parent()?;
+        (!folder.as_os_str().is_empty()).then(|| folder.join(CONFIG_FILE))
+    };
+    let mut beside = programs.into_iter().flatten().filter_map(has_folder);
+    beside.find(|path| path.symlink_metadata().is_ok())
 }
 
 fn overrides(env: &dyn Environment, ca_path: Option<PathBuf>) -> Overrides {

@@ -32,6 +32,40 @@ use crate::aws::Clients;
 /// How long a call waits for the first credentials, before it is told that there are none.
 const FIRST_CREDENTIALS: Duration = Duration::from_secs(1);
 
+/// Without spaces and line ends around them, as a file may have them. What the SDK would put into a header and could not, or is
+/// none at all, is told.
+fn usable(mut credentials: message::Credentials) -> Option<message::Credentials> {
+    let message::Credentials {
+        akid,
+        secret_key,
+        token,
+    } = &mut credentials;
+    trim(akid);
+    trim(secret_key);
+    token.iter_mut().for_each(trim);
+    // None, as it would be in the environment.
+    token.take_if(|token| token.is_empty());
+    let goes_in_a_header = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    let why = match (&*akid, &*secret_key, &*token) {
+        (akid, _, _) if akid.is_empty() || !goes_in_a_header(akid) => "the access key id",
+        (_, secret, _) if secret.is_empty() => "the secret key",
+        (_, _, Some(token)) if !goes_in_a_header(token) => "the session token",
+        _ => return Some(credentials),
+    };
+    tracing::error!(
+        "{why} that the client sent is empty, or has characters that none has: not used; give the credentials provider of the \
+         Java client good ones"
+    );
+    None
+}
+
+/// In its own memory, of which no copy is left.
+fn trim(text: &mut String) {
+    text.truncate(text.trim_end().len());
+    let start = text.len() - text.trim_start().len();
+    text.drain(..start);
+}
+
 /// What a client cannot be made of.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientsError {
@@ -69,12 +103,16 @@ pub struct Overrides {
 pub struct PipeCredentials(watch::Sender<Option<message::Credentials>>);
 
 impl PipeCredentials {
+    /// What cannot be used is told, and is none.
     pub fn new(first: Option<message::Credentials>) -> Self {
-        Self(watch::Sender::new(first))
+        Self(watch::Sender::new(first.and_then(usable)))
     }
 
-    /// Whether they are others than before.
+    /// Whether they are others than before. What cannot be used is told, and those before stay.
     pub fn set(&self, credentials: message::Credentials) -> bool {
+        let Some(credentials) = usable(credentials) else {
+            return false;
+        };
         self.0.send_if_modified(|latest| {
             let is_new = latest.as_ref() != Some(&credentials);
             if is_new {
@@ -312,4 +350,39 @@ fn files_of(directory: &Path) -> Vec<PathBuf> {
     let mut files: Vec<_> = paths.filter(|path| path.is_file()).collect();
     files.sort();
     files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(akid: &str, secret_key: &str, token: Option<&str>) -> message::Credentials {
+        message::Credentials {
+            akid: akid.to_owned(),
+            secret_key: secret_key.to_owned(),
+            token: token.map(str::to_owned),
+        }
+    }
+
+    /// A line end in one of them was a panic in the SDK, and a stream that answered nothing any more.
+    #[test]
+    fn what_no_header_can_hold_is_not_used_and_what_was_before_stays() {
+        let pipe = PipeCredentials::new(Some(credentials("A\0", "s", None)));
+        assert!(!pipe.are_there());
+        assert!(pipe.set(credentials(" AKID\n", "secret\n", Some("token\r\n"))));
+        let trimmed = credentials("AKID", "secret", Some("token"));
+        assert_eq!(pipe.0.borrow().clone(), Some(trimmed.clone()));
+        assert!(pipe.set(credentials("AKID", "secret", Some(" "))));
+        assert!(pipe.set(trimmed.clone()));
+        for bad in [
+            credentials("", "secret", None),
+            credentials("AKID", "", None),
+            credentials("A\nB", "secret", None),
+            credentials("AKÏD", "secret", None),
+            credentials("AKID", "secret", Some("to\nken")),
+        ] {
+            assert!(!pipe.set(bad));
+            assert_eq!(pipe.0.borrow().clone(), Some(trimmed.clone()));
+        }
+    }
 }

@@ -30,7 +30,7 @@ use self::alarm::{Outage, Throttled};
 use super::blocks::{Packer, RoutedChunk};
 use super::encoding::Encoder;
 use super::lanes::Lanes;
-use super::routes::{Facts, Refresh, WAIT_FOR_LISTING};
+use super::routes::{Facts, Refresh};
 use super::{Control, Observer, Parts};
 use crate::aggregate::reducer::{Reducer, Routes};
 use crate::aggregate::{self, AggregatedRecord};
@@ -383,14 +383,17 @@ impl Owner {
         // A dead letter is answered aside, so whoever waits for zero pending has to look.
         let flush = (!self.flushes.is_empty()).then(|| Instant::now() + FLUSH_LOOK);
         let block = self.packer.as_ref().and_then(Packer::next_deadline);
-        let waits = !self.lanes.is_empty() || !self.ready.is_empty() || !self.collecting.is_empty();
+        let waits = !self.lanes.is_empty()
+            || !self.ready.is_empty()
+            || !self.collecting.is_empty()
+            || !self.misplaced.is_empty();
         let sweep = self.delivery.record_ttl.filter(|_| waits);
         let sweep = sweep.map(|_| self.next_sweep);
         let wake = self.lanes.next_wake();
         let misplaced = self.unlisted_since.filter(|_| !self.misplaced.is_empty());
         let misplaced = misplaced.map(|since| {
             let look = Instant::now() + REFRESH_LOOK;
-            (since + WAIT_FOR_LISTING).max(look)
+            (since + self.wait_for_listing()).max(look)
         });
         [retry, block, aggregate, send, flush, sweep, wake, misplaced]
             .into_iter()

@@ -133,8 +133,11 @@ impl ListShards for KinesisShards {
             let kib = summary.and_then(|s| s.max_record_size_in_kib());
             Ok(Description {
                 distribution: match strategy {
-                    Some(RecordDistributionStrategy::Auto) => Distribution::Auto,
-                    _ => Distribution::ByKey,
+                    None | Some(RecordDistributionStrategy::UserPartitionKey) => {
+                        Distribution::ByKey
+                    }
+                    // One that is new: nothing is known of where its records go.
+                    Some(_) => Distribution::Auto,
                 },
                 max_record_bytes: kib.and_then(|kib| usize::try_from(kib).ok()?.checked_mul(1024)),
             })

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::Instant;
 
@@ -63,7 +64,11 @@ impl Session {
                 },
                 () = self.outbox.has_room(), if self.is_choked => {}
                 () = until(self.is_due_at()), if !may_put => {}
-                () = tokio::time::sleep(LOOK), if !may_read => {}
+                // What is not read does not tell its end.
+                () = tokio::time::sleep(LOOK), if !may_read => if is_hung_up(pipe) {
+                    self.read_what_is_there(pipe);
+                    return Ended::ClientGone;
+                },
                 () = tokio::time::sleep_until(self.looks_at) => {}
             }
         }
@@ -222,4 +227,11 @@ async fn until(moment: Option<Instant>) {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether nobody holds the other end any more, whatever lies in the pipe still.
+fn is_hung_up(pipe: &Receiver) -> bool {
+    let mut asked = [PollFd::new(pipe, PollFlags::empty())];
+    let answered = rustix::event::poll(&mut asked, Some(&Timespec::default()));
+    answered.is_ok() && asked[0].revents().contains(PollFlags::HUP)
 }

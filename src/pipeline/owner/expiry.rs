@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Owner;
+use super::{Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::batch::Batch;
 use crate::delivery::FailReason;
+use crate::metrics::Counters;
 use crate::send::CallError;
 
 /// Between two looks at all that waits, at most.
@@ -60,6 +61,16 @@ impl Owner {
         let is_over = |entry: &AggregatedRecord| earliest(entry) + ttl <= now;
         for entry in self.lanes.take_where(is_over) {
             self.expire(entry, ttl, now);
+        }
+        // Stored, but where readers drop it, as far as is known.
+        let is_late = |misplaced: &mut Misplaced| is_over(&misplaced.entry);
+        let late: Vec<_> = self.misplaced.extract_if(.., is_late).collect();
+        for Misplaced { entry, .. } in late {
+            self.observe_misplaced(&entry);
+            Counters::add(&self.counters.entries_misplaced, 1);
+            let lane = entry.predicted().cloned();
+            self.expire(entry, ttl, now);
+            self.lanes.release(&lane);
         }
         // While calls hang, batches wait for each other.
         let mut waiting = std::mem::take(&mut self.ready);

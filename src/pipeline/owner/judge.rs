@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -178,12 +179,19 @@ impl Owner {
         }
     }
 
+    /// How long what may be misplaced waits for a listing: records with a time to live not for all of it.
+    pub(super) fn wait_for_listing(&self) -> Duration {
+        let ttl = self.delivery.record_ttl;
+        ttl.map_or(WAIT_FOR_LISTING, |ttl| WAIT_FOR_LISTING.min(ttl / 2))
+    }
+
     /// No listing comes that tells where the shards are now. A shard that is not in the map came of a reshard: what may
     /// go anywhere was led there by its own hash key, and is where it belongs, unless the service distributes by itself
     /// by now; so it waits until the stream has been described, but in ordered mode, where others wait for it. All else
     /// goes again, record by record: alone it is right wherever it lands, and is not misplaced once more.
     pub(super) fn go_on_unlisted(&mut self, now: Instant) {
-        let is_waiting = |since: Instant| now < since + WAIT_FOR_LISTING;
+        let wait = self.wait_for_listing();
+        let is_waiting = |since: Instant| now < since + wait;
         // What there is by now is adopted first.
         let is_told = self.facts.has_changed().unwrap_or(false);
         if is_told || self.unlisted_since.is_none_or(is_waiting) {
@@ -197,8 +205,7 @@ impl Owner {
             };
             let is_at_home = is_new && misplaced.entry.is_for_any();
             let is_described = self.refresh.is_described_since(misplaced.at);
-            let may_wait =
-                self.delivery.ordering == Ordering::None && now < misplaced.at + WAIT_FOR_LISTING;
+            let may_wait = self.delivery.ordering == Ordering::None && now < misplaced.at + wait;
             if is_at_home && !is_described && may_wait {
                 self.misplaced.push(misplaced);
                 continue;

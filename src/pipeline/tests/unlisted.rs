@@ -115,6 +115,23 @@ async fn records_are_stored_across_a_reshard_while_no_listing_comes() {
     }
 }
 
+/// With the KPL's time to live they once had their answer after the twenty seconds that a listing is waited for.
+#[tokio::test(start_paused = true)]
+async fn records_that_may_be_misplaced_have_their_answer_within_their_time_to_live() {
+    for ttl in [3, 8].map(Duration::from_secs) {
+        let service = Service::well_behaved(1);
+        let pipeline = start(&service, |p| p.delivery.record_ttl = Some(ttl));
+        put(&pipeline, "warm up", any()).await.await;
+        split(&service);
+        *service.listing.lock().unwrap() = Err("LimitExceededException");
+        let began = Instant::now();
+        let receipts = put_many(&pipeline, 30).await;
+        join_all(receipts).await;
+        let took = began.elapsed();
+        assert!(took <= ttl + Duration::from_secs(1), "{ttl:?}: {took:?}");
+    }
+}
+
 /// Nothing can be made for shards of which it is not known which they are.
 #[tokio::test(start_paused = true)]
 async fn where_a_stream_is_found_again_and_no_listing_comes_records_go_on_alone() {
