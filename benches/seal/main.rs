@@ -268,6 +268,32 @@ fn open_together(c: &mut Criterion) {
     });
 }
 
+/// As blocks are: one frame each. What is opened lies in memory of its own, whose price depends on the allocator: it is told what the
+/// program tells it.
+fn open_one_frame(c: &mut Criterion) {
+    const BLOCK: usize = 50 << 10;
+    kinseal::cli::heap::give_back_large_buffers();
+    let (writer, context) = (writer(BLOCK, Settings::default()), context());
+    let mut ids = MessageIds::new();
+    let seal = |_| {
+        let mut message = Vec::new();
+        writer.seal(ids.draw(), &[0x5a; BLOCK], &mut message);
+        message
+    };
+    let sealed: Vec<Vec<u8>> = (0..TOGETHER).map(seal).collect();
+    let mut group = named_group(c, "open, aws-lc", TOGETHER, BLOCK);
+    group.bench_function(sized("one frame, eight together", &[0; BLOCK]), |b| {
+        b.iter(|| {
+            let parse = |message| Message::parse(message, &ReadLimits::default());
+            let messages: Result<Vec<_>, _> =
+                black_box(&sealed).iter().map(|m| parse(m)).collect();
+            let opened = Message::open_all(&messages.expect("sound"), &KEY, &context);
+            assert!(opened.iter().all(Result::is_ok), "its own messages open");
+            opened
+        });
+    });
+}
+
 fn per_size(
     c: &mut Criterion,
     name: &str,
@@ -332,6 +358,6 @@ criterion_group! {
     name = benches;
     config = moment();
     targets = straightforward, one_by_one, together, one_frame, floor, floor_to_open, suites, open,
-        open_together, blocks::packed, blocks::threads
+        open_together, blocks::packed, blocks::threads, open_one_frame
 }
 criterion_main!(benches);

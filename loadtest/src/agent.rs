@@ -111,6 +111,12 @@ const GRACE: Duration = Duration::from_secs(10);
 #[tokio::main]
 pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
     let all_answered = process::end_with_parent();
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .init();
     let settings = config::load(&args.config, &config::System)?;
     let case: Case = serde_json::from_str(&args.case)?;
     let is_answered = case.source.is_answered();

@@ -129,9 +129,10 @@ impl Place {
         let client = reader::clients(self).await?.kinesis;
         let stream = KinesisStream::new(client, StreamName::new(&self.stream)?);
         let shards = tokio::time::timeout(PATIENCE, stream.shards()).await;
-        shards
+        let shards = shards
             .with_context(|| format!("{self}: no answer in {PATIENCE:?}"))?
             .with_context(|| format!("{self}: cannot list its shards"))?;
+        anyhow::ensure!(!shards.is_empty(), "{self}: it has no shards");
         match &self.kms_url {
             Some(url) if encrypts => {
                 let (host, port) =
