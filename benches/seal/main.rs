@@ -285,8 +285,7 @@ fn open_one_frame(c: &mut Criterion) {
     group.bench_function(sized("one frame, eight together", &[0; BLOCK]), |b| {
         b.iter(|| {
             let parse = |message| Message::parse(message, &ReadLimits::default());
-            let messages: Result<Vec<_>, _> =
-                black_box(&sealed).iter().map(|m| parse(m)).collect();
+            let messages: Result<Vec<_>, _> = black_box(&sealed).iter().map(|m| parse(m)).collect();
             let opened = Message::open_all(&messages.expect("sound"), &KEY, &context);
             assert!(opened.iter().all(Result::is_ok), "its own messages open");
             opened
