@@ -370,8 +370,6 @@ impl<'a> Message<'a> {
         } = self.header;
         let mut blocks = Blocks::new(self.body.clone(), suite.version(), content);
         while let Some(block) = blocks.read()? {
-            let start = plaintext.len();
-            plaintext.extend_from_slice(block.ciphertext);
             let aad = BlockAad::new(
                 message_id,
                 block.kind,
@@ -379,7 +377,13 @@ impl<'a> Message<'a> {
                 block.ciphertext.len(),
             );
             cipher
-                .open(block.iv, aad.as_bytes(), &mut plaintext[start..], block.tag)
+                .open_onto(
+                    block.iv,
+                    aad.as_bytes(),
+                    block.ciphertext,
+                    block.tag,
+                    plaintext,
+                )
                 .map_err(|_| ReadError::BodyTampered {
                     sequence: block.sequence,
                 })?;
