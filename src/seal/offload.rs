@@ -222,15 +222,23 @@ pub fn seal_chunk(chunk: Chunk, sealing: &Sealing, received: Instant) -> SealedC
 /// Below what the allocator maps apart and gives back (`cli::heap`): page faults of new memory took a tenth of all
 /// that sealing small records costs.
 const BUFFER: usize = 120 << 10;
+/// Longer than this, a chunk's messages are one buffer, which is given back whole: of very many short records pieces that the
+/// allocator keeps would take more memory than there is for them.
+const IN_PIECES: usize = 256 << 10;
 
 /// Messages share buffers, sized beforehand, and are slices of them.
 fn encrypt(records: Vec<Accepted>, writer: &Writer) -> Vec<SealedRecord> {
+    let lengths = records.iter().map(|r| writer.sealed_len(r.data.len()));
+    let most = match lengths.sum::<usize>() {
+        ..=IN_PIECES => BUFFER,
+        all => all,
+    };
     let mut ids = MessageIds::for_messages(records.len());
     let mut sealed = Vec::with_capacity(records.len());
     let mut ends = Vec::with_capacity(records.len());
     let mut records = records.into_iter();
     while !records.as_slice().is_empty() {
-        let (count, total) = fits(records.as_slice(), writer);
+        let (count, total) = fits(records.as_slice(), most, writer);
         let together = &records.as_slice()[..count];
         let mut out = Vec::with_capacity(total);
         let plaintexts = together.iter().map(|record| &*record.data);
@@ -248,12 +256,12 @@ fn encrypt(records: Vec<Accepted>, writer: &Writer) -> Vec<SealedRecord> {
     sealed
 }
 
-/// How many of the first records are sealed into one buffer, one at least, and how long it is.
-fn fits(records: &[Accepted], writer: &Writer) -> (usize, usize) {
+/// How many of the first records are sealed into one buffer of that length at most, one at least, and how long it is.
+fn fits(records: &[Accepted], most: usize, writer: &Writer) -> (usize, usize) {
     let (mut count, mut total) = (0, 0);
     for record in records {
         let len = writer.sealed_len(record.data.len());
-        if count > 0 && total + len > BUFFER {
+        if count > 0 && total + len > most {
             break;
         }
         (count, total) = (count + 1, total + len);

@@ -37,7 +37,7 @@ fn messages_into_a_buffer_allocate_for_the_call_and_not_for_the_message() {
 }
 
 #[test]
-fn a_chunk_of_a_thousand_records_allocates_as_often_as_one_of_a_hundred() {
+fn a_chunk_allocates_for_its_buffers_and_not_for_its_records() {
     for (suite, encoding) in forms() {
         let sealing = Sealing::Encrypted(Arc::new(writer(suite, encoding)));
         let count = |records: usize| {
@@ -48,7 +48,9 @@ fn a_chunk_of_a_thousand_records_allocates_as_often_as_one_of_a_hundred() {
             assert_eq!(sealed.map(|sealed| sealed.records.len()), Some(records));
             measured.count_total
         };
-        assert_eq!(count(100), count(1000), "{suite} {encoding:?}");
+        // Two buffers at most, or one for all of many.
+        assert!(count(400) <= count(100) + 8, "{suite} {encoding:?}");
+        assert_eq!(count(1000), count(4000), "{suite} {encoding:?}");
         assert!(count(1000) < 20, "{suite} {encoding:?}: {}", count(1000));
     }
 }

@@ -160,7 +160,8 @@ impl<E: Write> Printing<E> {
         }
         let printed = self.printer.print(&batch)?;
         self.tell_what_is_passed_over();
-        if let Some((_, why)) = stop {
+        // Where a limit came before it, that is why.
+        if let (Some((_, why)), Printed::All) = (stop, &printed) {
             return Ok(Some(why));
         }
         self.tell_lag(&batch);
