@@ -224,7 +224,7 @@ pub fn seal_chunk(chunk: Chunk, sealing: &Sealing, received: Instant) -> SealedC
 const BUFFER: usize = 120 << 10;
 /// Longer than this, a chunk's messages are one buffer, which is given back whole: of very many short records pieces that the
 /// allocator keeps would take more memory than there is for them.
-const IN_PIECES: usize = 256 << 10;
+const IN_PIECES: usize = 384 << 10;
 
 /// Messages share buffers, sized beforehand, and are slices of them.
 fn encrypt(records: Vec<Accepted>, writer: &Writer) -> Vec<SealedRecord> {

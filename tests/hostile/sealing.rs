@@ -48,8 +48,8 @@ fn a_chunk_allocates_for_its_buffers_and_not_for_its_records() {
             assert_eq!(sealed.map(|sealed| sealed.records.len()), Some(records));
             measured.count_total
         };
-        // Two buffers at most, or one for all of many.
-        assert!(count(400) <= count(100) + 8, "{suite} {encoding:?}");
+        // A few buffers, or one for all of many.
+        assert!(count(400) <= count(100) + 12, "{suite} {encoding:?}");
         assert_eq!(count(1000), count(4000), "{suite} {encoding:?}");
         assert!(count(1000) < 20, "{suite} {encoding:?}: {}", count(1000));
     }
