@@ -55,7 +55,7 @@ pub struct Agent {
     keepers: JoinSet<Result<(), AgentError>>,
     stop_keepers: Stop,
     /// Answers until the end.
-    _admin: JoinSet<()>,
+    admin: JoinSet<()>,
     /// Held for as long as anything writes to the spool.
     _spool_lock: Option<Arc<Lock>>,
 }
@@ -164,7 +164,7 @@ impl Agent {
             answered,
             keepers,
             stop_keepers,
-            _admin: answering_admin,
+            admin: answering_admin,
             _spool_lock: spool_lock,
         })
     }
@@ -254,6 +254,8 @@ impl Agent {
         let left = until.saturating_duration_since(Instant::now());
         deadletter::end(self.dead_letter_writers, left.max(LAST_LETTERS)).await;
 
+        // Its socket goes with it, and not only where there is time for that before the process ends.
+        self.admin.shutdown().await;
         self.stop_keepers.stop();
         while self.keepers.join_next().await.is_some() {}
         let checkpoints = self.checkpoints;
