@@ -148,7 +148,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::consume::shards::{KinesisStream, Page, ReadStream};
+    use crate::consume::shards::{self, KinesisStream, Page, ReadStream};
     use crate::record::StreamName;
     use crate::send::CallError;
     use crate::send::reading::tests::client_that_hears;
@@ -157,15 +157,8 @@ mod tests {
     fn by_the_sdk(json: &[u8]) -> Option<Vec<StoredRecord>> {
         let (runtime, client) = client_that_hears(json);
         let answer = runtime.block_on(client.get_records().shard_iterator("i").send());
-        let records = answer.ok()?.records.into_iter().map(|record| StoredRecord {
-            sequence: record.sequence_number.into(),
-            partition_key: record.partition_key.unwrap_or_default(),
-            data: record.data.into_inner().into(),
-            arrived: record
-                .approximate_arrival_timestamp
-                .and_then(|time| SystemTime::try_from(time).ok()),
-        });
-        Some(records.collect())
+        let records = answer.ok()?.records.into_iter();
+        Some(records.map(shards::stored).collect())
     }
 
     fn page(json: &[u8]) -> Result<Page, CallError> {
