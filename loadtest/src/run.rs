@@ -64,10 +64,7 @@ pub(crate) fn run(
     told: impl FnMut(agent::Sample),
 ) -> anyhow::Result<Outcome> {
     let mut stage = Stage::set(case, target, python, case.sink_keeps())?;
-    let (agent, due) = match stage.send(case, hdr_log, told) {
-        Ok(sent) => sent,
-        Err(why) => return Err(stage.blame(why)),
-    };
+    let (agent, due) = stage.send(case, hdr_log, told)?;
     let sink = stage.sink.as_mut().map(Sink::arrived).transpose()?;
     let saved = stage.saved(case)?;
     let mut violations = invariants::check(case, &agent, sink.as_ref(), stage.log_bytes, &saved);
@@ -97,9 +94,7 @@ pub(crate) fn run(
             ..case.clone()
         };
         let mut stage = Stage::set(&case, target, python, true)?;
-        if let Err(why) = stage.send(&case, None, |_| {}) {
-            return Err(stage.blame(why));
-        }
+        stage.send(&case, None, |_| {})?;
         let read = stage.read_back(false)?;
         violations.extend(invariants::check_read(&case, &read.read));
         outcome.read_back = Some(read);
@@ -154,6 +149,16 @@ impl<'a> Stage<'a> {
 
     /// Runs an agent until it has stored all lines. Where they came at a pace, also when they were due.
     fn send(
+        &mut self,
+        case: &Case,
+        hdr_log: Option<&Path>,
+        told: impl FnMut(agent::Sample),
+    ) -> anyhow::Result<(Work, Option<Due>)> {
+        let sent = self.try_send(case, hdr_log, told);
+        sent.map_err(|why| self.blame(why))
+    }
+
+    fn try_send(
         &mut self,
         case: &Case,
         hdr_log: Option<&Path>,

@@ -95,12 +95,11 @@ impl Parts {
 
     /// The same for the stream's description, for which those without a time to live wait as long as it takes.
     fn undescribed_after(&self) -> Option<Duration> {
-        let in_time = |ttl| routes::WAIT_FOR_LISTING.min(ttl / 2);
         let is_unordered = self.delivery.ordering == send::Ordering::None;
         self.delivery
             .record_ttl
             .filter(|_| is_unordered)
-            .map(in_time)
+            .map(routes::wait_within)
     }
 }
 

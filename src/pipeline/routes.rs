@@ -77,6 +77,11 @@ const DOUBT_PAUSE: Duration = Duration::from_secs(10);
 /// take to be asked for again: whether the service distributes records by itself is not to be guessed.
 pub(super) const WAIT_FOR_LISTING: Duration = Duration::from_secs(20);
 
+/// The same for records with a time to live, who want an answer within it.
+pub(super) fn wait_within(ttl: Duration) -> Duration {
+    WAIT_FOR_LISTING.min(ttl / 2)
+}
+
 /// What is known of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {

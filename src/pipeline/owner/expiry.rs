@@ -9,7 +9,6 @@ use super::{Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::batch::Batch;
 use crate::delivery::FailReason;
-use crate::metrics::Counters;
 use crate::send::CallError;
 
 /// Between two looks at all that waits, at most.
@@ -67,7 +66,6 @@ impl Owner {
         let late: Vec<_> = self.misplaced.extract_if(.., is_late).collect();
         for Misplaced { entry, .. } in late {
             self.observe_misplaced(&entry);
-            Counters::add(&self.counters.entries_misplaced, 1);
             let lane = entry.predicted().cloned();
             self.expire(entry, ttl, now);
             self.lanes.release(&lane);

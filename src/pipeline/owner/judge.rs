@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::lanes::LaneId;
-use super::super::routes::WAIT_FOR_LISTING;
+use super::super::routes::{WAIT_FOR_LISTING, wait_within};
 use super::{Answered, Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
@@ -172,7 +172,6 @@ impl Owner {
             }
             // The KCL would drop the whole aggregate: all members again, for their right shards.
             self.observe_misplaced(&entry);
-            Counters::add(&self.counters.entries_misplaced, 1);
             let lane = entry.predicted().cloned();
             self.put_back(entry.into_members(), now + self.linger, now);
             self.lanes.release(&lane);
@@ -182,7 +181,7 @@ impl Owner {
     /// How long what may be misplaced waits for a listing: records with a time to live not for all of it.
     pub(super) fn wait_for_listing(&self) -> Duration {
         let ttl = self.delivery.record_ttl;
-        ttl.map_or(WAIT_FOR_LISTING, |ttl| WAIT_FOR_LISTING.min(ttl / 2))
+        ttl.map_or(WAIT_FOR_LISTING, wait_within)
     }
 
     /// No listing comes that tells where the shards are now. A shard that is not in the map came of a reshard: what may
@@ -221,7 +220,6 @@ impl Owner {
                 continue;
             }
             self.observe_misplaced(&entry);
-            Counters::add(&self.counters.entries_misplaced, 1);
             let lane = entry.predicted().cloned();
             let members = entry.into_members();
             if self.delivery.ordering == Ordering::PartitionKey {

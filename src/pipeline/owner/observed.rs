@@ -9,6 +9,7 @@ use crate::aggregate::reducer::Closed;
 use crate::aggregate::{AggregatedRecord, Trigger};
 use crate::batch::Batch;
 use crate::delivery::{CallRefused, Tried};
+use crate::metrics::Counters;
 use crate::pipeline::Waited;
 use crate::seal::SealedRecord;
 use crate::send::{CallOutcome, EntryOutcome};
@@ -72,6 +73,7 @@ impl Owner {
 
     /// Stored, and told as that; now it goes again.
     pub(super) fn observe_misplaced(&self, entry: &AggregatedRecord) {
+        Counters::add(&self.counters.entries_misplaced, 1);
         let Some(observer) = &self.observer else {
             return;
         };
