@@ -24,18 +24,17 @@ pub(crate) trait Aead {
     /// On an error, `in_out` holds nothing of the plaintext.
     fn open(&self, iv: &Iv, aad: &[u8], in_out: &mut [u8], tag: &Tag) -> Result<(), Tampered>;
 
-    /// Appends the plaintext. On an error, what was appended holds nothing of it.
-    fn open_onto(
+    /// To a place as long as the ciphertext. On an error, it holds nothing of the plaintext.
+    fn open_to(
         &self,
         iv: &Iv,
         aad: &[u8],
         ciphertext: &[u8],
         tag: &Tag,
-        plaintext: &mut Vec<u8>,
+        plaintext: &mut [u8],
     ) -> Result<(), Tampered> {
-        let start = plaintext.len();
-        plaintext.extend_from_slice(ciphertext);
-        self.open(iv, aad, &mut plaintext[start..], tag)
+        plaintext.copy_from_slice(ciphertext);
+        self.open(iv, aad, plaintext, tag)
     }
 }
 
@@ -104,19 +103,19 @@ impl Aead for Cipher {
         }
     }
 
-    fn open_onto(
+    fn open_to(
         &self,
         iv: &Iv,
         aad: &[u8],
         ciphertext: &[u8],
         tag: &Tag,
-        plaintext: &mut Vec<u8>,
+        plaintext: &mut [u8],
     ) -> Result<(), Tampered> {
         match self {
-            Self::Aes128(cipher) => cipher.open_onto(iv, aad, ciphertext, tag, plaintext),
-            Self::Aes192(cipher) => cipher.open_onto(iv, aad, ciphertext, tag, plaintext),
-            Self::Aes256(cipher) => cipher.open_onto(iv, aad, ciphertext, tag, plaintext),
-            Self::AwsLc(cipher) => cipher.open_onto(iv, aad, ciphertext, tag, plaintext),
+            Self::Aes128(cipher) => cipher.open_to(iv, aad, ciphertext, tag, plaintext),
+            Self::Aes192(cipher) => cipher.open_to(iv, aad, ciphertext, tag, plaintext),
+            Self::Aes256(cipher) => cipher.open_to(iv, aad, ciphertext, tag, plaintext),
+            Self::AwsLc(cipher) => cipher.open_to(iv, aad, ciphertext, tag, plaintext),
         }
     }
 }
@@ -160,25 +159,21 @@ impl Aead for AwsLc {
         tag.as_ref().try_into().expect("a tag has 16 bytes")
     }
 
-    /// From where it lies to where it is to be: zeros there cost less than a copy.
-    fn open_onto(
+    fn open_to(
         &self,
         iv: &Iv,
         aad: &[u8],
         ciphertext: &[u8],
         tag: &Tag,
-        plaintext: &mut Vec<u8>,
+        plaintext: &mut [u8],
     ) -> Result<(), Tampered> {
         let nonce = Nonce::assume_unique_for_key(*iv);
-        let start = plaintext.len();
-        plaintext.resize(start + ciphertext.len(), 0);
-        let out = &mut plaintext[start..];
         let opened = self
             .0
-            .open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, out);
+            .open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, plaintext);
         if opened.is_err() {
             // What it leaves behind is unspecified.
-            out.zeroize();
+            plaintext.zeroize();
         }
         opened.map_err(|_| Tampered)
     }

@@ -39,6 +39,7 @@ mod encoding;
 mod header;
 mod ids;
 mod reader;
+mod room;
 mod secret;
 mod signature;
 mod suite;

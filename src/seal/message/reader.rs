@@ -12,6 +12,7 @@ use super::context::{EncryptionContext, PUBLIC_KEY, check_length, serialize_pair
 use super::cursor::Cursor;
 use super::derive::{self, Committed, Deriver, Lanes};
 use super::header::{Content, EncryptedDataKeyRef, Header};
+use super::room::Room;
 use super::signature;
 use super::suite::{CommitmentPolicy, Suite};
 
@@ -190,7 +191,7 @@ impl<'a> Message<'a> {
     ) -> Result<Vec<u8>, ReadError> {
         let unstored = self.unstored(required)?;
         let cipher = self.cipher(data_key)?;
-        let mut plaintext = Vec::new();
+        let mut plaintext = vec![0; self.plaintext_len];
         self.open_under(&cipher, &unstored, &mut plaintext)?;
         Ok(plaintext)
     }
@@ -203,27 +204,33 @@ impl<'a> Message<'a> {
         required: &EncryptionContext,
     ) -> Vec<Result<Bytes, ReadError>> {
         let derived = Self::derive_all(messages, data_key);
-        let open = |at: usize, plaintexts: &mut Vec<u8>| {
+        let open = |at: usize, plaintext: &mut [u8]| {
             let message: &Self = &messages[at];
             let unstored = message.unstored(required)?;
             let cipher = match &derived {
                 Some(derived) => message.committed_cipher(&derived[at])?,
                 None => message.cipher(data_key)?,
             };
-            message.open_under(&cipher, &unstored, plaintexts)
+            message.open_under(&cipher, &unstored, plaintext)
         };
         let all = 0..messages.len();
         let together: usize = messages.iter().map(Self::plaintext_len).sum();
         if together > SHARED {
-            let alone = |at| {
-                let mut plaintext = Vec::new();
-                open(at, &mut plaintext)?;
-                Ok(plaintext.into())
+            let alone = |at: usize| {
+                let mut room = Room::of(messages[at].plaintext_len);
+                open(at, room.as_mut())?;
+                Ok(room.into_bytes())
             };
             return all.map(alone).collect();
         }
-        let mut plaintexts = Vec::with_capacity(together);
-        let places: Vec<_> = all.map(|at| open(at, &mut plaintexts)).collect();
+        let mut plaintexts = vec![0; together];
+        let mut end = 0;
+        let mut open_after = |at: usize| {
+            let place = end..end + messages[at].plaintext_len;
+            end = place.end;
+            open(at, &mut plaintexts[place.clone()]).map(|()| place)
+        };
+        let places: Vec<_> = all.map(&mut open_after).collect();
         let plaintexts = Bytes::from(plaintexts);
         let slice = |place: Result<Range<usize>, ReadError>| Ok(plaintexts.slice(place?));
         places.into_iter().map(slice).collect()
@@ -255,24 +262,20 @@ impl<'a> Message<'a> {
         Some(derived)
     }
 
-    /// Appended to `plaintexts`; where it lies there.
     fn open_under(
         &self,
         cipher: &Cipher,
         unstored: &EncryptionContext,
-        plaintexts: &mut Vec<u8>,
-    ) -> Result<Range<usize>, ReadError> {
+        plaintext: &mut [u8],
+    ) -> Result<(), ReadError> {
         self.verify_header(cipher, unstored)?;
         self.verify_signature()?;
-        let begin = plaintexts.len();
-        plaintexts.reserve_exact(self.plaintext_len);
-        if let Err(error) = self.open_blocks(cipher, plaintexts) {
+        let opened = self.open_blocks(cipher, plaintext);
+        if opened.is_err() {
             // Nobody sees what was not authenticated.
-            plaintexts[begin..].zeroize();
-            plaintexts.truncate(begin);
-            return Err(error);
+            plaintext.zeroize();
         }
-        Ok(begin..plaintexts.len())
+        opened
     }
 
     /// The required pairs that the message does not store.
@@ -361,7 +364,7 @@ impl<'a> Message<'a> {
         signature::verify(algorithm, public_key, self.signed, signature)
     }
 
-    fn open_blocks(&self, cipher: &impl Aead, plaintext: &mut Vec<u8>) -> Result<(), ReadError> {
+    fn open_blocks(&self, cipher: &impl Aead, plaintext: &mut [u8]) -> Result<(), ReadError> {
         let Header {
             suite,
             content,
@@ -369,6 +372,7 @@ impl<'a> Message<'a> {
             ..
         } = self.header;
         let mut blocks = Blocks::new(self.body.clone(), suite.version(), content);
+        let mut rest = plaintext;
         while let Some(block) = blocks.read()? {
             let aad = BlockAad::new(
                 message_id,
@@ -376,14 +380,10 @@ impl<'a> Message<'a> {
                 block.sequence,
                 block.ciphertext.len(),
             );
+            let (place, after) = rest.split_at_mut(block.ciphertext.len());
+            rest = after;
             cipher
-                .open_onto(
-                    block.iv,
-                    aad.as_bytes(),
-                    block.ciphertext,
-                    block.tag,
-                    plaintext,
-                )
+                .open_to(block.iv, aad.as_bytes(), block.ciphertext, block.tag, place)
                 .map_err(|_| ReadError::BodyTampered {
                     sequence: block.sequence,
                 })?;
