@@ -230,6 +230,11 @@ mod tests {
             let tag = rust.seal(&iv, &aad, &mut one);
             prop_assert_eq!(assembly.seal(&iv, &aad, &mut other), tag);
             prop_assert_eq!(&one, &other);
+            for backend in [&rust, &assembly] {
+                let mut opened = vec![0; text.len()];
+                prop_assert_eq!(backend.open_to(&iv, &aad, &one, &tag, &mut opened), Ok(()));
+                prop_assert_eq!(&opened, &text);
+            }
             prop_assert_eq!(assembly.open(&iv, &aad, &mut other, &tag), Ok(()));
             prop_assert_eq!(&other, &text);
             prop_assert_eq!(rust.open(&iv, &aad, &mut one, &tag), Ok(()));
@@ -248,6 +253,10 @@ mod tests {
                 let opened = backend.open(&[0; IV_LEN], b"", &mut in_out, &tag);
                 prop_assert_eq!(opened, Err(Tampered));
                 prop_assert_ne!(&in_out, &text);
+                let mut elsewhere = vec![0; text.len()];
+                let opened = backend.open_to(&[0; IV_LEN], b"", &in_out, &tag, &mut elsewhere);
+                prop_assert_eq!(opened, Err(Tampered));
+                prop_assert_ne!(&elsewhere, &text);
             }
         }
     }
