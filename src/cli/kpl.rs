@@ -213,6 +213,11 @@ fn init_log(level: &str) -> LogGuard {
         .with(filter(&of_level(level)))
         .with(layer)
         .try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let what = panic.payload_as_str().unwrap_or("no text");
+        tracing::error!(at, "a defect of this program, please report it: {what}");
+    }));
     guard
 }
 

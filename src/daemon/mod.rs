@@ -235,7 +235,9 @@ async fn serve(
     );
     let why = session.read(&pipes.from_client, shutdown).await;
     let by = session.ends_by();
-    let Unanswered { abandoned, spooled } = session.into_streams().close(by).await;
+    let (streams, without_room) = session.into_parts();
+    let Unanswered { abandoned, spooled } = streams.close(by).await;
+    let abandoned = abandoned + without_room;
     if abandoned > 0 {
         tracing::error!(abandoned, grace = ?start.grace, "records had no answer in time");
     }

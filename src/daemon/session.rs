@@ -55,6 +55,8 @@ pub(super) struct Session {
     looks_at: Instant,
     nonsense: Recurring,
     overload: Recurring,
+    /// There was no room for so many in time.
+    abandoned: u64,
 }
 
 /// Why nothing more is read.
@@ -98,6 +100,10 @@ impl Asked {
     fn bytes(&self) -> usize {
         self.data.len() + self.key.len() + JOURNAL
     }
+
+    fn has_no_key(&self) -> bool {
+        matches!(self.key, RecordKey::Any)
+    }
 }
 
 impl Session {
@@ -129,6 +135,7 @@ impl Session {
             looks_at: Instant::now() + LOOK,
             nonsense: Recurring::default(),
             overload: Recurring::default(),
+            abandoned: 0,
         }
     }
 
@@ -138,8 +145,9 @@ impl Session {
         *(self.ends_by).get_or_insert_with(|| Instant::now() + grace)
     }
 
-    pub(super) fn into_streams(self) -> Streams {
-        self.streams
+    /// The streams, and how many records no stream had room for in time.
+    pub(super) fn into_parts(self) -> (Streams, u64) {
+        (self.streams, self.abandoned)
     }
 
     /// What is longer than any frame may be is passed over: its length says where the next one begins.
@@ -259,12 +267,6 @@ impl Session {
         let key = match (key, hash_key) {
             (Some(key), Some(hash_key)) => RecordKey::Explicit(key, hash_key),
             (Some(key), None) => RecordKey::Keyed(key),
-            (None, _) if self.streams.get(place).pipeline.needs_keys() == Some(true) => {
-                let metrics = &self.streams.get(place).desk.metrics;
-                metrics.refused(1, Instant::now());
-                let why = "partitionKey cannot be null".to_owned();
-                return Err(("InvalidPartitionKey", why));
-            }
             (None, _) => RecordKey::Any,
         };
         Ok((place, key))

@@ -10,6 +10,9 @@ use crate::daemon::streams::Desk;
 use crate::delivery::{FailReason, MemoryPermit, RecordSettled, Ticket};
 use crate::source::{Accepted, Chunk};
 
+/// How long a record without a key waits for what its stream says of keys. The KPL's own asks three times, a second apart.
+const DESCRIBED: Duration = Duration::from_secs(3);
+
 impl Session {
     /// Waits for room for the first records of the queue, in memory and in their stream. Cancel safe.
     ///
@@ -17,10 +20,21 @@ impl Session {
     ///
     /// There are none.
     pub(super) async fn room(&self) -> MemoryPermit {
-        let Some(Queued::Records { place, records, .. }) = self.queue.front() else {
+        let Some(Queued::Records {
+            place,
+            records,
+            read_at,
+        }) = self.queue.front()
+        else {
             unreachable!("asked for where records are first");
         };
-        let intake = self.streams.get(*place).intake();
+        let stream = self.streams.get(*place);
+        if records.iter().any(Asked::has_no_key) {
+            // Whether they may be without is the stream's to say. Where it does not, they may.
+            let mut distribution = stream.pipeline.distribution();
+            let _ = tokio::time::timeout_at(*read_at + DESCRIBED, distribution.changed()).await;
+        }
+        let intake = stream.intake();
         let total = records.iter().map(Asked::bytes).sum();
         let room = intake.reserve(records.len(), total).await;
         // Nobody else takes it.
@@ -30,10 +44,17 @@ impl Session {
 
     /// Hands over the records that `room` is for, each with a ticket of its own.
     pub(super) fn put_first(&mut self, mut room: MemoryPermit) {
-        let Some((place, asked, read_at)) = self.take_first() else {
+        let Some((place, mut asked, read_at)) = self.take_first() else {
             return;
         };
         let stream = self.streams.get(place);
+        if stream.pipeline.needs_keys() == Some(true) {
+            let keyless = asked.extract_if(.., |asked| asked.has_no_key());
+            keyless.for_each(|asked| self.refuse_without_key(place, asked.id));
+        }
+        if asked.is_empty() {
+            return;
+        }
         let intake = stream.intake();
         let ticket = match self.streams.are_spooled() {
             true => Ticket::for_journal_until_spooled,
@@ -55,9 +76,18 @@ impl Session {
         let _ = intake.try_send(chunk);
     }
 
+    /// Of a stream whose records go by their keys.
+    pub(super) fn refuse_without_key(&self, place: usize, id: u64) {
+        let metrics = &self.streams.get(place).desk.metrics;
+        metrics.refused(1, Instant::now());
+        let why = "partitionKey cannot be null".to_owned();
+        self.refuse(id, "InvalidPartitionKey", why);
+    }
+
     /// There was no room for them in time.
     pub(super) fn abandon_first(&mut self) {
         if let Some((place, asked, _)) = self.take_first() {
+            self.abandoned += asked.len() as u64;
             self.refuse_all(place, asked, &FailReason::Abandoned);
         }
     }

@@ -75,9 +75,13 @@ impl Site {
     }
 
     fn enqueue(&mut self, id: u64, stream: &str) {
+        self.enqueue_with(id, stream, Some("k"));
+    }
+
+    fn enqueue_with(&mut self, id: u64, stream: &str, key: Option<&str>) {
         let record = PutRecord {
             stream_name: stream.to_owned(),
-            partition_key: Some("k".to_owned()),
+            partition_key: key.map(str::to_owned),
             explicit_hash_key: None,
             data: format!("record {id}").into(),
         };
@@ -93,6 +97,10 @@ impl Site {
         self.session.put_first(room);
         let place = self.session.streams.place(stream).unwrap();
         self.session.streams.get(place).pipeline.flush().await;
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> PutRecordResult {
         let length = self.answers.read_u32().await.unwrap();
         let mut body = vec![0; length as usize];
         self.answers.read_exact(&mut body).await.unwrap();
@@ -143,9 +151,10 @@ async fn comes_and_goes(home: Option<Home>) {
     let metrics = site.metrics.answer(&request, Instant::now()).metrics;
     let sums: Vec<_> = metrics.iter().map(|metric| metric.stats.sum).collect();
     assert_eq!(sums, [5.0, 4.0, 1.0]);
-    let unanswered = site.session.into_streams().close(Instant::now() + IDLE);
-    let unanswered = unanswered.await;
+    let (streams, without_room) = site.session.into_parts();
+    let unanswered = streams.close(Instant::now() + IDLE).await;
     assert_eq!((unanswered.abandoned, unanswered.spooled), (0, 0));
+    assert_eq!(without_room, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,6 +173,31 @@ async fn so_it_is_with_one_that_has_a_spool() {
         dead_letter: deadletter::Settings::default(),
     };
     comes_and_goes(Some(Home::take(&settings).unwrap())).await;
+}
+
+/// Also those that come before the stream has been described, with a keyed one among them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_without_a_key_is_refused_where_records_go_by_their_keys() {
+    let mut site = Site::start(None).await;
+    site.fake.create_stream("one", 1).unwrap();
+    for (id, key) in [(1, None), (2, Some("k")), (3, None)] {
+        site.enqueue_with(id, "one", key);
+    }
+    let refused = [site.put("one").await, site.answer().await];
+    for result in refused {
+        let code = result.attempts[0].error_code.as_deref();
+        assert!(!result.success);
+        assert_eq!(code, Some("InvalidPartitionKey"));
+    }
+    assert!(site.answer().await.success);
+    assert_eq!(site.fake.records("one").unwrap().len(), 1);
+
+    site.fake.create_stream("auto", 1).unwrap();
+    site.fake
+        .set_distribution("auto", fake::Distribution::Auto)
+        .unwrap();
+    site.enqueue_with(4, "auto", None);
+    assert!(site.put("auto").await.success);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,11 +12,13 @@ const LARGEST: usize = 128 << 10;
 /// A smaller one is zeroed in less time than it takes to ask for one that was used.
 const SMALLEST: usize = 16 << 10;
 
-static USED: LazyLock<(Sender<Box<[u8]>>, Receiver<Box<[u8]>>)> = LazyLock::new(|| bounded(KEPT));
+type Memory = Box<[u8]>;
+
+static USED: LazyLock<(Sender<Memory>, Receiver<Memory>)> = LazyLock::new(|| bounded(KEPT));
 
 /// Room for one plaintext, with what happens to lie there.
 pub(super) struct Room {
-    memory: Box<[u8]>,
+    memory: Memory,
     len: usize,
 }
 
