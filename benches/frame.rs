@@ -25,8 +25,11 @@ const LINES: [usize; 3] = [100, 200, 1000];
 
 fn frame(c: &mut Criterion) {
     let mut group = c.benchmark_group("frame");
-    group.throughput(Throughput::Bytes(FILE as u64));
     for len in LINES {
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: (FILE / len) as u64,
+            bytes: FILE as u64,
+        });
         let mut file = file_of_lines(len);
         let mut block = vec![0; BLOCK];
         let per_block = BLOCK / len;

@@ -66,7 +66,10 @@ fn pipelines(c: &mut Criterion) {
         }
     }
     let mut group = c.benchmark_group("pipeline/200");
-    group.throughput(Throughput::Elements(RECORDS as u64));
+    group.throughput(Throughput::ElementsAndBytes {
+        elements: RECORDS as u64,
+        bytes: (RECORDS * 200) as u64,
+    });
     for shards in MANY {
         let map = even(shards);
         let keys: Vec<_> = (map.iter().enumerate())

@@ -55,7 +55,10 @@ fn requests(c: &mut Criterion) {
     for (entries, bytes) in SHAPES {
         let batch = batch(entries, bytes);
         let mut group = c.benchmark_group(format!("{entries} x {} KiB", bytes >> 10));
-        group.throughput(Throughput::Bytes((entries * bytes) as u64));
+        group.throughput(Throughput::ElementsAndBytes {
+            elements: entries as u64,
+            bytes: (entries * bytes) as u64,
+        });
         group.bench_function("body by the SDK", |b| {
             b.iter(|| call_by_the_sdk(&runtime, &client, &batch, Some(StopBeforeSigning)));
         });

@@ -17,7 +17,7 @@ use super::writer;
 const BLOCKS: usize = 8;
 const LEVEL: i32 = 1;
 
-/// Times are for eight blocks, bytes are those of the packed blocks.
+/// Times are for eight blocks, elements are lines, and bytes those of the packed blocks.
 pub(crate) fn packed(c: &mut Criterion) {
     let settings = Settings::default();
     let blocks = blocks(settings.max_size);
@@ -26,9 +26,10 @@ pub(crate) fn packed(c: &mut Criterion) {
 
     let packed: Vec<_> = blocks.iter().map(|b| b.pack(Packing::Kpl)).collect();
     let mut group = c.benchmark_group("8 blocks of 48 KiB of log lines");
-    group.throughput(Throughput::Bytes(
-        packed.iter().map(|p| p.len() as u64).sum(),
-    ));
+    group.throughput(Throughput::ElementsAndBytes {
+        elements: blocks.iter().map(|block| block.lines.len() as u64).sum(),
+        bytes: packed.iter().map(|p| p.len() as u64).sum(),
+    });
 
     group.bench_function("floor", |b| {
         let mut compressor = Compressor::new(LEVEL).expect("a level");
@@ -82,7 +83,10 @@ pub(crate) fn threads(c: &mut Criterion) {
         .build()
         .expect("a runtime");
     let mut group = c.benchmark_group("seal stage, 16384 records of 200 B");
-    group.throughput(Throughput::Elements(RECORDS as u64));
+    group.throughput(Throughput::ElementsAndBytes {
+        elements: RECORDS as u64,
+        bytes: (RECORDS * 200) as u64,
+    });
     for workers in [1, 2] {
         let name = ["one thread", "two threads"][workers - 1];
         let pool = SealPool::new(workers).expect("threads");

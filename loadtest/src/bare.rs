@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 
@@ -63,7 +63,11 @@ pub(crate) async fn work(args: &Args) -> anyhow::Result<()> {
         }
         line.clear();
         lines.append(number, &mut line);
-        file.write_all(&line)?;
+        let written = file.write_all(&line);
+        written.with_context(|| {
+            let log = args.log.display();
+            format!("cannot write the lines to {log}; TMPDIR names another place")
+        })?;
         line.pop();
         bytes += line.len() as u64 + 1;
         let entry = PutRecordsRequestEntry::builder()

@@ -1,13 +1,16 @@
-//! What goes with a run when it ends, when it fails, and when Ctrl-C, SIGTERM or a hangup ends this program: its temporary folder, and the
-//! processes of other programs. After `kill -9` the folder is left, and its name says whose it was.
+//! What goes with a run when it ends, when it fails, and when Ctrl-C, SIGTERM or a hangup ends this program: its temporary folder, and its
+//! processes. After `kill -9` the folder is left, whose name says whose it was, and other programs go on.
 
-use std::io::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -30,15 +33,21 @@ static HELD: Mutex<Held> = Mutex::new(Held {
     listens: false,
 });
 
+/// From then on only who cleans up says anything, and ends this program.
+static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// For what a process that was killed just now still had open.
+const TO_REMOVE: Duration = Duration::from_secs(10);
+
 fn held() -> MutexGuard<'static, Held> {
     HELD.lock().unwrap_or_else(|held| held.into_inner())
 }
 
 /// A temporary folder, removed with all that is in it when dropped.
 #[derive(Debug)]
-pub(crate) struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
+    /// Its path stands in configurations, which take it for a pattern.
     pub(crate) fn make() -> anyhow::Result<Self> {
         let mut held = held();
         if !held.listens {
@@ -46,30 +55,41 @@ impl Folder {
             held.listens = true;
         }
         let parent = std::env::temp_dir();
+        let shown = parent.display();
+        let cannot = || format!("cannot make a folder in {shown}; TMPDIR names another one");
+        let parent = fs::canonicalize(&parent).with_context(cannot)?;
+        let text = parent.to_str().unwrap_or("\u{fffd}");
+        ensure!(
+            !text.contains(['*', '?', '[', ']', '{', '}', '\\', '\u{fffd}'])
+                && !text.contains(char::is_control),
+            "{shown} has characters that patterns are made of, or that are no text; TMPDIR names another folder"
+        );
         let made = tempfile::Builder::new()
             .prefix("kinseal-loadtest-")
             .tempdir_in(&parent);
-        let folder = made.with_context(|| {
-            let parent = parent.display();
-            format!("cannot make a folder in {parent}; TMPDIR names another one")
-        })?;
-        held.folders.push(folder.path().to_owned());
+        let folder = made.with_context(cannot)?.keep();
+        held.folders.push(folder.clone());
         Ok(Self(folder))
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        &self.0
     }
 }
 
 impl Drop for Folder {
+    /// Who cleans up meanwhile waits: it is gone, or still known.
     fn drop(&mut self) {
-        held().folders.retain(|path| path != self.0.path());
+        let mut held = held();
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("loadtest: {} is left: {error}", self.0.display());
+        }
+        held.folders.retain(|path| *path != self.0);
     }
 }
 
-/// The process of another program and those that it starts, in a group of their own: they do not wait for the end of this
-/// program, and are ended when it is interrupted.
+/// A process and those that it starts, in a group of their own: they are ended when this program is interrupted, and write nothing
+/// where it cleans up.
 #[derive(Debug)]
 pub(crate) struct Group(u32);
 
@@ -99,8 +119,29 @@ pub(crate) fn results_are_in(files: &[&Path]) {
     };
 }
 
-/// From now on SIGINT, SIGTERM, SIGHUP and SIGQUIT end this program with the shell's exit code for them, after its folders. The processes of a
-/// run end by themselves: each waits for the end of this one on its standard input.
+/// Before anything is said of a failure: what an interruption makes fail is none, and who cleans up ends this program.
+pub(crate) fn wait_if_interrupted() {
+    while IS_INTERRUPTED.load(Ordering::Relaxed) {
+        thread::park();
+    }
+}
+
+/// This program may still write there: until it does not.
+fn remove(folder: &Path) -> io::Result<()> {
+    let until = Instant::now() + TO_REMOVE;
+    loop {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => {
+                return Ok(());
+            }
+            Err(error) if Instant::now() >= until => return Err(error),
+            Ok(()) if !folder.exists() => return Ok(()),
+            Ok(()) | Err(_) => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// From now on SIGINT, SIGTERM, SIGHUP and SIGQUIT end this program with the shell's exit code for them, after its processes and folders.
 fn clean_up_when_interrupted() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -124,14 +165,20 @@ fn clean_up_when_interrupted() -> anyhow::Result<()> {
                 _ = quit.recv() => 131,
             }
         });
+        IS_INTERRUPTED.store(true, Ordering::Relaxed);
         let held = held();
         held.groups.iter().for_each(|leader| end(*leader));
-        // What a process of the run writes meanwhile is written into nothing.
-        for folder in &held.folders {
-            let _ = std::fs::remove_dir_all(folder);
-        }
         // Nobody may read it any more.
-        let _ = writeln!(std::io::stderr(), "\nloadtest: interrupted{}", held.kept);
+        let say = |what: &str| drop(writeln!(io::stderr(), "{what}"));
+        for folder in &held.folders {
+            if let Err(error) = remove(folder) {
+                say(&format!(
+                    "\nloadtest: {} is left: {error}",
+                    folder.display()
+                ));
+            }
+        }
+        say(&format!("\nloadtest: interrupted{}", held.kept));
         std::process::exit(code);
     })?;
     Ok(())
@@ -159,6 +206,20 @@ mod tests {
         assert!(held().folders.contains(&path) && path.is_dir());
         drop(folder);
         assert!(!held().folders.contains(&path) && !path.exists());
+    }
+
+    #[test]
+    fn a_folder_goes_whatever_is_written_to_it_meanwhile() {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let written = folder.clone();
+        let writer = thread::spawn(move || {
+            (0..)
+                .map_while(|n| fs::write(written.join(n.to_string()), b"x").ok())
+                .count()
+        });
+        remove(&folder).unwrap();
+        writer.join().unwrap();
+        assert!(!folder.exists());
     }
 
     #[test]

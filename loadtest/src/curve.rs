@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow};
@@ -55,6 +55,7 @@ impl Curve {
 ///
 /// Format: HdrHistogram's `HistogramLogWriter`, version 1.3, as HistogramLogAnalyzer and others read it.
 pub(crate) struct Log {
+    path: PathBuf,
     out: BufWriter<File>,
     serializer: V2DeflateSerializer,
     /// All that was logged, and up to when.
@@ -66,9 +67,8 @@ impl Log {
     const INTERVAL: Duration = Duration::from_secs(1);
 
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
-        let file = File::create(path);
-        let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-        let mut log = Self::of(file);
+        let file = File::create(path).with_context(|| cannot_write(path))?;
+        let mut log = Self::of(path, file);
         let mut head = IntervalLogWriterBuilder::new();
         head.add_comment("[Histogram log format version 1.3]")
             .add_comment("kinseal loadtest: microseconds, each stage by its tag")
@@ -81,8 +81,9 @@ impl Log {
         Ok(log)
     }
 
-    fn of(file: File) -> Self {
+    fn of(path: &Path, file: File) -> Self {
         Self {
+            path: path.to_owned(),
             out: BufWriter::new(file),
             serializer: V2DeflateSerializer::new(),
             logged: Histograms::new(),
@@ -98,7 +99,7 @@ impl Log {
         seconds: &[Histogram<u64>],
     ) -> anyhow::Result<()> {
         let mut log = match File::options().append(true).open(path) {
-            Ok(file) => Self::of(file),
+            Ok(file) => Self::of(path, file),
             Err(_) => Self::create(path)?,
         };
         let begun = began(&std::fs::read_to_string(path)?).unwrap_or(start);
@@ -109,7 +110,7 @@ impl Log {
                 log.write(stage, histogram, from, Self::INTERVAL)?;
             }
         }
-        Ok(log.out.flush()?)
+        log.out.flush().with_context(|| cannot_write(path))
     }
 
     fn write(
@@ -124,7 +125,7 @@ impl Log {
         IntervalLogWriterBuilder::new()
             .begin_log_with(&mut self.out, &mut self.serializer)?
             .write_histogram(histogram, from, took, Some(tag))
-            .map_err(|error| anyhow!("the log of latencies: {error:?}"))
+            .map_err(|error| anyhow!("{}: {error:?}", cannot_write(&self.path)))
     }
 
     pub(crate) fn add_if_due(&mut self, all: &Histograms, now: Duration) -> anyhow::Result<()> {
@@ -151,9 +152,15 @@ impl Log {
             self.write(name, &since, self.until, now - self.until)?;
         }
         self.until = now;
-        self.out.flush()?;
-        Ok(())
+        self.out.flush().with_context(|| cannot_write(&self.path))
     }
+}
+
+fn cannot_write(log: &Path) -> String {
+    format!(
+        "cannot write {}; --hdr-logs names another folder",
+        log.display()
+    )
 }
 
 /// What a log says of its start.

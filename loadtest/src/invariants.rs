@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{Counts, Work};
 use crate::reader::Read;
-use crate::scenario::{Cache, Case, Encryption, Source, Text};
+use crate::scenario::{Cache, Case, Encryption, Source};
 use crate::sink::Arrived;
 
 /// An invariant that does not hold.
@@ -73,14 +73,19 @@ pub(crate) fn check(
     equal.0
 }
 
-/// What was read back: each line, once.
-pub(crate) fn check_read(case: &Case, read: &Read) -> Vec<Violation> {
+/// What was read back: each line, once. `sum` is of what was sent, where lines may be alike.
+pub(crate) fn check_read(case: &Case, read: &Read, sum: Option<u128>) -> Vec<Violation> {
     let mut equal = Equal(Vec::new());
     equal.check("lines read back", read.lines, case.lines);
     equal.check("records that cannot be read", read.unreadable, 0);
-    // A user's own may be alike.
-    if !matches!(case.text, Text::Sample(_)) {
-        equal.check("lines twice", read.copies, 0);
+    match sum {
+        None => equal.check("lines twice", read.copies, 0),
+        // Lost ones are told.
+        Some(sum) if read.lines == case.lines && read.sum != sum => {
+            let told = "lines read back: as many as were sent, and others: some are lost, and some came twice";
+            equal.0.push(Violation(told.to_owned()));
+        }
+        Some(_) => {}
     }
     equal.0
 }
@@ -124,6 +129,8 @@ fn offsets(checkpoint: &str) -> u64 {
 mod tests {
     use super::*;
     use crate::answers::Answers;
+    use crate::lines::Lines;
+    use crate::reader::digest;
     use crate::report::tests::outcome;
     use crate::scenario::Scenario;
 
@@ -167,6 +174,37 @@ mod tests {
             violated[1].ends_with("1, the first: too old"),
             "{violated:?}"
         );
+    }
+
+    /// A user's own may be alike, so that copies tell nothing.
+    #[test]
+    fn of_a_users_lines_one_lost_and_one_doubled_are_seen() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let sample = ["one", "two", "two", "three"];
+        std::io::Write::write_all(&mut file, sample.join("\n").as_bytes()).unwrap();
+        let path = file.path();
+        let text =
+            format!("encryption = ['off']\nlines = 7\nkeep = true\ntext = {{ sample = {path:?} }}");
+        let case = Scenario::parse("s", &text).unwrap().cases(None).remove(0);
+        let sum = Lines::of(&case).unwrap().sum(case.lines);
+        let told = |lines: &[&str]| {
+            let digests = lines.iter().map(|line| digest(line.as_bytes()));
+            let read = Read {
+                lines: lines.len() as u64,
+                copies: 3,
+                unreadable: 0,
+                sum: digests.fold(0, u128::wrapping_add),
+                kms_calls: 0,
+                seconds: 1.0,
+                cpu_seconds: 1.0,
+            };
+            check_read(&case, &read, sum)
+        };
+        let sent = ["two", "one", "two", "three", "one", "two", "two"];
+        assert_eq!(told(&sent), []);
+        assert_eq!(told(&sent[1..]).len(), 1);
+        let other = ["two", "one", "two", "two", "one", "two", "two"];
+        assert!(told(&other)[0].to_string().contains("some came twice"));
     }
 
     #[test]

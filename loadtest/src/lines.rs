@@ -11,6 +11,7 @@ use kinseal::seal::block::Packing;
 
 use serde::{Deserialize, Serialize};
 
+use crate::reader::digest;
 use crate::sample::Sample;
 use crate::scenario::{Case, Keys, Length, Pace, Text};
 
@@ -65,11 +66,7 @@ impl Lines {
     /// Appends the line of that number, newline included.
     pub(crate) fn append(&mut self, number: u64, out: &mut Vec<u8>) {
         let begin = out.len();
-        let is_numbered = match &self.text {
-            Made::Sample { is_numbered, .. } => *is_numbered,
-            Made::Letters(_) | Made::Log { .. } => true,
-        };
-        if is_numbered {
+        if self.are_unlike() {
             write!(out, "{number:012} ").expect("a Vec takes every write");
         }
         if let Some(key) = self.keys.of(number) {
@@ -91,6 +88,32 @@ impl Lines {
             }
         }
         out.push(b'\n');
+    }
+
+    /// Whether no line is like another one.
+    pub(crate) fn are_unlike(&self) -> bool {
+        match &self.text {
+            Made::Sample { is_numbered, .. } => *is_numbered,
+            Made::Letters(_) | Made::Log { .. } => true,
+        }
+    }
+
+    /// Of the digests of so many lines, where some may be alike: each of the sample's comes in turn.
+    pub(crate) fn sum(&self, lines: u64) -> Option<u128> {
+        let Made::Sample {
+            lines: sample,
+            is_numbered: false,
+        } = &self.text
+        else {
+            return None;
+        };
+        let (rounds, more) = (lines / sample.len() as u64, lines % sample.len() as u64);
+        let of_line = |(at, line): (usize, &Vec<u8>)| {
+            let times = rounds + u64::from((at as u64) < more);
+            digest(line).wrapping_mul(times.into())
+        };
+        let sums = sample.iter().enumerate().map(of_line);
+        Some(sums.fold(0, u128::wrapping_add))
     }
 
     /// How many times smaller zstd makes a block of them, at level 1.

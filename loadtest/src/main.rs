@@ -151,6 +151,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
+            cleanup::wait_if_interrupted();
             eprintln!("loadtest: {error:#}");
             ExitCode::FAILURE
         }

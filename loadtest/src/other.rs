@@ -12,6 +12,7 @@ use anyhow::{Context as _, anyhow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::cleanup::Group;
 use crate::process;
 
 /// A process that is running. Dropping it ends it.
@@ -24,6 +25,7 @@ pub(crate) struct Other {
     ask: Option<ChildStdin>,
     /// Closed where it says no more.
     says: Receiver<io::Result<String>>,
+    _group: Group,
 }
 
 /// Without any use of a processor. A loop at a slow pace uses some.
@@ -54,6 +56,7 @@ impl Other {
         Ok(Self {
             what,
             ask: process.stdin.take(),
+            _group: Group::of(&process),
             process,
             says,
         })

@@ -44,6 +44,9 @@ pub(crate) struct Read {
     /// Of those: the same bytes as another.
     pub(crate) copies: u64,
     pub(crate) unreadable: u64,
+    /// Of the digests of all lines, whatever their order: who knows what was sent knows whether it is that.
+    #[serde(default)]
+    pub(crate) sum: u128,
     /// Decrypt.
     pub(crate) kms_calls: u64,
     pub(crate) seconds: f64,
@@ -128,6 +131,7 @@ pub(crate) async fn read<C: Check>(
         lines: seen.lines,
         copies: seen.lines - seen.digests.len() as u64,
         unreadable: seen.unreadable,
+        sum: seen.sum,
         kms_calls: opener.counts().calls,
         seconds,
         cpu_seconds: cpu.as_secs_f64(),
@@ -140,8 +144,14 @@ pub(crate) async fn read<C: Check>(
 struct Seen {
     lines: u64,
     unreadable: u64,
-    /// Of each line the beginning of its SHA-256: no two of them will ever be alike by chance.
-    digests: HashSet<[u8; 16]>,
+    digests: HashSet<u128>,
+    sum: u128,
+}
+
+/// The beginning of its SHA-256: no two lines will ever be alike by chance.
+pub(crate) fn digest(line: &[u8]) -> u128 {
+    let digest: [u8; 32] = Sha256::digest(line).into();
+    u128::from_be_bytes(*digest.first_chunk().expect("16 of 32"))
 }
 
 /// Until no more come; `done` has each batch back.
@@ -161,9 +171,9 @@ fn look<C: Check>(
             check.record(record);
             for line in lines_of(&record.data, joined) {
                 seen.lines += 1;
-                let digest: [u8; 32] = Sha256::digest(&line).into();
-                seen.digests
-                    .insert(*digest.first_chunk().expect("16 of 32"));
+                let digest = digest(&line);
+                seen.sum = seen.sum.wrapping_add(digest);
+                seen.digests.insert(digest);
             }
         }
         // Nobody waits for it at the end.

@@ -99,7 +99,23 @@ impl Report {
             !report.runs.is_empty(),
             "{shown} has no run to compare with"
         );
+        anyhow::ensure!(
+            report.is_plausible(),
+            "{shown} is no report of this program: it has figures below zero, or text that is none; run it again"
+        );
         Ok(report)
+    }
+
+    /// What is shown of it goes to somebody's terminal.
+    fn is_plausible(&self) -> bool {
+        let machine = [&self.machine.processor, &self.machine.kernel];
+        let texts = [&self.made, &self.scenario].into_iter().chain(machine);
+        let mut texts = texts.chain(self.runs.iter().map(|run| &run.name));
+        let is_sound = |run: &Run| {
+            let agent = &run.outcome.agent;
+            agent.seconds >= 0.0 && agent.cpu_seconds >= 0.0
+        };
+        texts.all(|text| !text.contains(char::is_control)) && self.runs.iter().all(is_sound)
     }
 
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
@@ -177,8 +193,12 @@ fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
 /// Whether two names are one file's, there or not yet. What is no file, like /dev/null, takes both.
 pub(crate) fn is_one_file(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| {
-        let whole = fs::canonicalize(path);
-        whole.or_else(|_| std::path::absolute(path)).ok()
+        let of_folder = |folder: &Path| match folder.as_os_str().is_empty() {
+            true => fs::canonicalize("."),
+            false => fs::canonicalize(folder),
+        };
+        let whole = fs::canonicalize(path).ok();
+        whole.or_else(|| Some(of_folder(path.parent()?).ok()?.join(path.file_name()?)))
     };
     fs::metadata(one).map_or(true, |there| there.is_file()) && place(one) == place(other)
 }

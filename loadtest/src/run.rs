@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{self, Running, Work};
@@ -51,6 +51,8 @@ pub(crate) struct ReadBack {
 
 /// Bytes of lines that are read back: what the sink keeps is in memory.
 const READ_BACK: u64 = 40_000_000;
+/// Of a path: unix(7).
+const LONGEST_SOCKET: usize = 107;
 /// Takes whole lines.
 type Taken = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
 
@@ -84,7 +86,8 @@ pub(crate) fn run(
     }
     if stage.sink.is_some() && case.sink_keeps() {
         let read = stage.read_back(case.source.is_shipper())?;
-        violations.extend(invariants::check_read(case, &read.read));
+        let sum = stage.lines.sum(case.lines);
+        violations.extend(invariants::check_read(case, &read.read, sum));
         outcome.read_back = case.keep.then_some(read);
     } else if case.read_back {
         drop(stage);
@@ -96,7 +99,8 @@ pub(crate) fn run(
         let mut stage = Stage::set(&case, target, python, true)?;
         stage.send(&case, None, |_| {})?;
         let read = stage.read_back(false)?;
-        violations.extend(invariants::check_read(&case, &read.read));
+        let sum = stage.lines.sum(case.lines);
+        violations.extend(invariants::check_read(&case, &read.read, sum));
         outcome.read_back = Some(read);
     }
     outcome.violations = violations;
@@ -123,6 +127,12 @@ impl<'a> Stage<'a> {
         keep: bool,
     ) -> anyhow::Result<Self> {
         let folder = Folder::make()?;
+        let has_socket = matches!(case.source, Source::Socket | Source::Kpl);
+        ensure!(
+            !has_socket || folder.path().join("socket").as_os_str().len() <= LONGEST_SOCKET,
+            "{} is too long for the path of a socket in it; TMPDIR names another folder",
+            std::env::temp_dir().display()
+        );
         fs::create_dir(folder.path().join("state"))?;
         let (place, sink, ca) = match target {
             Target::StandIn => {

@@ -110,6 +110,9 @@ pub(crate) struct Case {
     pub(crate) lines: u64,
     /// Whether the scenario says how many lines, and not how many bytes.
     pub(crate) is_counted: bool,
+    /// Whether another run is like this one, but for how many lines it has.
+    #[serde(default)]
+    pub(crate) is_sized: bool,
     pub(crate) source: Source,
     pub(crate) pace: Pace,
     pub(crate) linger_ms: Option<u64>,
@@ -181,6 +184,21 @@ impl Scenario {
                     cases.push(case);
                 }
             }
+        }
+        let is_told_by_its_length = |case: &Case| {
+            let plain = case.without_encryption();
+            let is_longer = |other: &Case| {
+                let same_length = Case {
+                    lines: plain.lines,
+                    ..other.without_encryption()
+                };
+                other.lines != plain.lines && same_length == plain
+            };
+            cases.iter().any(is_longer)
+        };
+        let sized: Vec<_> = cases.iter().map(is_told_by_its_length).collect();
+        for (case, is_sized) in cases.iter_mut().zip(sized) {
+            case.is_sized = is_sized;
         }
         // Stable: the plain run of a place comes first, all else as the scenario has it.
         let first_of_place = |case: &Case| {
@@ -376,7 +394,7 @@ impl fmt::Display for Case {
                 write!(f, ", {word}")?;
             }
         }
-        match self.is_counted {
+        match self.is_counted || self.is_sized {
             true => write!(f, ", {} lines", self.lines),
             false => Ok(()),
         }

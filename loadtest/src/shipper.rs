@@ -3,14 +3,15 @@
 //! are not kinseal's (README, Beside other programs).
 //!
 //! Neither says when it is done. It is when as many records have arrived as there are lines, or, where several lines are
-//! one record, when none came for a while; its time and CPU are those of the last arrival.
+//! one record, when none came for a while; its time and CPU are those of the last arrival. One that has lost lines is waited for
+//! for longer: what is read back tells then.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kinseal::fake::DEFAULT_REGION;
 
 use crate::agent::{Counts, Sample, Work};
@@ -22,9 +23,9 @@ use crate::target::Place;
 
 /// How often to look whether all has arrived.
 const LOOK: Duration = Duration::from_millis(50);
-/// fluent-bit flushes once a second, and Vector's batches wait as long.
+/// Where it is not known how many records are to come. fluent-bit flushes once a second, and Vector's batches wait as long.
 const NO_MORE: Duration = Duration::from_secs(5);
-/// Before anything has arrived.
+/// Before anything has arrived, or before all has that is to.
 const STUCK: Duration = Duration::from_secs(60);
 
 /// Those of `cases` whose program is there; and the names of programs that are not, or do not start.
@@ -105,13 +106,25 @@ pub(crate) fn run(
             told(last.sample);
         }
         let waited = last.when.elapsed();
-        let are_all = !case.aggregation && arrived.entries >= case.lines;
-        if are_all || arrived.entries > 0 && waited >= NO_MORE {
+        let is_over = match case.aggregation {
+            true => arrived.entries > 0 && waited >= NO_MORE,
+            false => arrived.entries >= case.lines || arrived.entries > 0 && waited >= STUCK,
+        };
+        if is_over {
             return Ok(last.work(case, &arrived));
         }
+        let so_far = || {
+            let entries = arrived.entries;
+            format!("{entries} records had arrived; what it says of that stands above")
+        };
+        if let Some(status) = shipper.process.try_wait()? {
+            bail!("{program} has ended ({status}) when {}", so_far());
+        }
         ensure!(
-            waited < STUCK && shipper.process.try_wait()?.is_none(),
-            "{program} has ended, or sends nothing; what it says of that stands above"
+            waited < STUCK,
+            "{program} has sent nothing for {} s, when {}",
+            STUCK.as_secs(),
+            so_far()
         );
     }
 }

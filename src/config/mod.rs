@@ -89,7 +89,7 @@ fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-const LARGEST_FILE: u64 = 1 << 20;
+pub const LARGEST_FILE: u64 = 1 << 20;
 
 /// The settings in `text`. `name` is what mistakes call the file.
 pub fn parse(name: &str, text: &str, env: &dyn Environment) -> Result<Settings, Mistakes> {

@@ -159,13 +159,19 @@ fn callgrind(program: &Path, name: &str, times: u32) -> anyhow::Result<f64> {
 }
 
 impl Bench {
-    /// Millions of elements, or gigabytes, a second.
+    /// Millions of elements, and gigabytes, a second.
     fn rate(self) -> String {
         let per_second = |count: f64| count / self.nanoseconds * 1e9;
-        match (self.elements, self.bytes) {
-            (Some(elements), _) => format!("{:.2} M/s", per_second(elements) / 1e6),
-            (None, Some(bytes)) => format!("{:.2} GB/s", per_second(bytes) / 1e9),
-            (None, None) => format!("{:.2} µs", self.nanoseconds / 1e3),
+        let rates = [
+            self.elements
+                .map(|elements| format!("{:.2} M/s", per_second(elements) / 1e6)),
+            self.bytes
+                .map(|bytes| format!("{:.2} GB/s", per_second(bytes) / 1e9)),
+        ];
+        let rates: Vec<String> = rates.into_iter().flatten().collect();
+        match rates[..] {
+            [] => format!("{:.2} µs", self.nanoseconds / 1e3),
+            _ => rates.join(", "),
         }
     }
 }

@@ -10,6 +10,8 @@ pub(crate) struct Comparison<'r> {
     /// Names of runs that only one of them has.
     pub(super) only_old: Vec<&'r str>,
     pub(super) only_new: Vec<&'r str>,
+    /// Why the figures may not be set beside one another.
+    pub(super) warnings: Vec<String>,
 }
 
 /// A figure of a run, and whether more of it is better.
@@ -55,18 +57,29 @@ pub(super) const FIGURES: [Figure; 5] = [
 
 impl<'r> Comparison<'r> {
     pub(crate) fn of(old: &'r Report, new: &'r Report) -> Self {
-        // How long a run was may differ.
-        let like = |of: &'r Report, run: &Run| of.runs.iter().find(|other| other.name == run.name);
+        // How long a run was may differ; of runs of one name, the first is set beside the first.
+        let like = |of: &'r Report, one: &'r Report, run: &'r Run| {
+            let name = |other: &&Run| other.name == run.name;
+            let before = one
+                .runs
+                .iter()
+                .take_while(|other| !std::ptr::eq(*other, run));
+            of.runs.iter().filter(name).nth(before.filter(name).count())
+        };
         let only = |one: &'r Report, other: &'r Report| {
-            let alone = one.runs.iter().filter(|run| like(other, run).is_none());
+            let alone = one
+                .runs
+                .iter()
+                .filter(|run| like(other, one, run).is_none());
             alone.map(|run| run.name.as_str()).collect()
         };
-        let both = |run: &'r Run| Some((like(old, run)?, run));
+        let both = |run: &'r Run| Some((like(old, new, run)?, run));
         Self {
             old,
             rows: new.runs.iter().filter_map(both).collect(),
             only_old: only(old, new),
             only_new: only(new, old),
+            warnings: warnings(old, new),
         }
     }
 
@@ -89,6 +102,9 @@ impl<'r> Comparison<'r> {
             "Since {} ({}, {})",
             self.old.made, self.old.scenario, self.old.machine.processor
         ));
+        for warning in &self.warnings {
+            print(format!("    {warning}"));
+        }
         for (old, new) in &self.rows {
             let figures = FIGURES.iter().map(|figure| {
                 let (old, new) = ((figure.of)(old), (figure.of)(new));
@@ -110,8 +126,27 @@ impl<'r> Comparison<'r> {
     }
 }
 
+fn warnings(old: &Report, new: &Report) -> Vec<String> {
+    let mut said = Vec::new();
+    if !old.optimized {
+        said.push("the old one is of a debug build: its figures mean nothing".to_owned());
+    }
+    match old.violations() {
+        0 => {}
+        n => said.push(format!("in the old one {n} invariants were violated")),
+    }
+    let machine = |of: &Report| (of.machine.processor.clone(), of.machine.cores);
+    if machine(old) != machine(new) {
+        let (processor, cores) = machine(old);
+        said.push(format!(
+            "the old one is of another machine: {cores} cores of {processor}"
+        ));
+    }
+    said
+}
+
 pub(super) fn change(old: f64, new: f64) -> String {
-    match old > 0.0 {
+    match old > 0.0 && (new / old).is_finite() {
         true => super::answer::signed((new / old - 1.0) * 100.0, "%"),
         false => "–".to_owned(),
     }

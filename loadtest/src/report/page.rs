@@ -445,11 +445,14 @@ fn comparison(out: &mut String, comparison: &Comparison<'_>) {
     let mut head = vec!["run"];
     head.extend(FIGURES.iter().map(|figure| figure.name));
     let alone = [&comparison.only_old, &comparison.only_new].map(|names| names.len());
+    let warnings = comparison.warnings.iter();
+    let warnings = warnings.map(|warning| format!(" <strong>{}.</strong>", escaped(warning)));
     let says = format!(
-        "Since {}. ▲ better, ▼ worse by more than 5 %. {} runs are only in the old one, {} only in this.",
+        "Since {}. ▲ better, ▼ worse by more than 5 %. {} runs are only in the old one, {} only in this.{}",
         escaped(&comparison.old.made),
         alone[0],
-        alone[1]
+        alone[1],
+        warnings.collect::<String>()
     );
     table(out, "Beside an earlier report", &says, &head, rows);
 }

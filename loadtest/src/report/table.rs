@@ -3,7 +3,7 @@
 use kinseal::metrics::report::Thousands;
 
 use super::{Report, Run};
-use crate::scenario::Case;
+use crate::scenario::{Case, Encryption};
 
 /// Of the column of names.
 const LEAST_WIDTH: usize = 46;
@@ -100,6 +100,12 @@ impl<P: Fn(String)> Table<P> {
                 "against 0 %: speed × {:.2}, entries sent again {}",
                 run.lines_per_second() / without.lines_per_second(),
                 Thousands(run.outcome.agent.counts.entries_retried),
+            ));
+        }
+        if run.case.encryption == Encryption::BlockZstd {
+            let ratio = run.outcome.zstd_ratio;
+            said.push(format!(
+                "48 KiB of the lines alone: {ratio:.1} times smaller"
             ));
         }
         if let Some(back) = &run.outcome.read_back {

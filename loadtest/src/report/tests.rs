@@ -83,6 +83,7 @@ pub(crate) fn outcome(case: &Case, times: f64) -> Outcome {
         read_back: Some(ReadBack {
             log_bytes: 1_000_000,
             read: Read {
+                sum: 0,
                 lines: 1000,
                 copies: 0,
                 unreadable: 0,
@@ -156,6 +157,68 @@ fn a_report_comes_back_from_its_file_and_is_compared_with_another_one() {
     comparison.print(|line| *said.borrow_mut() += &(line + "\n"));
     let said = said.into_inner();
     assert!(said.contains("(−50 %)") && said.contains("(0 %)"), "{said}");
+}
+
+#[test]
+fn runs_of_one_name_are_compared_in_their_order_and_a_report_that_tells_nothing_is_told_as_that() {
+    let twice = |cpu_seconds: f64| {
+        let mut report = report(cpu_seconds);
+        let mut second = report.runs[0].clone();
+        second.outcome.agent.cpu_seconds = 8.0;
+        report.runs.push(second);
+        report
+    };
+    let (mut old, new) = (twice(1.0), twice(2.0));
+    let seconds = |run: &Run| run.outcome.agent.cpu_seconds;
+    let comparison = Comparison::of(&old, &new);
+    let both = |(old, new): &(&Run, &Run)| [seconds(old), seconds(new)];
+    let (first, last) = (&comparison.rows[0], comparison.rows.last().unwrap());
+    assert_eq!(both(last), [8.0, 8.0], "the second beside the second");
+    assert!(!both(first).contains(&8.0));
+    assert!(comparison.warnings.is_empty() || cfg!(debug_assertions));
+
+    (old.optimized, old.machine.cores) = (false, 1000);
+    let warnings = Comparison::of(&old, &new).warnings.join("; ");
+    assert!(
+        warnings.contains("debug build") && warnings.contains("1000 cores"),
+        "{warnings}"
+    );
+    let page = page::page(&new, Some(&old));
+    assert!(page.contains("of a debug build"));
+    assert_eq!(compare::change(0.0, 1.0), "–");
+    assert_eq!(compare::change(1.0, f64::INFINITY), "–");
+}
+
+#[test]
+fn what_no_run_can_have_come_to_is_no_report() {
+    let refused = |spoil: fn(&mut Report)| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut report = report(1.0);
+        spoil(&mut report);
+        report.save(file.path()).unwrap();
+        Report::load(file.path()).unwrap_err().to_string()
+    };
+    for spoil in [
+        (|report: &mut Report| report.runs[1].outcome.agent.cpu_seconds = -1.0) as fn(&mut Report),
+        |report| report.made = "\u{1b}]0;title\u{7}".to_owned(),
+        |report| report.runs[0].name.push('\u{1b}'),
+    ] {
+        let why = refused(spoil);
+        assert!(why.contains("is no report of this program"), "{why}");
+    }
+}
+
+#[test]
+fn one_file_is_seen_by_whatever_names_it_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.json");
+    let around = folder
+        .path()
+        .join("..")
+        .join(folder.path().file_name().unwrap());
+    assert!(is_one_file(&file, &around.join("a.json")));
+    assert!(!is_one_file(&file, &around.join("b.json")));
+    assert!(is_one_file(Path::new("x"), Path::new("./x")));
 }
 
 #[test]

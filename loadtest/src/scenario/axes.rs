@@ -56,6 +56,9 @@ pub(super) struct Axes {
 /// A run takes no more than a terabyte of lines: it is a mistake, or somebody's disk.
 const LONGEST_RUN: u64 = 1_000_000_000_000;
 
+/// Of one matrix.
+const MOST_RUNS: usize = 2000;
+
 /// Of an answer: shorter than the agent's time-outs, which are defaults.
 const LONGEST_LATENCY: Duration = Duration::from_secs(5);
 /// Shorter than a run may be without progress.
@@ -121,7 +124,13 @@ fn check(case: &Case) -> anyhow::Result<()> {
         place: &Place::nowhere(),
         folder: Path::new("/"),
     };
-    config::parse("configuration", &configuration.to_string(), &config::System)?;
+    let text = configuration.to_string();
+    ensure!(
+        (text.len() as u64) < config::LARGEST_FILE,
+        "streams: allowed: as many as a configuration of {} MiB takes, some 8000",
+        config::LARGEST_FILE >> 20
+    );
+    config::parse("configuration", &text, &config::System)?;
     Ok(())
 }
 
@@ -182,8 +191,8 @@ impl Axes {
             "shards: allowed: a list of numbers from 1 to 10000"
         );
         ensure!(
-            self.failing_percent.iter().flatten().all(|n| *n < 100),
-            "failing_percent: allowed: a list of numbers from 0 to 99"
+            self.failing_percent.iter().flatten().all(|n| *n <= 90),
+            "failing_percent: allowed: a list of numbers from 0 to 90"
         );
         ensure!(
             !self.has(Source::Bare)
@@ -205,34 +214,41 @@ impl Axes {
         self.source.iter().flatten().any(|other| *other == source)
     }
 
-    /// No axis without a point on it.
+    /// No axis without a point on it, and no more runs than anybody waits for.
     fn check_filled(&self) -> anyhow::Result<()> {
-        fn is_empty<T>(list: Option<&Vec<T>>) -> bool {
-            list.is_some_and(Vec::is_empty)
+        fn points<T>(list: Option<&Vec<T>>) -> usize {
+            list.map_or(1, Vec::len)
         }
-        let empty = [
-            ("encryption", is_empty(self.encryption.as_ref())),
-            ("aggregation", is_empty(self.aggregation.as_ref())),
-            ("line_bytes", is_empty(self.line_bytes.as_ref())),
-            ("partition_key", is_empty(self.partition_key.as_ref())),
-            ("source", is_empty(self.source.as_ref())),
-            ("suite", is_empty(self.suite.as_ref())),
-            ("backend", is_empty(self.backend.as_ref())),
-            ("lanes", is_empty(self.lanes.as_ref())),
-            ("cache", is_empty(self.cache.as_ref())),
-            ("shards", is_empty(self.shards.as_ref())),
-            ("files", is_empty(self.files.as_ref())),
-            ("streams", is_empty(self.streams.as_ref())),
-            ("protocol", is_empty(self.protocol.as_ref())),
-            ("memory_limit", is_empty(self.memory_limit.as_ref())),
-            ("failing_percent", is_empty(self.failing_percent.as_ref())),
-            ("rate", is_empty(self.rate.as_ref())),
-            ("linger", is_empty(self.linger.as_ref())),
+        let axes = [
+            ("encryption", points(self.encryption.as_ref())),
+            ("aggregation", points(self.aggregation.as_ref())),
+            ("line_bytes", points(self.line_bytes.as_ref())),
+            ("partition_key", points(self.partition_key.as_ref())),
+            ("source", points(self.source.as_ref())),
+            ("suite", points(self.suite.as_ref())),
+            ("backend", points(self.backend.as_ref())),
+            ("lanes", points(self.lanes.as_ref())),
+            ("cache", points(self.cache.as_ref())),
+            ("shards", points(self.shards.as_ref())),
+            ("files", points(self.files.as_ref())),
+            ("streams", points(self.streams.as_ref())),
+            ("protocol", points(self.protocol.as_ref())),
+            ("memory_limit", points(self.memory_limit.as_ref())),
+            ("failing_percent", points(self.failing_percent.as_ref())),
+            ("rate", points(self.rate.as_ref())),
+            ("linger", points(self.linger.as_ref())),
         ];
-        let first = empty.into_iter().find(|(_, is_empty)| *is_empty);
-        first.map_or(Ok(()), |(key, _)| {
-            bail!("{key}: allowed: a list that is not empty")
-        })
+        if let Some((key, _)) = axes.iter().find(|(_, points)| *points == 0) {
+            bail!("{key}: allowed: a list that is not empty");
+        }
+        let runs = axes
+            .iter()
+            .try_fold(1_usize, |runs, (_, points)| runs.checked_mul(*points));
+        ensure!(
+            runs.is_some_and(|runs| runs <= MOST_RUNS),
+            "the lists come to more than {MOST_RUNS} runs together: give fewer, or several tables [[runs]]"
+        );
+        Ok(())
     }
 
     /// What they are, and under which keys they go.
@@ -409,6 +425,7 @@ impl Axes {
             text,
             lines: 0,
             is_counted: self.lines.is_some(),
+            is_sized: false,
             source: Source::File,
             pace: Pace::AsFastAsItGoes,
             linger_ms: None,

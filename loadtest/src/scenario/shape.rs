@@ -12,7 +12,11 @@ pub(crate) const LONGEST_LINE: usize = 1_000_000;
 
 /// How long lines are, without their newlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "allowed: a whole number of bytes, { from = …, to = … } or { median = …, p99 = … }"
+)]
 pub(crate) enum Length {
     /// All of them.
     Fixed(usize),
@@ -121,11 +125,11 @@ impl Keys {
         match self {
             Self::Default => None,
             Self::Many(_) => Some(r"{ regex = '^\d+ (?<key>k\d+)' }".to_owned()),
-            Self::Word(word) => Some(format!("{word:?}")),
+            Self::Word(word) => Some(toml(word)),
             Self::Rule(table) => {
                 let entries = table
                     .iter()
-                    .map(|(name, value)| format!("{name} = {value:?}"));
+                    .map(|(name, value)| format!("{name} = {}", toml(value)));
                 Some(format!("{{ {} }}", entries.collect::<Vec<_>>().join(", ")))
             }
         }
@@ -141,6 +145,12 @@ impl fmt::Display for Keys {
             Self::Rule(_) => write!(f, ", key {}", self.rule().unwrap_or_default()),
         }
     }
+}
+
+/// In quotes. TOML has JSON's escapes, and takes one character less as it is.
+fn toml(text: &str) -> String {
+    let text = serde_json::to_string(text).expect("text");
+    text.replace('\u{7f}', "\\u007f")
 }
 
 /// From 0 to below 1, the same for the same number.
