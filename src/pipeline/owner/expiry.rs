@@ -12,7 +12,7 @@ use crate::delivery::FailReason;
 use crate::send::CallError;
 
 /// Between two looks at all that waits, at most.
-const LONGEST_SWEEP: Duration = Duration::from_secs(1);
+const LONGEST_SWEEP: Duration = Duration::from_millis(200);
 
 impl Owner {
     /// Passes an entry on, or gives up those of its members whose time is over.
