@@ -286,6 +286,57 @@ fn where_kms_refuses_the_key_reading_stops_and_the_checkpoint_before_its_records
     assert_eq!(lines, whole(1..=50));
 }
 
+/// In the middle of a page: what was printed of it is noted, and each record comes once over both runs.
+#[test]
+fn where_kms_refuses_a_later_data_key_what_came_before_it_is_noted() {
+    let (site, key) = sealed(1, 30);
+    write(&site, &key, 31, 50);
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (checkpoint, out) = (at("checkpoint"), at("out"));
+    let read = || {
+        let arguments = ["--kms-key", &key, "--until-empty", "--checkpoint"];
+        consume(
+            &site,
+            &[&arguments[..], &[&checkpoint, "--out", &out]].concat(),
+        )
+    };
+    let denied = Rule::new(Action::access_denied()).on("Decrypt").after(1);
+    site.fake.set_faults(Faults::seeded(1).rule(denied));
+    let stopped = read();
+    assert_eq!(stopped.status.code(), Some(1));
+    assert!(
+        !stopped.stderr.contains("passed over"),
+        "{}",
+        stopped.stderr
+    );
+    let lines = || fs::read_to_string(&out).expect("written");
+    assert_eq!(lines(), whole(1..=30));
+    assert!(Path::new(&checkpoint).exists(), "{}", stopped.stderr);
+    site.fake.set_faults(Faults::none());
+    let ended = read();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    assert_eq!(lines(), whole(1..=50));
+}
+
+#[test]
+fn a_checkpoint_of_a_stream_that_was_made_anew_is_refused_by_its_name() {
+    let (site, key) = sealed(1, 3);
+    let dir = tempfile::tempdir().expect("a folder");
+    let checkpoint = dir.path().join("checkpoint").display().to_string();
+    let arguments = ["--kms-key", &key, "--until-empty", "--checkpoint"];
+    let arguments = [&arguments[..], &[&checkpoint]].concat();
+    assert!(consume(&site, &arguments).status.success());
+    site.endpoints.delete_stream(STREAM);
+    site.endpoints.create_stream(STREAM, 1);
+    write(&site, &key, 4, 5);
+    let ended = consume(&site, &arguments);
+    assert_eq!((ended.status.code(), stdout(&ended)), (Some(1), ""));
+    for word in [&*checkpoint, "made anew", "move that away"] {
+        assert!(ended.stderr.contains(word), "{}", ended.stderr);
+    }
+}
+
 #[test]
 fn a_file_that_is_named_for_something_else_is_not_written_and_none_before_there_is_something_to_write()
  {

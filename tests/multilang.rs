@@ -46,9 +46,16 @@ impl Daemon {
 
     /// Sends a message and answers checkpoints until the processor has done with it, as the daemon does.
     fn ask(&mut self, message: &Value) {
+        let answer = self.ask_while_it_goes_on(message);
+        let answer = answer.expect("it goes on");
+        assert_eq!(answer["responseFor"], message["action"]);
+    }
+
+    /// The processor's word that it has done with it, if that comes before the end.
+    fn ask_while_it_goes_on(&mut self, message: &Value) -> Option<Value> {
         writeln!(self.to, "{message}").expect("it reads");
         loop {
-            let line = self.from.next().expect("it goes on").expect("UTF-8");
+            let line = self.from.next()?.expect("UTF-8");
             // The library's lines are set off by empty ones.
             if line.trim().is_empty() {
                 continue;
@@ -65,10 +72,7 @@ impl Daemon {
                     writeln!(self.to, "{stored}").expect("it reads");
                     self.checkpoints.push((at, lines_in(&self.notes).len()));
                 }
-                Some("status") => {
-                    assert_eq!(answer["responseFor"], message["action"]);
-                    return;
-                }
+                Some("status") => return Some(answer),
                 _ => panic!("{answer}"),
             }
         }
@@ -268,14 +272,24 @@ fn a_record_that_cannot_be_opened_stops_the_shard_or_becomes_a_dead_letter() {
     let notes = dir.path().join("notes");
     let mut daemon = Daemon::start(multilang(&key, &[], &notes), &notes);
     daemon.ask(&initialize());
-    writeln!(daemon.to, "{}", process(&all)).expect("it reads");
+    // That all of it was seen to is not so, and not said.
+    assert_eq!(daemon.ask_while_it_goes_on(&process(&all)), None);
+    let (checkpoints, before) = (daemon.checkpoints.clone(), &all[..2]);
     let (code, said) = daemon.end();
     assert_eq!(code, Some(1));
     assert!(
         said.contains("record 49") && said.contains("not encrypted"),
         "{said}"
     );
-    assert!(lines_in(&notes).is_empty(), "none of the page");
+    let expected: Vec<String> = (1..=2).map(line).collect();
+    assert_eq!(lines_in(&notes), expected, "what lies before it");
+    let at = |record: &Value| {
+        let of = |key: &str| record[key].clone();
+        (of("sequenceNumber"), of("subSequenceNumber"))
+    };
+    let checkpoints: Vec<_> = checkpoints.into_iter().map(|(at, _)| at).collect();
+    assert_eq!(checkpoints, before.iter().map(at).collect::<Vec<_>>());
+    fs::remove_file(&notes).expect("made");
 
     let letters = dir.path().join("letters");
     let more = ["--dead-letter", letters.to_str().expect("UTF-8")];
@@ -325,6 +339,28 @@ fn a_daemon_that_hangs_up_while_kms_is_out_of_reach_is_not_outlived() {
         String::from_utf8_lossy(&ended.stdout),
         format!("{}\n", initialize())
     );
+}
+
+/// Its own handler decides what becomes of it, as without a program between.
+#[test]
+fn a_signal_is_the_processors() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (key, is_there) = (dir.path().join("key.toml"), dir.path().join("there"));
+    let made = kinseal().args(["key", "new"]).arg(&key).status();
+    assert!(made.expect("kinseal").success());
+    let processor = format!(
+        "trap 'echo stopped; exit 7' TERM; touch {}; while :; do sleep 0.01; done",
+        is_there.display()
+    );
+    let mut command = kinseal();
+    command.arg("multilang").arg("--wrapping-key").arg(&key);
+    command.args(["--", "sh", "-c", &processor]);
+    let mut multilang = Running::start("kinseal multilang", command.stdin(Stdio::piped()));
+    multilang.until("the processor runs", |_| is_there.exists().then_some(()));
+    multilang.signal("TERM");
+    let ended = multilang.wait();
+    assert_eq!(ended.status.code(), Some(7), "{}", ended.stderr);
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "stopped\n");
 }
 
 /// Messages of other kinds and of the KCL's first version, empty lines, and the processor's exit code.
@@ -395,6 +431,7 @@ fn what_is_no_message_stops_it_and_is_not_handed_on() {
             "{line}: {}",
             ended.stderr
         );
-        assert!(!notes.exists(), "{line}: nothing was handed on");
+        let noted = fs::read_to_string(&notes).unwrap_or_default();
+        assert_eq!(noted, "", "{line}: nothing was handed on");
     }
 }

@@ -30,7 +30,7 @@ use crate::config::{self, Environment};
 use crate::consume::checkpoint::Checkpoint;
 use crate::consume::letters::LetterFile;
 use crate::consume::output::{Encoding, Form, Printer};
-use crate::consume::{self, Consumer, KinesisStream, Plaintext, Progress, Unpacker};
+use crate::consume::{self, ConsumeError, Consumer, KinesisStream, Plaintext, Progress, Unpacker};
 use crate::metrics::report::{KeyCache, Short};
 use crate::record::StreamName;
 use crate::seal::key::UnwrapDataKey;
@@ -224,7 +224,13 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
         None => Consumer::start(Arc::new(stream), unpacker, reading, shutdown.clone()),
     };
     let refused = Arc::new(AtomicU64::new(0));
-    let printing = Printing::new(consumer, printer, checkpoint, args.stopping());
+    let printing = Printing::new(
+        consumer,
+        printer,
+        checkpoint,
+        args.stopping(),
+        args.output_name(),
+    );
     let printing = printing.counting(Arc::clone(&refused));
     // A thread of its own: a pipe that is full blocks.
     let printed = tokio::task::spawn_blocking(move || printing.run());
@@ -234,9 +240,20 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
             super::print_error(&format!("kinseal: stopped there: {why}"));
         }
         if let Some(consumer) = printed.consumer {
-            consumer.finish().await.context(place)?;
+            let ended = consumer.finish().await;
+            if let (Err(ConsumeError::OfAnEarlierStream { .. }), Some(path)) =
+                (&ended, &args.checkpoint)
+            {
+                let checkpoint = format!("checkpoint {}", path.display());
+                return Err(ended
+                    .context(checkpoint)
+                    .context(place)
+                    .expect_err("it is one"));
+            }
+            ended.context(place)?;
             // Also where there was nothing to print.
-            printed.printer.out_mut().begin().context("output")?;
+            let begun = printed.printer.out_mut().begin();
+            begun.with_context(|| args.output_name())?;
         }
         anyhow::Ok(printed.unreadable)
     };
@@ -421,6 +438,14 @@ impl ConsumeArgs {
         match self.discover {
             true => Stopping::WithoutKeys,
             false => Stopping::WhereKeysAreRefused,
+        }
+    }
+
+    /// In messages.
+    fn output_name(&self) -> String {
+        match &self.out {
+            None => "standard output".to_owned(),
+            Some(path) => format!("--out {}", path.display()),
         }
     }
 

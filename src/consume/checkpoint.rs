@@ -32,8 +32,10 @@ pub struct Checkpoint {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    #[error("checkpoint {path}: {source}; let this user read and write it, and its folder", path = path.display())]
+    #[error("checkpoint {path}: {source}; {way_out}", path = path.display(), way_out = way_out(source))]
     Io { path: PathBuf, source: io::Error },
+    #[error("checkpoint {path} is no file, and is written anew each second: name a file", path = path.display())]
+    NoFile { path: PathBuf },
     #[error(
         "checkpoint {path} is in use by another process; two of them would lose records and print others twice: end that one, \
          or give this one a file of its own",
@@ -54,6 +56,13 @@ pub enum CheckpointError {
         found: String,
         asked: StreamName,
     },
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
+        _ => "let this user read and write it, and its folder",
+    }
 }
 
 /// As it is written.
@@ -80,6 +89,9 @@ impl Checkpoint {
     /// it is another's.
     pub fn load(path: &Path, stream: &StreamName) -> Result<Self, CheckpointError> {
         let path = path.to_owned();
+        if fs::metadata(&path).is_ok_and(|about| !about.is_file()) {
+            return Err(CheckpointError::NoFile { path });
+        }
         let lock = match lock(&beside(&path, ".lock")) {
             Ok(lock) => lock,
             Err(TryLockError::WouldBlock) => return Err(CheckpointError::InUse { path }),

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::output::dead_letter;
 use super::unpack::Unreadable;
@@ -11,6 +11,7 @@ use super::unpack::Unreadable;
 /// Appended to. A letter is in it whole, or not at all.
 #[derive(Debug)]
 pub struct LetterFile {
+    path: PathBuf,
     file: File,
     /// Not a pipe, and not `/dev/null`, of which nothing can be synced or cut.
     is_regular: bool,
@@ -28,7 +29,12 @@ impl LetterFile {
         let is_there_and_none = path.metadata().is_ok_and(|about| !about.is_file());
         let file = options.read(!is_there_and_none).open(path)?;
         let is_regular = file.metadata()?.is_file();
-        let mut letters = Self { file, is_regular };
+        let path = path.to_owned();
+        let mut letters = Self {
+            path,
+            file,
+            is_regular,
+        };
         letters.end_torn_line()?;
         Ok(letters)
     }
@@ -46,7 +52,11 @@ impl LetterFile {
             // What could be written of it would spoil the next one's line. If this fails too, the next opening sees to it.
             let _ = self.file.set_len(begin);
         }
-        written
+        written.map_err(|error| self.named(&error))
+    }
+
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
     }
 
     /// To the disk, where it is on one.
@@ -55,7 +65,7 @@ impl LetterFile {
     /// As of any file.
     pub fn sync(&self) -> io::Result<()> {
         match self.is_regular {
-            true => self.file.sync_data(),
+            true => self.file.sync_data().map_err(|error| self.named(&error)),
             false => Ok(()),
         }
     }

@@ -104,6 +104,7 @@ mod tests {
             id: ShardId::new(id),
             parents: parents.iter().map(|id| ShardId::new(id)).collect(),
             closed,
+            begins: None,
             range: None,
         }
     }

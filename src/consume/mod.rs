@@ -191,6 +191,11 @@ pub enum ConsumeError {
     Denied(CallError),
     #[error("the stream has no shard {shard}; it has {there}")]
     NoSuchShard { shard: ShardId, there: String },
+    #[error(
+        "what was noted of {shard} is of an earlier stream of that name, which was deleted and made anew: move that away to begin \
+         where --from says"
+    )]
+    OfAnEarlierStream { shard: ShardId },
     #[error("its shards can not be listed: {0}")]
     List(CallError),
     #[error("{shard} can not be read: {error}")]

@@ -47,6 +47,8 @@ pub struct ListedShard {
     pub parents: Vec<ShardId>,
     /// Nothing is added to it any more.
     pub closed: bool,
+    /// No record of it has a lower sequence number; `None` where that is not told.
+    pub begins: Option<Arc<str>>,
     /// The hash keys of its records, first and last; `None` where that is not told.
     pub range: Option<(HashKey, HashKey)>,
 }
@@ -58,6 +60,7 @@ impl ListedShard {
             id: ShardId::new(id),
             parents: Vec::new(),
             closed: false,
+            begins: None,
             range: None,
         }
     }
@@ -230,6 +233,10 @@ impl ReadStream for KinesisStream {
 
 fn listed(shard: Shard) -> ListedShard {
     let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
+    let numbers = shard.sequence_number_range;
+    let begins = numbers
+        .as_ref()
+        .map(|numbers| &numbers.starting_sequence_number);
     ListedShard {
         id: ShardId::new(&shard.shard_id),
         parents: parents
@@ -237,9 +244,8 @@ fn listed(shard: Shard) -> ListedShard {
             .flatten()
             .map(|id| ShardId::new(&id))
             .collect(),
-        closed: shard
-            .sequence_number_range
-            .is_some_and(|range| range.ending_sequence_number.is_some()),
+        begins: begins.map(|begins| begins.as_str().into()),
+        closed: numbers.is_some_and(|numbers| numbers.ending_sequence_number.is_some()),
         range: shard.hash_key_range.as_ref().and_then(range),
     }
 }
@@ -259,6 +265,7 @@ pub(super) fn child(shard: &ChildShard) -> ListedShard {
             .collect(),
         // It may be by now; then the end of its pages says so.
         closed: false,
+        begins: None,
         range: shard.hash_key_range().and_then(range),
     }
 }

@@ -62,12 +62,19 @@ impl InMemory {
             id: ShardId::new(id),
             parents: parents.iter().map(|id| ShardId::new(id)).collect(),
             closed,
+            begins: None,
             range: None,
         };
         let records = (0..records).map(|n| record(id, n)).collect();
         let shard = InMemoryShard { listed, records };
         let id = shard.listed.id.clone();
         self.shards.lock().unwrap().insert(id, shard);
+    }
+
+    fn begins(&self, id: &str, sequence: &str) {
+        let mut shards = self.shards.lock().unwrap();
+        let shard = shards.get_mut(&ShardId::new(id)).unwrap();
+        shard.listed.begins = Some(sequence.into());
     }
 
     fn append(&self, id: &str, n: usize) {
@@ -535,6 +542,42 @@ async fn a_reading_goes_on_where_an_earlier_one_left_off_and_repeats_nothing() {
         (seen, ended),
         (vec!["1-3".to_owned(), "2-0".to_owned()], Ok(()))
     );
+}
+
+/// Its shards have the names of those before.
+#[tokio::test(start_paused = true)]
+async fn what_was_noted_of_a_stream_that_was_made_anew_reads_nothing_of_it() {
+    let stream = InMemory::new(2)
+        .shard("0", &[], false, 3)
+        .shard("1", &[], true, 3)
+        .shard("2", &["1"], false, 3);
+    stream.begins("0", "10");
+    let stream = Arc::new(stream);
+    let noted = |shard: &str, progress| Settings {
+        places: BTreeMap::from([(ShardId::new(shard), progress)]),
+        ..until_empty()
+    };
+    let refused = [
+        noted("0", Progress::Ended),
+        noted("0", Progress::UpTo("9".into())),
+    ];
+    for settings in refused {
+        let (seen, ended) = read(&stream, settings).await;
+        assert_eq!(seen, [""; 0]);
+        assert!(ended.unwrap_err().contains("0 is of an earlier stream"));
+    }
+    stream.begins("0", "1");
+    for good in [
+        noted("0", Progress::UpTo("1".into())),
+        noted("0", Progress::UpTo("2".into())),
+        noted("1", Progress::Ended),
+        noted("7", Progress::Ended),
+    ] {
+        read(&stream, good).await.1.unwrap();
+    }
+    // Where the service does not say what is closed, its children do.
+    stream.add("3", &["0"], false, 0);
+    read(&stream, noted("0", Progress::Ended)).await.1.unwrap();
 }
 
 /// Also where nothing came meanwhile, and where a shard had been closed before.

@@ -54,6 +54,7 @@ impl Way {
         let mut lineage = Lineage::default();
         let listed = self.list(START_TRIES).await?;
         self.are_there(&listed)?;
+        self.are_of_this_stream(&listed)?;
         lineage.learn(self.wanted(listed));
         for (shard, progress) in &self.settings.places {
             if *progress == Progress::Ended {
@@ -123,6 +124,25 @@ impl Way {
                 there: named(listed),
             }),
         }
+    }
+
+    /// Shards of a stream that was deleted and made anew have the same names as before: nothing of it would be read.
+    fn are_of_this_stream(&self, listed: &[ListedShard]) -> Result<(), ConsumeError> {
+        let has_children = |shard: &ShardId| listed.iter().any(|l| l.parents.contains(shard));
+        // Decimal, without leading zeros.
+        let order = |number: &Arc<str>| (number.len(), Arc::clone(number));
+        for shard in listed {
+            let contradicts = match (self.settings.places.get(&shard.id), &shard.begins) {
+                (Some(Progress::Ended), _) => !shard.closed && !has_children(&shard.id),
+                (Some(Progress::UpTo(sequence)), Some(begins)) => order(sequence) < order(begins),
+                _ => false,
+            };
+            if contradicts {
+                let shard = shard.id.clone();
+                return Err(ConsumeError::OfAnEarlierStream { shard });
+            }
+        }
+        Ok(())
     }
 
     /// Of a shard that is asked for alone, its parents are none of this reading's.

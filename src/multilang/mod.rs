@@ -12,7 +12,7 @@
 //!
 //! Promises: a message that is not understood passes as it is; a checkpoint never covers a record that the processor
 //! has not; nothing is handed on that could not be verified. Cannot: give a processor records that cannot be opened. These
-//! stop it, or go to a file of dead letters.
+//! go to a file of dead letters, or end this process, once the processor has those before them, and with it the daemon.
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +25,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 use self::translate::{Answer, Opened, Translator};
 use crate::consume::shards::{ListedShard, StoredRecord};
@@ -43,6 +46,9 @@ pub trait Letters: Send + 'static {
 /// it would be waited for as long as that lasts, by a process that nobody wants any more.
 const ONCE_HUNG_UP: Duration = Duration::from_secs(2);
 
+/// For a processor whose input has ended, before it is killed. A guess.
+const TO_END: Duration = Duration::from_secs(10);
+
 /// Why it ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -53,9 +59,11 @@ pub enum MultilangError {
     Processor(io::Error),
     #[error("the daemon's pipe broke: {0}")]
     Daemon(io::Error),
+    #[error("signals cannot be listened to: {0}")]
+    Signals(io::Error),
     #[error(
-        "record {sequence} sub-sequence {sub_sequence} of {shard} cannot be opened: {reason}. The shard stops here; \
-         --dead-letter FILE keeps such records and goes on"
+        "record {sequence} sub-sequence {sub_sequence} of {shard} cannot be opened: {reason}. What lies before it was handed on; \
+         this process ends here, and with it its MultiLangDaemon. --dead-letter FILE keeps such records and goes on"
     )]
     Unreadable {
         shard: String,
@@ -86,6 +94,7 @@ pub async fn run<L: Letters>(
     letters: Option<L>,
 ) -> Result<i32, MultilangError> {
     let mut child = start(&command)?;
+    let _signals = hand_on_signals(&child)?;
     let input: Input = Arc::new(tokio::sync::Mutex::new(child.stdin.take()));
     let from_child = child.stdout.take().expect("piped");
     let shared = Shared::default();
@@ -96,18 +105,56 @@ pub async fn run<L: Letters>(
         shared: Arc::clone(&shared),
         input: Arc::clone(&input),
     };
+    let closing = Arc::clone(&input);
     let down = down.run(BufReader::new(tokio::io::stdin()));
     let mut to_daemon = std::pin::pin!(up(from_child, shared, input));
-    tokio::select! {
-        ended = down => ended?,
+    let ended = tokio::select! {
+        ended = down => ended,
         ended = &mut to_daemon => {
             ended?;
             return Ok(code_of(&mut child).await);
         }
+    };
+    // The processor has heard the end of its input: what it says until it ends is passed on still.
+    match ended {
+        Ok(()) => {
+            to_daemon.await?;
+            Ok(code_of(&mut child).await)
+        }
+        Err(why) => {
+            let ends = async {
+                *closing.lock().await = None;
+                let _ = to_daemon.await;
+                code_of(&mut child).await
+            };
+            // One that does not is killed.
+            let _ = tokio::time::timeout(TO_END, ends).await;
+            Err(why)
+        }
     }
-    // The daemon has hung up, and so has the processor heard: what it says to its end is passed on still.
-    to_daemon.await?;
-    Ok(code_of(&mut child).await)
+}
+
+/// As it would have them without this process; an interrupt from a terminal it has by itself. Until dropped.
+fn hand_on_signals(child: &Child) -> Result<JoinSet<()>, MultilangError> {
+    let hear = |kind| signal(kind).map_err(MultilangError::Signals);
+    let mut terminate = hear(SignalKind::terminate())?;
+    let mut hangup = hear(SignalKind::hangup())?;
+    let mut interrupt = hear(SignalKind::interrupt())?;
+    let child = child.id().and_then(|id| i32::try_from(id).ok());
+    let child = child.and_then(Pid::from_raw);
+    let mut hands_on = JoinSet::new();
+    hands_on.spawn(async move {
+        loop {
+            let signal = tokio::select! {
+                _ = terminate.recv() => Signal::TERM,
+                _ = hangup.recv() => Signal::HUP,
+                _ = interrupt.recv() => continue,
+            };
+            // It may have ended just now.
+            let _ = child.map(|child| kill_process(child, signal));
+        }
+    });
+    Ok(hands_on)
 }
 
 fn start(command: &[String]) -> Result<Child, MultilangError> {
@@ -130,6 +177,14 @@ async fn code_of(child: &mut Child) -> i32 {
     ended.ok().and_then(|ended| ended.code()).unwrap_or(1)
 }
 
+/// What becomes of a message of the daemon's.
+enum Handed {
+    AsItIs,
+    Instead(Map<String, Value>),
+    /// The last, and why.
+    AndNoMore(Map<String, Value>, MultilangError),
+}
+
 /// From the daemon to the processor.
 struct Down<L> {
     shard: ListedShard,
@@ -148,7 +203,14 @@ impl<L: Letters> Down<L> {
                 _ if line.trim_ascii().is_empty() => None,
                 Ok(Value::Object(message)) => tokio::select! {
                     biased;
-                    message = self.message(message) => message?,
+                    message = self.message(message) => match message? {
+                        Handed::AsItIs => None,
+                        Handed::Instead(message) => Some(message),
+                        Handed::AndNoMore(message, why) => {
+                            self.hand_on_last(&message, &mut daemon).await;
+                            return Err(why);
+                        }
+                    },
                     hung_up = daemon.hung_up() => {
                         hung_up.map_err(MultilangError::Daemon)?;
                         tracing::warn!(
@@ -172,17 +234,51 @@ impl<L: Letters> Down<L> {
         Ok(())
     }
 
-    /// What is handed on in its place; `None`: itself.
-    async fn message(
+    /// Records that lie before one which cannot be opened. The processor's word that it has seen to them is not passed on: the daemon
+    /// would go on behind that one.
+    async fn hand_on_last<R: AsyncBufRead + Unpin>(
         &mut self,
-        mut message: Map<String, Value>,
-    ) -> Result<Option<Map<String, Value>>, MultilangError> {
+        message: &Map<String, Value>,
+        daemon: &mut Heard<R>,
+    ) {
+        let is_empty = |records: &Value| records.as_array().is_none_or(Vec::is_empty);
+        let seen_to = {
+            let mut translator = self.shared.lock().expect("no panic while held");
+            translator.cut()
+        };
+        if message.get("records").is_none_or(is_empty)
+            || tell(&self.input, &line_of(message)).await.is_err()
+        {
+            return;
+        }
+        loop {
+            let line = tokio::select! {
+                () = seen_to.notified() => return,
+                line = daemon.next() => line,
+            };
+            let Ok(Some(line)) = line else { return };
+            // The answers to its checkpoints; there is nothing else for the daemon to say.
+            if let Ok(Value::Object(mut message)) = serde_json::from_slice(&line)
+                && is(&message, "checkpoint")
+            {
+                {
+                    let mut translator = self.shared.lock().expect("no panic while held");
+                    translator.checkpointed(&mut message);
+                }
+                if tell(&self.input, &line_of(&message)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn message(&mut self, mut message: Map<String, Value>) -> Result<Handed, MultilangError> {
         match message.get("action").and_then(Value::as_str) {
             Some("initialize") => {
                 let shard = message.get("shardId").and_then(Value::as_str);
                 self.shard = ListedShard::named(shard.unwrap_or_default());
                 *self.shared.lock().expect("no panic while held") = Translator::default();
-                Ok(None)
+                Ok(Handed::AsItIs)
             }
             Some("processRecords") => {
                 let Some(Value::Array(records)) = message.remove("records") else {
@@ -197,23 +293,29 @@ impl<L: Letters> Down<L> {
                         return Err(no_message(why, record.as_bytes()));
                     }
                 }
-                let opened = self.open(records).await?;
+                let (opened, why) = self.open(records).await?;
                 let mut translator = self.shared.lock().expect("no panic while held");
                 let records = translator.deliver(opened);
                 message.insert("records".to_owned(), Value::Array(records));
-                Ok(Some(message))
+                Ok(match why {
+                    None => Handed::Instead(message),
+                    Some(why) => Handed::AndNoMore(message, why),
+                })
             }
             Some("checkpoint") => {
                 let mut translator = self.shared.lock().expect("no panic while held");
                 translator.checkpointed(&mut message);
-                Ok(Some(message))
+                Ok(Handed::Instead(message))
             }
-            _ => Ok(None),
+            _ => Ok(Handed::AsItIs),
         }
     }
 
-    /// Each record with what was in it.
-    async fn open(&mut self, records: Vec<Value>) -> Result<Vec<Opened>, MultilangError> {
+    /// Each record with what was in it, up to the first that ends this process.
+    async fn open(
+        &mut self,
+        records: Vec<Value>,
+    ) -> Result<(Vec<Opened>, Option<MultilangError>), MultilangError> {
         let mut opened: Vec<Opened> = records.into_iter().map(Opened::of).collect();
         let page = (0..).zip(&opened).map(|(number, record): (usize, _)| {
             let data = record.data().unwrap_or_default();
@@ -236,22 +338,29 @@ impl<L: Letters> Down<L> {
                     let number: usize = unreadable.place.sequence.parse().expect("likewise");
                     opened[number].misses();
                     let unreadable = opened[number].placed(unreadable, &self.shard.id);
-                    self.keep(&unreadable)?;
+                    if let Some(why) = self.keep(&unreadable)? {
+                        opened.truncate(number);
+                        return Ok((opened, Some(why)));
+                    }
                 }
             }
         }
-        Ok(opened)
+        Ok((opened, None))
     }
 
-    fn keep(&mut self, unreadable: &Unreadable) -> Result<(), MultilangError> {
+    /// Why this process ends, where nothing keeps it.
+    fn keep(&mut self, unreadable: &Unreadable) -> Result<Option<MultilangError>, MultilangError> {
         match &mut self.letters {
-            Some(letters) => letters.keep(unreadable).map_err(MultilangError::Letter),
-            None => Err(MultilangError::Unreadable {
+            Some(letters) => {
+                let kept = letters.keep(unreadable);
+                kept.map_err(MultilangError::Letter).map(|()| None)
+            }
+            None => Ok(Some(MultilangError::Unreadable {
                 shard: unreadable.place.shard.to_string(),
                 sequence: unreadable.place.sequence.to_string(),
                 sub_sequence: unreadable.place.sub_sequence,
                 reason: unreadable.reason.to_string(),
-            }),
+            })),
         }
     }
 }
@@ -307,13 +416,15 @@ async fn up(from_child: ChildStdout, shared: Shared, input: Input) -> Result<(),
         .await
         .map_err(MultilangError::Processor)?
     {
-        if let Ok(Value::Object(mut message)) = serde_json::from_slice::<Value>(&line)
-            && message.get("action").and_then(Value::as_str) == Some("checkpoint")
-        {
-            let answer = shared
-                .lock()
-                .expect("no panic while held")
-                .checkpoint(&mut message);
+        if let Ok(Value::Object(mut message)) = serde_json::from_slice::<Value>(&line) {
+            let answer = {
+                let mut translator = shared.lock().expect("no panic while held");
+                match message.get("action").and_then(Value::as_str) {
+                    Some("checkpoint") => translator.checkpoint(&mut message),
+                    Some("status") => translator.seen_to(),
+                    _ => Answer::AsItIs,
+                }
+            };
             match answer {
                 Answer::AsItIs => {}
                 Answer::Translated => line = line_of(&message),
@@ -322,6 +433,7 @@ async fn up(from_child: ChildStdout, shared: Shared, input: Input) -> Result<(),
                     let _ = tell(&input, &line_of(&message)).await;
                     continue;
                 }
+                Answer::Kept => continue,
             }
         }
         write(&mut to, &line)
@@ -335,6 +447,10 @@ async fn up(from_child: ChildStdout, shared: Shared, input: Input) -> Result<(),
 async fn read_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     Ok(from.read_until(b'\n', line).await? > 0)
+}
+
+fn is(message: &Map<String, Value>, action: &str) -> bool {
+    message.get("action").and_then(Value::as_str) == Some(action)
 }
 
 fn no_message(why: &'static str, line: &[u8]) -> MultilangError {

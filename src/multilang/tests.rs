@@ -81,6 +81,61 @@ fn records_of_which_nothing_was_packed_keep_their_numbers_and_their_checkpoints(
     );
 }
 
+fn object(message: Value) -> Map<String, Value> {
+    match message {
+        Value::Object(message) => message,
+        _ => unreachable!("it is one"),
+    }
+}
+
+/// Of processors from before there were sub-sequence numbers.
+#[test]
+fn a_checkpoint_in_the_older_form_covers_no_block() {
+    let mut translator = Translator::default();
+    translator.deliver(vec![
+        opened("98", 0, Some(3)),
+        opened("99", 0, None),
+        opened("100", 0, Some(3)),
+    ]);
+    let old = |at: &str| object(json!({"action": "checkpoint", "checkpoint": at}));
+    let mut message = old("100");
+    assert_eq!(translator.checkpoint(&mut message), Answer::Translated);
+    assert_eq!(message, old("99"));
+    let mut answer = object(json!({"action": "checkpoint", "checkpoint": "99", "error": null}));
+    translator.checkpointed(&mut answer);
+    assert_eq!(answer["checkpoint"], "100", "as it was asked");
+
+    let mut message = old("99");
+    assert_eq!(translator.checkpoint(&mut message), Answer::AsItIs);
+    let mut message = old("TRIM_HORIZON");
+    assert_eq!(translator.checkpoint(&mut message), Answer::AsItIs);
+    let mut first = Translator::default();
+    first.deliver(vec![opened("98", 0, Some(3))]);
+    let mut message = old("98");
+    assert_eq!(first.checkpoint(&mut message), Answer::Here);
+    assert_eq!(message["error"], Value::Null);
+}
+
+/// The daemon has handed over more, and would take it for all of that.
+#[test]
+fn once_cut_a_checkpoint_of_all_is_of_what_was_delivered_and_nothing_else_is_said() {
+    let all = || object(json!({"action": "checkpoint", "sequenceNumber": null}));
+    let mut translator = Translator::default();
+    assert_eq!(translator.checkpoint(&mut all()), Answer::AsItIs);
+    assert_eq!(translator.seen_to(), Answer::AsItIs);
+    translator.cut();
+    assert_eq!(
+        translator.checkpoint(&mut all()),
+        Answer::Here,
+        "of nothing"
+    );
+    translator.deliver(vec![opened("98", 0, Some(3)), opened("99", 4, None)]);
+    let mut message = all();
+    assert_eq!(translator.checkpoint(&mut message), Answer::Translated);
+    assert_eq!(Value::Object(message), at("99", 4));
+    assert_eq!(translator.seen_to(), Answer::Kept);
+}
+
 /// In an aggregate they are numbered as blocks are, which may lie beside them.
 #[test]
 fn records_that_are_no_blocks_have_checkpoints_of_their_own() {

@@ -7,13 +7,15 @@
 //! in the aggregate, which leaves no room.)
 //!
 //! A checkpoint behind a block's last record is one of the block; within it, of the last record
-//! wholly before it, so that a restart repeats one block at most. Where there is none, it is answered here.
+//! wholly before it, so that a restart repeats one block at most. Where there is none, it is answered here. An older form,
+//! `{"action":"checkpoint","checkpoint":"…"}`, has no sub-sequence number: of a block it says its beginning.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use tokio::sync::Notify;
 
 use super::from_base64;
 use crate::consume::{Place, Unreadable, UserRecord};
@@ -28,6 +30,7 @@ const REMEMBERED: usize = 100_000;
 
 const SEQUENCE: &str = "sequenceNumber";
 const SUB_SEQUENCE: &str = "subSequenceNumber";
+const OLD_SEQUENCE: &str = "checkpoint";
 const KEY: &str = "partitionKey";
 const DATA: &str = "data";
 
@@ -67,6 +70,8 @@ pub enum Answer {
     Translated,
     /// It is the answer now, for the processor.
     Here,
+    /// Nobody is to have it.
+    Kept,
 }
 
 /// Of one shard.
@@ -78,8 +83,10 @@ pub struct Translator {
     known_from: Option<Position>,
     /// Delivered last.
     last: Option<Position>,
-    /// The checkpoint that the daemon is to answer, in the processor's numbers.
-    asked: Option<(Value, Value)>,
+    /// The checkpoint that the daemon is to answer, as the processor asked for it.
+    asked: Option<Map<String, Value>>,
+    /// The daemon has handed over more than was delivered, and the processor is to have no more. Told once it has seen to what it has.
+    cut: Option<Arc<Notify>>,
 }
 
 impl Position {
@@ -171,6 +178,12 @@ impl Opened {
     }
 }
 
+/// Here, as the daemon would.
+fn answered(message: &mut Map<String, Value>) -> Answer {
+    message.insert("error".to_owned(), Value::Null);
+    Answer::Here
+}
+
 impl Translator {
     /// The records for the processor.
     pub fn deliver(&mut self, opened: Vec<Opened>) -> Vec<Value> {
@@ -199,11 +212,37 @@ impl Translator {
         }
     }
 
+    /// No more is delivered, and what the daemon has handed over behind it is as if it had not. Told once the processor has seen to
+    /// what it has.
+    pub fn cut(&mut self) -> Arc<Notify> {
+        Arc::clone(self.cut.get_or_insert_default())
+    }
+
+    /// The processor has seen to what it was told.
+    pub fn seen_to(&self) -> Answer {
+        match &self.cut {
+            None => Answer::AsItIs,
+            Some(told) => {
+                told.notify_one();
+                Answer::Kept
+            }
+        }
+    }
+
     /// The processor's: in the daemon's numbers, or answered.
     pub fn checkpoint(&mut self, message: &mut Map<String, Value>) -> Answer {
-        let Some(sequence) = message.get(SEQUENCE).and_then(Value::as_str) else {
+        // Of processors before sub-sequence numbers: they have no other way to say it.
+        let key = match message.contains_key(SEQUENCE) {
+            true => SEQUENCE,
+            false => OLD_SEQUENCE,
+        };
+        let Some(sequence) = message.get(key).and_then(Value::as_str) else {
             // Of all that was delivered.
-            return Answer::AsItIs;
+            return match (&self.cut, self.last.clone()) {
+                (None, _) => Answer::AsItIs,
+                (Some(_), Some(last)) => self.ask(last, key, message),
+                (Some(_), None) => answered(message),
+            };
         };
         if !sequence.bytes().all(|byte| byte.is_ascii_digit()) {
             // None of a record's: the daemon knows what it means.
@@ -218,17 +257,28 @@ impl Translator {
             sub_sequence: number >> WITHIN,
         };
         let Some(stored) = self.stored_for(at, number & ((1 << WITHIN) - 1)) else {
-            message.insert("error".to_owned(), Value::Null);
-            return Answer::Here;
+            return answered(message);
         };
         self.forget_before(&stored);
         if stored.sequence == sequence && stored.sub_sequence == number {
             return Answer::AsItIs;
         }
-        let asked = |name: &str| message.get(name).cloned().unwrap_or(Value::Null);
-        self.asked = Some((asked(SEQUENCE), asked(SUB_SEQUENCE)));
-        message.insert(SEQUENCE.to_owned(), stored.sequence.into());
-        message.insert(SUB_SEQUENCE.to_owned(), stored.sub_sequence.into());
+        self.ask(stored, key, message)
+    }
+
+    /// The daemon, for this one instead.
+    fn ask(
+        &mut self,
+        stored: Position,
+        key: &'static str,
+        message: &mut Map<String, Value>,
+    ) -> Answer {
+        self.asked = Some(message.clone());
+        message.insert(key.to_owned(), stored.sequence.into());
+        // Where it cannot be said, the daemon takes it for that of the first, which is behind nothing that the processor has not.
+        if key == SEQUENCE {
+            message.insert(SUB_SEQUENCE.to_owned(), stored.sub_sequence.into());
+        }
         Answer::Translated
     }
 
@@ -253,9 +303,17 @@ impl Translator {
 
     /// The daemon's answer, in the numbers of the question.
     pub fn checkpointed(&mut self, message: &mut Map<String, Value>) {
-        if let Some((sequence, sub_sequence)) = self.asked.take() {
-            message.insert(SEQUENCE.to_owned(), sequence);
-            message.insert(SUB_SEQUENCE.to_owned(), sub_sequence);
+        let Some(asked) = self.asked.take() else {
+            return;
+        };
+        for key in [SEQUENCE, SUB_SEQUENCE, OLD_SEQUENCE] {
+            match asked.get(key) {
+                Some(as_asked) => drop(message.insert(key.to_owned(), as_asked.clone())),
+                None => {
+                    // What is always there in the daemon's answers stays.
+                    message.entry(key).and_modify(|told| *told = Value::Null);
+                }
+            }
         }
     }
 

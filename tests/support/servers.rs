@@ -131,6 +131,11 @@ impl Endpoints {
     }
 
     /// Puts these very bytes where that hash key lies.
+    pub(crate) fn delete_stream(&self, name: &str) {
+        let call = self.kinesis_client().delete_stream().stream_name(name);
+        runtime().block_on(call.send()).expect("deleted");
+    }
+
     pub(crate) fn put(&self, stream: &str, data: &[u8], hash_key: &str) {
         let put = self.kinesis_client().put_record();
         let put = put.stream_name(stream).partition_key("k");

@@ -11,8 +11,9 @@ use tokio::runtime::Handle;
 use super::sink::Sink;
 use crate::consume::checkpoint::Checkpoint;
 use crate::consume::output::{PrintError, Printed, Printer};
-use crate::consume::{ConsumedBatch, Consumer, Progress, Reason, Unreadable, UserRecord};
+use crate::consume::{ConsumedBatch, Consumer, Place, Progress, Reason, Unreadable, UserRecord};
 use crate::seal::open::OpenError;
+use crate::shard::ShardId;
 
 /// The checkpoint is saved this often, if it has moved.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -25,8 +26,12 @@ pub(super) struct Printing<E: Write> {
     checkpoint: Option<Checkpoint>,
     /// What the checkpoint does not say yet, since when.
     unsaved: Option<Instant>,
+    /// Whether it says something: until then nothing says where reading began.
+    is_begun: bool,
     told: Instant,
     stopping: Stopping,
+    /// Its name in messages.
+    output: String,
     /// Records that could not be read, for whoever does not wait for the end.
     refused: Arc<AtomicU64>,
 }
@@ -62,14 +67,20 @@ impl<E: Write> Printing<E> {
         printer: Printer<Sink, E>,
         checkpoint: Option<Checkpoint>,
         stopping: Stopping,
+        output: String,
     ) -> Self {
+        let is_begun = checkpoint
+            .as_ref()
+            .is_none_or(|known| !known.places.is_empty());
         Self {
             consumer,
             printer,
             checkpoint,
             unsaved: None,
+            is_begun,
             told: Instant::now(),
             stopping,
+            output,
             refused: Arc::default(),
         }
     }
@@ -119,15 +130,13 @@ impl<E: Write> Printing<E> {
                 }
                 Next::Batch(batch) => {
                     if let Some(why) = self.print(*batch)? {
-                        self.printer.flush().context(OUTPUT)?;
+                        self.flush()?;
                         return Ok(End::AtRecord(why));
                     }
                 }
             }
-            if self
-                .unsaved
-                .is_some_and(|since| since.elapsed() >= SAVE_EVERY)
-            {
+            let is_due = |since: Instant| !self.is_begun || since.elapsed() >= SAVE_EVERY;
+            if self.unsaved.is_some_and(is_due) {
                 self.save()?;
             }
         }
@@ -138,7 +147,7 @@ impl<E: Write> Printing<E> {
             return Ok(Next::Batch(Box::new(batch)));
         }
         // Nothing may lie in the buffer while we wait.
-        self.printer.flush().context(OUTPUT)?;
+        self.flush()?;
         let waiting = tokio::time::timeout(SAVE_EVERY, async { self.consumer.next().await });
         Ok(match Handle::current().block_on(waiting) {
             Ok(Some(batch)) => Next::Batch(Box::new(batch)),
@@ -155,25 +164,64 @@ impl<E: Write> Printing<E> {
         };
         let reasons = batch.records.iter().map(|record| stopping.at(record));
         let stop = (0..).zip(reasons).find_map(|(at, why)| Some((at, why?)));
-        if let Some((at, _)) = stop {
-            batch.records.truncate(at + 1_usize);
-        }
-        let printed = self.printer.print(&batch)?;
-        self.tell_what_is_passed_over();
-        // Where a limit came before it, that is why.
-        if let (Some((_, why)), Printed::All) = (stop, &printed) {
-            return Ok(Some(why));
-        }
-        self.tell_lag(&batch);
-        let progress = match printed {
-            Printed::All => Some(batch.progress),
-            Printed::UpTo(sequence) => sequence.map(Progress::UpTo),
+        let Some((at, why)) = stop else {
+            self.print_whole(&batch)?;
+            return Ok(None);
         };
+        batch.records.truncate(at + 1_usize);
+        let last = Arc::clone(&place_of(&batch.records[at]).sequence);
+        let is_before = |record: &Result<_, _>| place_of(record).sequence != last;
+        let begin = batch
+            .records
+            .iter()
+            .take_while(|record| is_before(record))
+            .count();
+        let of_the_last = batch.records.split_off(begin);
+        if let Some(record) = batch.records.last() {
+            batch.progress = Progress::UpTo(Arc::clone(&place_of(record).sequence));
+            // Where a limit comes first, that is why no more is printed.
+            if !self.print_whole(&batch)? {
+                return Ok(None);
+            }
+        }
+        self.save()?;
+        // Others of its aggregate are printed again, once it can be opened.
+        batch.records = of_the_last;
+        let printed = self.printer.print(&batch)?;
+        self.refused
+            .store(self.printer.unreadable(), Ordering::Relaxed);
+        match printed {
+            Printed::All => Ok(Some(why)),
+            Printed::UpTo(sequence) => {
+                self.note(batch.shard, sequence.map(Progress::UpTo));
+                Ok(None)
+            }
+        }
+    }
+
+    /// And notes it. Whether that was all of it: a limit may come first.
+    fn print_whole(&mut self, batch: &ConsumedBatch) -> anyhow::Result<bool> {
+        let printed = self.printer.print(batch)?;
+        self.tell_what_is_passed_over();
+        self.tell_lag(batch);
+        let (is_all, progress) = match printed {
+            Printed::All => (true, Some(batch.progress.clone())),
+            Printed::UpTo(sequence) => (false, sequence.map(Progress::UpTo)),
+        };
+        self.note(batch.shard.clone(), progress);
+        Ok(is_all)
+    }
+
+    fn note(&mut self, shard: ShardId, progress: Option<Progress>) {
         if let (Some(checkpoint), Some(progress)) = (&mut self.checkpoint, progress) {
-            checkpoint.places.insert(batch.shard, progress);
+            checkpoint.places.insert(shard, progress);
             self.unsaved.get_or_insert_with(Instant::now);
         }
-        Ok(None)
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        let flushed = self.printer.flush();
+        flushed.with_context(|| self.output.clone())
     }
 
     /// Once, and so that the exit code knows it whatever comes.
@@ -189,15 +237,17 @@ impl<E: Write> Printing<E> {
 
     /// What is printed first, and then that it was.
     fn save(&mut self) -> anyhow::Result<()> {
-        self.printer.flush().context(OUTPUT)?;
+        self.flush()?;
         let Some(checkpoint) = &mut self.checkpoint else {
             return Ok(());
         };
         if self.unsaved.take().is_some() {
+            let output = || self.output.clone();
             self.printer.sync().context("--dead-letter")?;
-            self.printer.out_mut().begin().context(OUTPUT)?;
-            checkpoint.written = self.printer.out().synced_len().context(OUTPUT)?;
+            self.printer.out_mut().begin().with_context(output)?;
+            checkpoint.written = self.printer.out().synced_len().with_context(output)?;
             checkpoint.save()?;
+            self.is_begun = true;
         }
         Ok(())
     }
@@ -211,7 +261,12 @@ impl<E: Write> Printing<E> {
     }
 }
 
-const OUTPUT: &str = "output";
+fn place_of(record: &Result<UserRecord, Unreadable>) -> &Place {
+    match record {
+        Ok(record) => &record.place,
+        Err(unreadable) => &unreadable.place,
+    }
+}
 
 fn is_closed(error: &anyhow::Error) -> bool {
     let io = match error.downcast_ref::<PrintError>() {

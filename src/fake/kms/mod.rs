@@ -25,6 +25,7 @@ use wrap::KeyMaterial;
 
 /// API_Encrypt: 1 to 4096 bytes of plaintext under a symmetric key.
 const MOST_PLAINTEXT: usize = 4096;
+const MOST_CIPHERTEXT: usize = 6144;
 /// API_GenerateDataKey: NumberOfBytes 1 to 1024.
 const MOST_KEY_BYTES: usize = 1024;
 
@@ -214,6 +215,12 @@ impl Kms {
             .as_ref()
             .ok_or_else(|| ApiError::missing("ciphertextBlob"))?;
         let ciphertext = decode_blob(text, || "ciphertextBlob".to_owned())?;
+        if !(1..=MOST_CIPHERTEXT).contains(&ciphertext.len()) {
+            return Err(ApiError::validation(
+                "ciphertextBlob",
+                "Member must have length from 1 to 6144",
+            ));
+        }
         let invalid = || ApiError::new("InvalidCiphertextException", "");
         let state = self.state();
         let mut here = state.keys.values().filter(|k| k.region == request.region);

@@ -11,6 +11,8 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use crate::retry::refuses_credentials;
 use crate::seal::key::KeyError;
 
+pub(super) const DECRYPT: &str = "kms:Decrypt";
+
 /// By the error's code; where no answer came, or none that can be read, it is an outage.
 pub(super) fn judge<E>(
     error: &SdkError<E, HttpResponse>,
@@ -56,6 +58,9 @@ where
         "InvalidKeyUsageException" => KeyError::Unusable { key, message },
         "IncorrectKeyException" => KeyError::WrongKey { key, message },
         "InvalidCiphertextException" => KeyError::WrongContext { key, message },
+        // Of what is asked only the key's name is ours, and has been checked; the rest is the message's, and anybody's who writes to
+        // the stream.
+        "ValidationException" if permission == DECRYPT => KeyError::Malformed { key, message },
         "ThrottlingException"
         | "Throttling"
         | "LimitExceededException"

@@ -267,6 +267,23 @@ async fn wrong_context_and_wrong_key_are_told_apart() {
     }
 }
 
+/// What KMS finds wrong with a data key or a context is the message's, whoever wrote that: no reader may be stopped by it.
+#[tokio::test]
+async fn what_a_message_makes_invalid_is_nothing_of_the_configuration() {
+    let (client, script) = kms(400, json!({"__type": "ValidationException"})).await;
+    let keys = KmsUnwrap::new(client, ["alias/shop"]);
+    for len in [0, 1, 6144, 6145] {
+        let edk = EncryptedDataKey {
+            ciphertext: vec![7; len].into(),
+            ..edk()
+        };
+        let error = keys.unwrap(&edk, &context(), 32).await;
+        let error = error.expect_err("refused");
+        assert!(!error.is_outage() && !error.is_configuration(), "{error}");
+    }
+    assert_eq!(script.asked.lock().expect("no panics").len(), 2);
+}
+
 #[tokio::test]
 async fn a_closed_port_is_an_outage() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")

@@ -1,12 +1,14 @@
 //! Data keys for reading: `Decrypt`, with the keys that were named and no other.
 
+use std::ops::RangeInclusive;
+
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::EncryptionAlgorithmSpec;
 use futures_util::future::BoxFuture;
 
 use super::client::{Key, as_argument, region_of, timed};
-use super::error::judge;
+use super::error::{DECRYPT, judge};
 use super::name::{KeyArn, KeyName};
 use crate::metrics::KeyCalls;
 use crate::seal::key::{FirstError, KeyError, UnwrapDataKey};
@@ -25,6 +27,9 @@ enum Allowed {
     /// Whatever a message names.
     Any(Client),
 }
+
+/// Of a ciphertext that `Decrypt` takes, in bytes. Source: AWS KMS API reference.
+const LENGTHS: RangeInclusive<usize> = 1..=6144;
 
 /// What is asked of one key.
 struct Question<'a> {
@@ -70,6 +75,13 @@ impl KmsUnwrap {
                 key: arn,
             });
         };
+        if !LENGTHS.contains(&edk.ciphertext.len()) {
+            let len = edk.ciphertext.len();
+            return Err(KeyError::Malformed {
+                message: format!("an encrypted data key of {len} bytes is none of KMS's"),
+                key: arn,
+            });
+        }
         let question = Question {
             wrapped_by,
             ciphertext: &edk.ciphertext,
@@ -108,7 +120,7 @@ impl KmsUnwrap {
             .send();
         let answer = timed(&self.calls, call)
             .await
-            .map_err(|error| judge(&error, name, "kms:Decrypt"))?;
+            .map_err(|error| judge(&error, name, DECRYPT))?;
         let secret =
             SecretKeyBytes::new(answer.plaintext.map(Blob::into_inner).unwrap_or_default());
         let used = answer.key_id.unwrap_or_default();
