@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use base64_simd::STANDARD as BASE64;
 use kinseal::aggregate::format::deaggregate;
-use kinseal::fake::StoredRecord;
+use kinseal::fake::{Action, Faults, Rule, StoredRecord};
 use serde_json::{Value, json};
 
 use crate::support::agent::{Home, STREAM, kinseal};
@@ -46,16 +46,16 @@ impl Daemon {
 
     /// Sends a message and answers checkpoints until the processor has done with it, as the daemon does.
     fn ask(&mut self, message: &Value) {
-        let answer = self.ask_while_it_goes_on(message);
-        let answer = answer.expect("it goes on");
+        writeln!(self.to, "{message}").expect("it reads");
+        let answer = self.answer_checkpoints(usize::MAX).expect("its word");
         assert_eq!(answer["responseFor"], message["action"]);
     }
 
-    /// The processor's word that it has done with it, if that comes before the end.
-    fn ask_while_it_goes_on(&mut self, message: &Value) -> Option<Value> {
-        writeln!(self.to, "{message}").expect("it reads");
-        loop {
-            let line = self.from.next()?.expect("UTF-8");
+    /// So many, or until the processor says that it has done with what it was told.
+    fn answer_checkpoints(&mut self, most: usize) -> Option<Value> {
+        let mut left = most;
+        while left > 0 {
+            let line = self.from.next().expect("it goes on").expect("UTF-8");
             // The library's lines are set off by empty ones.
             if line.trim().is_empty() {
                 continue;
@@ -71,11 +71,13 @@ impl Daemon {
                     stored["error"] = Value::Null;
                     writeln!(self.to, "{stored}").expect("it reads");
                     self.checkpoints.push((at, lines_in(&self.notes).len()));
+                    left -= 1;
                 }
                 Some("status") => return Some(answer),
                 _ => panic!("{answer}"),
             }
         }
+        None
     }
 
     /// Hangs up; how it ended, and what it said.
@@ -272,8 +274,10 @@ fn a_record_that_cannot_be_opened_stops_the_shard_or_becomes_a_dead_letter() {
     let notes = dir.path().join("notes");
     let mut daemon = Daemon::start(multilang(&key, &[], &notes), &notes);
     daemon.ask(&initialize());
-    // That all of it was seen to is not so, and not said.
-    assert_eq!(daemon.ask_while_it_goes_on(&process(&all)), None);
+    writeln!(daemon.to, "{}", process(&all)).expect("it reads");
+    assert_eq!(daemon.answer_checkpoints(2), None);
+    // The shard stands still, until the lease is another's: that all of it was seen to is not so, and not said.
+    daemon.ask(&json!({"action": "leaseLost"}));
     let (checkpoints, before) = (daemon.checkpoints.clone(), &all[..2]);
     let (code, said) = daemon.end();
     assert_eq!(code, Some(1));
@@ -334,6 +338,40 @@ fn a_daemon_that_hangs_up_while_kms_is_out_of_reach_is_not_outlived() {
     drop(to);
     let ended = multilang.wait();
     // The processor has heard of the end, and of no record.
+    assert_eq!(ended.status.code(), Some(7), "{}", ended.stderr);
+    assert_eq!(
+        String::from_utf8_lossy(&ended.stdout),
+        format!("{}\n", initialize())
+    );
+}
+
+/// Somebody has to put that right, and nothing is lost meanwhile.
+#[test]
+fn while_kms_refuses_the_key_records_wait() {
+    let site = StandIn::start();
+    let key = site.endpoints.create_key();
+    let mut encrypt = kinseal();
+    encrypt.args(["encrypt", "--kms-key", &key]);
+    encrypt.args(["--kms-endpoint-url", &site.endpoints.kms]);
+    let sealed = run("kinseal encrypt", &mut encrypt, b"order").expect_success();
+    let denied = Rule::new(Action::access_denied()).on("Decrypt");
+    site.fake.set_faults(Faults::seeded(1).rule(denied));
+
+    let mut command = kinseal();
+    command.args(["multilang", "--kms-endpoint-url", &site.endpoints.kms]);
+    command.args(["--kms-key", &key, "--", "sh", "-c", "cat; exit 7"]);
+    let mut multilang = Running::start("kinseal multilang", command.stdin(Stdio::piped()));
+    let record = json!({
+        "action": "record", "data": BASE64.encode_to_string(&sealed.stdout), "partitionKey": "k",
+        "sequenceNumber": "49", "subSequenceNumber": 0,
+    });
+    let mut to = multilang.stdin();
+    write!(to, "{}\n{}\n", initialize(), process(&[record])).expect("it reads");
+    multilang.until("the records wait", |multilang| {
+        multilang.stderr().contains("wait: ").then_some(())
+    });
+    drop(to);
+    let ended = multilang.wait();
     assert_eq!(ended.status.code(), Some(7), "{}", ended.stderr);
     assert_eq!(
         String::from_utf8_lossy(&ended.stdout),

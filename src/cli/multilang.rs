@@ -36,7 +36,7 @@ pub struct MultilangArgs {
     #[arg(long)]
     pub allow_plaintext: bool,
     /// Keep records that cannot be opened here, with the reason (JSON Lines, appended), and go on; without it such a
-    /// record ends this process, once the processor has those before it, and with it the MultiLangDaemon
+    /// record stops its shard, once the processor has those before it
     #[arg(long, value_name = "FILE")]
     pub dead_letter: Option<PathBuf>,
     #[command(flatten)]

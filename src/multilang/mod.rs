@@ -12,7 +12,7 @@
 //!
 //! Promises: a message that is not understood passes as it is; a checkpoint never covers a record that the processor
 //! has not; nothing is handed on that could not be verified. Cannot: give a processor records that cannot be opened. These
-//! go to a file of dead letters, or end this process, once the processor has those before them, and with it the daemon.
+//! go to a file of dead letters, or stop the shard, once the processor has those before them.
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ pub mod translate;
 use std::collections::VecDeque;
 use std::io;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,10 +31,11 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufRea
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use self::translate::{Answer, Opened, Translator};
 use crate::consume::shards::{ListedShard, StoredRecord};
-use crate::consume::{Unpacker, Unreadable};
+use crate::consume::{Unpacker, Unreadable, UserRecord};
 
 /// What is done with a record that cannot be opened.
 pub trait Letters: Send + 'static {
@@ -46,6 +47,8 @@ pub trait Letters: Send + 'static {
 /// it would be waited for as long as that lasts, by a process that nobody wants any more.
 const ONCE_HUNG_UP: Duration = Duration::from_secs(2);
 
+/// How often it is told that a shard stands still.
+const ALARM: Duration = Duration::from_secs(60);
 /// For a processor whose input has ended, before it is killed. A guess.
 const TO_END: Duration = Duration::from_secs(10);
 
@@ -62,8 +65,8 @@ pub enum MultilangError {
     #[error("signals cannot be listened to: {0}")]
     Signals(io::Error),
     #[error(
-        "record {sequence} sub-sequence {sub_sequence} of {shard} cannot be opened: {reason}. What lies before it was handed on; \
-         this process ends here, and with it its MultiLangDaemon. --dead-letter FILE keeps such records and goes on"
+        "record {sequence} sub-sequence {sub_sequence} of {shard} cannot be opened: {reason}. What lies before it was handed on. \
+         The shard stops here; --dead-letter FILE keeps such records and goes on"
     )]
     Unreadable {
         shard: String,
@@ -207,7 +210,7 @@ impl<L: Letters> Down<L> {
                         Handed::AsItIs => None,
                         Handed::Instead(message) => Some(message),
                         Handed::AndNoMore(message, why) => {
-                            self.hand_on_last(&message, &mut daemon).await;
+                            self.stop_here(&message, &why, &mut daemon).await;
                             return Err(why);
                         }
                     },
@@ -234,42 +237,56 @@ impl<L: Letters> Down<L> {
         Ok(())
     }
 
-    /// Records that lie before one which cannot be opened. The processor's word that it has seen to them is not passed on: the daemon
-    /// would go on behind that one.
-    async fn hand_on_last<R: AsyncBufRead + Unpin>(
+    /// Where a record cannot be opened: the processor has those before it, and that it has seen to them is not passed on, since the
+    /// daemon would go on behind that one. So its shard stops, and no other: a process that ended would take the daemon with it.
+    /// Until that hangs up.
+    async fn stop_here<R: AsyncBufRead + Unpin>(
         &mut self,
         message: &Map<String, Value>,
+        why: &MultilangError,
         daemon: &mut Heard<R>,
     ) {
-        let is_empty = |records: &Value| records.as_array().is_none_or(Vec::is_empty);
-        let seen_to = {
-            let mut translator = self.shared.lock().expect("no panic while held");
-            translator.cut()
+        self.translator().cut();
+        let records = message.get("records").and_then(Value::as_array);
+        let mut line = match records.is_none_or(Vec::is_empty) {
+            true => Vec::new(),
+            false => line_of(message),
         };
-        if message.get("records").is_none_or(is_empty)
-            || tell(&self.input, &line_of(message)).await.is_err()
-        {
-            return;
-        }
+        let mut alarm = interval(ALARM);
         loop {
-            let line = tokio::select! {
-                () = seen_to.notified() => return,
-                line = daemon.next() => line,
-            };
-            let Ok(Some(line)) = line else { return };
-            // The answers to its checkpoints; there is nothing else for the daemon to say.
-            if let Ok(Value::Object(mut message)) = serde_json::from_slice(&line)
-                && is(&message, "checkpoint")
-            {
-                {
-                    let mut translator = self.shared.lock().expect("no panic while held");
-                    translator.checkpointed(&mut message);
-                }
-                if tell(&self.input, &line_of(&message)).await.is_err() {
-                    return;
-                }
+            if tell(&self.input, &line).await.is_err() {
+                return;
             }
+            line = tokio::select! {
+                _ = alarm.tick() => {
+                    tracing::error!("{why}");
+                    Vec::new()
+                }
+                heard = daemon.next() => match heard {
+                    Ok(Some(heard)) => self.heard_at_the_end(heard),
+                    Ok(None) | Err(_) => return,
+                },
+            };
         }
+    }
+
+    /// What is handed on of it: answers to checkpoints, and that its time is over. More records there are none.
+    fn heard_at_the_end(&self, line: Vec<u8>) -> Vec<u8> {
+        let Ok(Value::Object(mut message)) = serde_json::from_slice(&line) else {
+            return line;
+        };
+        match message.get("action").and_then(Value::as_str) {
+            Some("checkpoint") => {
+                self.translator().checkpointed(&mut message);
+                line_of(&message)
+            }
+            Some("processRecords") => Vec::new(),
+            _ => line,
+        }
+    }
+
+    fn translator(&self) -> MutexGuard<'_, Translator> {
+        self.shared.lock().expect("no panic while held")
     }
 
     async fn message(&mut self, mut message: Map<String, Value>) -> Result<Handed, MultilangError> {
@@ -277,7 +294,7 @@ impl<L: Letters> Down<L> {
             Some("initialize") => {
                 let shard = message.get("shardId").and_then(Value::as_str);
                 self.shard = ListedShard::named(shard.unwrap_or_default());
-                *self.shared.lock().expect("no panic while held") = Translator::default();
+                *self.translator() = Translator::default();
                 Ok(Handed::AsItIs)
             }
             Some("processRecords") => {
@@ -294,8 +311,7 @@ impl<L: Letters> Down<L> {
                     }
                 }
                 let (opened, why) = self.open(records).await?;
-                let mut translator = self.shared.lock().expect("no panic while held");
-                let records = translator.deliver(opened);
+                let records = self.translator().deliver(opened);
                 message.insert("records".to_owned(), Value::Array(records));
                 Ok(match why {
                     None => Handed::Instead(message),
@@ -303,8 +319,7 @@ impl<L: Letters> Down<L> {
                 })
             }
             Some("checkpoint") => {
-                let mut translator = self.shared.lock().expect("no panic while held");
-                translator.checkpointed(&mut message);
+                self.translator().checkpointed(&mut message);
                 Ok(Handed::Instead(message))
             }
             _ => Ok(Handed::AsItIs),
@@ -327,8 +342,7 @@ impl<L: Letters> Down<L> {
                 arrived: None,
             }
         });
-        let unpacked = self.unpacker.unpack(&self.shard, page.collect()).await;
-        for user in unpacked {
+        for user in self.unpack(page.collect()).await {
             match user {
                 Ok(user) => {
                     let number: usize = user.place.sequence.parse().expect("a number of ours");
@@ -348,7 +362,23 @@ impl<L: Letters> Down<L> {
         Ok((opened, None))
     }
 
-    /// Why this process ends, where nothing keeps it.
+    /// While the key may not be used they wait, as where KMS is out of reach: that is somebody's to put right, and nothing of a record's.
+    async fn unpack(&self, page: Vec<StoredRecord>) -> Vec<Result<UserRecord, Unreadable>> {
+        loop {
+            let unpacked = self.unpacker.unpack(&self.shard, page.clone()).await;
+            let first = unpacked.iter().find_map(|user| user.as_ref().err());
+            let refused = first.filter(|unreadable| unreadable.reason.refuses_the_key());
+            match refused {
+                Some(refused) if self.letters.is_none() => {
+                    tracing::error!("records of {} wait: {}", self.shard.id, refused.reason);
+                    tokio::time::sleep(ALARM).await;
+                }
+                _ => return unpacked,
+            }
+        }
+    }
+
+    /// Why the shard stops, where nothing keeps it.
     fn keep(&mut self, unreadable: &Unreadable) -> Result<Option<MultilangError>, MultilangError> {
         match &mut self.letters {
             Some(letters) => {
@@ -421,7 +451,7 @@ async fn up(from_child: ChildStdout, shared: Shared, input: Input) -> Result<(),
                 let mut translator = shared.lock().expect("no panic while held");
                 match message.get("action").and_then(Value::as_str) {
                     Some("checkpoint") => translator.checkpoint(&mut message),
-                    Some("status") => translator.seen_to(),
+                    Some("status") => translator.seen_to(&message),
                     _ => Answer::AsItIs,
                 }
             };
@@ -447,10 +477,6 @@ async fn up(from_child: ChildStdout, shared: Shared, input: Input) -> Result<(),
 async fn read_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     Ok(from.read_until(b'\n', line).await? > 0)
-}
-
-fn is(message: &Map<String, Value>, action: &str) -> bool {
-    message.get("action").and_then(Value::as_str) == Some(action)
 }
 
 fn no_message(why: &'static str, line: &[u8]) -> MultilangError {

@@ -120,9 +120,11 @@ fn a_checkpoint_in_the_older_form_covers_no_block() {
 #[test]
 fn once_cut_a_checkpoint_of_all_is_of_what_was_delivered_and_nothing_else_is_said() {
     let all = || object(json!({"action": "checkpoint", "sequenceNumber": null}));
+    let status = |of: &str| object(json!({"action": "status", "responseFor": of}));
     let mut translator = Translator::default();
     assert_eq!(translator.checkpoint(&mut all()), Answer::AsItIs);
-    assert_eq!(translator.seen_to(), Answer::AsItIs);
+    let seen_to = translator.seen_to(&status("processRecords"));
+    assert_eq!(seen_to, Answer::AsItIs);
     translator.cut();
     assert_eq!(
         translator.checkpoint(&mut all()),
@@ -133,7 +135,9 @@ fn once_cut_a_checkpoint_of_all_is_of_what_was_delivered_and_nothing_else_is_sai
     let mut message = all();
     assert_eq!(translator.checkpoint(&mut message), Answer::Translated);
     assert_eq!(Value::Object(message), at("99", 4));
-    assert_eq!(translator.seen_to(), Answer::Kept);
+    let seen_to = |of| translator.seen_to(&status(of));
+    assert_eq!(seen_to("processRecords"), Answer::Kept);
+    assert_eq!(seen_to("leaseLost"), Answer::AsItIs);
 }
 
 /// In an aggregate they are numbered as blocks are, which may lie beside them.

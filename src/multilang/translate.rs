@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
-use tokio::sync::Notify;
 
 use super::from_base64;
 use crate::consume::{Place, Unreadable, UserRecord};
@@ -85,8 +84,8 @@ pub struct Translator {
     last: Option<Position>,
     /// The checkpoint that the daemon is to answer, as the processor asked for it.
     asked: Option<Map<String, Value>>,
-    /// The daemon has handed over more than was delivered, and the processor is to have no more. Told once it has seen to what it has.
-    cut: Option<Arc<Notify>>,
+    /// The daemon has handed over more than was delivered, and the processor is to have no more.
+    is_cut: bool,
 }
 
 impl Position {
@@ -212,20 +211,17 @@ impl Translator {
         }
     }
 
-    /// No more is delivered, and what the daemon has handed over behind it is as if it had not. Told once the processor has seen to
-    /// what it has.
-    pub fn cut(&mut self) -> Arc<Notify> {
-        Arc::clone(self.cut.get_or_insert_default())
+    /// No more is delivered, and what the daemon has handed over behind it is as if it had not.
+    pub fn cut(&mut self) {
+        self.is_cut = true;
     }
 
-    /// The processor has seen to what it was told.
-    pub fn seen_to(&self) -> Answer {
-        match &self.cut {
-            None => Answer::AsItIs,
-            Some(told) => {
-                told.notify_one();
-                Answer::Kept
-            }
+    /// The processor's word that it has seen to a message.
+    pub fn seen_to(&self, message: &Map<String, Value>) -> Answer {
+        let of = message.get("responseFor").and_then(Value::as_str);
+        match self.is_cut && of == Some("processRecords") {
+            true => Answer::Kept,
+            false => Answer::AsItIs,
         }
     }
 
@@ -238,10 +234,10 @@ impl Translator {
         };
         let Some(sequence) = message.get(key).and_then(Value::as_str) else {
             // Of all that was delivered.
-            return match (&self.cut, self.last.clone()) {
-                (None, _) => Answer::AsItIs,
-                (Some(_), Some(last)) => self.ask(last, key, message),
-                (Some(_), None) => answered(message),
+            return match (self.is_cut, self.last.clone()) {
+                (false, _) => Answer::AsItIs,
+                (true, Some(last)) => self.ask(last, key, message),
+                (true, None) => answered(message),
             };
         };
         if !sequence.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -12,7 +12,6 @@ use super::sink::Sink;
 use crate::consume::checkpoint::Checkpoint;
 use crate::consume::output::{PrintError, Printed, Printer};
 use crate::consume::{ConsumedBatch, Consumer, Place, Progress, Reason, Unreadable, UserRecord};
-use crate::seal::open::OpenError;
 use crate::shard::ShardId;
 
 /// The checkpoint is saved this often, if it has moved.
@@ -291,12 +290,9 @@ impl Stopping {
         let Err(unreadable) = record else { return None };
         match &unreadable.reason {
             Reason::NoKeys { .. } => Some("what follows is likely to be encrypted too"),
-            Reason::Open(error) if self == Self::WhereKeysAreRefused => match &**error {
-                OpenError::Key(error) if error.is_configuration() => Some(
-                    "it and what follows is read once the key may be used; --dead-letter FILE keeps such records, and goes on",
-                ),
-                _ => None,
-            },
+            reason if self == Self::WhereKeysAreRefused && reason.refuses_the_key() => Some(
+                "it and what follows is read once the key may be used; --dead-letter FILE keeps such records, and goes on",
+            ),
             _ => None,
         }
     }

@@ -78,6 +78,16 @@ pub enum Reason {
     Block(Box<BlockError>),
 }
 
+impl Reason {
+    /// Whether a key that was named may not be used: somebody has to put that right, and it is nothing of the record's.
+    pub fn refuses_the_key(&self) -> bool {
+        let Self::Open(error) = self else {
+            return false;
+        };
+        matches!(&**error, OpenError::Key(error) if error.is_configuration())
+    }
+}
+
 impl From<OpenError> for Reason {
     fn from(error: OpenError) -> Self {
         Self::Open(Box::new(error))
