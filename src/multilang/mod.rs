@@ -363,7 +363,7 @@ impl<L: Letters> Down<L> {
     }
 
     /// While the key may not be used they wait, as where KMS is out of reach: that is somebody's to put right, and nothing of a record's.
-    async fn unpack(&self, page: Vec<StoredRecord>) -> Vec<Result<UserRecord, Unreadable>> {
+    async fn unpack(&mut self, page: Vec<StoredRecord>) -> Vec<Result<UserRecord, Unreadable>> {
         loop {
             let unpacked = self.unpacker.unpack(&self.shard, page.clone()).await;
             let first = unpacked.iter().find_map(|user| user.as_ref().err());
