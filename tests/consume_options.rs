@@ -288,21 +288,19 @@ fn where_kms_refuses_the_key_reading_stops_and_the_checkpoint_before_its_records
 
 /// In the middle of a page: what was printed of it is noted, and each record comes once over both runs.
 #[test]
-fn where_kms_refuses_a_later_data_key_what_came_before_it_is_noted() {
+fn where_kms_refuses_a_later_key_what_came_before_it_is_noted() {
     let (site, key) = sealed(1, 30);
-    write(&site, &key, 31, 50);
+    let other = site.endpoints.create_key();
+    write(&site, &other, 31, 50);
     let dir = tempfile::tempdir().expect("a folder");
     let at = |name: &str| dir.path().join(name).display().to_string();
     let (checkpoint, out) = (at("checkpoint"), at("out"));
     let read = || {
-        let arguments = ["--kms-key", &key, "--until-empty", "--checkpoint"];
-        consume(
-            &site,
-            &[&arguments[..], &[&checkpoint, "--out", &out]].concat(),
-        )
+        let keys = ["--kms-key", &key, "--kms-key", &other, "--until-empty"];
+        let files = ["--checkpoint", &checkpoint, "--out", &out];
+        consume(&site, &[&keys[..], &files].concat())
     };
-    let denied = Rule::new(Action::access_denied()).on("Decrypt").after(1);
-    site.fake.set_faults(Faults::seeded(1).rule(denied));
+    site.fake.enable_key(&other, false).expect("it is there");
     let stopped = read();
     assert_eq!(stopped.status.code(), Some(1));
     assert!(
@@ -313,7 +311,7 @@ fn where_kms_refuses_a_later_data_key_what_came_before_it_is_noted() {
     let lines = || fs::read_to_string(&out).expect("written");
     assert_eq!(lines(), whole(1..=30));
     assert!(Path::new(&checkpoint).exists(), "{}", stopped.stderr);
-    site.fake.set_faults(Faults::none());
+    site.fake.enable_key(&other, true).expect("it is there");
     let ended = read();
     assert!(ended.status.success(), "{}", ended.stderr);
     assert_eq!(lines(), whole(1..=50));
