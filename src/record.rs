@@ -157,7 +157,7 @@ impl FromStr for HashKey {
         let canonical = s == "0" || (!s.starts_with('0') && s.bytes().all(|b| b.is_ascii_digit()));
         match s.parse() {
             Ok(n) if canonical => Ok(Self(n)),
-            _ => Err(HashKeyError(s.to_owned())),
+            _ => Err(HashKeyError(beginning(s))),
         }
     }
 }
@@ -165,6 +165,15 @@ impl FromStr for HashKey {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a hash key is a decimal number from 0 to 2^128-1 without leading zeros, found {0:?}")]
 pub struct HashKeyError(String);
+
+/// What a message needs of what somebody gave for something short.
+pub(crate) fn beginning(text: &str) -> String {
+    const SHOWN: usize = 100;
+    match text.char_indices().nth(SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+    }
+}
 
 /// A stream, by name or by ARN.
 ///
@@ -180,7 +189,7 @@ impl StreamName {
     /// 1 to 128 of `[a-zA-Z0-9_.-]`, or `arn:PARTITION:kinesis:REGION:ACCOUNT:stream/NAME`.
     pub fn new(s: impl AsRef<str>) -> Result<Self, StreamNameError> {
         let s = s.as_ref();
-        let error = || StreamNameError(s.to_owned());
+        let error = || StreamNameError(beginning(s));
         let name_starts = if s.starts_with("arn:") {
             let parts: Vec<&str> = s.splitn(6, ':').collect();
             let [_, partition, "kinesis", region, account, resource] = parts[..] else {
@@ -283,6 +292,22 @@ mod tests {
             Err(PartitionKeyError::TooLong { chars: 257 })
         );
         assert_eq!(PartitionKey::new(""), Err(PartitionKeyError::Empty));
+    }
+
+    /// Messages go to a client with a buffer of its own, and into logs.
+    #[test]
+    fn what_is_far_too_long_is_not_repeated_whole() {
+        let long = "ü".repeat(1 << 20);
+        for message in [
+            StreamName::new(&long).unwrap_err().to_string(),
+            long.parse::<HashKey>().unwrap_err().to_string(),
+        ] {
+            assert!(
+                message.len() < 600 && message.contains("(2097152 bytes)"),
+                "{message}"
+            );
+        }
+        assert_eq!(beginning("short"), "short");
     }
 
     #[test]

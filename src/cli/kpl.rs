@@ -8,7 +8,7 @@ mod arguments;
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -174,13 +174,19 @@ fn daemon_settings(env: &dyn Environment) -> Result<DaemonSettings, crate::confi
 fn beside_the_program() -> Option<PathBuf> {
     let started_as = std::env::args_os().next().map(PathBuf::from);
     let programs = [started_as, std::env::current_exe().ok()];
-    // A name without a folder was looked for along the PATH.
-    let has_folder = |program: PathBuf| {
-        let folder = program.parent()?;
-        (!folder.as_os_str().is_empty()).then(|| folder.join(CONFIG_FILE))
+    let folder_of = |program: PathBuf| match program.parent() {
+        // A name without a folder was looked for along the PATH.
+        Some(folder) if folder.as_os_str().is_empty() => on_the_path(&program),
+        folder => folder.map(Path::to_owned),
     };
-    let mut beside = programs.into_iter().flatten().filter_map(has_folder);
+    let folders = programs.into_iter().flatten().filter_map(folder_of);
+    let mut beside = folders.map(|folder| folder.join(CONFIG_FILE));
     beside.find(|path| path.symlink_metadata().is_ok())
+}
+
+fn on_the_path(program: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).find(|folder| folder.join(program).is_file())
 }
 
 fn overrides(env: &dyn Environment, ca_path: Option<PathBuf>) -> Overrides {

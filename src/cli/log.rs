@@ -7,10 +7,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Environment;
 
-/// What dumps a profile file that is no UTF-8, with the secrets in it, whatever is asked for.
-const NEVER: [&str; 2] = [
+/// Whatever is asked for: what dumps a profile file that is no UTF-8, with the secrets in it; and what takes it for an error, at each
+/// call that fails, that an HTTP client tells no connection to close.
+const NEVER: [&str; 3] = [
     "aws_runtime::env_config=off",
     "aws_runtime::env_config::source=off",
+    "aws_smithy_runtime::client::http::connection_poisoning=off",
 ];
 
 #[derive(Debug, Args)]

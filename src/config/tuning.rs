@@ -178,6 +178,7 @@ impl Delivery {
             connect_timeout: self.connect_timeout.or_default(default.connect_timeout)?,
             record_ttl: self.record_ttl.or_default(default.record_ttl)?,
             // For those who are told of each record.
+            unsealed_ttl: default.unsealed_ttl,
             fail_if_throttled: default.fail_if_throttled,
             ordering: self.ordering.or_default(default.ordering)?,
             protocol: self.protocol.or_default(default.protocol)?,

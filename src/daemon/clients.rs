@@ -296,7 +296,13 @@ fn trust_store(trust: &Trust) -> Result<TrustStore, ClientsError> {
         is_empty = false;
     }
     for path in trust.directory.iter().flat_map(|path| files_of(path)) {
-        let pem = read(&path)?;
+        let pem = match read(&path) {
+            Ok(pem) => pem,
+            Err(error) => {
+                tracing::warn!("{error}; it is not trusted");
+                continue;
+            }
+        };
         // Java leaves others there, like a lock.
         if memchr::memmem::find(&pem, b"-----BEGIN CERTIFICATE-----").is_none() {
             continue;

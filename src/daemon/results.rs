@@ -191,7 +191,10 @@ fn result(
 }
 
 /// A record that does not go anywhere.
-pub(super) fn refused(code: &str, message: String) -> PutRecordResult {
+pub(super) fn refused(code: &str, mut message: String) -> PutRecordResult {
+    // The client's buffer is of 8 MiB, and what does not fit is the end of it.
+    const LONGEST: usize = 4 << 10;
+    message.truncate(message.floor_char_boundary(LONGEST));
     PutRecordResult {
         attempts: vec![Attempt {
             delay: 0,

@@ -28,6 +28,9 @@ use crate::source::framing::counted::{Counted, Fault, Prefix};
 /// What a record takes of memory more than others do: its journal, of which each has its own. Counted as bytes of its
 /// data, which count several times.
 const JOURNAL: usize = 80;
+/// What records that are read together take beside themselves, with a flush behind them: else many small ones, each with its flush, were
+/// more than was counted.
+const ENTRY: usize = 256;
 
 /// A connection to the client.
 pub(super) struct Session {
@@ -39,6 +42,8 @@ pub(super) struct Session {
     frames: Counted,
     /// Read and not handed over: in the order of the pipe.
     queue: VecDeque<Queued>,
+    /// Without a key, of streams of which it is to be heard whether that may be: others do not wait for that.
+    undescribed: Vec<Undescribed>,
     queued_bytes: usize,
     /// How much may be read ahead.
     read_ahead: usize,
@@ -85,7 +90,22 @@ enum Queued {
         records: Vec<Asked>,
         read_at: Instant,
     },
-    Flush(Option<String>),
+    /// Of the stream at this place; `None`: of all.
+    Flush(Option<usize>),
+}
+
+impl Queued {
+    /// Whether it is records of the stream at that place.
+    fn is_of(&self, of: usize) -> bool {
+        matches!(self, Self::Records { place, .. } if *place == of)
+    }
+}
+
+/// Records that wait aside.
+struct Undescribed {
+    place: usize,
+    records: Vec<Asked>,
+    read_at: Instant,
 }
 
 /// A record that may be put.
@@ -125,6 +145,7 @@ impl Session {
             metrics_credentials,
             frames: Counted::new(Prefix::BigEndian, LONGEST),
             queue: VecDeque::new(),
+            undescribed: Vec::new(),
             queued_bytes: 0,
             parent,
             skipped: 0,
@@ -205,8 +226,7 @@ impl Session {
             // Of what was put before it.
             Ok(Request::Flush { stream }) => {
                 self.enqueue(asked);
-                let stream = stream.map(|stream| stream.trim().to_owned());
-                self.queue.push_back(Queued::Flush(stream));
+                self.queue_flush(stream.as_deref().map(str::trim));
             }
             Ok(Request::Credentials(set)) => match set.for_metrics {
                 Some(true) => {
@@ -231,6 +251,22 @@ impl Session {
                     tracing::error!(%error, "from the client; it is passed over");
                 }
             }
+        }
+    }
+
+    /// Behind what was put before it. One behind another is of both, or of all.
+    fn queue_flush(&mut self, stream: Option<&str>) {
+        let of = match stream {
+            None => None,
+            Some(name) => match self.streams.known(name) {
+                Some(place) => Some(place),
+                None => return,
+            },
+        };
+        match self.queue.back_mut() {
+            Some(Queued::Flush(before)) if *before != of => *before = None,
+            Some(Queued::Flush(_)) => {}
+            Some(Queued::Records { .. }) | None => self.queue.push_back(Queued::Flush(of)),
         }
     }
 

@@ -29,7 +29,7 @@ use crate::delivery::MemoryBudget;
 use crate::metrics::{Counters, Trouble};
 use crate::pipeline::{Observer, Pipeline};
 use crate::producer::{Caller, Shared, StartError};
-use crate::record::{StreamId, StreamName};
+use crate::record::{StreamId, StreamName, beginning};
 use crate::seal::Scope;
 use crate::source::Intake;
 use crate::spool::SpoolError;
@@ -70,9 +70,15 @@ pub(super) struct Stream {
     pub(super) pipeline: Pipeline,
     pub(super) desk: Arc<Desk>,
     rest: Rest,
+    began: Instant,
 }
 
 impl Stream {
+    /// Whether it is still to be heard whether records must have keys. Where nobody says it in time, they need none.
+    pub(super) fn is_to_be_described(&self, now: Instant) -> bool {
+        now < self.began + DESCRIBED && self.pipeline.needs_keys().is_none()
+    }
+
     /// Over the disk, where there is a spool.
     pub(super) fn intake(&self) -> Intake {
         self.pipeline.spooled_intake()
@@ -159,6 +165,7 @@ impl Streams {
             pipeline,
             desk,
             rest: Rest::begin(Instant::now()),
+            began: Instant::now(),
         });
         match self.free.pop() {
             Some(place) => self.all[place] = stream,
@@ -177,6 +184,7 @@ impl Streams {
         if self.by_name.contains_key(name) || StreamName::new(name).is_ok() {
             let known = self.by_name.entry(name.to_owned()).or_default();
             if known.id.set(id) {
+                let id = beginning(id);
                 tracing::info!(stream = name, id, "goes with its calls");
             }
         }
@@ -254,14 +262,16 @@ impl Streams {
         self.all[place].as_ref().expect("records are on their way")
     }
 
-    /// Of one stream, or of all. One that no record has named yet has nothing to flush.
-    pub(super) fn flush(&self, name: Option<&str>) {
-        let asked = match name {
+    /// The place of the stream of this name, if there is one: one that no record has named yet has nothing to flush.
+    pub(super) fn known(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).and_then(|known| known.place)
+    }
+
+    /// Of one stream, or of all.
+    pub(super) fn flush(&self, place: Option<usize>) {
+        let asked = match place {
             None => &self.all[..],
-            Some(name) => match self.by_name.get(name).and_then(|known| known.place) {
-                Some(place) => &self.all[place..=place],
-                None => &[],
-            },
+            Some(place) => &self.all[place..=place],
         };
         for stream in asked.iter().flatten() {
             (stream.pipeline.flusher())();
@@ -313,6 +323,10 @@ fn tell_strategies(
         }
     }
 }
+
+/// How long records without a key wait for what their stream says of keys, from when it is first named. The KPL's own asks three
+/// times, a second apart.
+const DESCRIBED: Duration = Duration::from_secs(3);
 
 /// For the last dead letters, where the disk is slow.
 const LAST_LETTERS: Duration = Duration::from_secs(1);

@@ -232,7 +232,7 @@ impl Pipeline {
     /// Whether records go by their keys, which each must have then; `None`: that is not known yet.
     pub fn needs_keys(&self) -> Option<bool> {
         let facts = self.facts.borrow();
-        facts.as_ref().map(routes::Facts::are_by_keys)
+        facts.as_ref().and_then(routes::Facts::are_by_keys)
     }
 
     /// The same, for whoever waits for it to be known or to change.
@@ -363,11 +363,11 @@ impl Distribution {
     pub async fn changed(&mut self) -> Option<bool> {
         let told = self.told;
         let is_new = |facts: &Option<routes::Facts>| {
-            let by_keys = facts.as_ref().map(routes::Facts::are_by_keys);
+            let by_keys = facts.as_ref().and_then(routes::Facts::are_by_keys);
             by_keys.is_some() && by_keys != told
         };
         let facts = self.facts.wait_for(is_new).await.ok()?;
-        let by_keys = facts.as_ref().map(routes::Facts::are_by_keys);
+        let by_keys = facts.as_ref().and_then(routes::Facts::are_by_keys);
         drop(facts);
         self.told = by_keys;
         by_keys

@@ -324,7 +324,7 @@ impl Owner {
     }
 
     fn adopt(&mut self, now: Instant) {
-        let Some(Facts { routes, limits }) = self.facts.borrow_and_update().clone() else {
+        let Some(Facts { routes, limits, .. }) = self.facts.borrow_and_update().clone() else {
             return;
         };
         self.adopt_limits(limits);

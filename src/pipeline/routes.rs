@@ -87,12 +87,17 @@ pub(super) fn wait_within(ttl: Duration) -> Duration {
 pub(super) struct Facts {
     pub(super) routes: Routes,
     pub(super) limits: Limits,
+    /// Else the routes are what nearly all streams have.
+    pub(super) is_described: bool,
 }
 
 impl Facts {
-    /// Not so where the service distributes records by itself.
-    pub(super) fn are_by_keys(&self) -> bool {
-        !matches!(self.routes, Routes::Auto)
+    /// Not so where the service distributes records by itself; `None` where that is not known.
+    pub(super) fn are_by_keys(&self) -> Option<bool> {
+        match self.routes {
+            Routes::Auto => Some(false),
+            Routes::Known(_) | Routes::Unpredictable => self.is_described.then_some(true),
+        }
     }
 }
 
@@ -189,11 +194,14 @@ impl Upkeep {
                     routes = self.routes().await;
                 }
             }
-            let limits = self.described.limits();
+            let facts = self.described.facts(routes);
             latest.send_modify(|latest| match latest {
                 // The keys drawn for its shards stay.
-                Some(old) if old.routes == routes => old.limits = limits,
-                _ => *latest = Some(Facts { routes, limits }),
+                Some(old) if old.routes == facts.routes => {
+                    old.limits = facts.limits;
+                    old.is_described = facts.is_described;
+                }
+                _ => *latest = Some(facts),
             });
             self.is_published();
             let age = Duration::from_millis(rand::random_range(AGE_MILLIS));
@@ -215,21 +223,21 @@ impl Upkeep {
         let Some(patience) = self.waiting.undescribed_after else {
             return self.describe_at_last().await;
         };
-        let limits = self.described.limits();
+        let facts = self.described.facts(Routes::Unpredictable);
         let mut describing = pin!(self.describe_at_last());
         if tokio::time::timeout(patience, &mut describing)
             .await
             .is_err()
         {
-            let routes = Routes::Unpredictable;
-            latest.send_replace(Some(Facts { routes, limits }));
+            latest.send_replace(Some(facts));
             describing.await;
         }
     }
 
     /// The first there are. Meanwhile none are better than none for ever.
     async fn first_routes(&mut self, latest: &value::Sender<Option<Facts>>) -> Routes {
-        let (stream, limits) = (self.described.stream.clone(), self.described.limits());
+        let stream = self.described.stream.clone();
+        let facts = self.described.facts(Routes::Unpredictable);
         let Some(patience) = self.waiting.unlisted_after else {
             return self.routes().await;
         };
@@ -241,8 +249,7 @@ impl Upkeep {
             %stream,
             "no listing of shards since the start: records go on without, and nothing is aggregated until one comes"
         );
-        let routes = Routes::Unpredictable;
-        latest.send_replace(Some(Facts { routes, limits }));
+        latest.send_replace(Some(facts));
         listed.await
     }
 

@@ -79,7 +79,7 @@ pub(super) struct Expiry {
 impl Expiry {
     fn of(parts: &Parts) -> Self {
         Self {
-            ttl: parts.delivery.record_ttl,
+            ttl: parts.delivery.unsealed_ttl.or(parts.delivery.record_ttl),
             counters: Arc::clone(&parts.counters),
         }
     }

@@ -76,6 +76,7 @@ struct Service {
     calls: Mutex<Vec<usize>>,
     listing: Mutex<Result<(), &'static str>>,
     listings: Mutex<usize>,
+    is_undescribed: Mutex<bool>,
     /// The stream is not there: so many calls have heard so.
     absent: Mutex<Option<usize>>,
 }
@@ -100,6 +101,7 @@ impl Service {
             calls: Mutex::default(),
             listing: Mutex::new(Ok(())),
             listings: Mutex::default(),
+            is_undescribed: Mutex::default(),
             absent: Mutex::default(),
         })
     }
@@ -226,7 +228,14 @@ impl ListShards for Service {
             distribution: *self.distribution.lock().unwrap(),
             max_record_bytes: Some(*self.max_record_bytes.lock().unwrap()),
         };
-        async move { Ok(description) }.boxed()
+        let described = match *self.is_undescribed.lock().unwrap() {
+            false => Ok(description),
+            true => Err(ListShardsError {
+                code: "InternalFailure".to_owned(),
+                message: "as scripted".to_owned(),
+            }),
+        };
+        async move { described }.boxed()
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a record may wait to be stored; `None`: for ever.
     pub record_ttl: Option<Duration>,
+    /// How long records of callers that are told of each may wait to be sealed, where what is sealed may wait for ever; `None`: as above.
+    pub unsealed_ttl: Option<Duration>,
     /// What is throttled is given up, and not sent again: for callers that are told of it.
     pub fail_if_throttled: bool,
     pub ordering: Ordering,
@@ -57,6 +59,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(6),
             connect_timeout: Duration::from_secs(6),
             record_ttl: None,
+            unsealed_ttl: None,
             fail_if_throttled: false,
             ordering: Ordering::None,
             protocol: Protocol::Json,

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Asked, Queued, Session};
+use super::{Asked, ENTRY, Queued, Session};
 use crate::daemon::streams::Desk;
 use crate::delivery::{FailReason, MemoryPermit, RecordSettled, Ticket};
 use crate::source::{Accepted, Chunk};
-
-/// How long a record without a key waits for what its stream says of keys. The KPL's own asks three times, a second apart.
-const DESCRIBED: Duration = Duration::from_secs(3);
 
 impl Session {
     /// Waits for room for the first records of the queue, in memory and in their stream. Cancel safe.
@@ -20,21 +17,10 @@ impl Session {
     ///
     /// There are none.
     pub(super) async fn room(&self) -> MemoryPermit {
-        let Some(Queued::Records {
-            place,
-            records,
-            read_at,
-        }) = self.queue.front()
-        else {
+        let Some(Queued::Records { place, records, .. }) = self.queue.front() else {
             unreachable!("asked for where records are first");
         };
-        let stream = self.streams.get(*place);
-        if records.iter().any(Asked::has_no_key) {
-            // Whether they may be without is the stream's to say. Where it does not, they may.
-            let mut distribution = stream.pipeline.distribution();
-            let _ = tokio::time::timeout_at(*read_at + DESCRIBED, distribution.changed()).await;
-        }
-        let intake = stream.intake();
+        let intake = self.streams.get(*place).intake();
         let total = records.iter().map(Asked::bytes).sum();
         let room = intake.reserve(records.len(), total).await;
         // Nobody else takes it.
@@ -119,7 +105,7 @@ impl Session {
                 records,
                 read_at,
             } => {
-                self.queued_bytes -= records.iter().map(Asked::bytes).sum::<usize>();
+                self.queued_bytes -= ENTRY + records.iter().map(Asked::bytes).sum::<usize>();
                 Some((place, records, read_at))
             }
             Queued::Flush(_) => unreachable!("passed before"),

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::Instant;
 
-use super::{Asked, Ended, Queued, Session};
+use super::{Asked, ENTRY, Ended, Queued, Session, Undescribed};
 use crate::daemon::pipes::CONNECTED;
 use crate::daemon::streams;
 use crate::shutdown::Shutdown;
@@ -19,6 +19,8 @@ const BLOCK: usize = 256 << 10;
 const BEFORE_CREDENTIALS: usize = 16 << 20;
 /// How long records wait for the first credentials before they wait for them in their streams, where their time ends.
 const FIRST_CREDENTIALS: Duration = Duration::from_secs(2);
+/// Between two looks whether a stream has been described.
+const SOON: Duration = Duration::from_millis(20);
 /// Records that wait together count as read when the first of them was.
 const JUST_NOW: Duration = Duration::from_millis(10);
 const MOST_TOGETHER: usize = 4096;
@@ -46,6 +48,7 @@ impl Session {
             }
             self.is_choked = self.outbox.is_full();
             self.take_frames();
+            self.take_described(Instant::now());
             self.pass_flushes();
             self.let_go(Instant::now()).await;
             let (may_read, may_put) = (self.may_read(), self.may_put());
@@ -69,6 +72,7 @@ impl Session {
                     self.read_what_is_there(pipe);
                     return Ended::ClientGone;
                 },
+                () = tokio::time::sleep(SOON), if !self.undescribed.is_empty() => {}
                 () = tokio::time::sleep_until(self.looks_at) => {}
             }
         }
@@ -80,10 +84,10 @@ impl Session {
             return;
         }
         self.looks_at = now + streams::LOOK;
-        let queue = &self.queue;
+        let (queue, undescribed) = (&self.queue, &self.undescribed);
         let is_awaited = |of| {
-            let mut queue = queue.iter();
-            queue.any(|queued| matches!(queued, Queued::Records { place, .. } if *place == of))
+            let mut aside = undescribed.iter();
+            queue.iter().any(|queued| queued.is_of(of)) || aside.any(|waiting| waiting.place == of)
         };
         self.streams.let_go(is_awaited, now).await;
     }
@@ -165,12 +169,48 @@ impl Session {
     pub(super) fn enqueue(&mut self, asked: &mut Vec<(usize, Vec<Asked>)>) {
         let read_at = Instant::now();
         let is_full = self.is_full() && self.ends_by.is_none();
-        for (place, records) in asked.drain(..) {
+        for (place, mut records) in asked.drain(..) {
             if is_full && self.must_read_on() {
                 self.overload(place, records);
                 continue;
             }
             self.queued_bytes += records.iter().map(Asked::bytes).sum::<usize>();
+            if self.streams.get(place).is_to_be_described(read_at) {
+                let keyless = records.extract_if(.., |asked| asked.has_no_key());
+                let keyless: Vec<_> = keyless.collect();
+                self.set_aside(place, keyless, read_at);
+            }
+            if !records.is_empty() {
+                self.queue_up(place, records, read_at);
+            }
+        }
+    }
+
+    fn set_aside(&mut self, place: usize, records: Vec<Asked>, read_at: Instant) {
+        let of_it = |waiting: &&mut Undescribed| waiting.place == place;
+        match self.undescribed.iter_mut().find(of_it) {
+            _ if records.is_empty() => {}
+            Some(waiting) => waiting.records.extend(records),
+            None => self.undescribed.push(Undescribed {
+                place,
+                records,
+                read_at,
+            }),
+        }
+    }
+
+    /// What waits for no description any more.
+    pub(super) fn take_described(&mut self, now: Instant) {
+        let streams = &self.streams;
+        let is_ready =
+            |waiting: &mut Undescribed| !streams.get(waiting.place).is_to_be_described(now);
+        let ready: Vec<_> = self.undescribed.extract_if(.., is_ready).collect();
+        for Undescribed {
+            place,
+            records,
+            read_at,
+        } in ready
+        {
             self.queue_up(place, records, read_at);
         }
     }
@@ -189,29 +229,37 @@ impl Session {
             {
                 records.extend(more);
             }
-            _ => self.queue.push_back(Queued::Records {
-                place,
-                records: more,
-                read_at,
-            }),
+            _ => {
+                self.queued_bytes += ENTRY;
+                self.queue.push_back(Queued::Records {
+                    place,
+                    records: more,
+                    read_at,
+                });
+            }
         }
     }
 
     /// Those that nothing is in front of.
     fn pass_flushes(&mut self) {
-        while let Some(Queued::Flush(stream)) =
+        while let Some(Queued::Flush(place)) =
             (self.queue).pop_front_if(|queued| matches!(queued, Queued::Flush(_)))
         {
-            self.streams.flush(stream.as_deref());
+            self.streams.flush(place);
         }
     }
 
     /// What is queued, as far as there is room by then.
     async fn put_rest(&mut self, by: Instant) {
         loop {
+            self.take_described(Instant::now());
             self.pass_flushes();
-            if self.queue.is_empty() {
+            if self.queue.is_empty() && self.undescribed.is_empty() {
                 return;
+            }
+            if self.queue.is_empty() {
+                tokio::time::sleep(SOON).await;
+                continue;
             }
             match tokio::time::timeout_at(by, self.room()).await {
                 Ok(room) => self.put_first(room),

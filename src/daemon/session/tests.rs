@@ -93,9 +93,14 @@ impl Site {
 
     /// What is queued first goes its way, and has its answer; nothing of its stream is pending then.
     async fn put(&mut self, stream: &str) -> PutRecordResult {
+        let place = self.session.streams.place(stream).unwrap();
+        if !self.session.undescribed.is_empty() {
+            let mut distribution = self.session.streams.get(place).pipeline.distribution();
+            distribution.changed().await;
+            self.session.take_described(Instant::now());
+        }
         let room = self.session.room().await;
         self.session.put_first(room);
-        let place = self.session.streams.place(stream).unwrap();
         self.session.streams.get(place).pipeline.flush().await;
         self.answer().await
     }
@@ -180,7 +185,7 @@ async fn so_it_is_with_one_that_has_a_spool() {
 async fn a_record_without_a_key_is_refused_where_records_go_by_their_keys() {
     let mut site = Site::start(None).await;
     site.fake.create_stream("one", 1).unwrap();
-    for (id, key) in [(1, None), (2, Some("k")), (3, None)] {
+    for (id, key) in [(1, None), (2, None)] {
         site.enqueue_with(id, "one", key);
     }
     let refused = [site.put("one").await, site.answer().await];
@@ -189,7 +194,8 @@ async fn a_record_without_a_key_is_refused_where_records_go_by_their_keys() {
         assert!(!result.success);
         assert_eq!(code, Some("InvalidPartitionKey"));
     }
-    assert!(site.answer().await.success);
+    site.enqueue_with(3, "one", Some("k"));
+    assert!(site.put("one").await.success);
     assert_eq!(site.fake.records("one").unwrap().len(), 1);
 
     site.fake.create_stream("auto", 1).unwrap();
@@ -198,6 +204,69 @@ async fn a_record_without_a_key_is_refused_where_records_go_by_their_keys() {
         .unwrap();
     site.enqueue_with(4, "auto", None);
     assert!(site.put("auto").await.success);
+}
+
+/// While nobody says whether they may be without. They once held up all streams.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_a_key_wait_aside_and_hold_up_no_other_stream() {
+    let mut site = Site::start(None).await;
+    let failing = fake::Action::Error(fake::ApiError::new("InternalFailure", "no"));
+    let rule = fake::Rule::new(failing).on("DescribeStreamSummary");
+    site.fake.set_faults(fake::Faults::seeded(1).rule(rule));
+    for (id, stream, key) in [
+        (1, "one", None),
+        (2, "one", Some("k")),
+        (3, "other", Some("k")),
+    ] {
+        site.enqueue_with(id, stream, key);
+    }
+    let ids = |records: &[Asked]| records.iter().map(|asked| asked.id).collect::<Vec<_>>();
+    let session = &mut site.session;
+    let aside: Vec<_> = session
+        .undescribed
+        .iter()
+        .map(|waiting| ids(&waiting.records))
+        .collect();
+    assert_eq!(aside, [[1]]);
+    let queued = |session: &Session| -> Vec<_> {
+        let of = |queued: &Queued| match queued {
+            Queued::Records { records, .. } => ids(records),
+            Queued::Flush(_) => Vec::new(),
+        };
+        session.queue.iter().map(of).collect()
+    };
+    assert_eq!(queued(session), [[2], [3]]);
+    session.take_described(Instant::now());
+    assert_eq!(session.undescribed.len(), 1);
+    // In time they go on without.
+    session.take_described(Instant::now() + Duration::from_secs(4));
+    assert_eq!(queued(session), [[2], [3], [1]]);
+    assert!(session.undescribed.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flushes_take_no_more_than_what_they_are_of() {
+    let mut site = Site::start(None).await;
+    let flush = |site: &mut Site, stream: Option<&str>| site.session.queue_flush(stream);
+    for _ in 0..1000 {
+        flush(&mut site, Some("nobody put anything to it"));
+    }
+    assert!(site.session.queue.is_empty());
+    for n in 0..1000 {
+        site.enqueue(n, "one");
+        let before = site.session.queue.len();
+        for _ in 0..10 {
+            flush(&mut site, Some("one"));
+        }
+        assert_eq!(site.session.queue.len(), before + 1);
+    }
+    let queued = site.session.queued_bytes;
+    assert!(queued > 1000 * (ENTRY + JOURNAL), "{queued}");
+    flush(&mut site, None);
+    assert!(matches!(
+        site.session.queue.back(),
+        Some(Queued::Flush(None))
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]

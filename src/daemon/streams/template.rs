@@ -52,8 +52,9 @@ impl Template {
                 max_in_flight: size(configuration.max_connections),
                 request_timeout: configuration.request_timeout,
                 connect_timeout: configuration.connect_timeout,
-                // What is on disk is there for as long as it takes.
+                // What is on disk is there for as long as it takes; what is not sealed is not on disk.
                 record_ttl: (!spooled).then_some(configuration.record_ttl),
+                unsealed_ttl: Some(configuration.record_ttl),
                 fail_if_throttled: configuration.fail_if_throttled && !spooled,
                 ..send::Settings::default()
             },

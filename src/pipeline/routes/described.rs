@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
+use super::Facts;
+use crate::aggregate::reducer::Routes;
 use crate::batch::{self, Limits, RecordLimit};
 use crate::record::StreamName;
 use crate::shard::{Description, Distribution, ListShardsError};
@@ -64,7 +66,16 @@ impl Described {
         }
     }
 
-    pub(super) fn limits(&self) -> Limits {
+    /// With these routes.
+    pub(super) fn facts(&self, routes: Routes) -> Facts {
+        Facts {
+            routes,
+            limits: self.limits(),
+            is_described: self.latest.is_some(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
         let of_the_stream = self.latest.and_then(|d| d.max_record_bytes);
         (self.batch).limits(
             of_the_stream.unwrap_or(Limits::LEAST_OF_A_STREAM),

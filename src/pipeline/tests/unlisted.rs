@@ -169,3 +169,19 @@ async fn what_waited_for_a_stream_is_aggregated_when_it_is_there() {
     assert_eq!(readable(&stored[1..], &map).len(), 300);
     assert!(stored.len() < 40, "{} entries", stored.len());
 }
+
+/// It was taken for known once records went on without a description.
+#[tokio::test(start_paused = true)]
+async fn whether_records_need_keys_is_not_known_before_the_stream_is_described() {
+    let service = Service::well_behaved(1);
+    *service.is_undescribed.lock().unwrap() = true;
+    let pipeline = start(&service, |p| {
+        p.delivery.record_ttl = Some(Duration::from_secs(30));
+    });
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert!(pipeline.facts.borrow().is_some(), "they go on by now");
+    assert_eq!(pipeline.needs_keys(), None);
+    *service.is_undescribed.lock().unwrap() = false;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(pipeline.needs_keys(), Some(true));
+}
