@@ -207,11 +207,14 @@ impl Session {
         let ready: Vec<_> = self.undescribed.extract_if(.., is_ready).collect();
         for Undescribed {
             place,
-            records,
+            mut records,
             read_at,
         } in ready
         {
-            self.queue_up(place, records, read_at);
+            while !records.is_empty() {
+                let later = records.split_off(records.len().min(MOST_TOGETHER));
+                self.queue_up(place, std::mem::replace(&mut records, later), read_at);
+            }
         }
     }
 
