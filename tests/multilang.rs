@@ -310,34 +310,32 @@ fn a_record_that_cannot_be_opened_stops_the_shard_or_becomes_a_dead_letter() {
     );
 }
 
-/// It once waited for KMS for as long as that was out of reach, whoever had hung up.
-#[test]
-fn a_daemon_that_hangs_up_while_kms_is_out_of_reach_is_not_outlived() {
-    let site = StandIn::start();
-    let key = site.endpoints.create_key();
+/// One that is sealed under the key.
+fn record_under(site: &StandIn, key: &str) -> Value {
     let mut encrypt = kinseal();
-    encrypt.args(["encrypt", "--kms-key", &key]);
+    encrypt.args(["encrypt", "--kms-key", key]);
     encrypt.args(["--kms-endpoint-url", &site.endpoints.kms]);
     let sealed = run("kinseal encrypt", &mut encrypt, b"order").expect_success();
-
-    let mut command = kinseal();
-    // Nobody listens there.
-    command.args(["multilang", "--kms-endpoint-url", "http://127.0.0.1:1"]);
-    command.args(["--kms-key", &key, "--", "sh", "-c", "cat; exit 7"]);
-    let mut multilang = Running::start("kinseal multilang", command.stdin(Stdio::piped()));
-    let record = json!({
+    json!({
         "action": "record", "data": BASE64.encode_to_string(&sealed.stdout), "partitionKey": "k",
         "sequenceNumber": "49", "subSequenceNumber": 0,
-    });
+    })
+}
+
+/// Until the daemon hangs up, as is `told`; the processor has heard of the end then, and of no record.
+fn expect_to_wait(record: &Value, key: &str, kms: &str, told: &str) {
+    let mut command = kinseal();
+    command.args(["multilang", "--kms-endpoint-url", kms]);
+    command.args(["--kms-key", key, "--", "sh", "-c", "cat; exit 7"]);
+    let mut multilang = Running::start("kinseal multilang", command.stdin(Stdio::piped()));
     let mut to = multilang.stdin();
-    write!(to, "{}\n{}\n", initialize(), process(&[record])).expect("it reads");
+    let page = process(std::slice::from_ref(record));
+    write!(to, "{}\n{page}\n", initialize()).expect("it reads");
     multilang.until("the records wait", |multilang| {
-        let said = multilang.stderr();
-        said.contains("can not be opened now").then_some(())
+        multilang.stderr().contains(told).then_some(())
     });
     drop(to);
     let ended = multilang.wait();
-    // The processor has heard of the end, and of no record.
     assert_eq!(ended.status.code(), Some(7), "{}", ended.stderr);
     assert_eq!(
         String::from_utf8_lossy(&ended.stdout),
@@ -345,38 +343,25 @@ fn a_daemon_that_hangs_up_while_kms_is_out_of_reach_is_not_outlived() {
     );
 }
 
+/// It once waited for KMS for as long as that was out of reach, whoever had hung up.
+#[test]
+fn a_daemon_that_hangs_up_while_kms_is_out_of_reach_is_not_outlived() {
+    let site = StandIn::start();
+    let key = site.endpoints.create_key();
+    let record = record_under(&site, &key);
+    // Nobody listens there.
+    expect_to_wait(&record, &key, "http://127.0.0.1:1", "can not be opened now");
+}
+
 /// Somebody has to put that right, and nothing is lost meanwhile.
 #[test]
 fn while_kms_refuses_the_key_records_wait() {
     let site = StandIn::start();
     let key = site.endpoints.create_key();
-    let mut encrypt = kinseal();
-    encrypt.args(["encrypt", "--kms-key", &key]);
-    encrypt.args(["--kms-endpoint-url", &site.endpoints.kms]);
-    let sealed = run("kinseal encrypt", &mut encrypt, b"order").expect_success();
+    let record = record_under(&site, &key);
     let denied = Rule::new(Action::access_denied()).on("Decrypt");
     site.fake.set_faults(Faults::seeded(1).rule(denied));
-
-    let mut command = kinseal();
-    command.args(["multilang", "--kms-endpoint-url", &site.endpoints.kms]);
-    command.args(["--kms-key", &key, "--", "sh", "-c", "cat; exit 7"]);
-    let mut multilang = Running::start("kinseal multilang", command.stdin(Stdio::piped()));
-    let record = json!({
-        "action": "record", "data": BASE64.encode_to_string(&sealed.stdout), "partitionKey": "k",
-        "sequenceNumber": "49", "subSequenceNumber": 0,
-    });
-    let mut to = multilang.stdin();
-    write!(to, "{}\n{}\n", initialize(), process(&[record])).expect("it reads");
-    multilang.until("the records wait", |multilang| {
-        multilang.stderr().contains("wait: ").then_some(())
-    });
-    drop(to);
-    let ended = multilang.wait();
-    assert_eq!(ended.status.code(), Some(7), "{}", ended.stderr);
-    assert_eq!(
-        String::from_utf8_lossy(&ended.stdout),
-        format!("{}\n", initialize())
-    );
+    expect_to_wait(&record, &key, &site.endpoints.kms, "wait: ");
 }
 
 /// Its own handler decides what becomes of it, as without a program between.

@@ -131,11 +131,8 @@ fn remove(folder: &Path) -> io::Result<()> {
     let until = Instant::now() + TO_REMOVE;
     loop {
         match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.exists() => {
-                return Ok(());
-            }
+            _ if !folder.exists() => return Ok(()),
             Err(error) if Instant::now() >= until => return Err(error),
-            Ok(()) if !folder.exists() => return Ok(()),
             Ok(()) | Err(_) => thread::sleep(Duration::from_millis(1)),
         }
     }

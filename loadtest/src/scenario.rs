@@ -185,29 +185,20 @@ impl Scenario {
                 }
             }
         }
-        let is_told_by_its_length = |case: &Case| {
-            let plain = case.without_encryption();
-            let is_longer = |other: &Case| {
-                let same_length = Case {
-                    lines: plain.lines,
-                    ..other.without_encryption()
-                };
-                other.lines != plain.lines && same_length == plain
-            };
-            cases.iter().any(is_longer)
+        // Each made once: they are compared each with each.
+        let of_no_length = |case: &Case| Case {
+            lines: 0,
+            ..case.without_encryption()
         };
-        let sized: Vec<_> = cases.iter().map(is_told_by_its_length).collect();
-        for (case, is_sized) in cases.iter_mut().zip(sized) {
-            case.is_sized = is_sized;
+        let alike: Vec<_> = cases.iter().map(|c| (of_no_length(c), c.lines)).collect();
+        for (case, (plain, _)) in cases.iter_mut().zip(&alike) {
+            let is_longer = |(other, lines): &(Case, u64)| *lines != case.lines && other == plain;
+            case.is_sized = alike.iter().any(is_longer);
         }
         // Stable: the plain run of a place comes first, all else as the scenario has it.
-        let first_of_place = |case: &Case| {
-            let plain = case.without_encryption();
-            cases
-                .iter()
-                .position(|other| other.without_encryption() == plain)
-        };
-        let places: Vec<_> = cases.iter().map(first_of_place).collect();
+        let plains: Vec<_> = cases.iter().map(Case::without_encryption).collect();
+        let first_of_place = |plain| plains.iter().position(|other| other == plain);
+        let places: Vec<_> = plains.iter().map(first_of_place).collect();
         let mut placed: Vec<_> = places.into_iter().zip(cases).collect();
         placed.sort_by_key(|(place, case)| (*place, case.encryption != Encryption::Off));
         let mut cases: Vec<Case> = placed.into_iter().map(|(_, case)| case).collect();

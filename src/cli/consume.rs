@@ -27,7 +27,7 @@ use crate::aws::{self, TimeOuts};
 use crate::config;
 use crate::consume::checkpoint::Checkpoint;
 use crate::consume::output::Printer;
-use crate::consume::{ConsumeError, Consumer, KinesisStream};
+use crate::consume::{Consumer, KinesisStream};
 use crate::metrics::report::{KeyCache, Short};
 use crate::record::StreamName;
 use crate::shutdown;
@@ -218,16 +218,7 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
             super::print_error(&format!("kinseal: stopped there: {why}"));
         }
         if let Some(consumer) = printed.consumer {
-            let ended = consumer.finish().await;
-            if let (Err(ConsumeError::OfAnEarlierStream { .. }), Some(path)) =
-                (&ended, &args.checkpoint)
-            {
-                let checkpoint = format!("checkpoint {}", path.display());
-                return Err(ended
-                    .context(checkpoint)
-                    .context(place)
-                    .expect_err("it is one"));
-            }
+            let ended = consumer.finish().await.map_err(|error| args.blame(error));
             ended.context(place)?;
             // Also where there was nothing to print.
             let begun = printed.printer.out_mut().begin();

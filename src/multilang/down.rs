@@ -35,11 +35,17 @@ pub(super) struct Down<L> {
 }
 
 impl<L: Letters> Down<L> {
-    /// Ends when the daemon hangs up; then the processor's input is closed.
+    /// Ends when the daemon hangs up; then the processor's input is closed, and so it is where this ends early.
     pub(super) async fn run(
         mut self,
         from: impl AsyncBufRead + Unpin,
     ) -> Result<(), MultilangError> {
+        let ended = self.hand_on(from).await;
+        *self.input.lock().await = None;
+        ended
+    }
+
+    async fn hand_on(&mut self, from: impl AsyncBufRead + Unpin) -> Result<(), MultilangError> {
         let mut daemon = Heard::new(from);
         while let Some(mut line) = daemon.next().await.map_err(MultilangError::Daemon)? {
             let message = match serde_json::from_slice::<Value>(&line) {
@@ -73,7 +79,6 @@ impl<L: Letters> Down<L> {
                 written => written.map_err(MultilangError::Processor)?,
             }
         }
-        *self.input.lock().await = None;
         Ok(())
     }
 

@@ -103,7 +103,6 @@ pub async fn run<L: Letters>(
         shared: Arc::clone(&shared),
         input: Arc::clone(&input),
     };
-    let closing = Arc::clone(&input);
     let down = down.run(BufReader::new(tokio::io::stdin()));
     let mut to_daemon = std::pin::pin!(up(from_child, shared, input));
     let ended = tokio::select! {
@@ -121,7 +120,6 @@ pub async fn run<L: Letters>(
         }
         Err(why) => {
             let ends = async {
-                *closing.lock().await = None;
                 let _ = to_daemon.await;
                 code_of(&mut child).await
             };

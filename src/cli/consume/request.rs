@@ -17,7 +17,7 @@ use crate::config::{self, Environment};
 use crate::consume::checkpoint::Checkpoint;
 use crate::consume::letters::LetterFile;
 use crate::consume::output::{Encoding, Form};
-use crate::consume::{self, Plaintext, Progress, Unpacker};
+use crate::consume::{self, ConsumeError, Plaintext, Progress, Unpacker};
 use crate::seal::key::UnwrapDataKey;
 use crate::seal::kms::KmsUnwrap;
 use crate::seal::open::{OpenSettings, Opener};
@@ -166,6 +166,16 @@ impl ConsumeArgs {
         match self.discover {
             true => Stopping::WithoutKeys,
             false => Stopping::WhereKeysAreRefused,
+        }
+    }
+
+    /// With the file that it is of.
+    pub(super) fn blame(&self, error: ConsumeError) -> anyhow::Error {
+        match (&error, &self.checkpoint) {
+            (ConsumeError::OfAnEarlierStream { .. }, Some(path)) => {
+                anyhow::Error::new(error).context(format!("checkpoint {}", path.display()))
+            }
+            _ => error.into(),
         }
     }
 

@@ -63,7 +63,7 @@ impl Session {
     }
 
     /// Of a stream whose records go by their keys.
-    pub(super) fn refuse_without_key(&self, place: usize, id: u64) {
+    fn refuse_without_key(&self, place: usize, id: u64) {
         let metrics = &self.streams.get(place).desk.metrics;
         metrics.refused(1, Instant::now());
         let why = "partitionKey cannot be null".to_owned();

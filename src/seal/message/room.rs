@@ -24,10 +24,13 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn of(len: usize) -> Self {
-        let used = |()| USED.1.try_recv().ok().filter(|used| used.len() >= len);
-        let memory = worth_keeping(len).then_some(()).and_then(used);
+        let used = match worth_keeping(len) {
+            true => USED.1.try_recv().ok(),
+            false => None,
+        };
+        let used = used.filter(|used| used.len() >= len);
         Self {
-            memory: memory.unwrap_or_else(|| vec![0; len].into()),
+            memory: used.unwrap_or_else(|| vec![0; len].into()),
             len,
         }
     }
