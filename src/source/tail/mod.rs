@@ -314,8 +314,9 @@ mod tests {
         fs::rename(at("a.log.1"), at("a.log.2")).unwrap();
         fs::rename(at("a.log"), at("a.log.1")).unwrap();
         fs::write(at("a.log"), "3\n").unwrap();
-        assert_eq!(line(&mut chunks).await, "2");
-        assert_eq!(line(&mut chunks).await, "3");
+        // In which order, where a look falls between two of these: a law of the tailer, whose looks are told when.
+        let two = [line(&mut chunks).await, line(&mut chunks).await];
+        assert!(two.contains(&"2".to_owned()) && two.contains(&"3".to_owned()));
         stop.stop();
         tail.finished().await.unwrap();
     }

@@ -168,12 +168,15 @@ impl Reader {
     /// Takes up what has been written to its first bytes: a compressed copy is told by them, and may be there before the
     /// next turn.
     pub(super) fn look_at_head(&mut self) {
-        let Some(file) = &self.file else {
+        let have = self.head.len() as u64;
+        if have >= HEAD as u64 {
+            return;
+        }
+        let opened = self.opened_if_changed();
+        let Some(file) = self.file.as_ref().or(opened.as_ref()) else {
             return;
         };
-        let have = self.head.len() as u64;
-        if have < HEAD as u64
-            && self.head.still_begins(file).unwrap_or(false)
+        if self.head.still_begins(file).unwrap_or(false)
             && let Ok(more) = file.read_upto(have, HEAD)
             && self.head.grow(have, &more)
         {

@@ -6,6 +6,7 @@
 mod closing;
 mod meanwhile;
 mod packed;
+mod renamed;
 mod rotated;
 mod scan;
 
@@ -56,6 +57,8 @@ pub(super) struct Tailer {
     by_path: HashMap<PathBuf, FileId>,
     /// `by_path` and `gone` are to be made anew.
     names_moved: bool,
+    /// What has just been renamed: by what it is called now, what it was called first of what is asked for.
+    renamed: HashMap<PathBuf, (PathBuf, Instant)>,
     /// Files that may have lost their names.
     gone: Vec<FileId>,
     /// Files with an unfinished line or an open record, which may come to be due; others too.
@@ -130,6 +133,7 @@ impl Tailer {
             packed_wait: false,
             by_path: HashMap::new(),
             names_moved: false,
+            renamed: HashMap::new(),
             gone: Vec::new(),
             holding: HashSet::new(),
             queue: VecDeque::new(),

@@ -105,6 +105,18 @@ impl Reader {
         self.reopened = true;
     }
 
+    /// One that is closed and has changed since, for a look: to read it, it is woken.
+    pub(super) fn opened_if_changed(&self) -> Option<Content> {
+        let asleep = self.asleep?;
+        let is_it = |meta: &Metadata| FileId::of(meta) == self.id;
+        let changed = |meta: &Metadata| is_it(meta) && Seen::of(meta) != asleep;
+        self.path.metadata().ok().filter(changed)?;
+        let file = Content::open(&self.path).ok()?;
+        file.metadata()
+            .is_ok_and(|meta| is_it(&meta))
+            .then_some(file)
+    }
+
     /// The size of the file, which is open then; none where its name leads to another, or nowhere.
     pub(super) fn wake(&mut self) -> io::Result<Option<u64>> {
         if let Some(file) = &self.file {

@@ -17,6 +17,7 @@ use crate::source::tail::content::Content;
 use crate::source::tail::discover::Found;
 use crate::source::tail::identity::{self, FileId};
 use crate::source::tail::newcomers;
+use crate::source::tail::packed::Packing;
 use crate::source::tail::reader::Reader;
 use crate::source::tail::watch::Watch;
 
@@ -49,7 +50,9 @@ impl Tailer {
         self.scan_wanted = self.watch.watch(&directories);
         self.packed_wait = false;
 
-        let new = self.recognise(found, &refused, now);
+        let mut new = self.recognise(found, &refused, now);
+        // A compressed copy is told by the file that it is of, whichever glob finds it first.
+        new.sort_by_key(|(path, _)| Packing::of(path).is_some());
         let mut had_name = if self.names_moved {
             self.find_closed(now);
             self.names_lost()
@@ -172,54 +175,6 @@ impl Tailer {
             .filter(has_lost)
             .map(|(path, id)| (path.clone(), *id))
             .collect()
-    }
-
-    /// Files that lost a name that is asked for before a look could see them under it: rotated twice between
-    /// two looks. The system told both names.
-    pub(super) fn catch_renamed(&mut self, renames: &[(PathBuf, PathBuf)], now: Instant) {
-        // What each is called now, and what it was called first.
-        let mut names: Vec<(&Path, &Path)> = Vec::new();
-        for (from, to) in renames {
-            match names.iter_mut().find(|(is, _)| is == from) {
-                Some(name) => name.0 = to,
-                None => names.push((to, from)),
-            }
-        }
-        for (is, was) in names {
-            if !self.globs.matches(was) || self.globs.matches(is) {
-                continue;
-            }
-            if let Err(error) = self.open_renamed(is, was, now) {
-                tracing::warn!(
-                    path = %is.display(), %error,
-                    "file that was just rotated cannot be read; what was not read of it is lost unless it \
-                     is given its old name again"
-                );
-            }
-        }
-    }
-
-    fn open_renamed(&mut self, is: &Path, was: &Path, now: Instant) -> io::Result<()> {
-        let meta = match is.metadata() {
-            Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e),
-        };
-        let id = FileId::of(&meta);
-        if !meta.is_file() || self.files.contains_key(&id) {
-            return Ok(());
-        }
-        let Some(claim) = self.claim(id, is) else {
-            return Ok(());
-        };
-        let file = Content::open(is)?;
-        let offset = self.offset_to_start_at(&file, was, &claim, meta.len())?;
-        let reader = Reader::new(was.to_owned(), file, offset, claim, &self.outlet)?;
-        let mut tailed = self.tailed(reader);
-        (tailed.gone_since, tailed.unwatched) = (Some(now), true);
-        tailed.after = self.by_path.insert(was.to_owned(), id);
-        self.insert(id, tailed);
-        Ok(())
     }
 
     fn open(&mut self, path: &Path, meta: &Metadata, after: Option<FileId>) -> io::Result<()> {

@@ -370,6 +370,23 @@ fn file_rotated_twice_between_two_looks_is_caught_by_its_event() {
 }
 
 #[test]
+fn file_renamed_on_while_the_event_of_its_first_rename_is_looked_at_is_caught() {
+    let mut rig = Rig::started(&["a.log"]);
+    rig.append("a.log", "1\n");
+    rig.rename("a.log", "a.rotating");
+    rig.rename("a.rotating", "a.yesterday");
+    for (from, to) in [("a.log", "a.rotating"), ("a.rotating", "a.yesterday")] {
+        let changes = Changes {
+            renames: vec![(rig.path(from), rig.path(to))],
+            ..Changes::default()
+        };
+        let now = rig.now;
+        rig.run().tailer.take_up(&changes, now);
+    }
+    assert_eq!(rig.deliver(), ["1"]);
+}
+
+#[test]
 fn file_that_lost_its_name_goes_first_though_no_event_says_that_it_has_grown() {
     let mut rig = Rig::started(&["a.log"]);
     rig.append("a.log", "");

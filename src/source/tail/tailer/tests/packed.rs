@@ -93,6 +93,50 @@ fn file_that_is_read_and_then_compressed_is_not_sent_again() {
     }
 }
 
+/// The look that finds the copy comes before the first that finds something in the file.
+#[test]
+fn file_that_was_met_empty_and_is_compressed_before_it_is_read_comes_once() {
+    for (end, pack) in PACKINGS {
+        for (is_closed, is_removed) in [(false, false), (false, true), (true, false)] {
+            let mut rig = Rig::new(&["a.log*"]);
+            if is_closed {
+                rig.settings.close_inactive = Duration::from_secs(1);
+            }
+            rig.start();
+            rig.append("a.log", "");
+            rig.expect_nothing();
+            let text = numbers(0..5000);
+            rig.append("a.log", &text);
+            rig.rename("a.log", "a.log.1");
+            rig.pack("a.log.1", &format!("a.log.1.{end}"), pack);
+            if is_removed {
+                fs::remove_file(rig.path("a.log.1")).unwrap();
+            }
+            assert!(
+                rig.deliver() == lines(&text),
+                "{end}, {is_closed}, {is_removed}"
+            );
+            rig.expect_nothing();
+        }
+    }
+}
+
+#[test]
+fn file_and_its_copy_that_are_met_together_come_once_in_whatever_order_they_are_asked_for() {
+    for (end, pack) in PACKINGS {
+        for include in [["a.log*", "old/*"], ["old/*", "a.log*"]] {
+            let mut rig = Rig::new(&include);
+            fs::create_dir(rig.path("old")).unwrap();
+            let text = numbers(0..5000);
+            rig.append("a.log.1", &text);
+            rig.pack("a.log.1", &format!("old/a.log.1.{end}"), pack);
+            rig.start();
+            assert!(rig.deliver() == lines(&text), "{end}, {include:?}");
+            rig.expect_nothing();
+        }
+    }
+}
+
 /// A file system gives the number of one that is gone to the next.
 #[test]
 fn compressed_file_with_the_inode_of_another_is_known_by_what_it_holds() {
