@@ -1,5 +1,7 @@
 //! Several lines that become one record.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::source::join::{Format, Join, LinePattern, Multiline, Rule};
 

@@ -31,12 +31,12 @@ pub(super) fn lines(text: &str) -> Vec<String> {
 }
 
 impl Rig {
-    fn pack(&self, name: &str, packed: &str, pack: Pack) {
+    pub(super) fn pack(&self, name: &str, packed: &str, pack: Pack) {
         let text = fs::read_to_string(self.path(name)).unwrap();
         fs::write(self.path(packed), pack(&text)).unwrap();
     }
 
-    fn compress(&self, name: &str, packed: &str, pack: Pack) {
+    pub(super) fn compress(&self, name: &str, packed: &str, pack: Pack) {
         self.pack(name, packed, pack);
         fs::remove_file(self.path(name)).unwrap();
     }
