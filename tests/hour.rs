@@ -67,8 +67,8 @@ fn outlast(include: &str) {
         agent.until("it has tried again", |_| {
             (site.fake.counters().put_records_calls() > calls).then_some(())
         });
-        // Of our clock: it looks for files that often, also while there is no room for what it finds.
-        std::thread::sleep(Duration::from_millis(300));
+        // It looks for files also while there is no room for what it finds.
+        agent.until_open(&home.log());
     }
     assert_eq!(
         site.fake.counters().records_stored,

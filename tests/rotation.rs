@@ -1,6 +1,6 @@
 //! Every kind of rotation, as a real logrotate does it: each line arrives, and arrives once.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write as _};
 use std::os::unix::fs::MetadataExt;
 
@@ -112,14 +112,8 @@ impl Site {
 
     /// Waits until the agent has the log open.
     fn until_open(&mut self) {
-        // Its number alone may be that of a pipe, too.
-        let id = |meta: &Metadata| (meta.dev(), meta.ino());
-        let log = id(&fs::metadata(self.home.log()).expect("it is there"));
-        self.agent().until("the log is open", |agent| {
-            let descriptors = fs::read_dir(format!("/proc/{}/fd", agent.id())).ok()?;
-            let mut files = descriptors.filter_map(|entry| fs::metadata(entry.ok()?.path()).ok());
-            files.any(|meta| id(&meta) == log).then_some(())
-        });
+        let log = self.home.log();
+        self.agent().until_open(&log);
     }
 
     /// Every line that was written is in the stream, once.

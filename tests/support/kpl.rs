@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -308,13 +308,15 @@ impl Client {
 pub(crate) struct Writer(File);
 
 impl Writer {
-    pub(crate) fn write_until_it_is_gone(mut self, stream: &str) {
+    /// Counts what it has `written`.
+    pub(crate) fn write_until_it_is_gone(mut self, stream: &str, written: &AtomicU64) {
         for id in 1_u64.. {
             let mut frame = Vec::new();
             put(id, stream, Some("k"), None, vec![b'x'; 200]).encode(id, &mut frame);
             if self.0.write_all(&frame).is_err() {
                 return;
             }
+            written.store(id, Ordering::Relaxed);
         }
     }
 }

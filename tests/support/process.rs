@@ -1,8 +1,9 @@
 //! A process that does not outlive its test.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
@@ -81,6 +82,18 @@ impl Running {
             );
             None
         })
+    }
+
+    /// Waits until it has the file at `path` open.
+    pub(crate) fn until_open(&mut self, path: &Path) {
+        // Its number alone may be that of a pipe, too.
+        let id = |meta: &fs::Metadata| (meta.dev(), meta.ino());
+        let wanted = id(&fs::metadata(path).expect("it is there"));
+        self.until("the file is open", |process| {
+            let descriptors = fs::read_dir(format!("/proc/{}/fd", process.id())).ok()?;
+            let mut files = descriptors.filter_map(|entry| fs::metadata(entry.ok()?.path()).ok());
+            files.any(|meta| id(&meta) == wanted).then_some(())
+        });
     }
 
     /// `TERM`, `INT`, `STOP`.
