@@ -214,6 +214,7 @@ fn expect_bounded(scope: &str, record: usize) {
         read < FILE,
         "it was never full: {read} of {FILE}, the file is too small for this test"
     );
+    println!("{scope}, records of {record} bytes: {:.1} MiB", mib(peak));
     assert!(
         peak <= LIMIT + BESIDE,
         "{scope}, records of {record} bytes: {:.1} MiB, over the limit of {:.0} MiB by more than {:.0} MiB",
