@@ -37,7 +37,8 @@ fn records_wait_for_first_credentials_that_come_late() {
     }
     until("it has missed them", || {
         let said = client.daemon.stderr();
-        said.contains("none have come over the pipe yet").then_some(())
+        said.contains("none have come over the pipe yet")
+            .then_some(())
     });
     client.send_credentials();
     let results = client.results(20_000);
