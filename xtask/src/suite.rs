@@ -1,7 +1,9 @@
 //! Which steps there are, in the order that fails soonest.
 
 use std::fs;
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::thread;
 
 use anyhow::Context;
 
@@ -100,7 +102,9 @@ fn run_end_to_end(report: &mut Report, filter: &[String]) -> anyhow::Result<()> 
     let python = report.run_with("python peers", peers::ensure);
     let logrotate = report.run_with("logrotate", logrotate::ensure);
     let skipped = skipped_file()?;
-    let mut args = vec!["--test", "e2e", "--"];
+    // They wait for processes and for time to pass more than they compute.
+    let threads = (2 * thread::available_parallelism().map_or(1, NonZero::get)).to_string();
+    let mut args = vec!["--test", "e2e", "--", "--test-threads", &threads];
     args.extend(filter.iter().map(String::as_str));
     let mut tests = Step::test("end-to-end tests", &args).env(SKIPPED, &skipped);
     // Without them, each test that wants them fails, and says so.
