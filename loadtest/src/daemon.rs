@@ -70,9 +70,7 @@ struct Outcome {
 
 /// In Markdown.
 pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
-    if cfg!(debug_assertions) {
-        out::line("A debug build: the figures below mean nothing (--release).")?;
-    }
+    out::warn_of_a_debug_build()?;
     out::line(format!(
         "Records of {} B with keys, 4 shards, over TLS; CPU and memory of the daemon alone\n",
         args.bytes

@@ -14,6 +14,14 @@ pub(crate) fn line(text: impl Display) -> anyhow::Result<()> {
     written.context("cannot write to standard output")
 }
 
+/// Where it is one.
+pub(crate) fn warn_of_a_debug_build() -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        line("A debug build: the figures below mean nothing (--release).")?;
+    }
+    Ok(())
+}
+
 /// For whoever started this process: one line of it.
 pub(crate) fn json(what: &impl Serialize) -> anyhow::Result<()> {
     line(serde_json::to_string(what)?)

@@ -73,9 +73,7 @@ pub(crate) fn print(args: &Args) -> anyhow::Result<()> {
     if let Some(place) = &args.place {
         return work(&serde_json::from_str(place)?);
     }
-    if cfg!(debug_assertions) {
-        out::line("A debug build: the figures below mean nothing (--release).")?;
-    }
+    out::warn_of_a_debug_build()?;
     let folder = Folder::make()?;
     let ca = folder.path().join("ca.pem");
     // A stand-in of one shard over TLS.

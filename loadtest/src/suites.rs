@@ -17,9 +17,7 @@ const WINDOWS: usize = 200;
 
 /// In Markdown.
 pub(crate) fn print() -> anyhow::Result<()> {
-    if cfg!(debug_assertions) {
-        out::line("A debug build: the times below mean nothing (--release).")?;
-    }
+    out::warn_of_a_debug_build()?;
     out::line("A record of 200 bytes, a KMS key, the context app=shop\n")?;
     out::line("| suite | bytes added | in base64 | µs each |")?;
     out::line("|---|--:|--:|--:|")?;

@@ -138,29 +138,13 @@ impl Drop for Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::store::ShortHash;
+    use crate::checkpoint::tracked::tests::{place, track};
     use crate::delivery::SpanSettled;
 
     const PATH: &str = "/a";
 
     fn stream(name: &str) -> StreamName {
         StreamName::new(name).unwrap()
-    }
-
-    fn track(claim: &Claim, offset: u64) -> Arc<FileLedger> {
-        let file = TrackedFile {
-            path: PATH.into(),
-            fingerprint: ShortHash::of(b"head"),
-            size_seen: 100,
-        };
-        claim.track(file, place(offset))
-    }
-
-    fn place(offset: u64) -> Place {
-        Place {
-            offset,
-            tail: ShortHash::of(b"tail"),
-        }
     }
 
     fn saved_offset(claim: &Claim) -> Option<u64> {
@@ -174,7 +158,7 @@ mod tests {
         let shop = checkpoints.of_source(&stream("shop"), PATH);
         let audit = checkpoints.of_source(&stream("audit"), PATH);
         let (a, b) = (shop.claim(1, 7).unwrap(), audit.claim(1, 7).unwrap());
-        let (fast, slow) = (track(&a, 0), track(&b, 0));
+        let (fast, slow) = (track(&a, PATH, 0), track(&b, PATH, 0));
         fast.settled(fast.open(place(50)));
         slow.open(place(50));
         shop.looked_at("/*");
@@ -189,7 +173,7 @@ mod tests {
         let (a, b) = (shop.claim(1, 7).unwrap(), audit.claim(1, 7).unwrap());
         assert_eq!(saved_offset(&a), Some(50));
         assert_eq!(saved_offset(&b), Some(0));
-        track(&a, 50);
+        track(&a, PATH, 50);
         assert_eq!(audit.unclaimed().len(), 1, "still there for the other");
     }
 
@@ -200,7 +184,7 @@ mod tests {
         let first = checkpoints.of_source(&stream("shop"), "first");
         let second = checkpoints.of_source(&stream("shop"), "second");
         let claim = first.claim(1, 7).unwrap();
-        let ledger = track(&claim, 0);
+        let ledger = track(&claim, PATH, 0);
         let span = ledger.open(place(50));
         let taken = second.claim(1, 7).unwrap_err();
         assert_eq!((&*taken.by, taken.by_itself), ("first", false));

@@ -456,4 +456,4 @@ fn same(old: &SavedFile, new: &SavedFile) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

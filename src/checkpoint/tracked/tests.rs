@@ -3,7 +3,7 @@ use crate::checkpoint::Claim;
 use crate::checkpoint::store::ShortHash;
 use crate::delivery::SpanSettled;
 
-fn track(claim: &Claim, path: &str, offset: u64) -> Arc<FileLedger> {
+pub(in crate::checkpoint) fn track(claim: &Claim, path: &str, offset: u64) -> Arc<FileLedger> {
     let file = TrackedFile {
         path: path.into(),
         fingerprint: ShortHash::of(b"head"),
@@ -12,7 +12,7 @@ fn track(claim: &Claim, path: &str, offset: u64) -> Arc<FileLedger> {
     claim.track(file, place(offset))
 }
 
-fn place(offset: u64) -> Place {
+pub(in crate::checkpoint) fn place(offset: u64) -> Place {
     Place {
         offset,
         tail: ShortHash::of(b"tail"),
