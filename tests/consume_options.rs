@@ -344,7 +344,7 @@ fn a_file_that_is_named_for_something_else_is_not_written_and_none_before_there_
     fs::write(&keys, "precious").expect("room");
     let name = keys.display().to_string();
     let ended = consume(&site, &["--wrapping-key", &name, "--out", &name]);
-    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!(ended.status.code(), Some(64));
     assert!(
         ended.stderr.contains("a file of its own"),
         "{}",
@@ -450,21 +450,23 @@ fn a_checkpoint_is_one_processs_at_a_time_and_so_is_a_file() {
             .is_ok_and(|text| text.lines().count() == 10)
             .then_some(())
     });
-    let refused = |arguments: &[&str], told: &str| {
+    let refused = |arguments: &[&str], code: i32, told: &str| {
         let ended = consume(
             &site,
             &[&["--kms-key", &key, "--until-empty"], arguments].concat(),
         );
         assert!(ended.stderr.contains(told), "{}", ended.stderr);
-        assert_eq!(ended.status.code(), Some(1));
+        assert_eq!(ended.status.code(), Some(code));
     };
     refused(
         &["--out", &path("b"), "--checkpoint", &checkpoint],
+        1,
         "in use by another process",
     );
-    refused(&["--out", &out], "another process writes to it");
+    refused(&["--out", &out], 1, "another process writes to it");
     refused(
         &["--out", &path("c"), "--dead-letter", &path("c")],
+        64,
         "are both",
     );
     first.signal("TERM");

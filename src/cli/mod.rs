@@ -49,6 +49,11 @@ pub const EX_USAGE: u8 = 64;
 /// A mistake in the configuration.
 pub const EX_CONFIG: u8 = 78;
 
+/// A mistake on the command line that clap does not see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Misuse(pub(crate) String);
+
 /// Puts records on Amazon Kinesis Data Streams: encrypted on this host, aggregated, and each accounted for.
 #[derive(Debug, Parser)]
 #[command(name = "kinseal", version, max_term_width = 100, after_help = EXAMPLES)]
@@ -176,7 +181,10 @@ pub fn failed(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(EX_CONFIG);
     }
     print_error(&format!("kinseal: {}", with_causes(error)));
-    ExitCode::FAILURE
+    match error.is::<Misuse>() {
+        true => ExitCode::from(EX_USAGE),
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// An error and its causes, but for those that it has told itself.

@@ -74,6 +74,22 @@ fn a_missing_argument_is_named() {
     assert!(said.contains("--config"), "{said}");
 }
 
+#[test]
+fn a_start_that_cannot_be_understood_is_a_mistake_on_the_command_line() {
+    let after = ["after-sequence", "49"];
+    for (from, told) in [
+        (&["nonsense"][..], "trim-horizon, latest, at-timestamp TIME"),
+        (&["at-timestamp", "noon"], "2026-11-30T12:00:00Z"),
+        (&after, "--shard"),
+    ] {
+        let mut command = kinseal();
+        command.args(["consume", "--stream", STREAM, "--from"]);
+        let ended = process::run("kinseal consume", command.args(from), &[]);
+        let said = refused(&ended, USAGE);
+        assert!(said.contains(told), "{said}");
+    }
+}
+
 /// As a disk that hangs: the checkpoint is a pipe, and reading it waits.
 #[test]
 fn a_signal_ends_a_start_that_blocks() {

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use crate::cli::Misuse;
 use crate::config::words;
 use crate::consume::StartAt;
 
@@ -14,17 +15,19 @@ pub(super) enum From {
 }
 
 impl From {
-    pub(super) fn parse(said: &[String]) -> anyhow::Result<Self> {
+    pub(super) fn parse(said: &[String]) -> Result<Self, Misuse> {
         let said: Vec<&str> = said.iter().map(String::as_str).collect();
         Ok(match said[..] {
             [] | ["trim-horizon"] => Self::Start(StartAt::TrimHorizon),
             ["latest"] => Self::Start(StartAt::Latest),
             ["at-timestamp", time] => Self::Start(StartAt::At(moment(time, SystemTime::now())?)),
             ["after-sequence", number] if is_number(number) => Self::After(number.to_owned()),
-            _ => anyhow::bail!(
-                "--from {}: allowed: trim-horizon, latest, at-timestamp TIME, after-sequence NUMBER",
-                said.join(" ")
-            ),
+            _ => {
+                return Err(Misuse(format!(
+                    "--from {}: allowed: trim-horizon, latest, at-timestamp TIME, after-sequence NUMBER",
+                    said.join(" ")
+                )));
+            }
         })
     }
 
@@ -41,15 +44,15 @@ fn is_number(text: &str) -> bool {
 }
 
 /// `2026-11-30T12:00:00Z`, or `15m` for so long before `now`.
-fn moment(text: &str, now: SystemTime) -> anyhow::Result<SystemTime> {
+fn moment(text: &str, now: SystemTime) -> Result<SystemTime, Misuse> {
     if let Ok(moment) = humantime::parse_rfc3339_weak(text) {
         return Ok(moment);
     }
     let ago = words::duration(text).ok();
     ago.and_then(|ago| now.checked_sub(ago)).ok_or_else(|| {
-        anyhow::anyhow!(
+        Misuse(format!(
             "--from at-timestamp {text}: allowed: a time in UTC like 2026-11-30T12:00:00Z, or one ago like 15m"
-        )
+        ))
     })
 }
 
@@ -59,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    fn parse(said: &str) -> anyhow::Result<From> {
+    fn parse(said: &str) -> Result<From, Misuse> {
         let said: Vec<_> = said.split(' ').map(str::to_owned).collect();
         From::parse(&said)
     }

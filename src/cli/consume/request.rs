@@ -11,6 +11,7 @@ use super::from::From;
 use super::print::Stopping;
 use super::{ConsumeArgs, EncodingWord, OutputWord};
 use crate::aws::{self, Clients};
+use crate::cli::Misuse;
 use crate::cli::connection;
 use crate::cli::hardening::CoreDumpArgs;
 use crate::config::{self, Environment};
@@ -111,10 +112,11 @@ impl ConsumeArgs {
             // Where it is there already, by whatever name.
             let path = path.canonicalize().or_else(|_| std::path::absolute(path))?;
             if let Some(other) = seen.insert(path.clone(), option) {
-                anyhow::bail!(
+                let said = format!(
                     "{other} and {option} are both {}: give each a file of its own",
                     path.display()
                 );
+                return Err(Misuse(said).into());
             }
         }
         Ok(())
@@ -146,7 +148,8 @@ impl ConsumeArgs {
         let mut places = BTreeMap::new();
         if let From::After(sequence) = &from {
             let [shard] = &shards[..] else {
-                anyhow::bail!("--from after-sequence is of one shard: give it as --shard");
+                let said = "--from after-sequence is of one shard: give it as --shard";
+                return Err(Misuse(said.to_owned()).into());
             };
             places.insert(shard.clone(), Progress::UpTo(sequence.as_str().into()));
         }
@@ -231,9 +234,9 @@ impl ConsumeArgs {
     ) -> anyhow::Result<Unpacker> {
         let Some(opener) = request.opener(clients, self.limits.settings())? else {
             if !self.context.is_empty() {
-                anyhow::bail!(
-                    "--context binds keys, and none is given: add --kms-key or --wrapping-key"
-                );
+                let said =
+                    "--context binds keys, and none is given: add --kms-key or --wrapping-key";
+                return Err(Misuse(said.to_owned()).into());
             }
             return Ok(Unpacker::without_keys(threads)?);
         };
