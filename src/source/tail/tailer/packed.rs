@@ -61,7 +61,7 @@ impl Tailer {
         let was_damaged = (saved.as_ref()).is_some_and(|s| s.damaged && s.is_all_of(meta.len()));
         let offset = match saved {
             Some(saved) => saved.offset,
-            None => match self.known_now(path, &file)? {
+            None => match self.known_of(path, &file)? {
                 Known::Upto(saved) => {
                     self.checkpoints.finish(&saved);
                     saved.offset
@@ -249,15 +249,6 @@ impl Tailer {
         self.insert(id, tailed);
         self.checkpoints.finish(&wanted.swap_remove(index));
         Ok(())
-    }
-
-    /// As [`Self::known_of`]. What is there of the files that are read is taken up first: one may have been empty when it
-    /// was last looked at.
-    fn known_now(&mut self, path: &Path, file: &Content) -> io::Result<Known> {
-        for tailed in self.files.values_mut() {
-            tailed.reader.look_at_head();
-        }
-        self.known_of(path, file)
     }
 
     /// Which content this is, as far as any was read. Unpacks up to there.

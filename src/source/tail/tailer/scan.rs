@@ -51,8 +51,16 @@ impl Tailer {
         self.packed_wait = false;
 
         let mut new = self.recognise(found, &refused, now);
-        // A compressed copy is told by the file that it is of, whichever glob finds it first.
+        // A compressed copy is told by the file that it is of, whichever glob finds it first, and by what that begins with
+        // now: it may have been empty when it was last looked at.
         new.sort_by_key(|(path, _)| Packing::of(path).is_some());
+        if new
+            .last()
+            .is_some_and(|(path, _)| Packing::of(path).is_some())
+        {
+            let readers = self.files.values_mut().map(|tailed| &mut tailed.reader);
+            readers.for_each(Reader::look_at_head);
+        }
         let mut had_name = if self.names_moved {
             self.find_closed(now);
             self.names_lost()
