@@ -1,7 +1,9 @@
 //! What a person and a rotation script see of the checkpoint, and change in it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -236,4 +238,72 @@ fn a_damaged_file_is_not_stored_until_its_whole_copy_is_or_it_is_set_to_its_end(
     let agent = home.start_agent();
     checkpoint("wait", &home, &[name]).expect_success();
     FinalReport::of(agent);
+}
+
+/// Of a line that no record can hold, the file has what the dead letter has not.
+#[test]
+fn a_file_of_which_a_line_was_cut_off_is_not_stored_unless_it_is_set_to_its_end() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    let file = home.log();
+    let name = file.to_str().expect("UTF-8");
+    let text = ["x".repeat(11 << 20), lines::line(1), String::new()].join("\n");
+    fs::write(&file, text).expect("room for it");
+    let agent = home.start_agent();
+    let expect_refused = || {
+        let refused = checkpoint("wait", &home, &[name]);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        for words in [name, "dead letter", "in the file alone", "checkpoint set"] {
+            assert!(refused.stderr.contains(words), "{refused:?}");
+        }
+        assert_eq!(listed(&home)[0]["state"], "cut");
+        assert_eq!(listed(&home)[0]["stored"], false);
+    };
+    expect_refused();
+    FinalReport::of(agent);
+    // It goes on behind what is cut.
+    let mut agent = home.start_agent();
+    lines::append(&file, 2..=2).wait().expect_success();
+    home.until_settled(&mut agent, &file);
+    expect_refused();
+    FinalReport::of(agent);
+    Arrived::of(home.consume(&[])).expect_only(1..=2);
+
+    checkpoint("set", &home, &[name, "end"]).expect_success();
+    checkpoint("wait", &home, &[name]).expect_success();
+    let agent = home.start_agent();
+    checkpoint("wait", &home, &[name]).expect_success();
+    FinalReport::of(agent);
+}
+
+/// The checkpoint has such names with what is not UTF-8 replaced, which makes these two alike.
+#[test]
+fn of_names_that_are_not_utf_8_the_one_that_is_meant_is_forgotten_and_no_escape_is_printed() {
+    let site = StandIn::start();
+    site.endpoints.create_stream(STREAM, 1);
+    let home = Home::new(&site.endpoints, PLAIN, "");
+    let [first, second] =
+        [b"x\x1b\xff.log", b"x\x1b\xfe.log"].map(|name| home.logs().join(OsStr::from_bytes(name)));
+    fs::write(&first, lines::line(1) + "\n").expect("room for it");
+    fs::write(&second, lines::line(2) + "\n").expect("room for it");
+    let agent = home.start_agent();
+    for file in [&first, &second] {
+        waiting(&home, file).wait().expect_success();
+    }
+    FinalReport::of(agent);
+    let reset = |file: &Path| {
+        let mut kinseal = kinseal();
+        kinseal.args(["checkpoint", "reset", "--config"]);
+        run("reset", kinseal.arg(home.config()).arg(file), b"")
+    };
+    let forgotten = reset(&second).expect_success();
+    assert_eq!(forgotten.stdout, b"1 file forgotten\n");
+    let refused = reset(&second);
+    assert!(refused.stderr.contains(r"x\u{1b}"), "{}", refused.stderr);
+    let agent = home.start_agent();
+    waiting(&home, &second).wait().expect_success();
+    FinalReport::of(agent);
+    let arrived = Arrived::of(home.consume(&[]));
+    assert_eq!((arrived.count(1), arrived.count(2)), (1, 2));
 }

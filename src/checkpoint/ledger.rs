@@ -93,6 +93,8 @@ struct State {
     closed: bool,
     /// Of a compressed file that was read to its end: its bytes on disk, and whether there should be more.
     packed: Option<(u64, bool)>,
+    /// Of a line of it, only the beginning was kept.
+    cut: bool,
 }
 
 /// What is known of a file, but for its identity.
@@ -125,7 +127,8 @@ pub struct FileStatus {
 
 impl FileLedger {
     /// `changes` is counted up whenever there is something new to save.
-    pub(super) fn new(file: TrackedFile, start: Place, changes: Arc<AtomicU64>) -> Self {
+    /// `cut`: [`Self::cut`] was said of it before.
+    pub(super) fn new(file: TrackedFile, start: Place, cut: bool, changes: Arc<AtomicU64>) -> Self {
         Self {
             state: Mutex::new(State {
                 file,
@@ -133,6 +136,7 @@ impl FileLedger {
                 read_to: start.offset,
                 closed: false,
                 packed: None,
+                cut,
             }),
             changes,
         }
@@ -180,6 +184,12 @@ impl FileLedger {
         self.changed();
     }
 
+    /// Of a line that is read next, only the beginning is kept: the rest is in the file alone.
+    pub fn cut(&self) {
+        self.state().cut = true;
+        self.changed();
+    }
+
     /// More of it is read, or what was read is not settled. What is left of a damaged file is for another to read.
     pub fn is_under_way(&self) -> bool {
         let state = self.state();
@@ -220,6 +230,7 @@ impl FileLedger {
             finished: state.closed && state.ledger.is_settled(),
             packed_bytes: state.packed.map(|(packed, _)| packed),
             damaged: state.packed.is_some_and(|(_, damaged)| damaged),
+            cut: state.cut,
         }
     }
 

@@ -14,7 +14,8 @@
 //! takes that line out.
 //!
 //! A compressed file that was read to its end has its size on disk too, `"packed_bytes":23404`, and `"damaged":true` where
-//! that was not the end of what was packed. Programs that knew neither did without.
+//! that was not the end of what was packed. One of which a line was cut off has `"cut":true`. Programs that knew none of these did
+//! without.
 //!
 //! A stream is named as the configuration names it: the same one by its ARN is another. A file that goes to two
 //! streams has an entry for each.
@@ -89,6 +90,9 @@ pub struct SavedFile {
     /// And it was more, that cannot be unpacked: what was read of it is not all of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
+    /// Of a line that was longer than any record, only the beginning is a dead letter: the rest is in the file alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 impl SavedFile {

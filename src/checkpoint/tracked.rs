@@ -236,8 +236,10 @@ impl Checkpoints {
         start: Place,
     ) -> Arc<FileLedger> {
         let path = file.path.to_string_lossy().into_owned();
-        let ledger = Arc::new(FileLedger::new(file, start, Arc::clone(&self.0.changes)));
         let mut state = self.state();
+        let cut = state.was_cut(id, &path, start);
+        let ledger = FileLedger::new(file, start, cut, Arc::clone(&self.0.changes));
+        let ledger = Arc::new(ledger);
         state.remember_past(id, start);
         // Its entry from before a reboot that numbered the devices anew.
         state.files.retain(|other, entry| {
@@ -388,6 +390,20 @@ impl Checkpoints {
 }
 
 impl State {
+    /// Whether a line was cut off of what is read on at `start`.
+    fn was_cut(&self, id: &Id, path: &str, start: Place) -> bool {
+        self.files.iter().any(|(other, entry)| {
+            let Entry::Unclaimed(file) = entry else {
+                return false;
+            };
+            // Also under a number that its device had before a reboot.
+            let is_renumbered =
+                other.stream == id.stream && other.inode == id.inode && file.path == path;
+            let goes_on = (file.offset, file.tail_hash) == (start.offset, start.tail);
+            file.cut && goes_on && (other == id || is_renumbered)
+        })
+    }
+
     /// The file behind `id` is read from `start` now. If that is not where it was, it is another file, or has other content:
     /// what it held is not forgotten, if any of it was read.
     fn remember_past(&mut self, id: &Id, start: Place) {

@@ -34,7 +34,7 @@ use crate::metrics::report::Thousands;
 /// Starts stand-ins for Kinesis and KMS on loopback, writes a file of stock-sale tickers that grows, tails
 /// it, encrypts, aggregates, sends, reads the stream back, decrypts and compares; twice at once, with
 /// scope = "record" and with preset = "compact", to show what each costs. Exits with 0 only if every record
-/// came back equal on both ways.
+/// came back equal in both ways.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct DemoArgs {
@@ -129,7 +129,7 @@ impl DemoArgs {
 
     fn opening_words(&self, pace: Pace) -> String {
         format!(
-            "{} at {} a second: file → agent → {} → consumer, on two ways:\n\
+            "{} at {} a second: file → agent → {} → consumer, in two ways:\n\
              \x20 record    each sale encrypted by itself          scope = \"record\"\n\
              \x20 compact   blocks of them, compressed with zstd   preset = \"compact\" (48 KiB or 5 s)",
             Count(pace.records, "stock sale"),

@@ -192,8 +192,7 @@ pub enum ConsumeError {
     #[error("the stream has no shard {shard}; it has {there}")]
     NoSuchShard { shard: ShardId, there: String },
     #[error(
-        "what was noted of {shard} is of an earlier stream of that name, which was deleted and made anew: move that away to begin \
-         where --from says"
+        "{shard} begins behind that sequence number, which is of an earlier stream of that name, or of none: give one of this stream's"
     )]
     OfAnEarlierStream { shard: ShardId },
     #[error("its shards can not be listed: {0}")]

@@ -25,6 +25,7 @@ fn saved(offset: u64) -> Saved {
             finished: false,
             packed_bytes: None,
             damaged: false,
+            cut: false,
         }],
         past: Vec::new(),
     }

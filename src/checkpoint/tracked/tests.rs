@@ -34,6 +34,7 @@ fn of_finished_files_the_last_thousand_are_kept_and_no_others_forgotten() {
         finished,
         packed_bytes: None,
         damaged: false,
+        cut: false,
     };
     let files = (0..1100).map(|inode| file(inode, inode >= 50));
     let mut files = files.map(|f| (id_of(&f), Entry::Unclaimed(f))).collect();

@@ -1,5 +1,6 @@
 //! `kinseal checkpoint set` and `reset`. They write, so the agent must be stopped; they hold its lock meanwhile.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +10,7 @@ use clap::Args;
 
 use super::{Selection, absolute, store};
 use crate::checkpoint::{Lock, SavedFile};
-use crate::cli::form::plural;
+use crate::cli::form::{one_line, plural};
 use crate::record::StreamName;
 use crate::source::tail::Settable;
 
@@ -20,6 +21,7 @@ use crate::source::tail::Settable;
 pub(super) struct SetArgs {
     #[command(flatten)]
     selection: Selection,
+    /// The file, by its name of now
     #[arg(value_name = "LOG")]
     file: PathBuf,
     /// "beginning", "end", or a number of bytes (unpacked ones of a compressed file), which is where a line begins
@@ -69,8 +71,10 @@ pub(super) fn set(args: &SetArgs) -> anyhow::Result<ExitCode> {
     let _lock = Lock::take(&dir)?;
     let mut saved = args.selection.load(&dir)?;
     let path = absolute(&args.file)?;
-    let shown = path.display().to_string();
-    let meta = path.metadata().with_context(|| shown.clone())?;
+    // Names are a stranger's.
+    let shown = one_line(&path.display().to_string());
+    let meta = (path.metadata())
+        .with_context(|| format!("{shown}: give the name of a file that is there"))?;
     let is_it = |f: &SavedFile| f.inode == meta.ino() && f.device == meta.dev();
     let known = saved
         .files
@@ -120,19 +124,17 @@ pub(super) fn reset(args: &ResetArgs) -> anyhow::Result<ExitCode> {
         .map(|path| absolute(path))
         .collect::<Result<_, _>>()?;
     for path in &paths {
-        let is_it = |f: &SavedFile| Path::new(&f.path) == path && args.selection.has(f);
+        let is_it = |f: &SavedFile| is_called(f, path) && args.selection.has(f);
         if !saved.files.iter().any(is_it) {
-            bail!(
-                "{}: not in the checkpoint; nothing was changed",
-                path.display()
-            );
+            let shown = one_line(&path.display().to_string());
+            bail!("{shown}: not in the checkpoint; nothing was changed");
         }
     }
     let before = saved.files.len();
-    let is_meant = |path: &str| args.all || paths.iter().any(|p| p == Path::new(path));
+    let is_meant = |f: &SavedFile| args.all || paths.iter().any(|path| is_called(f, path));
     saved
         .files
-        .retain(|f| !(args.selection.has(f) && is_meant(&f.path)));
+        .retain(|f| !(args.selection.has(f) && is_meant(f)));
     if args.all {
         let stream = args.selection.stream.as_ref();
         (saved.includes).retain(|include| stream.is_some_and(|s| include.stream != *s));
@@ -141,4 +143,11 @@ pub(super) fn reset(args: &ResetArgs) -> anyhow::Result<ExitCode> {
     let forgotten = before - saved.files.len();
     println!("{} forgotten", plural(forgotten as u64, "file"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// By its name in the checkpoint, where what is not UTF-8 is replaced: of names that come to be alike, the file tells.
+fn is_called(file: &SavedFile, path: &Path) -> bool {
+    let is_it = |meta: Metadata| (meta.dev(), meta.ino()) == (file.device, file.inode);
+    file.path == path.to_string_lossy()
+        && (path.to_str().is_some() || path.metadata().is_ok_and(is_it))
 }

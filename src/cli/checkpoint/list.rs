@@ -103,6 +103,7 @@ impl<'a> Row<'a> {
         };
         row.is_stored = standing.is_stored(file);
         (row.state, row.behind) = match &standing {
+            Standing::Present { behind: 0, .. } if file.cut => ("cut", Some(0)),
             Standing::Present { behind: 0, .. } => ("stored", Some(0)),
             Standing::Present { behind, .. } | Standing::Unended { behind, .. } => {
                 ("behind", Some(*behind))
@@ -112,6 +113,7 @@ impl<'a> Row<'a> {
             Standing::Changed { size, .. } => ("changed", Some(*size)),
             Standing::Gone if row.is_stored => ("stored, gone", Some(0)),
             Standing::Gone if file.damaged => ("damaged, gone", None),
+            Standing::Gone if file.cut => ("cut, gone", None),
             Standing::Gone => ("gone", None),
         };
         if let Standing::Present { path, size, .. }
@@ -140,6 +142,9 @@ impl<'a> Row<'a> {
         }
         if self.state == "damaged" {
             text.push_str(" that can be unpacked");
+        }
+        if self.state == "cut" {
+            text.push_str(" but for the rest of lines that were cut off as dead letters");
         }
         if let (Some(behind), Some(time)) = (self.behind, self.behind_for) {
             text.push_str(&format!(

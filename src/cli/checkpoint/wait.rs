@@ -14,13 +14,14 @@ use clap::Args;
 use super::{Selection, absolute};
 use crate::checkpoint::{Saved, SavedFile};
 use crate::cli::connection;
+use crate::cli::form::one_line;
 use crate::metrics::report::Bytes;
 use crate::source::tail::Standing;
 
 /// The agent saves each second; looking is cheap.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Wait until all of these files is stored, and exit 0: then they are safe to delete
+/// Wait until everything in these files is stored, and exit 0: then they are safe to delete
 ///
 /// Before a file is rotated its last line may be unfinished, and its writer may write on: wait for it under the name
 /// it was rotated to. A file that is there and that the agent does not know (yet) is waited for too.
@@ -32,6 +33,7 @@ pub(super) struct WaitArgs {
     /// Give up after so long, with exit code 1 [default: never]
     #[arg(long, value_name = "TIME", value_parser = connection::duration)]
     timeout: Option<Duration>,
+    /// The files, by their names of now
     #[arg(required = true, value_name = "LOG")]
     files: Vec<PathBuf>,
 }
@@ -79,7 +81,8 @@ pub(super) fn run(args: &WaitArgs) -> anyhow::Result<ExitCode> {
 ///
 /// It never will be.
 fn waits(path: &Path, saved: &Saved, selection: &Selection) -> anyhow::Result<Option<String>> {
-    let shown = path.display();
+    // Names are a stranger's.
+    let shown = one_line(&path.display().to_string());
     let of_file: Vec<&SavedFile> = match fs::metadata(path) {
         Ok(meta) => saved
             .files
@@ -117,6 +120,11 @@ fn waits(path: &Path, saved: &Saved, selection: &Selection) -> anyhow::Result<Op
                 "{shown}: gone, and it was damaged: {} that could be unpacked of it are stored for {stream}. Put a whole \
                  copy in its place: it is read on from there",
                 Bytes(file.offset)
+            ),
+            Ok(Standing::Present { behind: 0, .. } | Standing::Gone) if file.cut => bail!(
+                "{shown}: a line of it is longer than any record, and of that only the beginning is kept, as a dead letter of \
+                 {stream}: the rest is in the file alone. If that is not wanted, remove the file, or stop the agent and run: \
+                 kinseal checkpoint set {shown} end"
             ),
             Ok(Standing::Present { behind, .. } | Standing::Unended { behind, .. })
                 if behind > 0 =>

@@ -175,8 +175,13 @@ impl ConsumeArgs {
     /// With the file that it is of.
     pub(super) fn blame(&self, error: ConsumeError) -> anyhow::Error {
         match (&error, &self.checkpoint) {
-            (ConsumeError::OfAnEarlierStream { .. }, Some(path)) => {
-                anyhow::Error::new(error).context(format!("checkpoint {}", path.display()))
+            (ConsumeError::OfAnEarlierStream { shard }, Some(path)) => anyhow::anyhow!(
+                "checkpoint {}: what was noted of {shard} is of an earlier stream of that name, which was deleted and made \
+                 anew: move that away to begin where --from says",
+                path.display()
+            ),
+            (ConsumeError::OfAnEarlierStream { .. }, None) => {
+                anyhow::Error::new(error).context(format!("--from {}", self.from.join(" ")))
             }
             _ => error.into(),
         }

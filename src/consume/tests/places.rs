@@ -60,7 +60,11 @@ async fn what_was_noted_of_a_stream_that_was_made_anew_reads_nothing_of_it() {
     for settings in refused {
         let (seen, ended) = read(&stream, settings).await;
         assert_eq!(seen, [""; 0]);
-        assert!(ended.unwrap_err().contains("0 is of an earlier stream"));
+        assert!(
+            ended
+                .unwrap_err()
+                .contains("0 begins behind that sequence number, which is of an earlier stream")
+        );
     }
     stream.begins("0", "1");
     for good in [

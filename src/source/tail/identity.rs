@@ -243,6 +243,7 @@ mod tests {
             finished: false,
             packed_bytes: None,
             damaged: false,
+            cut: false,
         };
         let is = |content: &[u8]| is_saved(&saved, &file(content), content.len() as u64).unwrap();
         assert!(is(&content));

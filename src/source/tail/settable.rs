@@ -73,6 +73,7 @@ impl Settable {
             finished: false,
             packed_bytes: is_all.then_some(meta.len()),
             damaged: false,
+            cut: false,
         })
     }
 }

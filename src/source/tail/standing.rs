@@ -71,9 +71,10 @@ impl Standing {
         })
     }
 
-    /// Whether all of the file is stored: also if it has gone since.
+    /// Whether all of the file is stored, or a dead letter: also if it has gone since.
     pub fn is_stored(&self, saved: &SavedFile) -> bool {
         match self {
+            _ if saved.cut => false,
             Self::Present { behind, .. } => *behind == 0,
             Self::Unended { .. } | Self::Damaged { .. } | Self::Changed { .. } => false,
             Self::Gone => saved.finished && saved.offset >= saved.size_seen && !saved.damaged,

@@ -59,6 +59,7 @@ impl Reader {
             self.send_nothing();
             return Ok(());
         }
+        self.ledger.cut();
         let mut permit = permit;
         if !before.is_empty() {
             let bytes = before.iter().map(|line| line.bytes.len()).sum::<usize>();
