@@ -6,7 +6,7 @@
 //! have only just come to share a shard may still be giving way.
 
 /// Evidence that a cut is in vain, the natural logarithm of how much likelier that is: wrong once in 150. (With once in
-/// twenty, of five hosts on one shard one went on at its full rate in every hundredth run, where hosts give way together.)
+/// twenty, of five hosts on one shard one went on at its full rate in every sixtieth run: hosts give way together.)
 const IN_VAIN: f64 = 5.0;
 /// Evidence that it helps: wrong once in three thousand. A rate that came down for nothing takes a minute to come up,
 /// and of the next cut even less is left; one that is held a few seconds longer than need be costs next to nothing.
