@@ -183,6 +183,15 @@ fn until_damaged(home: &Home, agent: &mut Running, file: &Path) {
     });
 }
 
+/// Also by the next agent.
+fn expect_stored_once_set_to_its_end(home: &Home, name: &str) {
+    checkpoint("set", home, &[name, "end"]).expect_success();
+    checkpoint("wait", home, &[name]).expect_success();
+    let agent = home.start_agent();
+    checkpoint("wait", home, &[name]).expect_success();
+    FinalReport::of(agent);
+}
+
 #[test]
 fn a_damaged_file_is_not_stored_until_its_whole_copy_is_or_it_is_set_to_its_end() {
     let site = StandIn::start();
@@ -233,11 +242,7 @@ fn a_damaged_file_is_not_stored_until_its_whole_copy_is_or_it_is_set_to_its_end(
     fs::write(&file, &damaged[100..]).expect("room for it");
     until_damaged(&home, &mut agent, &file);
     FinalReport::of(agent);
-    checkpoint("set", &home, &[name, "end"]).expect_success();
-    checkpoint("wait", &home, &[name]).expect_success();
-    let agent = home.start_agent();
-    checkpoint("wait", &home, &[name]).expect_success();
-    FinalReport::of(agent);
+    expect_stored_once_set_to_its_end(&home, name);
 }
 
 /// Of a line that no record can hold, the file has what the dead letter has not.
@@ -270,11 +275,7 @@ fn a_file_of_which_a_line_was_cut_off_is_not_stored_unless_it_is_set_to_its_end(
     FinalReport::of(agent);
     Arrived::of(home.consume(&[])).expect_only(1..=2);
 
-    checkpoint("set", &home, &[name, "end"]).expect_success();
-    checkpoint("wait", &home, &[name]).expect_success();
-    let agent = home.start_agent();
-    checkpoint("wait", &home, &[name]).expect_success();
-    FinalReport::of(agent);
+    expect_stored_once_set_to_its_end(&home, name);
 }
 
 /// The checkpoint has such names with what is not UTF-8 replaced, which makes these two alike.
