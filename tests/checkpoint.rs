@@ -254,7 +254,7 @@ fn a_file_of_which_a_line_was_cut_off_is_not_stored_unless_it_is_set_to_its_end(
     let file = home.log();
     let name = file.to_str().expect("UTF-8");
     let text = ["x".repeat(11 << 20), lines::line(1), String::new()].join("\n");
-    fs::write(&file, text).expect("room for it");
+    fs::write(&file, &text).expect("room for it");
     let agent = home.start_agent();
     let expect_refused = || {
         let refused = checkpoint("wait", &home, &[name]);
@@ -276,6 +276,19 @@ fn a_file_of_which_a_line_was_cut_off_is_not_stored_unless_it_is_set_to_its_end(
     Arrived::of(home.consume(&[])).expect_only(1..=2);
 
     expect_stored_once_set_to_its_end(&home, name);
+
+    // Nor is a copy of such a file.
+    home.set_include(&["*.log", "*.gz"]);
+    let (old, copy) = (home.logs().join("old.log"), home.logs().join("old.log.gz"));
+    fs::write(&old, &text).expect("room for it");
+    for file in [&old, &copy] {
+        let agent = home.start_agent();
+        let refused = waiting(&home, file).wait();
+        assert!(refused.stderr.contains("in the file alone"), "{refused:?}");
+        FinalReport::of(agent);
+        fs::write(&copy, gz(&text)).expect("room for it");
+        let _ = fs::remove_file(&old);
+    }
 }
 
 /// The checkpoint has such names with what is not UTF-8 replaced, which makes these two alike.

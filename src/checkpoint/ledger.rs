@@ -190,6 +190,12 @@ impl FileLedger {
         self.changed();
     }
 
+    /// That was said, and all before `place` is settled, and no more.
+    pub(super) fn is_cut_before(&self, place: Place) -> bool {
+        let state = self.state();
+        state.cut && state.ledger.position() == place
+    }
+
     /// More of it is read, or what was read is not settled. What is left of a damaged file is for another to read.
     pub fn is_under_way(&self) -> bool {
         let state = self.state();

@@ -237,7 +237,7 @@ impl Checkpoints {
     ) -> Arc<FileLedger> {
         let path = file.path.to_string_lossy().into_owned();
         let mut state = self.state();
-        let cut = state.was_cut(id, &path, start);
+        let cut = state.was_cut(&id.stream, start);
         let ledger = FileLedger::new(file, start, cut, Arc::clone(&self.0.changes));
         let ledger = Arc::new(ledger);
         state.remember_past(id, start);
@@ -390,18 +390,19 @@ impl Checkpoints {
 }
 
 impl State {
-    /// Whether a line was cut off of what is read on at `start`.
-    fn was_cut(&self, id: &Id, path: &str, start: Place) -> bool {
-        self.files.iter().any(|(other, entry)| {
-            let Entry::Unclaimed(file) = entry else {
-                return false;
-            };
-            // Also under a number that its device had before a reboot.
-            let is_renumbered =
-                other.stream == id.stream && other.inode == id.inode && file.path == path;
-            let goes_on = (file.offset, file.tail_hash) == (start.offset, start.tail);
-            file.cut && goes_on && (other == id || is_renumbered)
-        })
+    /// Whether a line was cut off of what is before `start` in a file of `stream`. Its copy is known by the same place.
+    fn was_cut(&self, stream: &StreamName, start: Place) -> bool {
+        let is_it = |file: &SavedFile| {
+            file.cut && (file.offset, file.tail_hash) == (start.offset, start.tail)
+        };
+        let now = self.files.iter().any(|(id, entry)| {
+            id.stream == *stream
+                && match entry {
+                    Entry::Unclaimed(file) => is_it(file),
+                    Entry::Tracked { ledger, .. } => ledger.is_cut_before(start),
+                }
+        });
+        now || self.past.iter().any(|f| f.stream == *stream && is_it(f))
     }
 
     /// The file behind `id` is read from `start` now. If that is not where it was, it is another file, or has other content:
