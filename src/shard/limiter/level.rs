@@ -195,7 +195,7 @@ impl Level {
             entries, throttled, ..
         } = self.seen;
         match &self.trial {
-            Some(trial) => trial.is_decided() || length >= LONGEST_TRIAL,
+            Some(trial) => trial.is_decided_after(length) || length >= LONGEST_TRIAL,
             None if length >= MOST => true,
             None if throttled == 0.0 => entries >= ANSWERS,
             None => throttled >= REFUSALS || entries >= MANY_ANSWERS && !self.is_more(&self.seen),

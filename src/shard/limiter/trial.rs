@@ -5,9 +5,15 @@
 //! few seconds. A cut that seems in vain is made deeper and tried again before it is given up: hosts that
 //! have only just come to share a shard may still be giving way.
 
-/// Evidence that a cut is in vain, the natural logarithm of how much likelier that is: wrong once in 150. (With once in
-/// twenty, of five hosts on one shard one went on at its full rate in every sixtieth run: hosts give way together.)
+use std::time::Duration;
+
+/// Evidence that a cut is in vain, the natural logarithm of how much likelier that is: wrong once in 150,
 const IN_VAIN: f64 = 5.0;
+/// and the second time for so long: hosts that share the shard may be giving way. With a second of it, and evidence that is wrong
+/// once in twenty, of five hosts one went on at its full rate in every sixtieth run, and the others starved for up to two
+/// minutes; so it is one in 570. With ten seconds it was none of 1,200, and where a service refuses a fifth at random, work
+/// of half a minute took too long.
+const OTHERS_GIVE_WAY: Duration = Duration::from_secs(4);
 /// Evidence that it helps: wrong once in three thousand. A rate that came down for nothing takes a minute to come up,
 /// and of the next cut even less is left; one that is held a few seconds longer than need be costs next to nothing.
 const HELPED: f64 = 8.0;
@@ -81,9 +87,10 @@ impl Trial {
         }
     }
 
-    /// Whether more answers would tell anything.
-    pub(super) fn is_decided(&self) -> bool {
-        !self.settled || self.evidence >= IN_VAIN || self.evidence <= -HELPED
+    /// Whether more answers would tell anything, when they have come for so long.
+    pub(super) fn is_decided_after(&self, length: Duration) -> bool {
+        let is_long_enough = !self.second || length >= OTHERS_GIVE_WAY;
+        !self.settled || self.evidence <= -HELPED || (self.evidence >= IN_VAIN && is_long_enough)
     }
 
     pub(super) fn verdict(self) -> Verdict {
