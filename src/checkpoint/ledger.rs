@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::claim::Id;
@@ -82,6 +82,8 @@ impl<P: Copy> Ledger<P> {
 #[derive(Debug)]
 pub struct FileLedger {
     state: Mutex<State>,
+    /// Of a line of it, only the beginning was kept. Asked of all files for each that is opened.
+    cut: AtomicBool,
     changes: Arc<AtomicU64>,
 }
 
@@ -93,8 +95,6 @@ struct State {
     closed: bool,
     /// Of a compressed file that was read to its end: its bytes on disk, and whether there should be more.
     packed: Option<(u64, bool)>,
-    /// Of a line of it, only the beginning was kept.
-    cut: bool,
 }
 
 /// What is known of a file, but for its identity.
@@ -136,8 +136,8 @@ impl FileLedger {
                 read_to: start.offset,
                 closed: false,
                 packed: None,
-                cut,
             }),
+            cut: AtomicBool::new(cut),
             changes,
         }
     }
@@ -186,14 +186,13 @@ impl FileLedger {
 
     /// Of a line that is read next, only the beginning is kept: the rest is in the file alone.
     pub fn cut(&self) {
-        self.state().cut = true;
+        self.cut.store(true, Ordering::Release);
         self.changed();
     }
 
     /// That was said, and all before `place` is settled, and no more.
     pub(super) fn is_cut_before(&self, place: Place) -> bool {
-        let state = self.state();
-        state.cut && state.ledger.position() == place
+        self.cut.load(Ordering::Acquire) && self.state().ledger.position() == place
     }
 
     /// More of it is read, or what was read is not settled. What is left of a damaged file is for another to read.
@@ -236,7 +235,7 @@ impl FileLedger {
             finished: state.closed && state.ledger.is_settled(),
             packed_bytes: state.packed.map(|(packed, _)| packed),
             damaged: state.packed.is_some_and(|(_, damaged)| damaged),
-            cut: state.cut,
+            cut: self.cut.load(Ordering::Acquire),
         }
     }
 

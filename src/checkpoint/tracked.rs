@@ -396,13 +396,13 @@ impl State {
             file.cut && (file.offset, file.tail_hash) == (start.offset, start.tail)
         };
         let now = self.files.iter().any(|(id, entry)| {
-            id.stream == *stream
-                && match entry {
-                    Entry::Unclaimed(file) => is_it(file),
-                    Entry::Tracked { ledger, .. } => ledger.is_cut_before(start),
-                }
+            let is_cut = match entry {
+                Entry::Unclaimed(file) => is_it(file),
+                Entry::Tracked { ledger, .. } => ledger.is_cut_before(start),
+            };
+            is_cut && id.stream == *stream
         });
-        now || self.past.iter().any(|f| f.stream == *stream && is_it(f))
+        now || self.past.iter().any(|f| is_it(f) && f.stream == *stream)
     }
 
     /// The file behind `id` is read from `start` now. If that is not where it was, it is another file, or has other content:

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Tailer;
+use super::rotated::unless_gone;
 use crate::source::tail::content::Content;
 use crate::source::tail::identity::FileId;
 use crate::source::tail::reader::Reader;
@@ -49,10 +50,8 @@ impl Tailer {
     }
 
     fn open_renamed(&mut self, is: &Path, was: &Path, now: Instant) -> io::Result<()> {
-        let meta = match is.metadata() {
-            Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e),
+        let Some(meta) = unless_gone(is.metadata())? else {
+            return Ok(());
         };
         let id = FileId::of(&meta);
         if !meta.is_file() || self.files.contains_key(&id) {
@@ -61,10 +60,8 @@ impl Tailer {
         let Some(claim) = self.claim(id, is) else {
             return Ok(());
         };
-        let file = match Content::open(is) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e),
+        let Some(file) = unless_gone(Content::open(is))? else {
+            return Ok(());
         };
         let opened = file.metadata()?;
         if FileId::of(&opened) != id {

@@ -183,7 +183,7 @@ fn open(path: &Path, id: FileId) -> io::Result<Option<File>> {
     Ok(is_it.then_some(file))
 }
 
-fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(it) => Ok(Some(it)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),

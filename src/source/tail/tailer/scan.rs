@@ -193,11 +193,8 @@ impl Tailer {
         let Some(claim) = self.claim(id, path) else {
             return Ok(());
         };
-        let file = match Content::open(path) {
-            Ok(file) => file,
-            // Gone since.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e),
+        let Some(file) = rotated::unless_gone(Content::open(path))? else {
+            return Ok(());
         };
         let opened = file.metadata()?;
         if id != FileId::of(&opened) {
