@@ -36,7 +36,7 @@ fn outlast(include: &str) {
     let home = Home::new(
         &site.endpoints,
         &encryption,
-        "[metrics]\nlog_interval = \"60s\"",
+        "[metrics]\nlog_interval = \"60s\"\n[delivery]\nmax_in_flight = 1",
     );
     home.set_memory_limit("8MiB");
     let config = fs::read_to_string(home.config()).expect("written");
@@ -76,8 +76,13 @@ fn outlast(include: &str) {
         "nothing is taken meanwhile"
     );
 
-    // In this order: a call that were taken before the clock jumps would be given up as too long, and repeated.
+    // A call that is under way when the clock jumps is given up as too long: were it taken, it would be repeated. One is under
+    // way at a time, and the second from now on has been made after the jump.
+    let calls = site.fake.counters().put_records_calls();
     clock.advance(STEP);
+    agent.until("it has tried twice", |_| {
+        (site.fake.counters().put_records_calls() >= calls + 2).then_some(())
+    });
     site.fake.set_faults(Faults::none());
     home.until_settled(&mut agent, &home.log());
     let arrived = Arrived::of(home.consume(&[]));
