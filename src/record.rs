@@ -123,6 +123,9 @@ pub enum PartitionKeyError {
 }
 
 /// A point on the ring that shards divide among them: 0 to 2^128 - 1.
+///
+/// As aligned as what lies beside it: every record that waits has one, and would have 16 bytes of padding around it.
+#[repr(Rust, packed(8))]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HashKey(pub u128);
 
@@ -138,14 +141,14 @@ impl HashKey {
 
 impl fmt::Debug for HashKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        write!(f, "{}", { self.0 })
     }
 }
 
 /// Decimal without leading zeros, as `ExplicitHashKey` wants it.
 impl fmt::Display for HashKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
+        write!(f, "{}", { self.0 })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Many user records → one Kinesis record, in the KPL's format.
 
 pub mod format;
+mod near;
 pub mod reducer;
 mod trigger;
 
@@ -102,6 +103,11 @@ impl AggregatedRecord {
 
     pub fn members(&self) -> &[SealedRecord] {
         &self.members
+    }
+
+    /// Brings its members near, who have waited for the answer.
+    pub fn bring_members(&self) {
+        near::bring(self.members.as_ptr(), size_of_val(&self.members[..]));
     }
 
     /// They take with them how often it was tried: what becomes of them next goes on from there.

@@ -8,6 +8,7 @@ mod crowded;
 mod entry;
 
 use std::collections::BTreeSet;
+use std::mem::offset_of;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 pub use self::crowded::{Crowded, Crowding};
 use super::format::{Layout, MAX_MEMBERS};
-use super::{AggregatedRecord, ContainerKey, Trigger};
+use super::{AggregatedRecord, ContainerKey, Trigger, near};
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, RoutedRecord, SealedRecord};
 use crate::shard::map::draw_key;
@@ -68,7 +69,9 @@ enum Slot {
     Shard(usize),
 }
 
+/// In this order: what each record needs of it comes first.
 #[derive(Debug)]
+#[repr(C)]
 struct Open<M> {
     layout: Layout,
     members: Vec<M>,
@@ -193,22 +196,24 @@ impl<M: Member> Reducer<M> {
         Self { crowded, ..self }
     }
 
-    /// Reads what [`push`](Self::push) will write to for these records, a few dozen of those that come next. Open
-    /// containers of many shards are no longer in the cache; asked for one after the other, as they are pushed to, each
-    /// costs the time of a read from memory, and all at once they cost little more than one.
+    /// Brings near what [`push`](Self::push) will write to for these records, a few dozen of those that come next: open
+    /// containers of many shards are no longer in the cache.
     pub fn prepare(&self, next: &[M]) {
         if self.deadlines.len() < FEW_OPEN {
             return;
         }
-        let seen = next.iter().fold(0, |seen, record| {
-            let open = match self.slot(record.route()) {
-                Some(Slot::Shard(index)) => self.keyed[index].as_ref(),
+        let places = next
+            .iter()
+            .filter_map(|record| match self.slot(record.route()) {
+                Some(Slot::Shard(index)) => Some(&self.keyed[index]),
                 Some(Slot::Any) | None => None,
-            };
-            seen ^ open.map_or(0, Open::look)
-        });
-        // For its reads alone.
-        std::hint::black_box(seen);
+            });
+        for place in places.clone() {
+            near::bring(place, offset_of!(Open<M>, opened_at));
+        }
+        for open in places.flatten() {
+            open.bring();
+        }
     }
 
     /// Adds a record that is due by `deadline`. What is full comes out through `closed`.
@@ -389,8 +394,10 @@ impl<M: Member> Reducer<M> {
 }
 
 impl<M: Member> Open<M> {
-    fn look(&self) -> usize {
-        self.layout.look() ^ self.members.last().map_or(0, |last| last.data().len())
+    /// Where the next member will be written to, as what is there.
+    fn bring(&self) {
+        self.layout.bring();
+        near::bring_end(&self.members);
     }
 
     /// Lists a member that is about to come, if it fits. Whether it does.

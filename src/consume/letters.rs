@@ -105,7 +105,7 @@ mod tests {
             },
             partition_key: "k".into(),
             data,
-            reason: Reason::Plaintext,
+            reason: Box::new(Reason::Plaintext),
         }
     }
 

@@ -436,7 +436,7 @@ mod tests {
             place: place("49", 3),
             partition_key: "k".into(),
             data: Bytes::from("x"),
-            reason: Reason::Plaintext,
+            reason: Box::new(Reason::Plaintext),
         };
         let records = vec![
             Ok(record("k", "one")),

@@ -6,7 +6,7 @@
 
 mod kin;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::{Crowded, Crowding};
 use crate::shard::limiter::Limiter;
-use crate::shard::{ShardId, ShardMap};
+use crate::shard::{ByShard, ShardId, ShardMap};
 
 /// `None`: no shard is predicted; such entries are not limited.
 pub(super) type LaneId = Option<ShardId>;
 
 #[derive(Debug)]
 pub(super) struct Lanes {
-    lanes: HashMap<LaneId, Lane>,
+    lanes: ByShard<LaneId, Lane>,
     /// Lanes that wait for tokens, by when to look again.
     wakes: BTreeSet<(Instant, LaneId)>,
     /// Lanes that may have something to give now.
@@ -76,7 +76,7 @@ impl Refusing {
 impl Lanes {
     pub(super) fn new(percent: u32, ordered: bool) -> Self {
         Self {
-            lanes: HashMap::new(),
+            lanes: ByShard::default(),
             wakes: BTreeSet::new(),
             active: VecDeque::new(),
             percent,

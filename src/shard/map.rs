@@ -6,39 +6,74 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use futures_util::future::BoxFuture;
 
 use crate::record::{HashKey, PartitionKey, StreamName};
 
 /// `shardId-000000000000`, shared by all that refer to it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShardId(Arc<str>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ShardId {
+    id: Arc<str>,
+    /// Its hash, since it is looked up several times for each entry of a request.
+    hash: u64,
+}
 
 impl ShardId {
     pub fn new(id: &str) -> Self {
-        Self(id.into())
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self {
+            id: id.into(),
+            hash: HASHER.hash_one(id),
+        }
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.id
     }
 
     pub fn to_shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.id)
+    }
+}
+
+impl Hash for ShardId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// A map by shard, which takes the hash that each one has.
+pub type ByShard<K, V> = HashMap<K, V, BuildHasherDefault<ItsOwn>>;
+
+/// Of what is hashed, the last number.
+#[derive(Debug, Default)]
+pub struct ItsOwn(u64);
+
+impl Hasher for ItsOwn {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// Whether there is a shard: those without have the hash of nothing.
+    fn write(&mut self, _: &[u8]) {}
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
 impl fmt::Debug for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.id)
     }
 }
 
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.id)
     }
 }
 
@@ -142,7 +177,7 @@ impl ShardMap {
         let upper = upper_half(hash_key);
         let mut index = self.first_that_ends_at_or_after(upper);
         // Of several that end with the same upper half, which of them the lower half tells.
-        while self.shards[index].end < hash_key {
+        while self.ends[index] == upper && self.shards[index].end < hash_key {
             index += 1;
         }
         index
@@ -286,6 +321,20 @@ pub(crate) mod tests {
             })
             .collect();
         ShardMap::new(shards).unwrap()
+    }
+
+    #[test]
+    fn shards_are_found_by_their_names_whoever_made_them_and_so_is_none() {
+        let mut lanes = ByShard::default();
+        lanes.insert(None, 0);
+        for n in 1..3000 {
+            lanes.insert(Some(ShardId::new(&format!("shardId-{n:012}"))), n);
+        }
+        assert_eq!(lanes.len(), 3000);
+        assert_eq!(lanes.get(&None), Some(&0));
+        let anew = ShardId::new("shardId-000000000007");
+        assert_eq!(lanes.get(&Some(anew)), Some(&7));
+        assert_eq!(lanes.get(&Some(ShardId::new("shardId-000000003000"))), None);
     }
 
     #[test]

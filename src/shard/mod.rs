@@ -4,4 +4,6 @@ pub mod kinesis;
 pub mod limiter;
 pub mod map;
 
-pub use map::{Description, Distribution, ListShards, ListShardsError, Shard, ShardId, ShardMap};
+pub use map::{
+    ByShard, Description, Distribution, ListShards, ListShardsError, Shard, ShardId, ShardMap,
+};

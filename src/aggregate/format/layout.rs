@@ -3,6 +3,7 @@
 use super::checksum::{self, Checksum};
 use super::table::Table;
 use super::{ENVELOPE, MAGIC};
+use crate::aggregate::near;
 use crate::record::{HashKey, PartitionKey};
 
 /// The tables of an aggregate that is being built, and its size so far.
@@ -66,12 +67,9 @@ impl Layout {
         self.members.len()
     }
 
-    /// Reads a little of each of its parts, so that they are in the cache. What it gives means nothing.
-    pub fn look(&self) -> usize {
-        let last = self.members.last().map_or(0, |last| last.data_len);
-        let key = self.keys.keys().last().map_or(0, PartitionKey::len);
-        let hash_key = self.hash_keys.keys().last().map_or(0, |key| key.0 as usize);
-        last ^ key ^ hash_key
+    /// Brings near where the next member will be listed.
+    pub fn bring(&self) {
+        near::bring_end(&self.members);
     }
 
     /// Bytes on the wire, envelope included.

@@ -3,21 +3,29 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use smallvec::SmallVec;
+
 /// Finds the place of a key again in a time that does not grow with the table.
 ///
 /// Most aggregates have one key or few, which are looked through; the map is made when there are more. Keys may be
 /// of others' choosing (fields of log lines), so its hash is the standard library's, keyed at random.
 #[derive(Debug, Clone)]
 pub(super) struct Table<K> {
-    keys: Vec<K>,
-    places: HashMap<K, usize>,
+    /// One mostly, which needs no memory of its own.
+    keys: SmallVec<[K; 1]>,
+    /// `None` while there are few.
+    #[expect(
+        clippy::box_collection,
+        reason = "a table that waits for each of thousands of shards is to be small"
+    )]
+    places: Option<Box<HashMap<K, usize>>>,
 }
 
 impl<K> Default for Table<K> {
     fn default() -> Self {
         Self {
-            keys: Vec::new(),
-            places: HashMap::new(),
+            keys: SmallVec::new(),
+            places: None,
         }
     }
 }
@@ -41,18 +49,17 @@ impl<K: Clone + Eq + Hash> Table<K> {
         }
         match self.keys.last() {
             Some(last) if last == key => Some(self.keys.len() - 1),
-            _ => self.places.get(key).copied(),
+            _ => self.places.as_ref()?.get(key).copied(),
         }
     }
 
     /// Adds a key that has no place yet.
     pub(super) fn push(&mut self, key: K) {
         if self.keys.len() == Self::FEW {
-            let few = self.keys.iter().cloned().zip(0..);
-            self.places.extend(few);
+            self.places = Some(Box::new(self.keys.iter().cloned().zip(0..).collect()));
         }
-        if self.keys.len() >= Self::FEW {
-            self.places.insert(key.clone(), self.keys.len());
+        if let Some(places) = &mut self.places {
+            places.insert(key.clone(), self.keys.len());
         }
         self.keys.push(key);
     }

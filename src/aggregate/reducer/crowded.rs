@@ -1,9 +1,8 @@
 //! Where more waits than elsewhere.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use crate::shard::{ShardId, ShardMap};
+use crate::shard::{ByShard, ShardId, ShardMap};
 
 /// What keeps a shard from being given more while there is another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub enum Crowding {
 /// What is kept is of each shard alone. Kept beside it was whether another one is idle; that was stale for all those whose
 /// own state did not change, and a burst went to one shard.
 #[derive(Debug, Clone, Default)]
-pub struct Crowded(Arc<Mutex<HashMap<ShardId, Crowding>>>);
+pub struct Crowded(Arc<Mutex<ByShard<ShardId, Crowding>>>);
 
 /// So many shards are looked at for a free one: of thousands, those will do.
 const LOOKED_AT: usize = 256;

@@ -1,12 +1,10 @@
 //! From closed containers of sealed records to entries of a request: encoded where they have company.
 
-use std::hint::black_box;
-
 use bytes::Bytes;
 
 use super::Closed;
-use crate::aggregate::AggregatedRecord;
 use crate::aggregate::format::Unsummed;
+use crate::aggregate::{AggregatedRecord, near};
 use crate::seal::SealedRecord;
 
 impl Closed<SealedRecord> {
@@ -16,27 +14,31 @@ impl Closed<SealedRecord> {
             return None;
         }
         let data = self.members.iter().map(|m| &m.data()[..]);
-        bring_near(data.clone());
         Some(self.layout.encode_unsummed(data))
+    }
+
+    /// On many shards its data was read long ago and has left the cache.
+    fn bring_data(&self) {
+        for member in &self.members {
+            near::bring(member.data().as_ptr(), member.data().len());
+        }
     }
 }
 
 /// A lone record of so many bytes has its own memory. What is longer takes a good part of what it was read with.
 const COPIED: usize = 16 * 1024;
 
-/// Reads a byte of each cache line. On many shards the data of an aggregate was read long ago and has left the cache;
-/// to copy it member by member would wait for memory once for each.
-fn bring_near<'a>(data: impl Iterator<Item = &'a [u8]>) {
-    const CACHE_LINE: usize = 64;
-    let lines = data.flat_map(|data| data.iter().step_by(CACHE_LINE));
-    black_box(lines.fold(0, |seen, byte| seen ^ byte));
-}
-
 impl AggregatedRecord {
     /// Of each container, in their order. What [`From`] makes of one, only faster: the checksums of all are
     /// computed side by side.
     pub fn each(closed: Vec<Closed<SealedRecord>>) -> Vec<Self> {
-        let unsummed = closed.iter().filter_map(Closed::encode).collect();
+        let mut unsummed = Vec::with_capacity(closed.len());
+        let mut next = closed.iter();
+        next.by_ref().take(1).for_each(Closed::bring_data);
+        for closed in &closed {
+            next.by_ref().take(1).for_each(Closed::bring_data);
+            unsummed.extend(closed.encode());
+        }
         let mut encoded = Unsummed::sum_each(unsummed).into_iter();
         let with_encoded = |closed: Closed<_>| {
             let encoded = (closed.members.len() > 1).then(|| encoded.next());

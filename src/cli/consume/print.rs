@@ -288,7 +288,7 @@ impl Stopping {
     /// Why at this one, if so.
     fn at(self, record: &Result<UserRecord, Unreadable>) -> Option<&'static str> {
         let Err(unreadable) = record else { return None };
-        match &unreadable.reason {
+        match &*unreadable.reason {
             Reason::NoKeys { .. } => Some("what follows is likely to be encrypted too"),
             reason if self == Self::WhereKeysAreRefused && reason.refuses_the_key() => Some(
                 "it and what follows is read once the key may be used; --dead-letter FILE keeps such records, and goes on",

@@ -140,7 +140,7 @@ fn complain(number: u64, unreadable: &Unreadable) {
         0 => String::new(),
         member => format!(", member {member}"),
     };
-    let reason = match &unreadable.reason {
+    let reason = match &*unreadable.reason {
         Reason::Plaintext => {
             "not encrypted, and refused; --allow-plaintext lets such records pass".to_owned()
         }

@@ -133,7 +133,7 @@ fn unpack_block(record: UserRecord) -> Vec<Result<UserRecord, Unreadable>> {
             data: sealed.message.clone(),
             place: record.place,
             partition_key: record.partition_key,
-            reason: Reason::Block(Box::new(error)),
+            reason: Box::new(Reason::Block(Box::new(error))),
         })],
     }
 }

@@ -116,7 +116,7 @@ impl Part {
             place: self.place,
             partition_key: self.partition_key,
             data: self.data,
-            reason,
+            reason: Box::new(reason),
         }
     }
 

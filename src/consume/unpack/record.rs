@@ -53,7 +53,8 @@ pub struct Unreadable {
     pub partition_key: Arc<str>,
     /// As it lay in the stream.
     pub data: Bytes,
-    pub reason: Reason,
+    /// Apart: few records have one, and each result has room for it.
+    pub reason: Box<Reason>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

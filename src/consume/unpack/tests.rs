@@ -234,7 +234,7 @@ async fn without_keys_sealed_records_name_theirs_and_plain_ones_pass() {
     let unpacked = unpack(&Unpacker::without_keys(1).unwrap(), page).await;
     let wrapped_by = "shop/orders".to_owned();
     let reason = &unpacked[1].as_ref().unwrap_err().reason;
-    assert_eq!(*reason, Reason::NoKeys { wrapped_by });
+    assert_eq!(**reason, Reason::NoKeys { wrapped_by });
     assert_eq!(unpacked[0].as_ref().unwrap().data, "plain");
     assert_eq!(unpacked[2].as_ref().unwrap().data, only_begins_like_one);
     assert_eq!(unpacked[3].as_ref().unwrap().data, "inner");

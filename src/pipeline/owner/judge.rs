@@ -1,6 +1,5 @@
 //! What the owner does with an answer: settles what was stored, and leaves the rest to its neighbours.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::aggregate::reducer::Routes;
 use crate::delivery::{Delivery, FailReason, Ticket};
 use crate::metrics::Counters;
 use crate::send::{CallOutcome, EntryOutcome, Ordering, is_throttling};
-use crate::shard::ShardId;
+use crate::shard::{ByShard, ShardId};
 
 impl Owner {
     pub(super) fn judge(&mut self, answered: Answered, now: Instant) {
@@ -46,7 +45,7 @@ impl Owner {
     ) {
         let mut throttled = 0;
         // Lanes with a throttled entry, and whether any other was stored.
-        let mut lanes: HashMap<LaneId, bool> = HashMap::new();
+        let mut lanes: ByShard<LaneId, bool> = ByShard::default();
         for (entry, outcome) in entries.iter().zip(&outcomes) {
             if outcome.is_throttled() {
                 throttled += 1;
@@ -66,7 +65,14 @@ impl Owner {
             }
         }
         let mut dead: Vec<LaneId> = Vec::new();
-        for (entry, outcome) in entries.into_iter().zip(outcomes) {
+        let mut entries = entries.into_iter();
+        for outcome in outcomes {
+            let Some(entry) = entries.next() else {
+                break;
+            };
+            if let Some(next) = entries.as_slice().first() {
+                next.bring_members();
+            }
             match outcome {
                 EntryOutcome::Stored { shard, sequence } => {
                     self.stored(entry, shard, sequence, now);
