@@ -72,7 +72,7 @@ pub struct ConsumeArgs {
     #[arg(long, requires = "fan_out")]
     pub deregister: bool,
     /// End after so many records; with --checkpoint at the end of the aggregate that the last of them is in
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
     /// Keep here how far the stream is read, and go on there
     #[arg(long, value_name = "FILE")]
@@ -145,8 +145,8 @@ Examples:
   kinseal consume --stream shop-logs --kms-key alias/shop --fan-out shop-reader
   kinseal consume --stream shop-logs --raw --until-empty        that it is ciphertext
 
-At least once: after kill -9, records printed since the checkpoint was last saved (each second) are printed
-again; not to a file that --out names, which is cut back to what the checkpoint says.";
+At least once: after kill -9, records printed since the checkpoint was last saved (each second) are
+printed again; not to a file that --out names, which is cut back to what the checkpoint says.";
 
 /// A page is up to 10 MiB of records, in base64: on a slow line the agent's limit would cut each short.
 const TIME_OUTS: TimeOuts = TimeOuts {

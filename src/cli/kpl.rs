@@ -39,6 +39,7 @@ const CONFIG_FILE: &str = "kinseal.toml";
 #[derive(Debug, Parser)]
 #[command(
     name = "kinseal kpl-daemon",
+    bin_name = "kinseal kpl-daemon",
     disable_version_flag = true,
     max_term_width = 100
 )]

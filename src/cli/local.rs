@@ -232,7 +232,9 @@ impl std::fmt::Display for Answered<'_> {
 
 fn faults(path: &Path) -> anyhow::Result<Faults> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("--faults {shown}"))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        anyhow::anyhow!("--faults {shown}: {error}; the README tells what stands in such a file")
+    })?;
     Faults::from_toml(&text).map_err(|error| {
         let mistakes = error.mistakes().iter().map(|m| format!("{shown}: {m}"));
         anyhow::anyhow!(

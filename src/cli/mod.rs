@@ -166,7 +166,10 @@ fn usage_lines(rendered: &str) -> String {
         .unwrap_or_default();
     let what: Vec<&str> = what.split_whitespace().collect();
     let what = what.join(" ");
-    let what = what.replace(" tip: ", "; ");
+    let mut what = what.replace(" tip: ", "; ");
+    if what.contains("'--config <FILE>' cannot be used with") {
+        what.push_str(": with a configuration, it stands in that file");
+    }
     let what = what.strip_prefix("error: ").unwrap_or(&what);
     match rest.lines().next().map(str::trim) {
         Some(usage) if !usage.is_empty() => format!("kinseal: {what}\nusage: {usage}"),

@@ -49,7 +49,7 @@ pub struct MultilangArgs {
     #[command(flatten)]
     pub core_dumps: CoreDumpArgs,
     /// The record processor
-    #[arg(value_name = "COMMAND", required = true, last = true)]
+    #[arg(value_name = "COMMAND", required = true, last = true, help_heading = None)]
     pub command: Vec<String>,
 }
 

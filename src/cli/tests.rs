@@ -254,6 +254,10 @@ const BAD: &[(&str, &str)] = &[
         "the following required arguments were not provided: <--kms-key <KEY>|--wrapping-key <FILE>|--encryption <off>>",
     ),
     (
+        "consume --stream s --limit 0",
+        "invalid value '0' for '--limit <NUMBER>': 0 is not in 1..18446744073709551615",
+    ),
+    (
         "agent --stream s --encryption off",
         "the following required arguments were not provided: <--file <PATH>...|--stdin>",
     ),
@@ -263,11 +267,11 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "agent --config f --stream s",
-        "the argument '--config <FILE>' cannot be used with '--stream <STREAM>'",
+        "the argument '--config <FILE>' cannot be used with '--stream <STREAM>': with a configuration, it stands in that file",
     ),
     (
         "agent --config f --region eu-west-1",
-        "the argument '--config <FILE>' cannot be used with '--region <REGION>'",
+        "the argument '--config <FILE>' cannot be used with '--region <REGION>': with a configuration, it stands in that file",
     ),
     (
         "agent --stream s --stdin --kms-key alias/a --encryption off",
@@ -307,7 +311,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "agent --config f --preset compact",
-        "the argument '--config <FILE>' cannot be used with '--preset <compact>'",
+        "the argument '--config <FILE>' cannot be used with '--preset <compact>': with a configuration, it stands in that file",
     ),
     (
         "agent --config f --grace 30",

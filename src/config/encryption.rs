@@ -46,7 +46,7 @@ impl ScopeWord {
     }
 }
 
-const SCOPE: &str = "\"record\", \"block\" or \"off\"";
+const SCOPE: &str = "\"record\" or \"block\" or \"off\"";
 const KEYS: &str = "kms_key or wrapping_key_file";
 const KMS_KEY: &str = "a key of KMS by id, ARN or alias, or a list of them";
 const CONTEXT: &str = "strings by name, like { app = \"shop\" }";
@@ -78,12 +78,12 @@ impl Encryption {
     }
 
     fn read_keys(t: &mut Table<'_>) -> Self {
-        let scope = t.parsed("scope", SCOPE, |text| match text {
-            "record" => Ok(ScopeWord::Record),
-            "block" => Ok(ScopeWord::Block),
-            "off" => Ok(ScopeWord::Off),
-            _ => Err(SCOPE.into()),
-        });
+        let words = [
+            ("record", ScopeWord::Record),
+            ("block", ScopeWord::Block),
+            ("off", ScopeWord::Off),
+        ];
+        let scope = t.choice("scope", &words);
         let key = Self::read_key(t);
         let context = Self::read_context(t);
         let cache = t.table("cache", |t| {

@@ -21,14 +21,19 @@ impl fmt::Display for Latencies<'_> {
             if ["KMS call", "spool"].contains(&name) && latency.count() == 0 {
                 continue;
             }
-            let at = |q| Short(latency.quantile(q)).to_string();
+            // Where nothing was measured, nothing took 0 µs.
+            let shown = |time| match latency.count() {
+                0 => "–".to_owned(),
+                _ => Short(time).to_string(),
+            };
+            let at = |q| shown(latency.quantile(q));
             writeln!(
                 f,
                 "{name:<16}{:>10}{:>10}{:>10}{:>10}{:>13}",
                 at(0.5),
                 at(0.99),
                 at(0.999),
-                Short(latency.max()).to_string(),
+                shown(latency.max()),
                 Thousands(latency.count()).to_string(),
             )?;
         }
@@ -125,16 +130,15 @@ impl<'a> Keys<'a> {
 
 impl fmt::Display for Keys<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let data_keys = self.counts.data_keys;
-        let plural = if data_keys == 1 { "" } else { "s" };
+        let data_keys = Counted(self.counts.data_keys, "data key", "data keys");
         let cache = KeyCache(&self.counts.keys);
-        write!(f, "{} data key{plural}; {cache}", Thousands(data_keys))?;
+        write!(f, "{data_keys}; {cache}")?;
         if let Some(key) = self.in_use {
             write!(
                 f,
-                "; the current one is {} old and has sealed {} messages, {}",
+                "; the current one is {} old and has sealed {}, {}",
                 Short(key.age),
-                Thousands(key.messages),
+                Counted(key.messages, "message", "messages"),
                 Bytes(key.bytes),
             )?;
         }
@@ -151,10 +155,10 @@ impl fmt::Display for KeyCache<'_> {
         let keys = self.0;
         write!(
             f,
-            "{} cache hits, {} misses; {} KMS calls, {} failed",
-            Thousands(keys.hits),
-            Thousands(keys.misses),
-            Thousands(keys.calls),
+            "{}, {}; {}, {} failed",
+            Counted(keys.hits, "cache hit", "cache hits"),
+            Counted(keys.misses, "miss", "misses"),
+            Counted(keys.calls, "KMS call", "KMS calls"),
             Thousands(keys.calls_failed),
         )
     }
@@ -195,6 +199,17 @@ impl fmt::Display for Short {
             _ => 2,
         };
         write!(f, "{value:.decimals$} {unit}")
+    }
+}
+
+/// So many of what has one name alone and another in company.
+struct Counted(u64, &'static str, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, one, several) = *self;
+        let name = if count == 1 { one } else { several };
+        write!(f, "{} {name}", Thousands(count))
     }
 }
 
@@ -253,9 +268,24 @@ mod tests {
         let keys = Keys::of(&counts, Some(&in_use)).unwrap();
         assert_eq!(
             keys.to_string(),
-            "2 data keys; 1,200 cache hits, 1 misses; 4 KMS calls, 0 failed; \
+            "2 data keys; 1,200 cache hits, 1 miss; 4 KMS calls, 0 failed; \
              the current one is 43.1 s old and has sealed 60,000 messages, 6.8 MB"
         );
+    }
+
+    #[test]
+    fn a_stage_that_nothing_went_through_has_no_times() {
+        let mut histograms = Histograms::new();
+        histograms.read.record(Duration::from_micros(812), 1);
+        let text = Latencies(&histograms).to_string();
+        let of = |stage: &str| {
+            let line = text.lines().find(|line| line.starts_with(stage)).unwrap();
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("request")[1..], ["–", "–", "–", "–", "0"], "{text}");
+        assert_eq!(of("read")[2], "µs", "{text}");
     }
 
     #[test]

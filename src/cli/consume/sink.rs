@@ -52,7 +52,12 @@ impl Sink {
             options.create(true).write(true).truncate(false);
             // In clear what lies encrypted in the stream: its owner's alone, where it is made anew.
             let file = options.mode(0o600).open(path);
-            let file = file.with_context(name)?;
+            let file = file.map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    anyhow::anyhow!("{}: its directory is not there; make it first", name())
+                }
+                _ => anyhow::Error::new(error).context(name()),
+            })?;
             // What is none, like a pipe or /dev/null, may be several writers'.
             if !file.metadata().with_context(name)?.is_file() {
                 return Ok(Self::Other(file));

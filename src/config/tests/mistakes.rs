@@ -270,9 +270,15 @@ const WHOLE: &[(&str, &[&str])] = &[
         &["f:4: encrption: unknown key; did you mean `encryption`?"],
     ),
     (
+        "[[source]]\ntype = 'stdin'\nstream = 's'\n[encryption]\nscope = 'recrd'",
+        &[
+            "f:5: encryption.scope: found \"recrd\"; allowed: \"record\" or \"block\" or \"off\"; did you mean \"record\"?",
+        ],
+    ),
+    (
         "[[source]]\ntype = 'stdin'\nstream = 's'\n[encryption]\n",
         &[
-            "f:4: encryption.scope: not given; allowed: \"record\", \"block\" or \"off\"; plaintext is only sent when scope = \"off\" says so",
+            "f:4: encryption.scope: not given; allowed: \"record\" or \"block\" or \"off\"; plaintext is only sent when scope = \"off\" says so",
         ],
     ),
     (

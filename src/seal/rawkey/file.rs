@@ -19,7 +19,11 @@ use crate::secretfile::{self, Refused};
 #[non_exhaustive]
 pub enum WrappingKeyFileError {
     /// Whoever gives a key itself for its file must not find it in a log.
-    #[error("wrapping key file {}: {source}", redacted(&path.to_string_lossy()))]
+    #[error(
+        "wrapping key file {}: {source}{}",
+        redacted(&path.to_string_lossy()),
+        way_out(source)
+    )]
     Io { path: PathBuf, source: io::Error },
     #[error(
         "wrapping key file {} is a directory, a pipe or a device: give a regular file, as kinseal key new makes it",
@@ -54,6 +58,13 @@ pub enum WrappingKeyFileError {
         path: PathBuf,
         source: WrappingKeyError,
     },
+}
+
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; kinseal key new makes one, in a directory that is there",
+        _ => "",
+    }
 }
 
 impl WrappingKeyFileError {
