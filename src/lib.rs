@@ -33,7 +33,7 @@
 //!
 //! - words: [`record`] and its checked parts, [`delivery`] (tickets, memory), [`retry`] (verdicts),
 //!   [`metrics`], [`shutdown`], `recurring` (what the log says of trouble), `secretfile` (how keys are read), `hex`,
-//!   `statedir` and `readat`;
+//!   `near` (the cache), `statedir` and `readat`;
 //! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
 //!   [`source::frame`] (lines), [`daemon::message`] (the KPL's daemon), `cbor`;
 //! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`], [`spool`],
@@ -98,6 +98,7 @@ pub mod shutdown;
 mod cbor;
 mod durable;
 mod hex;
+mod near;
 mod readat;
 mod recurring;
 mod secretfile;

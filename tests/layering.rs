@@ -33,6 +33,7 @@ const TIERS: &[Module] = &[
     module(0, "readat", &[]),
     module(0, "recurring", &[]),
     module(0, "hex", &[]),
+    module(0, "near", &[]),
     module(0, "secretfile", &[]),
     module(0, "statedir", &[]),
     module(0, "durable", &[]),

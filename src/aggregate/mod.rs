@@ -1,7 +1,6 @@
 //! Many user records → one Kinesis record, in the KPL's format.
 
 pub mod format;
-mod near;
 pub mod reducer;
 mod trigger;
 
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 pub use self::trigger::Trigger;
+use crate::near;
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, SealedRecord};
 use crate::shard::ShardId;

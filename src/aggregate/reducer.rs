@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 pub use self::crowded::{Crowded, Crowding};
 use super::format::{Layout, MAX_MEMBERS};
-use super::{AggregatedRecord, ContainerKey, Trigger, near};
+use super::{AggregatedRecord, ContainerKey, Trigger};
+use crate::near;
 use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, RoutedRecord, SealedRecord};
 use crate::shard::map::draw_key;

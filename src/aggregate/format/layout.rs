@@ -3,7 +3,7 @@
 use super::checksum::{self, Checksum};
 use super::table::Table;
 use super::{ENVELOPE, MAGIC};
-use crate::aggregate::near;
+use crate::near;
 use crate::record::{HashKey, PartitionKey};
 
 /// The tables of an aggregate that is being built, and its size so far.

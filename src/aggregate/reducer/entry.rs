@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::Closed;
+use crate::aggregate::AggregatedRecord;
 use crate::aggregate::format::Unsummed;
-use crate::aggregate::{AggregatedRecord, near};
+use crate::near;
 use crate::seal::SealedRecord;
 
 impl Closed<SealedRecord> {

@@ -13,7 +13,7 @@
 const CACHE_LINE: usize = 64;
 
 /// Brings near the lines on which so many bytes lie from there on. A hint: nothing is read, whatever lies there.
-pub(super) fn bring<T>(start: *const T, bytes: usize) {
+pub(crate) fn bring<T>(start: *const T, bytes: usize) {
     let start = start.cast::<u8>();
     let first = start.addr() % CACHE_LINE;
     for line in (0..first + bytes).step_by(CACHE_LINE) {
@@ -22,7 +22,7 @@ pub(super) fn bring<T>(start: *const T, bytes: usize) {
 }
 
 /// Where one more will be written to, if there is room: behind the last.
-pub(super) fn bring_end<T>(of: &[T]) {
+pub(crate) fn bring_end<T>(of: &[T]) {
     bring(of.as_ptr().wrapping_add(of.len()), size_of::<T>());
 }
 
