@@ -109,6 +109,7 @@ struct Rig<'r> {
     pipeline: Pipeline,
     /// Records in open aggregates, after each run.
     open: u64,
+    /// Each run ends with one.
     flushes: bool,
 }
 
@@ -193,10 +194,11 @@ impl<'r> Rig<'r> {
         took
     }
 
-    /// All is taken in, and no more waits than open aggregates and the batch that is being filled hold.
+    /// All is taken in and, without a flush, no more waits than open aggregates and the batch that is being filled hold.
     fn has_caught_up(&self, taken_in: u64) -> bool {
         let counts = self.pipeline.counters().snapshot();
-        counts.plain_bytes >= taken_in && counts.pending <= self.open + A_BATCH
+        let waits_for_company = self.open + A_BATCH;
+        counts.plain_bytes >= taken_in && (self.flushes || counts.pending <= waits_for_company)
     }
 
     /// Made beforehand: what a source costs is another matter.
