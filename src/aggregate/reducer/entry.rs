@@ -18,13 +18,18 @@ impl Closed<SealedRecord> {
         Some(self.layout.encode_unsummed(data))
     }
 
-    /// On many shards its data was read long ago and has left the cache.
+    /// On many shards what is to be encoded was read long ago and has left the cache.
     fn bring_data(&self) {
-        for member in &self.members {
-            near::bring(member.data().as_ptr(), member.data().len());
+        if self.members.len() > 1 {
+            for member in &self.members {
+                near::bring(member.data().as_ptr(), member.data().len().min(BROUGHT));
+            }
         }
     }
 }
+
+/// Of each member. Behind that, the processor sees for itself what comes next.
+const BROUGHT: usize = 4 * 1024;
 
 /// A lone record of so many bytes has its own memory. What is longer takes a good part of what it was read with.
 const COPIED: usize = 16 * 1024;
