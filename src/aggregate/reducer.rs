@@ -12,6 +12,7 @@ use std::mem::offset_of;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use self::crowded::{Crowded, Crowding};
@@ -203,16 +204,15 @@ impl<M: Member> Reducer<M> {
         if self.deadlines.len() < FEW_OPEN {
             return;
         }
-        let places = next
-            .iter()
-            .filter_map(|record| match self.slot(record.route()) {
-                Some(Slot::Shard(index)) => Some(&self.keyed[index]),
-                Some(Slot::Any) | None => None,
-            });
-        for place in places.clone() {
-            near::bring(place, offset_of!(Open<M>, opened_at));
+        let place = |record: &M| match self.slot(record.route()) {
+            Some(Slot::Shard(index)) => Some(&self.keyed[index]),
+            Some(Slot::Any) | None => None,
+        };
+        let places: SmallVec<[_; 64]> = next.iter().filter_map(place).collect();
+        for place in &places {
+            near::bring(*place, offset_of!(Open<M>, opened_at));
         }
-        for open in places.flatten() {
+        for open in places.into_iter().flatten() {
             open.bring();
         }
     }
