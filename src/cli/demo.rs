@@ -20,14 +20,14 @@ use clap::Args;
 
 use self::journey::ALIAS;
 use self::progress::Progress;
-use self::report::{Count, Report};
+use self::report::Report;
 use self::way::Way;
 use self::writer::Pace;
 use super::hardening::CoreDumpArgs;
 use super::local::{LocalArgs, Reach, say_goodbye, until_told_to_stop};
 use crate::consume::ConsumedBatch;
 use crate::fake::{self, Fake};
-use crate::metrics::report::Thousands;
+use crate::metrics::report::{Count, Thousands};
 
 /// Show the whole journey on this machine, without an AWS account
 ///

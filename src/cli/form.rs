@@ -185,8 +185,7 @@ fn without_spaces(text: &[u8]) -> impl Iterator<Item = u8> {
 }
 
 pub(super) fn plural(n: u64, word: &str) -> String {
-    let s = if n == 1 { "" } else { "s" };
-    format!("{} {word}{s}", crate::metrics::report::Thousands(n))
+    crate::metrics::report::Count(n, word).to_string()
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl<'a> Keys<'a> {
 
 impl fmt::Display for Keys<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let data_keys = Counted(self.counts.data_keys, "data key", "data keys");
+        let data_keys = Count(self.counts.data_keys, "data key");
         let cache = KeyCache(&self.counts.keys);
         write!(f, "{data_keys}; {cache}")?;
         if let Some(key) = self.in_use {
@@ -138,7 +138,7 @@ impl fmt::Display for Keys<'_> {
                 f,
                 "; the current one is {} old and has sealed {}, {}",
                 Short(key.age),
-                Counted(key.messages, "message", "messages"),
+                Count(key.messages, "message"),
                 Bytes(key.bytes),
             )?;
         }
@@ -156,9 +156,9 @@ impl fmt::Display for KeyCache<'_> {
         write!(
             f,
             "{}, {}; {}, {} failed",
-            Counted(keys.hits, "cache hit", "cache hits"),
-            Counted(keys.misses, "miss", "misses"),
-            Counted(keys.calls, "KMS call", "KMS calls"),
+            Count(keys.hits, "cache hit"),
+            Count(keys.misses, "miss"),
+            Count(keys.calls, "KMS call"),
             Thousands(keys.calls_failed),
         )
     }
@@ -202,14 +202,19 @@ impl fmt::Display for Short {
     }
 }
 
-/// So many of what has one name alone and another in company.
-struct Counted(u64, &'static str, &'static str);
+/// So many of a thing, in words: `1 record`, `2,000 records`, `3 misses`.
+#[derive(Debug, Clone, Copy)]
+pub struct Count<'a>(pub u64, pub &'a str);
 
-impl fmt::Display for Counted {
+impl fmt::Display for Count<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(count, one, several) = *self;
-        let name = if count == 1 { one } else { several };
-        write!(f, "{} {name}", Thousands(count))
+        let Self(count, word) = *self;
+        let ending = match count {
+            1 => "",
+            _ if word.ends_with('s') => "es",
+            _ => "s",
+        };
+        write!(f, "{} {word}{ending}", Thousands(count))
     }
 }
 

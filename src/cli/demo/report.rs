@@ -6,7 +6,7 @@ use super::journey::{ALIAS, Outcome, WayOutcome};
 use super::reader::Sample;
 use super::way::Way;
 use crate::fake::Service;
-use crate::metrics::report::{Short, Thousands};
+use crate::metrics::report::{Count, Short, Thousands};
 use crate::seal::message::{Message, ReadLimits, Suite};
 
 #[derive(Debug)]
@@ -149,16 +149,6 @@ fn verdict(way: &WayOutcome, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Thousands(totals.equal),
         words.join(", "),
     )
-}
-
-/// So many of a thing, in words: `1 record`, `2,000 records`.
-pub(super) struct Count(pub(super) u64, pub(super) &'static str);
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0 == 1 { "" } else { "s" };
-        write!(f, "{} {}{plural}", Thousands(self.0), self.1)
-    }
 }
 
 /// Characters of a line of text, so that it fits 80 columns with its indent.
