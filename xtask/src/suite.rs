@@ -103,7 +103,7 @@ fn run_end_to_end(report: &mut Report, filter: &[String]) -> anyhow::Result<()> 
     let logrotate = report.run_with("logrotate", logrotate::ensure);
     let skipped = skipped_file()?;
     // They wait for processes and for time to pass more than they compute.
-    let threads = (2 * thread::available_parallelism().map_or(1, NonZero::get)).to_string();
+    let threads = (3 * thread::available_parallelism().map_or(1, NonZero::get)).to_string();
     let mut args = vec!["--test", "e2e", "--", "--test-threads", &threads];
     args.extend(filter.iter().map(String::as_str));
     let mut tests = Step::test("end-to-end tests", &args).env(SKIPPED, &skipped);

@@ -5,11 +5,11 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use hkdf_lanes::COMMITMENT_LEN;
 
 use super::aead::{IV_LEN, Iv, Tag};
 use super::context::PUBLIC_KEY;
 use super::cursor::Cursor;
-use super::derive::COMMITMENT_LEN;
 use super::edk::EncryptedDataKey;
 use super::reader::{ReadError, ReadLimits};
 use super::suite::{Suite, Version};

@@ -7,6 +7,7 @@
 //! What nobody can see is a running virtual machine that is copied. Then a batch is in both copies; it lives
 //! for one job, some milliseconds, and has no more ids than the job needs.
 
+use std::borrow::Borrow;
 use std::{fmt, process};
 
 use aws_lc_rs::rand;
@@ -26,6 +27,13 @@ impl MessageId {
     #[cfg(test)]
     pub(crate) fn fixed(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
+    }
+}
+
+// What keys are derived with.
+impl Borrow<[u8; Self::LEN]> for MessageId {
+    fn borrow(&self) -> &[u8; Self::LEN] {
+        &self.0
     }
 }
 

@@ -72,7 +72,9 @@ fn used(message: &[u8]) -> Vec<(Vec<u8>, Iv)> {
         }
         Version::V2 => {
             let id = header.message_id.try_into().expect("32 bytes");
-            derive::committed(suite, &DATA_KEY, id).key.to_vec()
+            hkdf_lanes::committed(suite.id(), &DATA_KEY, id)
+                .key
+                .to_vec()
         }
     };
     let mut used = vec![(key.clone(), header.iv)];

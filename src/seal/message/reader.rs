@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use hkdf_lanes::{Committed, Deriver, Lanes};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
@@ -10,7 +11,7 @@ use super::aead::{Aead, Backend, Cipher};
 use super::body::{BlockAad, Blocks};
 use super::context::{EncryptionContext, PUBLIC_KEY, check_length, serialize_pairs};
 use super::cursor::Cursor;
-use super::derive::{self, Committed, Deriver, Lanes};
+use super::derive;
 use super::header::{Content, EncryptedDataKeyRef, Header};
 use super::room::Room;
 use super::signature;
@@ -258,7 +259,7 @@ impl<'a> Message<'a> {
         };
         let ids: Vec<_> = messages.iter().map(id).collect::<Option<_>>()?;
         let mut derived: Vec<_> = ids.iter().map(|_| Committed::default()).collect();
-        Deriver::new(Lanes::Auto, suite, data_key).derive_many(&ids, &mut derived);
+        Deriver::new(Lanes::Auto, suite.id(), data_key).derive_many(&ids, &mut derived);
         Some(derived)
     }
 
@@ -333,7 +334,7 @@ impl<'a> Message<'a> {
                 .map_err(|_| self.wrong_length(data_key))?;
             let message_id = self.header.message_id.try_into();
             let message_id = message_id.expect("32 bytes in version 2");
-            return self.committed_cipher(&derive::committed(suite, data_key, message_id));
+            return self.committed_cipher(&hkdf_lanes::committed(suite.id(), data_key, message_id));
         }
         let key = derive::uncommitted(suite, data_key, self.header.message_id);
         Cipher::new(Backend::Auto, &key).ok_or_else(|| self.wrong_length(data_key))

@@ -4,6 +4,7 @@ mod settings;
 
 use std::fmt;
 
+use hkdf_lanes::{COMMITMENT_LEN, Committed, Deriver, LANES};
 use zeroize::Zeroizing;
 
 pub use self::settings::{Binding, Settings, WriteError};
@@ -12,7 +13,7 @@ use super::body::{
     BlockAad, BlockKind, FINAL_FRAME, FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD, sequence_iv,
 };
 use super::context;
-use super::derive::{COMMITMENT_LEN, Committed, Deriver, Extracted, LANES};
+use super::derive::Extracted;
 use super::edk::EncryptedDataKey;
 use super::encoding::Encoding;
 use super::header::{self, FRAMED};
@@ -88,7 +89,7 @@ impl Writer {
             }
             Version::V2 => {
                 let key = key.as_bytes().try_into().map_err(|_| wrong_length)?;
-                MessageKeys::Committed(Box::new(Deriver::new(settings.lanes, suite, key)))
+                MessageKeys::Committed(Box::new(Deriver::new(settings.lanes, suite.id(), key)))
             }
         };
         let mut middle = Vec::new();
@@ -124,7 +125,7 @@ impl Writer {
         let mut encode = Encode::new(self.settings.encoding);
         match &self.keys {
             MessageKeys::Committed(deriver) => {
-                let derived = deriver.derive(&message_id);
+                let derived = deriver.derive(message_id.as_bytes());
                 self.write_committed(&message_id, &derived, plaintext, encode.begin(out));
             }
             MessageKeys::Uncommitted(extracted) => {

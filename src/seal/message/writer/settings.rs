@@ -1,11 +1,12 @@
 //! What is decided before a message is written: its form, and what its data key is bound to.
 
+use hkdf_lanes::{COMMITMENT_LEN, Lanes};
+
 use crate::seal::message::aead::{Backend, IV_LEN, TAG_LEN};
 use crate::seal::message::body::{FINAL_FRAME_OVERHEAD, FRAME_OVERHEAD};
 use crate::seal::message::context::{
     self, ContextError, EncryptionContext, PUBLIC_KEY, check_context, pair_len,
 };
-use crate::seal::message::derive::{COMMITMENT_LEN, Lanes};
 use crate::seal::message::encoding::Encoding;
 use crate::seal::message::signature::{SIGNATURE_LEN, SigningKey};
 use crate::seal::message::suite::{Suite, Version};

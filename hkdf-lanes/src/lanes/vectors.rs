@@ -1,10 +1,10 @@
 //! SHA-512 of several messages side by side, in the 64-bit lanes of vectors: eight with AVX-512, four with
-//! AVX2. The one file of the message format with `unsafe` in it.
+//! AVX2. The one file of the crate with `unsafe` in it.
 //!
 //! SHA-512 of one message is a chain in which each round waits for the one before; only other messages
 //! keep a processor busy meanwhile. AVX-512 has a rotation and a function of any three bits as single
 //! instructions, and registers enough for state and schedule of eight messages. AVX2 has none of these, and
-//! is still twice as fast as one message after the other. Measured in `benches/seal.rs`.
+//! is still twice as fast as one message after the other. Measured in `benches/seal`.
 //!
 //! The two differ in nine operations on a vector, which each of the modules below names; the algorithm on
 //! top of them is the same text, in `sha512!`.
@@ -15,7 +15,7 @@
 //! module, which is exactly one vector, and is used at once. Nothing depends on secret data: no branch and
 //! no index.
 //!
-//! The scalar twin is `OneByOne` in `derive/hkdf.rs`; the tests hold each of the two against it.
+//! The scalar twin is `OneByOne` in `hkdf.rs`; the tests hold each of the two against it.
 //!
 //! Source: FIPS 180-4, 4.1.3 and 6.4.2.
 #![expect(unsafe_code, reason = "std::arch: see the module's text")]
@@ -28,24 +28,24 @@ macro_rules! sha512 {
     ($feature:tt, $Proof:ident, $Vector:ident, $lanes:literal, $bytes:literal) => {
         use zeroize::DefaultIsZeroes;
 
-        use crate::seal::message::derive::hkdf::{Block, Sha512, State, Word};
-        use crate::seal::message::derive::lanes::Wide;
-        use crate::seal::message::derive::lanes::schedule::{ROUNDS, Schedule, schedule};
+        use crate::hkdf::{Block, Sha512, State, Word};
+        use crate::lanes::Wide;
+        use crate::lanes::schedule::{ROUNDS, Schedule, schedule};
 
         /// The same 64 bits of several messages: one vector.
         #[derive(Clone, Copy, Default)]
         #[repr(C, align($bytes))]
-        pub(in crate::seal::message::derive) struct Lanes([u64; $lanes]);
+        pub(crate) struct Lanes([u64; $lanes]);
 
         const _: () = assert!(size_of::<Lanes>() == size_of::<$Vector>());
         const _: () = assert!(align_of::<Lanes>() == align_of::<$Vector>());
 
         /// Proof that this processor has the instructions.
         #[derive(Clone, Copy)]
-        pub(in crate::seal::message::derive) struct $Proof(());
+        pub(crate) struct $Proof(());
 
         impl $Proof {
-            pub(in crate::seal::message::derive) fn detect() -> Option<Self> {
+            pub(crate) fn detect() -> Option<Self> {
                 is_x86_feature_detected!($feature).then_some(Self(()))
             }
         }

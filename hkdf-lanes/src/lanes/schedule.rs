@@ -2,7 +2,7 @@
 //!
 //! Source: FIPS 180-4, 4.2.3 and 6.4.2.
 
-use crate::seal::message::derive::hkdf::Block;
+use crate::hkdf::Block;
 
 /// The schedule with the rounds' constants added: a third of the work, and the same for all messages.
 pub(super) type Schedule = [u64; 80];

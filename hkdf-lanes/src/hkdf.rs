@@ -14,14 +14,14 @@ use sha2::block_api::compress512;
 use zeroize::{Zeroize, Zeroizing};
 
 /// 64 bits of a message, or the same 64 bits of each of several messages.
-pub(super) trait Word: Copy + Default + Zeroize {
+pub(crate) trait Word: Copy + Default + Zeroize {
     fn splat(word: u64) -> Self;
 
     fn xor(self, pad: u64) -> Self;
 }
 
 /// The compression function of SHA-512.
-pub(super) trait Sha512 {
+pub(crate) trait Sha512 {
     type Word: Word;
     /// A block that many messages share, made ready once.
     type Fixed: Zeroize;
@@ -33,21 +33,21 @@ pub(super) trait Sha512 {
     fn compress_fixed(&mut self, state: &mut State<Self::Word>, block: &Self::Fixed);
 }
 
-pub(super) type State<W> = [W; 8];
-pub(super) type Block<W> = [W; 16];
+pub(crate) type State<W> = [W; 8];
+pub(crate) type Block<W> = [W; 16];
 
 /// 32 bytes, big-endian.
-pub(super) type Key<W> = [W; 4];
+pub(crate) type Key<W> = [W; 4];
 
 /// What is hashed for every message under one data key.
-pub(super) struct Hashed<S: Sha512> {
+pub(crate) struct Hashed<S: Sha512> {
     data_key: Zeroizing<S::Fixed>,
     derive_key: S::Fixed,
     commit_key: S::Fixed,
 }
 
 impl<S: Sha512> Hashed<S> {
-    pub(super) fn new(suite_id: u16, data_key: &[u8; 32]) -> Self {
+    pub(crate) fn new(suite_id: u16, data_key: &[u8; 32]) -> Self {
         // Each info is followed by the number of the output block: one is enough.
         let mut derive_key = *b"\0\0DERIVEKEY\x01";
         derive_key[..2].copy_from_slice(&suite_id.to_be_bytes());
@@ -59,7 +59,7 @@ impl<S: Sha512> Hashed<S> {
     }
 
     /// Key and commitment of the message of this id, or of the messages of these.
-    pub(super) fn derive(
+    pub(crate) fn derive(
         &self,
         sha: &mut S,
         message_id: &Key<S::Word>,
@@ -137,7 +137,7 @@ fn bits_with_key(len: usize) -> u64 {
 
 /// One message at a time, with what the `sha2` crate finds in this processor.
 #[derive(Default)]
-pub(super) struct OneByOne {
+pub(crate) struct OneByOne {
     /// The block as bytes; here, so that it is wiped once for a message, which takes a store for each byte.
     bytes: Zeroizing<Bytes>,
 }

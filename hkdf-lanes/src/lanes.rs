@@ -7,12 +7,11 @@ mod vectors;
 use zeroize::Zeroizing;
 
 use self::vectors::{Avx2, Avx512};
-use super::hkdf::{Hashed, Key, Sha512, Word};
-use super::{Committed, Id, Lanes, words, write_bytes};
-use crate::seal::message::suite::Suite;
+use crate::hkdf::{Hashed, Key, Sha512, Word};
+use crate::{Committed, Lanes, write_bytes};
 
 /// What a vector holds: a word of each of several messages.
-pub(super) trait Wide: Word {
+pub(crate) trait Wide: Word {
     const LANES: usize;
 
     fn lanes(&self) -> &[u64];
@@ -20,19 +19,19 @@ pub(super) trait Wide: Word {
     fn lanes_mut(&mut self) -> &mut [u64];
 }
 
-pub(super) enum SideBySide {
+pub(crate) enum SideBySide {
     Avx512(Group<Avx512>),
     Avx2(Group<Avx2>),
 }
 
 impl SideBySide {
-    pub(super) fn new(lanes: Lanes, suite: Suite, data_key: &[u8; 32]) -> Option<Self> {
+    pub(crate) fn new(lanes: Lanes, suite_id: u16, data_key: &[u8; 32]) -> Option<Self> {
         let avx512 = || {
-            let group = Group::new(Avx512::detect()?, suite, data_key);
+            let group = Group::new(Avx512::detect()?, suite_id, data_key);
             Some(Self::Avx512(group))
         };
         let avx2 = || {
-            let group = Group::new(Avx2::detect()?, suite, data_key);
+            let group = Group::new(Avx2::detect()?, suite_id, data_key);
             Some(Self::Avx2(group))
         };
         match lanes {
@@ -44,7 +43,7 @@ impl SideBySide {
     }
 
     /// How many messages go side by side.
-    pub(super) fn lanes(&self) -> usize {
+    pub(crate) fn lanes(&self) -> usize {
         match self {
             Self::Avx512(group) => group.lanes(),
             Self::Avx2(group) => group.lanes(),
@@ -52,7 +51,7 @@ impl SideBySide {
     }
 
     /// Up to [`Self::lanes`] messages, at the cost of all of them.
-    pub(super) fn derive(&self, message_ids: &[impl Id], derived: &mut [Committed]) {
+    pub(crate) fn derive(&self, message_ids: &[Key<u64>], derived: &mut [Committed]) {
         match self {
             Self::Avx512(group) => group.derive(message_ids, derived),
             Self::Avx2(group) => group.derive(message_ids, derived),
@@ -60,7 +59,7 @@ impl SideBySide {
     }
 }
 
-pub(super) fn has(lanes: Lanes) -> bool {
+pub(crate) fn has(lanes: Lanes) -> bool {
     match lanes {
         Lanes::Auto | Lanes::Scalar => true,
         Lanes::Avx512 => Avx512::detect().is_some(),
@@ -68,16 +67,16 @@ pub(super) fn has(lanes: Lanes) -> bool {
     }
 }
 
-pub(super) struct Group<S: Sha512> {
+pub(crate) struct Group<S: Sha512> {
     sha: S,
     hashed: Hashed<S>,
 }
 
 impl<S: Sha512<Word: Wide> + Copy> Group<S> {
-    fn new(sha: S, suite: Suite, data_key: &[u8; 32]) -> Self {
+    fn new(sha: S, suite_id: u16, data_key: &[u8; 32]) -> Self {
         Self {
             sha,
-            hashed: Hashed::new(suite.id(), data_key),
+            hashed: Hashed::new(suite_id, data_key),
         }
     }
 
@@ -85,11 +84,11 @@ impl<S: Sha512<Word: Wide> + Copy> Group<S> {
         S::Word::LANES
     }
 
-    fn derive(&self, message_ids: &[impl Id], derived: &mut [Committed]) {
+    fn derive(&self, message_ids: &[Key<u64>], derived: &mut [Committed]) {
         assert!(message_ids.len() <= self.lanes(), "a lane for each message");
         let mut ids = Key::<S::Word>::default();
         for (lane, id) in message_ids.iter().enumerate() {
-            for (wide, word) in ids.iter_mut().zip(words(id.bytes())) {
+            for (wide, word) in ids.iter_mut().zip(*id) {
                 wide.lanes_mut()[lane] = word;
             }
         }
