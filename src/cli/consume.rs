@@ -21,6 +21,7 @@ use self::fan_out::FanOut;
 use self::print::Printing;
 use self::sink::Sink;
 use super::connection::{self, ConnectionArgs};
+use super::files;
 use super::hardening::CoreDumpArgs;
 use super::limits::LimitArgs;
 use crate::aws::{self, TimeOuts};
@@ -168,7 +169,7 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let reading = args.reading(checkpoint.as_ref())?;
     args.say_what_goes_first(checkpoint.as_ref());
     let sink = Sink::open(args.out.as_deref(), checkpoint.as_ref())?;
-    let letters = args.dead_letters()?;
+    let letters = files::dead_letters(args.dead_letter.as_deref())?;
     let clients = aws::clients(&request.aws, TIME_OUTS).await?;
     let unpacker = args.unpacker(&request, &clients)?;
     let opener = unpacker.opener().cloned();

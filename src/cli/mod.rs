@@ -16,6 +16,7 @@ pub mod demo;
 mod descriptors;
 pub mod encrypt;
 mod facts;
+mod files;
 mod form;
 pub mod hardening;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -167,7 +168,8 @@ fn usage_lines(rendered: &str) -> String {
     let what: Vec<&str> = what.split_whitespace().collect();
     let what = what.join(" ");
     let mut what = what.replace(" tip: ", "; ");
-    if what.contains("'--config <FILE>' cannot be used with") {
+    // What is printed is none of a configuration's.
+    if what.contains("'--config <FILE>' cannot be used with") && !what.contains("'--raw") {
         what.push_str(": with a configuration, it stands in that file");
     }
     let what = what.strip_prefix("error: ").unwrap_or(&what);

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::connection::{self, ConnectionArgs};
+use super::files;
 use super::hardening::CoreDumpArgs;
 use super::keys::KeyArgs;
 use super::limits::LimitArgs;
@@ -64,13 +64,7 @@ pub async fn run(args: MultilangArgs) -> anyhow::Result<ExitCode> {
     };
     let threads = available_parallelism().map_or(1, usize::from);
     let unpacker = Unpacker::opening(Arc::new(opener), plaintext, threads)?;
-    let letters = match &args.dead_letter {
-        Some(path) => {
-            let opened = LetterFile::open(path);
-            Some(opened.with_context(|| format!("--dead-letter {}", path.display()))?)
-        }
-        None => None,
-    };
+    let letters = files::dead_letters(args.dead_letter.as_deref())?;
     let code = multilang::run(args.command, unpacker, letters).await?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
 }

@@ -314,6 +314,10 @@ const BAD: &[(&str, &str)] = &[
         "the argument '--config <FILE>' cannot be used with '--preset <compact>': with a configuration, it stands in that file",
     ),
     (
+        "consume --config f --raw",
+        "the argument '--config <FILE>' cannot be used with '--raw[=<ENCODING>]'",
+    ),
+    (
         "agent --config f --grace 30",
         "invalid value '30' for '--grace <TIME>': allowed: a time with its unit, like \"100ms\", \"6s\", \"5m\" or \"1h\"",
     ),

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use anyhow::Context;
-
 use super::from::From;
 use super::print::Stopping;
 use super::{ConsumeArgs, EncodingWord, OutputWord};
@@ -16,7 +14,6 @@ use crate::cli::connection;
 use crate::cli::hardening::CoreDumpArgs;
 use crate::config::{self, Environment};
 use crate::consume::checkpoint::Checkpoint;
-use crate::consume::letters::LetterFile;
 use crate::consume::output::{Encoding, Form};
 use crate::consume::{self, ConsumeError, Plaintext, Progress, Unpacker};
 use crate::seal::key::UnwrapDataKey;
@@ -203,16 +200,6 @@ impl ConsumeArgs {
             (None, OutputWord::Json) => Form::Json,
             (None, OutputWord::Bytes) => Form::Bytes,
         }
-    }
-
-    pub(super) fn dead_letters(&self) -> anyhow::Result<Option<LetterFile>> {
-        let Some(path) = &self.dead_letter else {
-            return Ok(None);
-        };
-        let opened = LetterFile::open(path);
-        Ok(Some(opened.with_context(|| {
-            format!("--dead-letter {}", path.display())
-        })?))
     }
 
     pub(super) fn unpacker(

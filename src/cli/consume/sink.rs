@@ -9,6 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
+use crate::cli::files::made;
 use crate::consume::checkpoint::Checkpoint;
 use crate::durable::lock_soon;
 
@@ -51,13 +52,7 @@ impl Sink {
             let mut options = File::options();
             options.create(true).write(true).truncate(false);
             // In clear what lies encrypted in the stream: its owner's alone, where it is made anew.
-            let file = options.mode(0o600).open(path);
-            let file = file.map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => {
-                    anyhow::anyhow!("{}: its directory is not there; make it first", name())
-                }
-                _ => anyhow::Error::new(error).context(name()),
-            })?;
+            let file = made(options.mode(0o600).open(path), "--out", path)?;
             // What is none, like a pipe or /dev/null, may be several writers'.
             if !file.metadata().with_context(name)?.is_file() {
                 return Ok(Self::Other(file));
