@@ -364,23 +364,19 @@ fn while_kms_refuses_the_key_records_wait() {
     expect_to_wait(&record, &key, &site.endpoints.kms, "wait: ");
 }
 
-/// Its own handler decides what becomes of it, as without a program between.
+/// Its own handler decides what becomes of it, as without a program between, from its first moment on.
 #[test]
 fn a_signal_is_the_processors() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (key, is_there) = (dir.path().join("key.toml"), dir.path().join("there"));
+    let key = dir.path().join("key.toml");
     let made = kinseal().args(["key", "new"]).arg(&key).status();
     assert!(made.expect("kinseal").success());
-    let processor = format!(
-        "trap 'echo stopped; exit 7' TERM; touch {}; while :; do sleep 0.01; done",
-        is_there.display()
-    );
+    let processor =
+        "trap 'echo stopped; exit 7' TERM; kill -TERM $PPID; while :; do sleep 0.01; done";
     let mut command = kinseal();
     command.arg("multilang").arg("--wrapping-key").arg(&key);
-    command.args(["--", "sh", "-c", &processor]);
-    let mut multilang = Running::start("kinseal multilang", command.stdin(Stdio::piped()));
-    multilang.until("the processor runs", |_| is_there.exists().then_some(()));
-    multilang.signal("TERM");
+    command.args(["--", "sh", "-c", processor]);
+    let multilang = Running::start("kinseal multilang", command.stdin(Stdio::piped()));
     let ended = multilang.wait();
     assert_eq!(ended.status.code(), Some(7), "{}", ended.stderr);
     assert_eq!(String::from_utf8_lossy(&ended.stdout), "stopped\n");

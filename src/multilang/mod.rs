@@ -30,7 +30,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::task::JoinSet;
 
 use self::down::Down;
@@ -91,8 +91,9 @@ pub async fn run<L: Letters>(
     unpacker: Unpacker,
     letters: Option<L>,
 ) -> Result<i32, MultilangError> {
+    let signals = Signals::hear()?;
     let mut child = start(&command)?;
-    let _signals = hand_on_signals(&child)?;
+    let _handing_on = signals.hand_on_to(&child);
     let input: Input = Arc::new(tokio::sync::Mutex::new(child.stdin.take()));
     let from_child = child.stdout.take().expect("piped");
     let shared = Shared::default();
@@ -130,27 +131,42 @@ pub async fn run<L: Letters>(
     }
 }
 
-/// As it would have them without this process; an interrupt from a terminal it has by itself. Until dropped.
-fn hand_on_signals(child: &Child) -> Result<JoinSet<()>, MultilangError> {
-    let hear = |kind| signal(kind).map_err(MultilangError::Signals);
-    let mut terminate = hear(SignalKind::terminate())?;
-    let mut hangup = hear(SignalKind::hangup())?;
-    let mut interrupt = hear(SignalKind::interrupt())?;
-    let child = child.id().and_then(|id| i32::try_from(id).ok());
-    let child = child.and_then(Pid::from_raw);
-    let mut hands_on = JoinSet::new();
-    hands_on.spawn(async move {
-        loop {
-            let signal = tokio::select! {
-                _ = terminate.recv() => Signal::TERM,
-                _ = hangup.recv() => Signal::HUP,
-                _ = interrupt.recv() => continue,
-            };
-            // It may have ended just now.
-            let _ = child.map(|child| kill_process(child, signal));
-        }
-    });
-    Ok(hands_on)
+/// What the processor would have without this process; an interrupt from a terminal it has by itself. Heard before it is
+/// started: one that came between would end this process and not the other.
+struct Signals {
+    terminate: unix::Signal,
+    hangup: unix::Signal,
+    interrupt: unix::Signal,
+}
+
+impl Signals {
+    fn hear() -> Result<Self, MultilangError> {
+        let hear = |kind| unix::signal(kind).map_err(MultilangError::Signals);
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            hangup: hear(SignalKind::hangup())?,
+            interrupt: hear(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Until dropped.
+    fn hand_on_to(mut self, child: &Child) -> JoinSet<()> {
+        let child = child.id().and_then(|id| i32::try_from(id).ok());
+        let child = child.and_then(Pid::from_raw);
+        let mut hands_on = JoinSet::new();
+        hands_on.spawn(async move {
+            loop {
+                let signal = tokio::select! {
+                    _ = self.terminate.recv() => Signal::TERM,
+                    _ = self.hangup.recv() => Signal::HUP,
+                    _ = self.interrupt.recv() => continue,
+                };
+                // It may have ended just now.
+                let _ = child.map(|child| kill_process(child, signal));
+            }
+        });
+        hands_on
+    }
 }
 
 fn start(command: &[String]) -> Result<Child, MultilangError> {
