@@ -1,5 +1,7 @@
 //! Bytes as hexadecimal digits.
 
+use zeroize::Zeroizing;
+
 /// Two lower-case digits for each byte.
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
@@ -7,18 +9,19 @@ pub(crate) fn to_hex(bytes: &[u8]) -> String {
     digits.map(digit).collect()
 }
 
-/// The bytes of such digits, of either case; `None` where there are others, or an odd number of them.
-pub(crate) fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
-    let nibble = |digit: u8| char::from(digit).to_digit(16);
-    let byte = |[high, low]: &[u8; 2]| {
-        let value = nibble(*high)? << 4 | nibble(*low)?;
-        u8::try_from(value).ok()
-    };
-    if !rest.is_empty() {
+/// The bytes of such digits, of either case, wiped in the end: they may be a key. `None` where there is anything else, or
+/// half a byte.
+pub(crate) fn from_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (pairs, []) = digits.as_chunks::<2>() else {
         return None;
+    };
+    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
+    for [high, low] in pairs {
+        let byte = digit(*high)? * 16 + digit(*low)?;
+        bytes.push(u8::try_from(byte).expect("two hexadecimal digits make a byte"));
     }
-    pairs.iter().map(byte).collect()
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -29,10 +32,11 @@ mod tests {
     fn digits_of_either_case_are_the_bytes_again_and_no_others_are_any() {
         let bytes: Vec<u8> = (0..=255).collect();
         let digits = to_hex(&bytes);
-        assert_eq!(from_hex(&digits), Some(bytes.clone()));
-        assert_eq!(from_hex(&digits.to_uppercase()), Some(bytes));
-        for bad in ["0", "0g", "é0", " 0", "+1"] {
-            assert_eq!(from_hex(bad), None, "{bad}");
+        for digits in [digits.to_uppercase(), digits] {
+            assert_eq!(*from_hex(digits.as_bytes()).unwrap(), bytes);
+        }
+        for bad in ["0", "0g", "é0", "é", " 0", " 00", "+1"] {
+            assert_eq!(from_hex(bad.as_bytes()), None, "{bad}");
         }
     }
 }

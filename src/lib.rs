@@ -29,12 +29,12 @@
 //! `examples/ticker_producer.rs` and `examples/ticker_consumer.rs` are the post's applications.
 //!
 //! # Layout
-//! Modules stand in the order of a record's journey. Each group may use those above it:
+//! Each group may use those above it:
 //!
 //! - words: [`record`] and its checked parts, [`delivery`] (tickets, memory), [`retry`] (verdicts),
 //!   [`metrics`], [`shutdown`], `recurring` (what the log says of trouble), `secretfile` (how keys are read), `hex`,
-//!   `near` (the cache), `statedir` and `readat`;
-//! - codecs without I/O: [`seal::message`] (AWS Encryption SDK), [`aggregate::format`] (KPL),
+//!   `near` (the cache), `statedir`, `readat` and `durable` (files that outlive a power cut);
+//! - codecs without I/O: [`seal::message`] (AWS Encryption SDK; the crate `hkdf-lanes` derives its keys), [`aggregate::format`] (KPL),
 //!   [`source::frame`] (lines), [`daemon::message`] (the KPL's daemon), `cbor`;
 //! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`], [`spool`],
 //!   [`deadletter`];
@@ -46,12 +46,10 @@
 //! # Features
 //! - `fake` (default): the stand-ins, and with them `kinseal demo` and `kinseal local`.
 
-// In the order of a record's journey; the blank lines keep rustfmt from sorting it away.
+// About in the order of a record's journey; the blank lines keep rustfmt from sorting it away.
 pub mod record;
 
 pub mod delivery;
-
-pub mod daemon;
 
 pub mod source;
 
@@ -83,9 +81,11 @@ pub mod aws;
 
 pub mod admin;
 
-pub mod multilang;
-
 pub mod agent;
+
+pub mod daemon;
+
+pub mod multilang;
 
 pub mod config;
 

@@ -60,20 +60,6 @@ fn open_at_once(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The bytes that hexadecimal digits say; `None` where there is anything else, or half a byte.
-pub(crate) fn from_hex(digits: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let (pairs, []) = digits.as_chunks::<2>() else {
-        return None;
-    };
-    let mut bytes = Zeroizing::new(Vec::with_capacity(pairs.len()));
-    for [high, low] in pairs {
-        let byte = digit(*high)? * 16 + digit(*low)?;
-        bytes.push(u8::try_from(byte).expect("two hexadecimal digits make a byte"));
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::fs::{self, Permissions};
@@ -124,17 +110,6 @@ pub(crate) mod tests {
                 Err(refused) => format!("{refused:?}"),
             };
             assert_eq!(said, expected, "{mode:o}");
-        }
-    }
-
-    #[test]
-    fn digits_are_bytes_and_nothing_else_is() {
-        assert_eq!(
-            from_hex(b"00fFa1").map(|b| b.to_vec()),
-            Some(vec![0, 0xff, 0xa1])
-        );
-        for other in [&b"0"[..], b"0g", b" 00", b"+1", "é".as_bytes()] {
-            assert_eq!(from_hex(other), None);
         }
     }
 }

@@ -4,6 +4,9 @@
 //! A crate of its own for two reasons: an unoptimised build, such as the tests', has it optimised, since vectors are
 //! twenty times slower there than words are; and its `unsafe` is fenced by a crate's border.
 //!
+//! What keys go in and come out of is wiped when it is dropped: blocks, states, derived keys. Copies that the compiler makes
+//! in registers and on the stack are not.
+//!
 //! Source: `framework/algorithm-suites.md`, "Key derivation" and "Key commitment". HKDF is RFC 5869.
 
 mod hkdf;
@@ -23,7 +26,7 @@ use self::lanes::SideBySide;
 
 pub const COMMITMENT_LEN: usize = 32;
 
-/// How many messages [`Deriver::derive_many`] takes together: as many as the widest vector has lanes.
+/// How many messages [`Deriver::derive_many`] takes together at most: as many as the widest vector has lanes.
 pub const LANES: usize = 8;
 
 /// All lanes, full or not, take as long as one and a half messages one by one with AVX-512 and not quite two
@@ -130,7 +133,7 @@ fn derive_one(hashed: &Hashed<OneByOne>, message_id: &[u8; 32], derived: &mut Co
     derive_words(hashed, &words_of(message_id), derived);
 }
 
-/// Filled in place: what is returned by value may leave copies on the stack.
+/// Filled in place, where the caller wipes it.
 fn derive_words(hashed: &Hashed<OneByOne>, message_id: &Key<u64>, derived: &mut Committed) {
     let (mut key, mut commitment) = (Zeroizing::new(Key::default()), Key::default());
     hashed.derive(

@@ -1,4 +1,4 @@
-//! One open container per shard: size and deadline decide when it closes.
+//! One open container per shard: size, count and deadline decide when it closes.
 //!
 //! Pure: time and the shard map are passed in. All members of a container are predicted to land on one
 //! shard, because a KCL reader drops every record of an aggregate that holds a stray one. The same reducer
@@ -41,7 +41,7 @@ pub trait Member: std::fmt::Debug {
     fn route(&self) -> &Route;
 }
 
-/// Closes containers by size, and by the earliest deadline among their members.
+/// Closes containers by size, by count, and by the earliest deadline among their members.
 #[derive(Debug)]
 pub struct Reducer<M> {
     /// Bytes of a container, as an aggregate has them; `None`: every member goes alone.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::config::{self, Environment, Settings, Stream, words};
+use crate::metrics::report::Count;
 use crate::seal::block::Packing;
 use crate::seal::message::Encoding;
 use crate::seal::{self, KeyChoice, Scope};
@@ -58,9 +59,9 @@ fn about(stream: &Stream, settings: &Settings) -> String {
         .iter()
         .filter(|source| source.stream == stream.name)
         .count();
-    let plural = if sources == 1 { "" } else { "s" };
+    let sources = Count(sources as u64, "source");
     let encryption = encryption(&stream.encryption, stream.aggregation.linger);
-    format!("  {}: {sources} source{plural}, {encryption}", stream.name)
+    format!("  {}: {sources}, {encryption}", stream.name)
 }
 
 /// What presets and defaults come to, in words.

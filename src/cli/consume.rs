@@ -16,9 +16,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use self::fan_out::FanOut;
-use self::print::Printing;
+use self::print::{Ended, Printing};
 use self::sink::Sink;
 use super::connection::{self, ConnectionArgs};
 use super::files;
@@ -28,9 +29,10 @@ use crate::aws::{self, TimeOuts};
 use crate::config;
 use crate::consume::checkpoint::Checkpoint;
 use crate::consume::output::Printer;
-use crate::consume::{Consumer, KinesisStream};
-use crate::metrics::report::{KeyCache, Short};
+use crate::consume::{Consumer, KinesisStream, Unpacker};
+use crate::metrics::report::{Count, KeyCache, Short};
 use crate::record::StreamName;
+use crate::seal::open::Opener;
 use crate::shutdown;
 
 /// Read a stream back: de-aggregate, decrypt, print one line a record
@@ -87,7 +89,7 @@ pub struct ConsumeArgs {
     /// End when all there is has been read
     #[arg(long)]
     pub until_empty: bool,
-    /// Go on when all there is has been read; so it is unless something else is asked for
+    /// Go on when all there is has been read, as without --until-empty (the default, for those who like to say it)
     #[arg(long, conflicts_with = "until_empty")]
     pub follow: bool,
     /// What is printed of a record
@@ -213,20 +215,7 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     let printing = printing.counting(Arc::clone(&refused));
     // A thread of its own: a pipe that is full blocks.
     let printed = tokio::task::spawn_blocking(move || printing.run());
-    let to_the_end = async {
-        let mut printed = printed.await??;
-        if let Some(why) = printed.stopped {
-            super::print_error(&format!("kinseal: stopped there: {why}"));
-        }
-        if let Some(consumer) = printed.consumer {
-            let ended = consumer.finish().await.map_err(|error| args.blame(error));
-            ended.context(place)?;
-            // Also where there was nothing to print.
-            let begun = printed.printer.out_mut().begin();
-            begun.with_context(|| args.output_name())?;
-        }
-        anyhow::Ok(printed.unreadable)
-    };
+    let to_the_end = to_the_end(&args, &place, printed);
     let given_up = async {
         shutdown.stopped().await;
         tokio::time::sleep(GRACE).await;
@@ -248,6 +237,30 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
     }
     let unreadable = read?;
     ended?;
+    Ok(last_words(opener.as_deref(), &strays, unreadable))
+}
+
+/// Until all is printed that is to be. How many records could not be read.
+async fn to_the_end(
+    args: &ConsumeArgs,
+    place: &str,
+    printed: JoinHandle<anyhow::Result<Ended<io::Stderr>>>,
+) -> anyhow::Result<u64> {
+    let mut printed = printed.await??;
+    if let Some(why) = printed.stopped {
+        super::print_error(&format!("kinseal: stopped there: {why}"));
+    }
+    if let Some(consumer) = printed.consumer {
+        let ended = consumer.finish().await.map_err(|error| args.blame(error));
+        ended.with_context(|| place.to_owned())?;
+        // Also where there was nothing to print.
+        let begun = printed.printer.out_mut().begin();
+        begun.with_context(|| args.output_name())?;
+    }
+    Ok(printed.unreadable)
+}
+
+fn last_words(opener: Option<&Opener>, unpacker: &Unpacker, unreadable: u64) -> ExitCode {
     if let Some(opener) = opener {
         let calls = opener.call_latency();
         tracing::debug!(
@@ -255,20 +268,20 @@ pub async fn run(args: ConsumeArgs) -> anyhow::Result<ExitCode> {
             "data keys: {}", KeyCache(&opener.counts())
         );
     }
-    if strays.strays() > 0 {
+    if unpacker.strays() > 0 {
         tracing::warn!(
-            records = strays.strays(),
+            records = unpacker.strays(),
             "left out: their aggregates hold one that does not belong on its shard, as the KCL leaves them out"
         );
     }
     if unreadable > 0 {
-        let records = if unreadable == 1 { "record" } else { "records" };
         super::print_error(&format!(
-            "kinseal: {unreadable} {records} could not be read; see above"
+            "kinseal: {} could not be read; see above",
+            Count(unreadable, "record")
         ));
-        return Ok(ExitCode::FAILURE);
+        return ExitCode::FAILURE;
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 /// Resolves at SIGINT or SIGTERM.

@@ -41,7 +41,8 @@ const CONFIG_FILE: &str = "kinseal.toml";
     name = "kinseal kpl-daemon",
     bin_name = "kinseal kpl-daemon",
     disable_version_flag = true,
-    max_term_width = 100
+    max_term_width = 100,
+    about = "In the place of the KPL's native program, for its unmodified Java client"
 )]
 struct KplCli {
     #[command(flatten)]

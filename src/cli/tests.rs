@@ -221,7 +221,6 @@ fn a_reader_takes_its_keys_from_both() {
         ]
     );
     assert_eq!(request.context["app"], "other");
-    assert_eq!(request.context["host"], "box");
     assert_eq!(request.aws.region.as_deref(), Some("eu-west-2"));
     assert_eq!(
         request.aws.kinesis_endpoint_url.as_deref(),

@@ -111,7 +111,7 @@ fn the_demo_file_points_at_the_stand_ins() {
     assert_eq!(settings.aws.kinesis_endpoint_url, url);
     assert_eq!(settings.aws.kms_endpoint_url, url);
     assert_eq!(settings.state_dir, PathBuf::from("/tmp/kinseal-demo/state"));
-    assert_eq!(settings.streams[0].encryption.context["host"], "box");
+    assert_eq!(settings.streams[0].encryption.context["app"], "shop");
 }
 
 #[test]

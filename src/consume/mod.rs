@@ -110,6 +110,7 @@ use self::reading::Reading;
 pub use self::shards::{KinesisStream, ListStream, ReadStream};
 pub use self::unpack::{Place, Plaintext, Reason, SealedInfo, Unpacker, Unreadable, UserRecord};
 use self::way::{Way, unwound};
+use crate::retry::refuses_credentials;
 use crate::send::CallError;
 use crate::shard::ShardId;
 use crate::shutdown::Shutdown;
@@ -195,6 +196,16 @@ pub enum ConsumeError {
         "{shard} begins behind that sequence number, which is of an earlier stream of that name, or of none: give one of this stream's"
     )]
     OfAnEarlierStream { shard: ShardId },
+    #[error(
+        "no AWS credentials: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this host a role ({0})"
+    )]
+    NoCredentials(CallError),
+    #[error(
+        "the AWS credentials are refused: renew or correct them, and check this host's clock ({0})"
+    )]
+    BadCredentials(CallError),
+    #[error("Kinesis can not be reached: check network, endpoint and region ({0})")]
+    Unreachable(CallError),
     #[error("its shards can not be listed: {0}")]
     List(CallError),
     #[error("{shard} can not be read: {error}")]
@@ -207,6 +218,18 @@ pub enum ConsumeError {
         "consumer {consumer} is not registered any more: somebody deregistered it; a new start registers it again ({error})"
     )]
     NoSuchConsumer { consumer: String, error: CallError },
+}
+
+impl ConsumeError {
+    /// Why shards can not be listed, where waiting did not help or was given up.
+    fn of_listing(error: CallError) -> Self {
+        match error.code.as_str() {
+            "NoCredentials" => Self::NoCredentials(error),
+            "ConnectFailed" => Self::Unreachable(error),
+            code if refuses_credentials(code) => Self::BadCredentials(error),
+            _ => Self::List(error),
+        }
+    }
 }
 
 /// A stream that is being read. Dropping it ends reading.

@@ -114,6 +114,7 @@ pub(super) struct Patience {
     what: String,
     backoff: Backoff<StdRng>,
     failures: u32,
+    alarms: bool,
     alarmed: bool,
 }
 
@@ -129,7 +130,16 @@ impl Patience {
                 StdRng::from_rng(&mut rand::rng()),
             ),
             failures: 0,
+            alarms: true,
             alarmed: false,
+        }
+    }
+
+    /// For who gives up soon, and says why.
+    pub(super) fn silent(self) -> Self {
+        Self {
+            alarms: false,
+            ..self
         }
     }
 
@@ -154,7 +164,7 @@ impl Patience {
             Verdict::Retry(_) => self.failures >= Self::ALARM_AFTER,
             Verdict::Outage | Verdict::Isolate | Verdict::Suspect => true,
         };
-        if tell && !self.alarmed {
+        if tell && self.alarms && !self.alarmed {
             self.alarmed = true;
             tracing::warn!(what = self.what, %error, "reading waits, and goes on when it heals");
         }

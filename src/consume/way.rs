@@ -168,7 +168,13 @@ impl Way {
 
     /// Waits out what waiting may mend, at most so many times; for the others who call too, as long as it takes.
     async fn list(&self, tries: u32) -> Result<Vec<ListedShard>, ConsumeError> {
-        let mut patience = Patience::new("list of shards".to_owned());
+        let patience = Patience::new("list of shards".to_owned());
+        let at_start = tries == START_TRIES;
+        let mut patience = if at_start {
+            patience.silent()
+        } else {
+            patience
+        };
         loop {
             let error = match self.reading.stream().shards().await {
                 Ok(shards) => {
@@ -179,14 +185,14 @@ impl Way {
             };
             match patience.failed(&error) {
                 // At the start a refusal is a mistake in policy or credentials; later it was right once.
-                _ if tries == START_TRIES && denied(&error) => {
+                _ if at_start && denied(&error) => {
                     return Err(ConsumeError::Denied(error));
                 }
                 Some(delay) if patience.failures() < tries || throttled(&error) => {
                     tokio::time::sleep(delay).await;
                 }
                 _ if not_found(&error) => return Err(ConsumeError::NoSuchStream(error)),
-                _ => return Err(ConsumeError::List(error)),
+                _ => return Err(ConsumeError::of_listing(error)),
             }
         }
     }

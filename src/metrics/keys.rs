@@ -74,7 +74,7 @@ impl std::ops::AddAssign for KeyCounts {
     }
 }
 
-/// The data key in use: how old it is, and what it has sealed.
+/// The data key in use: how old it is, and what it was reserved for. Of blocks, bytes before compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyInUse {
     pub age: Duration,

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! Intake ─chunks─► sealing ─sealed, in order─► owner ─batches─► PutRecords calls
-//!                  (keys,   )                  (all state,  ◄─outcomes─┘
-//!                  (pool    )                  ( no locks )  ─dead─► dead letter writer
+//!                  keys,                       all state,   ◄─outcomes─┘
+//!                  pool                        no locks      ─dead─► dead letter writer
 //!                                               ▲  │  ▲
 //!                              shard map ─facts─┘  │  └─entries─┐
 //!                                                  └─closed─► encoding (pool)
 //! ```
+//!
+//! In block scope a packer (`blocks.rs`) stands before sealing; what cannot be read again goes over the disk behind it
+//! (`spooling.rs`).
 //!
 //! The owner (`owner.rs`) holds every record between sealing and its answer. It ends when all intakes
 //! are gone and everything has been answered.
@@ -170,16 +173,14 @@ impl Pipeline {
             .counting(Arc::clone(&parts.counters))
             .lingering(parts.aggregation.linger);
         let budgets = spooled.iter().flat_map(|s| [&s.sources, &s.reader]);
-        let largest = budgets
-            .chain([&parts.budget])
-            .map(MemoryBudget::limit)
-            .min();
-        let largest = largest.expect("one at least");
+        let smallest = budgets.fold(parts.budget.limit(), |least, budget| {
+            least.min(budget.limit())
+        });
         let (refresh, facts, facts_task) = routes::watch(
             Arc::clone(&parts.shards),
             parts.stream.clone(),
             parts.batch.clone(),
-            largest / Costs::COPIES_OF_A_RECORD,
+            smallest / Costs::COPIES_OF_A_RECORD,
             routes::Waiting {
                 unlisted_after: parts.unlisted_after(),
                 undescribed_after: parts.undescribed_after(),

@@ -75,7 +75,7 @@ impl Shared {
         let name = &settings.name;
         let (keyring, sealer) = self.sealer(&settings.encryption)?;
         if let Some(keyring) = keyring
-            && let Err(error) = keyring.lease(&[0]).await
+            && let Err(error) = keyring.warm().await
         {
             match error {
                 error if error.is_outage() => {

@@ -3,8 +3,8 @@
 //! Two traits: [`GenerateDataKey`] for the way in, [`UnwrapDataKey`] for the way back. Their
 //! implementations are [`super::kms`] and [`super::rawkey`]; caching is not theirs.
 //!
-//! A [`KeyError`] names the key and the way out, and says whether it is a mistake of the configuration
-//! (start-up refuses) or an outage (a running agent waits).
+//! A [`KeyError`] names the key and the way out, and says whether it may heal by itself or somebody has to mend the
+//! key's use. What follows from that is the caller's: a library's start refuses, an agent waits.
 
 use std::fmt::Debug;
 
@@ -151,9 +151,9 @@ impl KeyError {
         )
     }
 
-    /// Someone must correct the configuration, the key or its policy. Start-up refuses; a running agent,
-    /// which was right once, waits for that and alarms.
-    pub fn is_configuration(&self) -> bool {
+    /// The key may not be used: someone must correct its name, its policy or the credentials. Of the record it says
+    /// nothing, so a reader waits for that.
+    pub fn refuses_the_key(&self) -> bool {
         match self {
             Self::Denied { .. }
             | Self::NotFound { .. }

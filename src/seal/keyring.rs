@@ -123,6 +123,12 @@ impl Keyring {
         self.source.name()
     }
 
+    /// Fetches the first key before anybody needs it, and so sees whether there is one. Cancel safe.
+    pub async fn warm(&self) -> Result<(), KeyError> {
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.refresh(0).await
+    }
+
     /// Reserves the current key for as many of these records, from the first, as it may still seal; at
     /// least one. Fetches a key where there is none. Cancel safe: what was reserved and not used is lost to
     /// the budget, which errs on the safe side.

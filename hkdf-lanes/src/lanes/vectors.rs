@@ -11,9 +11,11 @@
 //!
 //! Why it is sound: there are two reasons for `unsafe`. The instructions must exist, so [`Avx512`] and
 //! [`Avx2`], without which there is no way in, can only be had where the processor has said that they do.
-//! And vectors are loaded and stored through pointers; each comes from a reference to a `Lanes` of the
-//! module, which is exactly one vector, and is used at once. Nothing depends on secret data: no branch and
-//! no index.
+//! And vectors are loaded and stored through pointers; each comes from a reference to a `Packed` of the
+//! module, which is exactly one vector, and is used at once.
+//!
+//! Nothing depends on secret data: no branch and no index. What a compression holds in vectors meanwhile, and what of them
+//! the compiler puts on the stack, is not wiped: it is overwritten by the next.
 //!
 //! The scalar twin is `OneByOne` in `hkdf.rs`; the tests hold each of the two against it.
 //!
@@ -35,10 +37,10 @@ macro_rules! sha512 {
         /// The same 64 bits of several messages: one vector.
         #[derive(Clone, Copy, Default)]
         #[repr(C, align($bytes))]
-        pub(crate) struct Lanes([u64; $lanes]);
+        pub(crate) struct Packed([u64; $lanes]);
 
-        const _: () = assert!(size_of::<Lanes>() == size_of::<$Vector>());
-        const _: () = assert!(align_of::<Lanes>() == align_of::<$Vector>());
+        const _: () = assert!(size_of::<Packed>() == size_of::<$Vector>());
+        const _: () = assert!(align_of::<Packed>() == align_of::<$Vector>());
 
         /// Proof that this processor has the instructions.
         #[derive(Clone, Copy)]
@@ -51,25 +53,25 @@ macro_rules! sha512 {
         }
 
         impl Sha512 for $Proof {
-            type Word = Lanes;
+            type Word = Packed;
             type Fixed = Schedule;
 
             fn fix(block: &Block<u64>) -> Schedule {
                 schedule(block)
             }
 
-            fn compress(&mut self, state: &mut State<Lanes>, block: &Block<Lanes>) {
+            fn compress(&mut self, state: &mut State<Packed>, block: &Block<Packed>) {
                 // SAFETY: the function asks for the module's feature and nothing else, and `self` proves it.
                 unsafe { compress(state, block) }
             }
 
-            fn compress_fixed(&mut self, state: &mut State<Lanes>, block: &Schedule) {
+            fn compress_fixed(&mut self, state: &mut State<Packed>, block: &Schedule) {
                 // SAFETY: the function asks for the module's feature and nothing else, and `self` proves it.
                 unsafe { compress_scheduled(state, block) }
             }
         }
 
-        impl Word for Lanes {
+        impl Word for Packed {
             fn splat(word: u64) -> Self {
                 Self([word; $lanes])
             }
@@ -79,7 +81,7 @@ macro_rules! sha512 {
             }
         }
 
-        impl Wide for Lanes {
+        impl Wide for Packed {
             const LANES: usize = $lanes;
 
             fn lanes(&self) -> &[u64] {
@@ -91,11 +93,11 @@ macro_rules! sha512 {
             }
         }
 
-        impl DefaultIsZeroes for Lanes {}
+        impl DefaultIsZeroes for Packed {}
 
         /// Of a block that is each message's own.
         #[target_feature(enable = $feature)]
-        fn compress(state: &mut State<Lanes>, block: &Block<Lanes>) {
+        fn compress(state: &mut State<Packed>, block: &Block<Packed>) {
             let mut schedule = [broadcast(0); 16];
             for (word, lanes) in schedule.iter_mut().zip(block) {
                 *word = load(lanes);
@@ -116,7 +118,7 @@ macro_rules! sha512 {
 
         /// Of a block that all messages share.
         #[target_feature(enable = $feature)]
-        fn compress_scheduled(state: &mut State<Lanes>, schedule: &Schedule) {
+        fn compress_scheduled(state: &mut State<Packed>, schedule: &Schedule) {
             let mut working = load_state(state);
             for words in schedule.as_chunks::<16>().0 {
                 sixteen_rounds(&mut working, |i| broadcast(words[i]));
@@ -188,7 +190,7 @@ macro_rules! sha512 {
 
         #[inline]
         #[target_feature(enable = $feature)]
-        fn load_state(state: &State<Lanes>) -> [$Vector; 8] {
+        fn load_state(state: &State<Packed>) -> [$Vector; 8] {
             let mut loaded = [broadcast(0); 8];
             for (word, lanes) in loaded.iter_mut().zip(state) {
                 *word = load(lanes);
@@ -198,7 +200,7 @@ macro_rules! sha512 {
 
         #[inline]
         #[target_feature(enable = $feature)]
-        fn add_to_state(state: &mut State<Lanes>, working: [$Vector; 8]) {
+        fn add_to_state(state: &mut State<Packed>, working: [$Vector; 8]) {
             for (lanes, word) in state.iter_mut().zip(working) {
                 store(lanes, add(load(lanes), word));
             }
@@ -216,15 +218,15 @@ mod avx512 {
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn load(lanes: &Lanes) -> __m512i {
-        // SAFETY: the 64 bytes of one `Lanes`, aligned to 64 by its type.
+    fn load(lanes: &Packed) -> __m512i {
+        // SAFETY: the 64 bytes of one `Packed`, aligned to 64 by its type.
         unsafe { _mm512_load_si512(std::ptr::from_ref(lanes).cast()) }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn store(lanes: &mut Lanes, vector: __m512i) {
-        // SAFETY: the 64 bytes of one `Lanes`, aligned to 64 by its type, and ours alone.
+    fn store(lanes: &mut Packed, vector: __m512i) {
+        // SAFETY: the 64 bytes of one `Packed`, aligned to 64 by its type, and ours alone.
         unsafe { _mm512_store_si512(std::ptr::from_mut(lanes).cast(), vector) }
     }
 
@@ -284,15 +286,15 @@ mod avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn load(lanes: &Lanes) -> __m256i {
-        // SAFETY: the 32 bytes of one `Lanes`, aligned to 32 by its type.
+    fn load(lanes: &Packed) -> __m256i {
+        // SAFETY: the 32 bytes of one `Packed`, aligned to 32 by its type.
         unsafe { _mm256_load_si256(std::ptr::from_ref(lanes).cast()) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn store(lanes: &mut Lanes, vector: __m256i) {
-        // SAFETY: the 32 bytes of one `Lanes`, aligned to 32 by its type, and ours alone.
+    fn store(lanes: &mut Packed, vector: __m256i) {
+        // SAFETY: the 32 bytes of one `Packed`, aligned to 32 by its type, and ours alone.
         unsafe { _mm256_store_si256(std::ptr::from_mut(lanes).cast(), vector) }
     }
 

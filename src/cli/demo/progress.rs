@@ -38,10 +38,12 @@ impl Gauges {
             let ways = self.ways.iter().map(|way| of(way).load(Relaxed));
             ways.min().expect("there are two")
         };
+        let read_back = least(|way| &way.read_back);
         State {
             written: self.written.load(Relaxed),
-            stored: least(|way| &way.stored),
-            read_back: least(|way| &way.read_back),
+            // It is looked at now and then, and what was read back was stored.
+            stored: least(|way| &way.stored).max(read_back),
+            read_back,
         }
     }
 

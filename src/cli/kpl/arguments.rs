@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bytes::Bytes;
 use clap::Args;
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -20,7 +21,7 @@ use crate::daemon::configuration::{Configuration, ConfigurationError};
 use crate::daemon::message::{Credentials, Request};
 use crate::hex::from_hex;
 
-/// As the KPL's client gives them; the pipes are named from its side.
+// As the KPL's client gives them; the pipes are named from its side. (No doc comment: it would be the command's help.)
 #[derive(Args)]
 pub struct KplArgs {
     /// The pipe that this program reads from
@@ -218,8 +219,8 @@ fn credentials(option: &'static str, hex: &str) -> Result<Credentials, Arguments
 
 fn message(option: &'static str, hex: &str) -> Result<Request, ArgumentsError> {
     let why = "not in hexadecimal digits, two for each byte";
-    let bytes = from_hex(hex).ok_or(ArgumentsError::Option { option, why })?;
-    Request::decode(bytes.into()).map_err(|_| ArgumentsError::Option {
+    let bytes = from_hex(hex.as_bytes()).ok_or(ArgumentsError::Option { option, why })?;
+    Request::decode(Bytes::from_owner(bytes)).map_err(|_| ArgumentsError::Option {
         option,
         why: "not a Message of the KPL's protocol",
     })

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::metrics::report::Count;
+
 /// Where they are and what they have. Displayed, it is what a person needs to point their tools there.
 #[derive(Debug, Clone)]
 pub(in crate::cli) struct Reach {
@@ -38,8 +40,8 @@ impl Reach {
             writeln!(f, "  KMS           {}", self.kms_url)?;
         }
         for (name, shards) in &self.streams {
-            let s = if *shards == 1 { "" } else { "s" };
-            writeln!(f, "  stream        {name} ({shards} shard{s})")?;
+            let shards = Count((*shards).into(), "shard");
+            writeln!(f, "  stream        {name} ({shards})")?;
         }
         for (alias, arn) in &self.keys {
             writeln!(f, "  key           {alias}, {arn}")?;
@@ -80,7 +82,10 @@ impl Reach {
             "kinseal consume --until-empty",
         ] {
             writeln!(f, "  {command} \\")?;
-            writeln!(f, "    --stream {stream} --kms-key {alias} \\")?;
+            writeln!(
+                f,
+                "    --stream {stream} --kms-key {alias} --context app=shop \\"
+            )?;
             writeln!(f, "    {}", self.kinseal_endpoints())?;
         }
         writeln!(f)

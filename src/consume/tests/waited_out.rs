@@ -87,7 +87,19 @@ async fn a_start_that_can_not_succeed_says_why() {
             "ConnectFailed",
             Some(503),
             START_TRIES as usize,
-            "its shards can not be listed",
+            "can not be reached: check network",
+        ),
+        (
+            "NoCredentials",
+            Some(401),
+            START_TRIES as usize,
+            "no AWS credentials: set AWS_PROFILE",
+        ),
+        (
+            "ExpiredTokenException",
+            Some(400),
+            START_TRIES as usize,
+            "renew or correct them",
         ),
     ] {
         let faults = vec![(code, status); tries];

@@ -85,7 +85,7 @@ impl Reason {
         let Self::Open(error) = self else {
             return false;
         };
-        matches!(&**error, OpenError::Key(error) if error.is_configuration())
+        matches!(&**error, OpenError::Key(error) if error.refuses_the_key())
     }
 }
 

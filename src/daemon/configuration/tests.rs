@@ -4,8 +4,9 @@ use super::*;
 
 /// A whole `Message`, as clients have it on the daemon's command line.
 fn configured(hex: &str) -> Checked<Configuration> {
-    let bytes = crate::hex::from_hex(hex).expect("hex");
-    let request = crate::daemon::message::Request::decode(bytes.into()).expect("a message");
+    let bytes = crate::hex::from_hex(hex.as_bytes()).expect("hex");
+    let request =
+        crate::daemon::message::Request::decode(bytes.to_vec().into()).expect("a message");
     let crate::daemon::message::Request::Configuration(bytes) = request else {
         panic!("another message: {request:?}");
     };

@@ -218,7 +218,7 @@ async fn each_code_says_whose_turn_it_is() {
             .generate(&context(), 32)
             .await
             .expect_err("refused");
-        assert_eq!(error.is_configuration(), configuration, "{code}: {error}");
+        assert_eq!(error.refuses_the_key(), configuration, "{code}: {error}");
         assert_eq!(error.is_outage(), outage, "{code}: {error}");
         let words = error.to_string();
         for word in ["alias/shop", "as scripted", way_out] {
@@ -243,7 +243,7 @@ async fn without_a_code_only_a_refusal_is_a_mistake() {
             .await
             .expect_err("no answer");
         assert_eq!(error.is_outage(), outage, "{status}: {error}");
-        assert_eq!(error.is_configuration(), !outage, "{status}: {error}");
+        assert_eq!(error.refuses_the_key(), !outage, "{status}: {error}");
         let words = error.to_string();
         let once = words.matches(&format!("HTTP status {status}")).count();
         assert!(once == 1 && !words.contains(": ,"), "{words}");
@@ -263,7 +263,7 @@ async fn wrong_context_and_wrong_key_are_told_apart() {
             .await
             .expect_err("refused");
         assert!(error.to_string().contains(wrong), "{error}");
-        assert!(!error.is_outage() && !error.is_configuration());
+        assert!(!error.is_outage() && !error.refuses_the_key());
     }
 }
 
@@ -279,7 +279,7 @@ async fn what_a_message_makes_invalid_is_nothing_of_the_configuration() {
         };
         let error = keys.unwrap(&edk, &context(), 32).await;
         let error = error.expect_err("refused");
-        assert!(!error.is_outage() && !error.is_configuration(), "{error}");
+        assert!(!error.is_outage() && !error.refuses_the_key(), "{error}");
     }
     assert_eq!(script.asked.lock().expect("no panics").len(), 2);
 }

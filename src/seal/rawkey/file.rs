@@ -12,6 +12,7 @@ use toml_edit::{Document, Item, Key, Value};
 use zeroize::Zeroizing;
 
 use super::{RANDOM, WrappingKey, WrappingKeyError};
+use crate::hex::from_hex;
 use crate::secretfile::{self, Refused};
 
 /// Why a wrapping key file can not be used or made.
@@ -227,7 +228,7 @@ fn parse(path: &Path, text: &str) -> Result<WrappingKey, WrappingKeyFileError> {
         text.ok_or_else(|| missing(name))
     };
     let key = key.ok_or_else(|| missing("key"))?;
-    let key = secretfile::from_hex(key.as_bytes())
+    let key = from_hex(key.as_bytes())
         .ok_or_else(|| field_error("key is not an even number of hexadecimal digits".to_owned()))?;
     let (namespace, name) = (field("namespace")?, field("name")?);
     refuse_keys_for_names(path, namespace, name)?;

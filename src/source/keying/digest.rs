@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+use crate::hex::from_hex;
 use crate::record::PartitionKey;
 use crate::secretfile::{self, Refused};
 
@@ -63,7 +64,7 @@ impl HmacKey {
     pub fn load(path: &Path) -> Result<Self, HmacKeyError> {
         let text = secretfile::read(path, Self::LARGEST)
             .map_err(|refused| HmacKeyError::refused(path, refused))?;
-        let key = secretfile::from_hex(text.trim_ascii())
+        let key = from_hex(text.trim_ascii())
             .filter(|key| Self::BYTES.contains(&key.len()))
             .ok_or_else(|| HmacKeyError::NoKey(path.to_owned()))?;
         Ok(Self::new(&key))

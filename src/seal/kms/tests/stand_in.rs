@@ -103,7 +103,7 @@ async fn an_answer_that_can_not_be_read_is_an_outage() {
     fake.set_faults(Faults::seeded(1).rule(spoilt));
     let keys = KmsKeys::new(client, [&key]).expect("a key");
     let error = keys.generate(&context(), 32).await.expect_err("spoilt");
-    assert!(error.is_outage() && !error.is_configuration(), "{error}");
+    assert!(error.is_outage() && !error.refuses_the_key(), "{error}");
     let words = error.to_string();
     for word in [key.as_str(), "could not be understood", "HTTP status 200"] {
         assert!(words.contains(word), "{words}");
