@@ -185,9 +185,14 @@ stream = "{STREAM}"
         if !rustix::process::geteuid().is_root() {
             return program;
         }
-        // The build's folder may be closed to others.
+        // The build's folder may be closed to others. Another process copies: what this one has open to write, a child that another
+        // test starts just then has too for a moment, and what is open to be written cannot be run.
         let copy = self.path().join("kinseal");
-        fs::copy(program.get_program(), &copy).expect("room for it");
+        let copied = Command::new("cp")
+            .arg(program.get_program())
+            .arg(&copy)
+            .status();
+        assert!(copied.expect("cp").success());
         for path in [self.path(), &self.logs(), &self.log(), &self.config()] {
             if path.exists() {
                 chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
