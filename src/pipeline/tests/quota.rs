@@ -196,8 +196,7 @@ async fn where_others_use_half_of_a_shard_the_rest_is_used_with_few_throttles() 
 #[tokio::test(start_paused = true)]
 async fn agents_that_share_a_shard_settle_with_few_throttles() {
     // At their full rates it would be a half, two thirds and four fifths. What is learned in one run is a matter of chance, and one in
-    // twenty has twice the mean, which over twelve runs is 2.9, 3.2 and 3.7 %: so it is the mean that is asked for. One in 570 takes
-    // the others for an ailment of the service, and two minutes to find out: the worst run does not count.
+    // twenty has twice the mean, which over twelve runs is 2.9, 3.2 and 3.7 %: so it is the mean that is asked for.
     const RUNS: u32 = 6;
     for (agents, most) in [(2, 0.06), (3, 0.07), (5, 0.08)] {
         let mut throttled = Vec::new();
@@ -215,8 +214,7 @@ async fn agents_that_share_a_shard_settle_with_few_throttles() {
             assert!(used > 0.95, "{agents}: {used:.3}");
             throttled.push(seen.throttled_share());
         }
-        throttled.sort_by(f64::total_cmp);
-        let mean = throttled[..RUNS as usize - 1].iter().sum::<f64>() / f64::from(RUNS - 1);
+        let mean = throttled.iter().sum::<f64>() / f64::from(RUNS);
         assert!(mean < most, "{agents}: {throttled:.3?} throttled");
     }
 }

@@ -45,8 +45,12 @@ const KEEP: f64 = 0.94;
 const KEEP_AGAIN: f64 = 0.7;
 /// What is more than this being refused is no ailment of the service, but far too much being sent.
 const MOST_USUAL: f64 = 0.4;
-/// Until it is tried again whether a lower rate helps.
+/// For how long what was learned at the start counts,
 const USUAL_FOR: Duration = Duration::from_secs(120);
+/// and what a trial found: then it is tried again whether a lower rate helps. Hosts that share the shard may have been giving
+/// way just when it was tried, and starve while one takes them for an ailment of the service. Where it is one, trying
+/// costs a fiftieth of the rate more than with two minutes; each ten seconds, work of half a minute would take too long.
+const IN_VAIN_FOR: Duration = Duration::from_secs(15);
 /// Near enough to the full rate that what is refused there is no one's but the service's.
 const NEARLY_FULL: f64 = 0.9;
 /// How fast a new measure becomes the usual.
@@ -79,9 +83,12 @@ pub struct Level {
     level: f64,
     /// Where it was last found good, or brought to.
     judged: f64,
-    /// The part of entries that is refused whatever the level; since when that is known.
+    /// The part of entries that is refused whatever the level.
     usual: f64,
-    usual_since: Instant,
+    /// Until when that counts.
+    usual_until: Instant,
+    /// It was found by a trial.
+    in_vain: bool,
     /// Seconds of quiet, up to [`LONG_QUIET`].
     quiet: f64,
     answered: Instant,
@@ -135,7 +142,8 @@ impl Level {
             level: 1.0,
             judged: 1.0,
             usual: 0.0,
-            usual_since: now,
+            usual_until: now + USUAL_FOR,
+            in_vain: false,
             quiet: 0.0,
             answered: now,
             trial: None,
@@ -221,7 +229,8 @@ impl Level {
                 Verdict::InVain { before, usual } => {
                     self.bring_to(before);
                     self.usual = usual;
-                    self.usual_since = now;
+                    self.usual_until = now + IN_VAIN_FOR;
+                    self.in_vain = true;
                 }
                 Verdict::Again(trial) => {
                     let least = (self.level * KEEP_AGAIN).max(FLOOR);
@@ -232,11 +241,13 @@ impl Level {
             }
             return;
         }
-        if self.usual > 0.0 && now.saturating_duration_since(self.usual_since) >= USUAL_FOR {
+        let is_over = now >= self.usual_until;
+        if is_over {
             self.usual = 0.0;
         }
+        let was_in_vain = is_over && std::mem::take(&mut self.in_vain);
         if self.is_more(seen) {
-            self.cut(seen, taken);
+            self.cut(seen, taken, was_in_vain);
             return;
         }
         let throttled = seen.throttled_part();
@@ -248,7 +259,7 @@ impl Level {
         }
     }
 
-    fn cut(&mut self, seen: &Seen, taken: f64) {
+    fn cut(&mut self, seen: &Seen, taken: f64, was_in_vain: bool) {
         self.quiet = 0.0;
         let (before, throttled) = (self.judged, seen.throttled_part());
         self.bring_to((taken * KEEP).clamp(FLOOR, self.level));
@@ -259,7 +270,8 @@ impl Level {
         let likely = throttled - seen.deviation(throttled);
         if expected < throttled / 2.0 && likely < MOST_USUAL {
             let (entries, refused) = (seen.entries, seen.throttled);
-            self.trial = Some(Trial::new(before, self.usual, likely, entries, refused));
+            let trial = Trial::new(before, self.usual, likely, entries, refused);
+            self.trial = Some(if was_in_vain { trial.at_once() } else { trial });
         }
     }
 

@@ -256,6 +256,31 @@ fn what_was_usual_is_forgotten_when_it_ends() {
     assert!(used > 0.95 && throttled < 0.05, "{used} {throttled}");
 }
 
+/// They come while a host has good reason to take what is refused for the service's own affair, and then it is not. It once
+/// went on so for two minutes, and a third of all was refused.
+#[test]
+fn who_takes_others_for_an_ailment_of_the_service_finds_out_within_a_minute() {
+    for hosts in [2, 3, 5] {
+        for seed in 0..2 * CHANCES {
+            let mut shard = Shard::with_chance(seed, 1);
+            shard.refusing = 0.3;
+            shard.run(14);
+            shard.refusing = 0.0;
+            for _ in 1..hosts {
+                let mut host = Shard::shared_by(1).hosts.remove(0);
+                host.limiter = Limiter::new(100, shard.now);
+                shard.hosts.push(host);
+            }
+            shard.run(70);
+            let (used, throttled) = shard.run(60);
+            assert!(
+                used > 0.95 && throttled < 0.1,
+                "{hosts}, {seed}: {used:.3} used, {throttled:.3} throttled"
+            );
+        }
+    }
+}
+
 #[test]
 fn one_entry_now_and_then_is_no_evidence() {
     let start = Instant::now();

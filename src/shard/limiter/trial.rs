@@ -10,9 +10,8 @@ use std::time::Duration;
 /// Evidence that a cut is in vain, the natural logarithm of how much likelier that is: wrong once in 150,
 const IN_VAIN: f64 = 5.0;
 /// and the second time for so long: hosts that share the shard may be giving way. With a second of it, and evidence that is wrong
-/// once in twenty, of five hosts one went on at its full rate in every sixtieth run, and the others starved for up to two
-/// minutes; so it is one in 570. With ten seconds it was none of 1,200, and where a service refuses a fifth at random, work
-/// of half a minute took too long.
+/// once in twenty, of five hosts one went on at its full rate in every sixtieth run; so it is one in 570. With ten seconds
+/// it was none of 1,200, and where a service refuses a fifth at random, work of half a minute took too long.
 const OTHERS_GIVE_WAY: Duration = Duration::from_secs(4);
 /// Evidence that it helps: wrong once in three thousand. A rate that came down for nothing takes a minute to come up,
 /// and of the next cut even less is left; one that is held a few seconds longer than need be costs next to nothing.
@@ -42,6 +41,8 @@ pub(super) struct Trial {
     /// Answers to what was sent before the cut tell nothing about it.
     settled: bool,
     second: bool,
+    /// No second is needed.
+    at_once: bool,
 }
 
 /// What comes of it.
@@ -75,6 +76,15 @@ impl Trial {
             refused,
             settled: false,
             second: false,
+            at_once: false,
+        }
+    }
+
+    /// Of a cut that was in vain some time ago: to find it so again, once is enough.
+    pub(super) fn at_once(self) -> Self {
+        Self {
+            at_once: true,
+            ..self
         }
     }
 
@@ -100,7 +110,7 @@ impl Trial {
         }
         if self.evidence < SOME {
             Verdict::Helped
-        } else if self.second {
+        } else if self.second || self.at_once {
             Verdict::InVain {
                 before: self.before,
                 usual: self.refused / self.entries,
