@@ -99,6 +99,8 @@ pub(super) struct Owner {
     misplaced: Vec<Misplaced>,
     /// It was not found, and has not been listed since.
     absent: Option<Absent>,
+    /// When it was last not there.
+    not_found_at: Option<Instant>,
     /// When the first was found for which no listing has come since.
     unlisted_since: Option<Instant>,
     outage: Option<Outage>,
@@ -201,6 +203,7 @@ impl Owner {
             next_sweep: Instant::now(),
             misplaced: Vec::new(),
             absent: None,
+            not_found_at: None,
             unlisted_since: None,
             outage: None,
             history: History::default(),

@@ -20,6 +20,7 @@ pub(super) struct Absent {
 
 impl Owner {
     pub(super) fn not_found(&mut self, now: Instant) {
+        self.not_found_at = Some(now);
         self.absent = Some(Absent {
             since: now,
             found: None,

@@ -162,14 +162,17 @@ impl Owner {
         now: Instant,
     ) {
         for Misplaced {
+            at,
             entry,
             shard,
             sequence,
-            ..
         } in misplaced
         {
+            // A stream that was gone since then, and made anew, gives the name to another range.
+            let may_be_another = self.not_found_at.is_some_and(|gone| gone >= at);
             let range = match routes {
-                Routes::Known(map) => map.find(shard.as_str()),
+                Routes::Known(map) if !may_be_another => map.find(shard.as_str()),
+                Routes::Known(_) => None,
                 Routes::Unpredictable | Routes::Auto => None,
             };
             if range.is_some_and(|range| entry.belongs_on(range)) {
