@@ -172,8 +172,7 @@ impl Owner {
             let may_be_another = self.not_found_at.is_some_and(|gone| gone >= at);
             let range = match routes {
                 Routes::Known(map) if !may_be_another => map.find(shard.as_str()),
-                Routes::Known(_) => None,
-                Routes::Unpredictable | Routes::Auto => None,
+                Routes::Known(_) | Routes::Unpredictable | Routes::Auto => None,
             };
             if range.is_some_and(|range| entry.belongs_on(range)) {
                 self.settle_stored(entry, shard.to_shared(), sequence, now);

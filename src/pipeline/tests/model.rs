@@ -325,17 +325,22 @@ async fn opened(opener: &Opener, message: &Bytes) -> Vec<Bytes> {
     records.into_iter().map(|record| record.data).collect()
 }
 
+/// On a clock that goes on by itself.
+fn live_through(world: World) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(hold(world, |_| {}, None));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn nothing_is_lost_nothing_invented_under_random_faults(world in world()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(hold(world, |_| {}, None));
+        live_through(world);
     }
 }
 
@@ -424,11 +429,6 @@ fn what_was_stored_in_a_stream_that_is_gone_is_not_judged_by_the_next_of_its_nam
             record_ttl: None,
             memory: 4194304,
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(hold(world, |_| {}, None));
+        live_through(world);
     }
 }
