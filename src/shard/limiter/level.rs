@@ -49,7 +49,8 @@ const MOST_USUAL: f64 = 0.4;
 const USUAL_FOR: Duration = Duration::from_secs(120);
 /// and what a trial found: then it is tried again whether a lower rate helps. Hosts that share the shard may have been giving
 /// way just when it was tried, and starve while one takes them for an ailment of the service. Where it is one, trying
-/// costs a fiftieth of the rate more than with two minutes; each ten seconds, work of half a minute would take too long.
+/// costs one to four hundredths of the rate more than each two minutes; each ten seconds, work of half a minute would take
+/// too long.
 const IN_VAIN_FOR: Duration = Duration::from_secs(15);
 /// Near enough to the full rate that what is refused there is no one's but the service's.
 const NEARLY_FULL: f64 = 0.9;

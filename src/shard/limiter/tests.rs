@@ -259,7 +259,7 @@ fn what_was_usual_is_forgotten_when_it_ends() {
 /// They come while a host has good reason to take what is refused for the service's own affair, and then it is not. It once
 /// went on so for two minutes, and a third of all was refused.
 #[test]
-fn who_takes_others_for_an_ailment_of_the_service_finds_out_within_a_minute() {
+fn who_takes_others_for_an_ailment_of_the_service_finds_out_in_seventy_seconds() {
     for hosts in [2, 3, 5] {
         for seed in 0..2 * CHANCES {
             let mut shard = Shard::with_chance(seed, 1);
