@@ -191,6 +191,7 @@ fn end(leader: u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -222,14 +223,17 @@ mod tests {
     #[test]
     fn what_another_program_has_started_ends_with_it() {
         let mut command = Command::new("sh");
-        process::apart(&mut command).args(["-c", "cat & wait"]);
+        // Without an input of its own, what runs in the background has none, and cat ends.
+        let both_wait = "exec 3<&0; { echo; cat; } <&3 & wait";
+        process::apart(&mut command).args(["-c", both_wait]);
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut leader = piped.spawn().unwrap();
         let group = Group::of(&leader);
         assert!(held().groups.contains(&leader.id()));
+        let mut output = leader.stdout.take().unwrap();
+        output.read_exact(&mut [0]).unwrap();
         end(leader.id());
         // Its output is closed when the last one of the group has ended.
-        let mut output = leader.stdout.take().unwrap();
         std::io::copy(&mut output, &mut std::io::sink()).unwrap();
         assert!(!leader.wait().unwrap().success());
         drop(group);
