@@ -101,6 +101,12 @@ impl AggregatedRecord {
         self.predicted.as_ref()
     }
 
+    /// The same, as lanes are looked up by it.
+    #[expect(clippy::ref_option, reason = "a map is asked for a key as it has it")]
+    pub(crate) fn lane(&self) -> &Option<ShardId> {
+        &self.predicted
+    }
+
     pub fn members(&self) -> &[SealedRecord] {
         &self.members
     }

@@ -13,6 +13,7 @@ mod journal;
 mod reason;
 mod ticket;
 mod tickets;
+mod together;
 
 pub use answer::{Delivery, Receipt};
 pub use budget::{MemoryBudget, MemoryPermit};
@@ -20,3 +21,4 @@ pub use journal::{CallRefused, RecordSettled, SettledRecord, Tried};
 pub use reason::FailReason;
 pub use ticket::{SpanSettled, Ticket};
 pub use tickets::Tickets;
+pub use together::Together;

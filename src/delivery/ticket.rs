@@ -318,6 +318,25 @@ impl Ticket {
         let records = std::mem::take(&mut self.records);
         self.group.close(records, Some(delivery));
     }
+
+    /// Gives the answer to a source, which asks no more than that there is one.
+    ///
+    /// # Panics
+    ///
+    /// It is a caller who waits.
+    pub fn settle_of_source(mut self) {
+        let Reply::Span { source, id } = &self.group.reply else {
+            panic!("a caller is told what became of the record");
+        };
+        let records = std::mem::take(&mut self.records);
+        self.group.uncount(records, true);
+        self.group.close_span(source.as_ref(), *id, records, true);
+    }
+
+    /// Which chunk's it is, among those that there are.
+    pub(super) fn chunk(&self) -> usize {
+        Arc::as_ptr(&self.group).addr()
+    }
 }
 
 impl Drop for Ticket {
@@ -340,18 +359,7 @@ impl fmt::Debug for Ticket {
 
 impl Group {
     fn close(&self, records: u32, delivery: Option<&Delivery>) {
-        if let Some(counters) = self.counted.get()
-            && !self.on_disk.load(Ordering::Acquire)
-        {
-            let records = u64::from(records);
-            if delivery.is_none() {
-                Counters::add(&counters.abandoned, records);
-            }
-            counters.pending.fetch_sub(records, Ordering::Release);
-        }
-        if delivery.is_none() {
-            self.abandoned.store(true, Ordering::Release);
-        }
+        self.uncount(records, delivery.is_some());
         match &self.reply {
             Reply::Caller { waiting, .. } => {
                 let (reply, too) = {
@@ -378,17 +386,36 @@ impl Group {
                 journal.end(self.born, delivery.unwrap_or(&abandoned));
             }
             Reply::Span { source, id } => {
-                if delivery.is_some() {
-                    source.answered(records);
-                }
-                // AcqRel: whoever closes last sees every earlier `abandoned`.
-                let before = self.open.fetch_sub(records, Ordering::AcqRel);
-                if before == records && !self.abandoned.load(Ordering::Acquire) {
-                    source.settled(*id);
-                }
-                self.give_back(before, before - records);
+                self.close_span(source.as_ref(), *id, records, delivery.is_some());
             }
         }
+    }
+
+    fn uncount(&self, records: u32, are_answered: bool) {
+        if let Some(counters) = self.counted.get()
+            && !self.on_disk.load(Ordering::Acquire)
+        {
+            let records = u64::from(records);
+            if !are_answered {
+                Counters::add(&counters.abandoned, records);
+            }
+            counters.pending.fetch_sub(records, Ordering::Release);
+        }
+        if !are_answered {
+            self.abandoned.store(true, Ordering::Release);
+        }
+    }
+
+    fn close_span(&self, source: &dyn SpanSettled, id: u64, records: u32, are_answered: bool) {
+        if are_answered {
+            source.answered(records);
+        }
+        // AcqRel: whoever closes last sees every earlier `abandoned`.
+        let before = self.open.fetch_sub(records, Ordering::AcqRel);
+        if before == records && !self.abandoned.load(Ordering::Acquire) {
+            source.settled(id);
+        }
+        self.give_back(before, before - records);
     }
 
     /// What the records took that have their answers now; `open` of them have none.

@@ -30,12 +30,18 @@ pub(super) struct Lanes {
     /// One entry of a lane under way at a time.
     ordered: bool,
     len: usize,
-    /// Lanes of shards that take nothing.
-    dead: usize,
-    crowded: Crowded,
+    fullness: Fullness,
     /// In ordered mode: lanes of shards that are no more, whose last entry has no answer yet. Until it has, no other
     /// goes: it might be of the same key.
     closing: HashSet<LaneId>,
+}
+
+/// What others are told of the lanes.
+#[derive(Debug, Default)]
+struct Fullness {
+    /// Lanes of shards that take nothing.
+    dead: usize,
+    crowded: Crowded,
 }
 
 /// A lane with more entries than that, waiting or under way, is passed over while another has no more than that.
@@ -82,15 +88,14 @@ impl Lanes {
             percent,
             ordered,
             len: 0,
-            dead: 0,
-            crowded: Crowded::default(),
+            fullness: Fullness::default(),
             closing: HashSet::new(),
         }
     }
 
     /// Shards whose lanes have much more waiting than others.
     pub(super) fn crowded(&self) -> Crowded {
-        self.crowded.clone()
+        self.fullness.crowded.clone()
     }
 
     /// Behind all that waits in its lane. But what comes from another lane, whose shard took nothing or is no more, goes
@@ -113,7 +118,7 @@ impl Lanes {
 
     /// Whether some of so many shards take entries, as far as is known.
     pub(super) fn are_some_alive(&self, shards: usize) -> bool {
-        self.dead < shards
+        self.fullness.dead < shards
     }
 
     /// Before all that waits in its lane: it is older.
@@ -131,36 +136,20 @@ impl Lanes {
         entry: AggregatedRecord,
         how: impl FnOnce(&mut VecDeque<AggregatedRecord>, AggregatedRecord),
     ) {
-        let id = entry.predicted().cloned();
         self.len += 1;
-        self.change(&id, |lane| how(&mut lane.queue, entry));
-        self.activate(id);
-    }
-
-    /// Changes a lane, which is made if need be, and notes what that means for how full lanes are.
-    fn change(&mut self, id: &LaneId, change: impl FnOnce(&mut Lane)) {
-        let lane = self.lanes.entry(id.clone()).or_default();
-        let (was_idle, was_dead) = (lane.is_idle(), lane.is_dead());
-        change(lane);
-        let (is_idle, is_dead) = (lane.is_idle(), lane.is_dead());
-        self.dead = self.dead + usize::from(is_dead) - usize::from(was_dead);
-        // A dead one may have been taken for free, to be asked again: it is said anew each time.
-        if let Some(shard) = id
-            && (is_dead || (was_idle, was_dead) != (is_idle, is_dead))
-        {
-            let waiting = (!is_idle).then_some(Crowding::Waiting);
-            let crowding = is_dead.then_some(Crowding::Dead).or(waiting);
-            self.crowded.set(shard, crowding);
+        let id = entry.lane().clone();
+        if !self.lanes.contains_key(&id) {
+            self.lanes.insert(id.clone(), Lane::default());
         }
+        let lane = self.lanes.get_mut(&id).expect("there is one now");
+        self.fullness
+            .follow(&id, lane, |lane| how(&mut lane.queue, entry));
+        lane.activate(&id, &mut self.active);
     }
 
-    fn activate(&mut self, id: LaneId) {
-        let Some(lane) = self.lanes.get_mut(&id) else {
-            return;
-        };
-        if !lane.active && !lane.busy && lane.waits_until.is_none() && !lane.queue.is_empty() {
-            lane.active = true;
-            self.active.push_back(id);
+    fn activate(&mut self, id: &LaneId) {
+        if let Some(lane) = self.lanes.get_mut(id) {
+            lane.activate(id, &mut self.active);
         }
     }
 
@@ -174,10 +163,10 @@ impl Lanes {
                 lane.waits_until = None;
                 // Somebody has to ask whether it takes something again: the next one that comes.
                 if let (true, true, Some(shard)) = (lane.is_dead(), lane.queue.is_empty(), &id) {
-                    self.crowded.set(shard, None);
+                    self.fullness.crowded.set(shard, None);
                 }
+                lane.activate(&id, &mut self.active);
             }
-            self.activate(id);
         }
         if !self.closing.is_empty() {
             return None;
@@ -204,12 +193,12 @@ impl Lanes {
                     self.len -= 1;
                     let busy = self.ordered && id.is_some();
                     let mut entry = None;
-                    self.change(&id, |lane| {
+                    self.fullness.follow(&id, lane, |lane| {
                         entry = lane.queue.pop_front();
                         lane.away += 1;
                         lane.busy = busy;
                     });
-                    self.activate(id);
+                    lane.activate(&id, &mut self.active);
                     return entry;
                 }
             }
@@ -219,16 +208,16 @@ impl Lanes {
 
     /// An entry that was given has its answer, or comes back. In ordered mode the lane's next one may go.
     pub(super) fn release(&mut self, id: &LaneId) {
-        if self.lanes.contains_key(id) {
-            self.change(id, |lane| {
+        if let Some(lane) = self.lanes.get_mut(id) {
+            self.fullness.follow(id, lane, |lane| {
                 lane.busy = false;
                 lane.away = lane.away.saturating_sub(1);
             });
-            self.activate(id.clone());
+            lane.activate(id, &mut self.active);
         }
         if self.closing.remove(id) && self.closing.is_empty() {
             let ids: Vec<_> = self.lanes.keys().cloned().collect();
-            ids.into_iter().for_each(|id| self.activate(id));
+            ids.iter().for_each(|id| self.activate(id));
         }
     }
 
@@ -237,14 +226,12 @@ impl Lanes {
         &mut self,
         is_so: impl Fn(&AggregatedRecord) -> bool,
     ) -> Vec<AggregatedRecord> {
-        let with_some = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| lane.queue.iter().any(&is_so));
-        let ids: Vec<_> = with_some.map(|(id, _)| id.clone()).collect();
         let mut taken = Vec::new();
-        for id in ids {
-            self.change(&id, |lane| {
+        for (id, lane) in &mut self.lanes {
+            if !lane.queue.iter().any(&is_so) {
+                continue;
+            }
+            self.fullness.follow(id, lane, |lane| {
                 let (out, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut lane.queue)
                     .into_iter()
                     .partition(&is_so);
@@ -274,9 +261,9 @@ impl Lanes {
         }
         if !throttled && lane.refusing.is_some() {
             if let (true, Some(shard)) = (lane.is_dead(), id) {
-                self.crowded.set(shard, None);
+                self.fullness.crowded.set(shard, None);
             }
-            self.change(id, |lane| lane.refusing = None);
+            self.fullness.follow(id, lane, |lane| lane.refusing = None);
         }
     }
 
@@ -302,7 +289,7 @@ impl Lanes {
         let refusing = Refusing { since, last: now };
         let until = now + delay(refusing.time());
         let waits_less = lane.waits_until.is_none_or(|wait| wait < until);
-        self.change(id, |lane| {
+        self.fullness.follow(id, lane, |lane| {
             lane.refusing = Some(refusing);
             lane.held_until = Some(until);
             if let (true, Some(limiter)) = (refusing.time() >= LONG_DEAD, &mut lane.limiter) {
@@ -347,16 +334,43 @@ impl Lanes {
                 || lane.waits_until.is_some();
             if !keep {
                 if let Some(shard) = id {
-                    self.crowded.set(shard, None);
+                    self.fullness.crowded.set(shard, None);
                 }
-                self.dead -= usize::from(lane.is_dead());
+                self.fullness.dead -= usize::from(lane.is_dead());
             }
             keep
         });
     }
 }
 
+impl Fullness {
+    /// Changes a lane, and notes what that means.
+    fn follow(&mut self, id: &LaneId, lane: &mut Lane, change: impl FnOnce(&mut Lane)) {
+        let (was_idle, was_dead) = (lane.is_idle(), lane.is_dead());
+        change(lane);
+        let (is_idle, is_dead) = (lane.is_idle(), lane.is_dead());
+        self.dead = self.dead + usize::from(is_dead) - usize::from(was_dead);
+        // A dead one may have been taken for free, to be asked again: it is said anew each time.
+        if let Some(shard) = id
+            && (is_dead || (was_idle, was_dead) != (is_idle, is_dead))
+        {
+            let waiting = (!is_idle).then_some(Crowding::Waiting);
+            let crowding = is_dead.then_some(Crowding::Dead).or(waiting);
+            self.crowded.set(shard, crowding);
+        }
+    }
+}
+
 impl Lane {
+    /// Puts the lane among those that may have something to give, if it may and is not there.
+    fn activate(&mut self, id: &LaneId, active: &mut VecDeque<LaneId>) {
+        let may_give = !self.busy && self.waits_until.is_none() && !self.queue.is_empty();
+        if may_give && !self.active {
+            self.active = true;
+            active.push_back(id.clone());
+        }
+    }
+
     fn is_dead(&self) -> bool {
         self.refusing
             .is_some_and(|refusing| refusing.time() >= DEAD)

@@ -36,6 +36,7 @@ use crate::aggregate::reducer::{Reducer, Routes};
 use crate::aggregate::{self, AggregatedRecord};
 use crate::batch::{Batch, Limits};
 use crate::deadletter::DeadLetters;
+use crate::delivery::Together;
 use crate::metrics::{Counters, Histograms};
 use crate::record::StreamName;
 use crate::recurring::Recurring;
@@ -95,6 +96,8 @@ pub(super) struct Owner {
     retry_number: u64,
     /// When to look next for what is over.
     next_sweep: Instant,
+    /// What is stored, until its sources are told at the end of the step.
+    to_tell: Together,
     /// Stored where a member may not belong; judged when the next shard map is there.
     misplaced: Vec<Misplaced>,
     /// It was not found, and has not been listed since.
@@ -201,6 +204,7 @@ impl Owner {
             retries: BinaryHeap::new(),
             retry_number: 0,
             next_sweep: Instant::now(),
+            to_tell: Together::default(),
             misplaced: Vec::new(),
             absent: None,
             not_found_at: None,
@@ -310,6 +314,7 @@ impl Owner {
         self.notice_that_it_is_listed();
         self.go_on_without_shards(now);
         self.go_on_unlisted(now);
+        self.tell_sources(now);
         self.close_blocks(now);
         self.close_aggregates(now);
         while let Some(entry) = self.lanes.pop(now) {

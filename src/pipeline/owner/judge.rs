@@ -11,7 +11,7 @@ use super::{Answered, Misplaced, Owner};
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::reducer::Routes;
 use crate::delivery::{Delivery, FailReason, Ticket};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Histograms};
 use crate::send::{CallOutcome, EntryOutcome, Ordering, is_throttling};
 use crate::shard::{ByShard, ShardId};
 
@@ -54,13 +54,13 @@ impl Owner {
         }
         self.notice_throttling(throttled, now);
         for (entry, outcome) in entries.iter().zip(&outcomes) {
-            let id = entry.predicted().cloned();
+            let id = entry.lane();
             // Other refusals tell nothing of the shard.
             let throttled = outcome.is_throttled();
             if throttled || matches!(outcome, EntryOutcome::Stored { .. }) {
-                self.lanes.answered(&id, entry.size(), throttled, now);
+                self.lanes.answered(id, entry.size(), throttled, now);
             }
-            if let Some(stored) = lanes.get_mut(&id) {
+            if let Some(stored) = lanes.get_mut(id) {
                 *stored |= matches!(outcome, EntryOutcome::Stored { .. });
             }
         }
@@ -252,40 +252,33 @@ impl Owner {
     ) {
         Counters::add(&self.counters.entries_stored, 1);
         Counters::add(&self.counters.bytes_stored, entry.size() as u64);
-        self.lanes.release(&entry.predicted().cloned());
-        let records = entry.user_records();
-        let stored = |attempts| Delivery::Stored {
-            shard: Arc::clone(&shard),
-            sequence: Arc::clone(&sequence),
-            attempts,
-        };
-        // Neighbours mostly come from one chunk: they are told together, since what each alone costs is shared by cores.
-        let mut run: Option<(Ticket, u32)> = None;
+        self.lanes.release(entry.lane());
+        Counters::add(&self.counters.stored, entry.user_records());
         for member in entry.into_members() {
             let attempts = member.attempts();
             for ticket in member.into_tickets() {
-                let ticket = match &mut run {
-                    Some((run, same)) if *same == attempts => match run.absorb(ticket) {
-                        Ok(()) => continue,
-                        Err(ticket) => ticket,
-                    },
-                    _ => ticket,
-                };
-                if let Some((ended, attempts)) = run.replace((ticket, attempts)) {
-                    self.settle_timed(ended, &stored(attempts), now);
+                if let Err(of_caller) = self.to_tell.take(ticket) {
+                    time(&mut self.histograms, &of_caller, now);
+                    of_caller.settle(&Delivery::Stored {
+                        shard: Arc::clone(&shard),
+                        sequence: Arc::clone(&sequence),
+                        attempts,
+                    });
                 }
             }
         }
-        if let Some((ended, attempts)) = run {
-            self.settle_timed(ended, &stored(attempts), now);
-        }
-        Counters::add(&self.counters.stored, records);
     }
 
-    fn settle_timed(&mut self, ticket: Ticket, delivery: &Delivery, now: Instant) {
-        let latency = now.saturating_duration_since(ticket.born());
-        let records = u64::from(ticket.records());
-        self.histograms.line_to_stored.record(latency, records);
-        ticket.settle(delivery);
+    /// Tells sources what was stored since it was last done.
+    pub(super) fn tell_sources(&mut self, now: Instant) {
+        let histograms = &mut self.histograms;
+        self.to_tell.settle(|ticket| time(histograms, ticket, now));
     }
+}
+
+/// How long they took.
+fn time(histograms: &mut Histograms, stored: &Ticket, now: Instant) {
+    let latency = now.saturating_duration_since(stored.born());
+    let records = u64::from(stored.records());
+    histograms.line_to_stored.record(latency, records);
 }

@@ -190,7 +190,7 @@ impl Owner {
     }
 
     pub(super) fn give_up_entry(&mut self, entry: AggregatedRecord, reason: &FailReason) {
-        self.lanes.release(&entry.predicted().cloned());
+        self.lanes.release(entry.lane());
         for member in entry.into_members() {
             self.give_up(member, reason.clone());
         }
