@@ -7,6 +7,7 @@
 mod id;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -63,8 +64,21 @@ impl RecordKey {
 }
 
 /// 1 to 256 Unicode characters.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Eq, PartialOrd, Ord)]
 pub struct PartitionKey(Arc<str>);
+
+/// Records of one source mostly share theirs, whose text need not be read then.
+impl PartialEq for PartitionKey {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Hash for PartitionKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
 
 impl PartitionKey {
     /// Characters, not bytes: the service counts Unicode code points.
