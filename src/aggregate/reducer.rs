@@ -5,17 +5,19 @@
 //! makes aggregates of sealed records and, in block scope before that, blocks of plain ones.
 
 mod crowded;
+mod deadlines;
 mod entry;
 
-use std::collections::BTreeSet;
 use std::mem::offset_of;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use slab::Slab;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use self::crowded::{Crowded, Crowding};
+use self::deadlines::Deadlines;
 use super::format::{Layout, MAX_MEMBERS};
 use super::{AggregatedRecord, ContainerKey, Trigger};
 use crate::near;
@@ -55,9 +57,14 @@ pub struct Reducer<M> {
     is_renumbered: bool,
     for_any_shard: bool,
     /// By the shard's place in the map.
-    keyed: Vec<Option<Open<M>>>,
-    any: Option<Open<M>>,
-    deadlines: BTreeSet<(Instant, Slot)>,
+    keyed: Vec<Option<Open>>,
+    /// Members of those; each layout has the places of its own.
+    keyed_members: Slab<M>,
+    any: Option<Open>,
+    any_members: Vec<M>,
+    /// Containers that are open.
+    open: usize,
+    deadlines: Deadlines<Slot>,
     /// Whose turn it is among the shards, for what may go to any.
     turn: usize,
     crowded: Crowded,
@@ -71,12 +78,11 @@ enum Slot {
     Shard(usize),
 }
 
-/// In this order: what each record needs of it comes first.
+/// Its members are elsewhere. In this order: what each record needs of it comes first, on two lines of the cache.
 #[derive(Debug)]
-#[repr(C)]
-struct Open<M> {
+#[repr(C, align(64))]
+struct Open {
     layout: Layout,
-    members: Vec<M>,
     deadline: Instant,
     opened_at: Instant,
     container: Container,
@@ -109,6 +115,9 @@ pub(crate) struct Container {
 /// So many are in the cache all the time.
 const FEW_OPEN: usize = 64;
 
+/// So many places for members are kept in any case: some hundred kilobytes.
+const SLACK: usize = 1024;
+
 /// The partition key of every aggregate of the KPL.
 const KPL_KEY: &str = "a";
 
@@ -138,8 +147,11 @@ impl<M: Member> Reducer<M> {
             is_renumbered: false,
             for_any_shard: false,
             keyed: Vec::new(),
+            keyed_members: Slab::new(),
             any: None,
-            deadlines: BTreeSet::new(),
+            any_members: Vec::new(),
+            open: 0,
+            deadlines: Deadlines::new(),
             // Hosts that start together should not all begin with the same shard.
             turn: rand::random_range(0..1 << 20),
             crowded: Crowded::default(),
@@ -151,7 +163,7 @@ impl<M: Member> Reducer<M> {
 
     /// Goes on with new routes. What is open must have been flushed: it was predicted by the old ones.
     pub fn adopt(&mut self, routes: Routes) {
-        assert!(self.deadlines.is_empty(), "flush before new routes");
+        assert_eq!(self.open, 0, "flush before new routes");
         if let Routes::Known(map) = &routes {
             self.keyed.resize_with(map.shards().len(), || None);
             let before = self.last_map.replace(Arc::clone(map));
@@ -201,7 +213,7 @@ impl<M: Member> Reducer<M> {
     /// Brings near what [`push`](Self::push) will write to for these records, a few dozen of those that come next: open
     /// containers of many shards are no longer in the cache.
     pub fn prepare(&self, next: &[M]) {
-        if self.deadlines.len() < FEW_OPEN {
+        if self.open < FEW_OPEN {
             return;
         }
         let place = |record: &M| match self.slot(record.route()) {
@@ -210,7 +222,7 @@ impl<M: Member> Reducer<M> {
         };
         let places: SmallVec<[_; 64]> = next.iter().filter_map(place).collect();
         for place in &places {
-            near::bring(*place, offset_of!(Open<M>, opened_at));
+            near::bring(*place, offset_of!(Open, opened_at));
         }
         for open in places.into_iter().flatten() {
             open.bring();
@@ -229,7 +241,7 @@ impl<M: Member> Reducer<M> {
             closed.push(self.alone(record, deadline, now));
             return;
         };
-        let listed = |open: &mut Open<M>| open.list_within(max_size, &record);
+        let listed = |open: &mut Open| open.list_within(max_size, &record);
         match self.at(slot).as_mut().map(listed) {
             Some(true) => self.join(slot, record, deadline),
             Some(false) => {
@@ -239,7 +251,7 @@ impl<M: Member> Reducer<M> {
             None => self.open(slot, record, deadline, now),
         }
         let max_count = self.max_count;
-        let full = |open: &Open<M>| open.is_full(max_size, max_count);
+        let full = |open: &Open| open.is_full(max_size, max_count);
         if let Some(trigger) = self.at(slot).as_ref().and_then(full) {
             self.close_slot(slot, trigger, now, closed);
         }
@@ -261,12 +273,13 @@ impl<M: Member> Reducer<M> {
 
     /// A member with no company, past all gathering.
     pub fn alone(&mut self, record: M, deadline: Instant, now: Instant) -> Closed<M> {
-        self.open_with(record, deadline, now, 1).close(None, now)
+        let open = self.open_with(&record, deadline, now, 1);
+        open.close(vec![record], None, now)
     }
 
     /// Closes what is due.
     pub fn close_due(&mut self, now: Instant, closed: &mut Vec<Closed<M>>) {
-        while let Some(&(deadline, slot)) = self.deadlines.first()
+        while let Some((deadline, slot)) = self.deadlines.first()
             && deadline <= now
         {
             self.close_slot(slot, Trigger::Time, now, closed);
@@ -275,16 +288,16 @@ impl<M: Member> Reducer<M> {
 
     /// Closes everything.
     pub fn flush(&mut self, now: Instant, closed: &mut Vec<Closed<M>>) {
-        while let Some(&(_, slot)) = self.deadlines.first() {
+        while let Some((_, slot)) = self.deadlines.first() {
             self.close_slot(slot, Trigger::Asked, now, closed);
         }
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.deadlines.first().map(|(deadline, _)| deadline)
     }
 
-    fn at(&mut self, slot: Slot) -> &mut Option<Open<M>> {
+    fn at(&mut self, slot: Slot) -> &mut Option<Open> {
         match slot {
             Slot::Any => &mut self.any,
             Slot::Shard(index) => &mut self.keyed[index],
@@ -293,39 +306,85 @@ impl<M: Member> Reducer<M> {
 
     /// Into what is open there, which has listed it.
     fn join(&mut self, slot: Slot, record: M, deadline: Instant) {
+        self.keep(slot, record);
         let open = self.at(slot).as_mut().expect("it has listed the record");
-        open.members.push(record);
-        let was = open.deadline;
-        if deadline < was {
+        if deadline < open.deadline {
             open.deadline = deadline;
-            self.deadlines.remove(&(was, slot));
-            self.deadlines.insert((deadline, slot));
+            self.note_deadline(slot, deadline);
         }
     }
 
     /// Where nothing is open.
     fn open(&mut self, slot: Slot, record: M, deadline: Instant, now: Instant) {
-        *self.at(slot) = Some(self.open_with(record, deadline, now, self.usual_members));
-        self.deadlines.insert((deadline, slot));
+        *self.at(slot) = Some(self.open_with(&record, deadline, now, self.usual_members));
+        self.open += 1;
+        self.keep(slot, record);
+        self.note_deadline(slot, deadline);
+    }
+
+    /// The member that was listed last. Those of many shards lie where others were before, of whatever shard, who left
+    /// last: that is still in the cache.
+    fn keep(&mut self, slot: Slot, record: M) {
+        let Slot::Shard(index) = slot else {
+            if self.any_members.is_empty() {
+                self.any_members.reserve_exact(self.usual_members);
+            }
+            self.any_members.push(record);
+            return;
+        };
+        let place = self.keyed_members.insert(record);
+        let place = u32::try_from(place).expect("memory has no room for as many");
+        let open = self.keyed[index].as_mut();
+        open.expect("it has listed the record")
+            .layout
+            .keep_last_at(place);
+    }
+
+    fn take_members(&mut self, slot: Slot, open: &mut Open) -> Vec<M> {
+        let Slot::Shard(_) = slot else {
+            return std::mem::take(&mut self.any_members);
+        };
+        let places = open.layout.places();
+        let members = places.map(|place| self.keyed_members.remove(*place as usize));
+        let members = members.collect();
+        if self.keyed_members.len() + SLACK < self.keyed_members.capacity() / 4 {
+            self.move_together();
+        }
+        members
+    }
+
+    /// After a flood, members take as much memory again as they are.
+    fn move_together(&mut self) {
+        let mut moved = Slab::with_capacity(self.keyed_members.len());
+        let open = self.keyed.iter_mut().flatten();
+        for place in open.flat_map(|open| open.layout.places()) {
+            *place = moved.insert(self.keyed_members.remove(*place as usize)) as u32;
+        }
+        self.keyed_members = moved;
+    }
+
+    /// In place of any that was noted before.
+    fn note_deadline(&mut self, slot: Slot, deadline: Instant) {
+        let (keyed, any) = (&self.keyed, &self.any);
+        let holds = |deadline, slot| is_due(keyed, any, slot) == Some(deadline);
+        self.deadlines.add(deadline, slot, self.open, holds);
+        self.deadlines.skip(holds);
     }
 
     /// An aggregate of this one record so far, with room for so many.
     fn open_with(
         &mut self,
-        record: M,
+        record: &M,
         deadline: Instant,
         opened_at: Instant,
         room: usize,
-    ) -> Open<M> {
+    ) -> Open {
         let container = self.container(record.route());
         let mut layout = Layout::with_room_for(room);
-        let mut members = Vec::with_capacity(room);
         let (key, explicit) = container.member_key(record.route());
         layout.add(key, explicit, record.data().len());
-        members.push(record);
         Open {
             layout,
-            members,
             deadline,
             opened_at,
             container,
@@ -386,23 +445,34 @@ impl<M: Member> Reducer<M> {
         now: Instant,
         closed: &mut Vec<Closed<M>>,
     ) {
-        if let Some(open) = self.at(slot).take() {
-            self.deadlines.remove(&(open.deadline, slot));
-            self.usual_members = (self.usual_members * 7 + open.members.len()).div_ceil(8);
-            closed.push(open.close(Some(trigger), now));
+        if let Some(mut open) = self.at(slot).take() {
+            self.open -= 1;
+            let (keyed, any) = (&self.keyed, &self.any);
+            (self.deadlines).skip(|deadline, slot| is_due(keyed, any, slot) == Some(deadline));
+            let members = self.take_members(slot, &mut open);
+            self.usual_members = (self.usual_members * 7 + members.len()).div_ceil(8);
+            closed.push(open.close(members, Some(trigger), now));
         }
     }
 }
 
-impl<M: Member> Open<M> {
-    /// Where the next member will be written to, as what is there.
+/// When what is open there is.
+fn is_due(keyed: &[Option<Open>], any: &Option<Open>, slot: Slot) -> Option<Instant> {
+    let open = match slot {
+        Slot::Any => any.as_ref(),
+        Slot::Shard(index) => keyed.get(index)?.as_ref(),
+    };
+    open.map(|open| open.deadline)
+}
+
+impl Open {
+    /// Where the next member will be listed.
     fn bring(&self) {
         self.layout.bring();
-        near::bring_end(&self.members);
     }
 
     /// Lists a member that is about to come, if it fits. Whether it does.
-    fn list_within(&mut self, max_size: usize, record: &M) -> bool {
+    fn list_within(&mut self, max_size: usize, record: &impl Member) -> bool {
         let (key, explicit) = self.container.member_key(record.route());
         self.layout
             .add_within(max_size, key, explicit, record.data().len())
@@ -417,10 +487,10 @@ impl<M: Member> Open<M> {
         }
     }
 
-    fn close(self, trigger: Option<Trigger>, now: Instant) -> Closed<M> {
+    fn close<M>(self, members: Vec<M>, trigger: Option<Trigger>, now: Instant) -> Closed<M> {
         Closed {
             layout: self.layout,
-            members: self.members,
+            members,
             deadline: self.deadline,
             opened_at: self.opened_at,
             closed_at: now,

@@ -19,7 +19,9 @@ pub struct Layout {
 /// [`MAX_MEMBERS`](super::MAX_MEMBERS).
 #[derive(Debug, Clone, Copy)]
 struct MemberLayout {
-    data_len: usize,
+    data_len: u32,
+    /// See [`Layout::places`].
+    place: u32,
     key: u32,
     /// [`NO_HASH_KEY`](Self::NO_HASH_KEY): none.
     hash_key: u32,
@@ -29,12 +31,17 @@ impl MemberLayout {
     const NO_HASH_KEY: u32 = u32::MAX;
 
     fn new(data_len: usize, key: usize, hash_key: Option<usize>) -> Self {
-        let place = |place| u32::try_from(place).expect("tables are short");
+        let short = |n| u32::try_from(n).expect("tables are short, and records have no gigabytes");
         Self {
-            data_len,
-            key: place(key),
-            hash_key: hash_key.map_or(Self::NO_HASH_KEY, place),
+            data_len: short(data_len),
+            place: 0,
+            key: short(key),
+            hash_key: hash_key.map_or(Self::NO_HASH_KEY, short),
         }
+    }
+
+    fn data_len(self) -> usize {
+        self.data_len as usize
     }
 
     fn key(self) -> usize {
@@ -47,7 +54,8 @@ impl MemberLayout {
 
     fn body_len(self) -> usize {
         let hash_key = self.hash_key().map_or(0, |i| 1 + varint_len(i));
-        1 + varint_len(self.key()) + hash_key + 1 + varint_len(self.data_len) + self.data_len
+        let data = 1 + varint_len(self.data_len()) + self.data_len();
+        1 + varint_len(self.key()) + hash_key + data
     }
 }
 
@@ -65,6 +73,18 @@ impl Layout {
 
     pub fn members(&self) -> usize {
         self.members.len()
+    }
+
+    /// Notes where the last member's data is kept, by whoever keeps it.
+    pub fn keep_last_at(&mut self, place: u32) {
+        if let Some(last) = self.members.last_mut() {
+            last.place = place;
+        }
+    }
+
+    /// Where each member's data is kept, in the order they were added: what was last noted.
+    pub fn places(&mut self) -> impl Iterator<Item = &mut u32> {
+        self.members.iter_mut().map(|member| &mut member.place)
     }
 
     /// Brings near where the next member will be listed.
@@ -190,7 +210,7 @@ impl Layout {
         }
         for (member, data) in self.members.iter().zip(data) {
             assert_eq!(
-                member.data_len,
+                member.data_len(),
                 data.len(),
                 "members come in the order they were added"
             );

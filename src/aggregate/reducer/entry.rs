@@ -83,8 +83,10 @@ impl AggregatedRecord {
                 bytes
             }
         };
-        // It may wait for long, and grew by doubling.
-        members.shrink_to_fit();
+        // It may wait for long, and may have grown by doubling. A few more places cost less than moving them.
+        if members.capacity() > members.len() + members.len() / 8 {
+            members.shrink_to_fit();
+        }
         let predicted = container.predicted.clone();
         let (partition_key, explicit_hash_key) = container.into_keys(members.len());
         Self {

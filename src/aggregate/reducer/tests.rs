@@ -42,6 +42,50 @@ fn a_container_closes_before_readers_would_refuse_its_members() {
     assert_eq!(closed[0].members.len(), MAX_MEMBERS);
 }
 
+#[test]
+fn after_a_flood_of_many_shards_its_memory_is_given_back_and_what_stays_open_is_whole() {
+    let now = Instant::now();
+    let (soon, late) = (now + Duration::from_millis(1), now + Duration::from_secs(1));
+    let (mut reducer, mut closed) = (reducer(1000), Vec::new());
+    // Each 50th shard is due later than the others.
+    let stays = |shard: u128| shard.is_multiple_of(50);
+    let mut put = |reducer: &mut Reducer<SealedRecord>, shard: u128, round: u32| {
+        let hash_key = HashKey(u128::MAX / 1000 * shard + 1);
+        let key = RecordKey::Explicit(PartitionKey::new("k").unwrap(), hash_key);
+        let due = if stays(shard) { late } else { soon };
+        let record = sealed(format!("{shard}/{round}"), key);
+        reducer.push(record, due, now, &mut closed);
+    };
+    for round in 0..20 {
+        (0..1000).for_each(|shard| put(&mut reducer, shard, round));
+    }
+    let most = reducer.keyed_members.capacity();
+    assert!(most >= 20_000);
+    let (mut early, mut rest) = (Vec::new(), Vec::new());
+    reducer.close_due(soon, &mut early);
+    let kept = reducer.keyed_members.capacity();
+    assert!(kept <= 4 * (400 + SLACK), "{kept} of {most}");
+    (0..1000)
+        .step_by(50)
+        .for_each(|shard| put(&mut reducer, shard, 20));
+    reducer.flush(now, &mut rest);
+    assert_eq!((early.len(), rest.len()), (980, 20));
+    let shard_of = |member: &SealedRecord| {
+        let text = str::from_utf8(member.data()).unwrap();
+        text.split_once('/').unwrap().0.parse::<u128>().unwrap()
+    };
+    for container in early.iter().chain(&rest) {
+        let shard = shard_of(&container.members[0]);
+        let rounds = 0..if stays(shard) { 21 } else { 20 };
+        let expected: Vec<_> = rounds.map(|round| format!("{shard}/{round}")).collect();
+        let found = container.members.iter().map(|m| m.data().clone());
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+    assert!(closed.is_empty());
+    assert!(reducer.keyed_members.is_empty());
+    assert!(reducer.keyed_members.capacity() <= 4 * SLACK);
+}
+
 /// With hash keys of all sizes: once what it read was added up, and overflowed.
 #[test]
 fn what_is_looked_at_ahead_comes_out_the_same() {
