@@ -118,6 +118,10 @@ pub async fn run(args: DecryptArgs, verbose: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn decoded(format: FormatWord, input: Vec<u8>) -> anyhow::Result<Vec<u8>> {
+    anyhow::ensure!(
+        !input.is_empty(),
+        "the input is empty: no message is that short"
+    );
     let (decoded, what) = match format {
         FormatWord::Hex => (form::from_hex(&input), "hexadecimal"),
         FormatWord::Base64 => (form::from_base64(&input), "base64"),

@@ -239,6 +239,15 @@ fn usage(ended: &Ended) -> &str {
     said
 }
 
+#[test]
+fn an_input_without_a_byte_is_said_to_be_empty() {
+    let key = KeyFile::new();
+    for format in ["raw", "hex", "base64"] {
+        let ended = key.decrypt(&["--format", format], b"");
+        assert!(refusal(&ended).contains("is empty"), "{format}");
+    }
+}
+
 /// Names in a message are a stranger's words until it is verified.
 #[test]
 fn a_strangers_words_stay_on_one_line() {
