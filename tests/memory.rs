@@ -35,21 +35,29 @@ const QUIET: Duration = Duration::from_secs(2);
 #[test]
 fn plain_records_stay_within_the_limit() {
     for size in [20, 200, 100 << 10] {
-        expect_bounded("off", size);
+        expect_bounded(&ANY_SHARD, "off", size);
+    }
+}
+
+/// Each shard has an open aggregate, and all of them close together, when their time is up.
+#[test]
+fn keyed_records_of_thousands_of_shards_stay_within_the_limit() {
+    for size in [20, 200] {
+        expect_bounded(&KEYED, "off", size);
     }
 }
 
 #[test]
 fn records_sealed_one_by_one_stay_within_the_limit() {
     for size in [20, 200, 100 << 10] {
-        expect_bounded("record", size);
+        expect_bounded(&ANY_SHARD, "record", size);
     }
 }
 
 #[test]
 fn blocks_stay_within_the_limit() {
     for size in [20, 200, 100 << 10] {
-        expect_bounded("block", size);
+        expect_bounded(&ANY_SHARD, "block", size);
     }
 }
 
@@ -180,9 +188,25 @@ fn a_further_stream_takes_no_more_than_half_a_mebibyte_until_it_has_something_to
     );
 }
 
-fn expect_bounded(scope: &str, record: usize) {
+/// Where the records go.
+struct Spread {
+    shards: i32,
+    /// Of the `[[source]]`.
+    rule: &'static str,
+}
+
+const ANY_SHARD: Spread = Spread {
+    shards: 8,
+    rule: "",
+};
+const KEYED: Spread = Spread {
+    shards: 2000,
+    rule: "partition_key = \"hash\"",
+};
+
+fn expect_bounded(spread: &Spread, scope: &str, record: usize) {
     let site = StandIn::built(Fake::builder().null(true));
-    site.endpoints.create_stream(STREAM, 8);
+    site.endpoints.create_stream(STREAM, spread.shards);
     let encryption = match scope {
         "off" => "scope = \"off\"".to_owned(),
         scope => format!(
@@ -191,7 +215,7 @@ fn expect_bounded(scope: &str, record: usize) {
         ),
     };
     let unlimited = "[delivery]\nrate_limit = 10000\nrequest_timeout = \"10m\"";
-    let home = Home::new(&site.endpoints, &encryption, unlimited);
+    let home = Home::with_files_and(&site.endpoints, spread.rule, &encryption, unlimited);
     write_records(&home, record);
 
     let mut agent = home.start_agent();
@@ -214,10 +238,14 @@ fn expect_bounded(scope: &str, record: usize) {
         read < FILE,
         "it was never full: {read} of {FILE}, the file is too small for this test"
     );
-    println!("{scope}, records of {record} bytes: {:.1} MiB", mib(peak));
+    let what = format!(
+        "{scope}, {} shards, records of {record} bytes",
+        spread.shards
+    );
+    println!("{what}: {:.1} MiB", mib(peak));
     assert!(
         peak <= LIMIT + BESIDE,
-        "{scope}, records of {record} bytes: {:.1} MiB, over the limit of {:.0} MiB by more than {:.0} MiB",
+        "{what}: {:.1} MiB, over the limit of {:.0} MiB by more than {:.0} MiB",
         mib(peak),
         mib(LIMIT),
         mib(BESIDE)

@@ -95,9 +95,6 @@ impl Read {
     }
 }
 
-/// A partition key has 256 characters at most.
-const MAX_KEY_BYTES: usize = 256 * 4;
-
 /// The worst that `bytes` read can become in one chunk: its records. An empty line is a byte, its newline.
 pub(super) fn worst_records(bytes: usize) -> usize {
     bytes.clamp(1, MAX_LINES)
@@ -125,7 +122,10 @@ pub(super) fn chunk(
     Counters::add(&intake.counters.unkeyed, keys.missing() as u64);
     let count = u32::try_from(lines.len()).expect("a chunk has hardly more than MAX_LINES lines");
     let largest = lines.iter().map(|line| line.bytes.len()).max();
-    let each = intake.cost(1, largest.unwrap_or(0) + keys.bytes().min(MAX_KEY_BYTES));
+    let each = intake.cost(
+        1,
+        largest.unwrap_or(0) + keys.bytes().min(Keys::MOST_OF_ONE),
+    );
     let Span { source, id, doomed } = span;
     let ticket = Ticket::for_span(count, read.born, permit, source, id)
         .taking_each(each)
