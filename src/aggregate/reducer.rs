@@ -115,7 +115,7 @@ pub(crate) struct Container {
 /// So many are in the cache all the time.
 const FEW_OPEN: usize = 64;
 
-/// So many places for members are kept in any case: some hundred kilobytes.
+/// So many places for members that are not taken stay in any case: a hundred kilobytes.
 const SLACK: usize = 1024;
 
 /// The partition key of every aggregate of the KPL.
@@ -344,7 +344,16 @@ impl<M: Member> Reducer<M> {
         let Slot::Shard(_) = slot else {
             return std::mem::take(&mut self.any_members);
         };
-        let places = open.layout.places();
+        if self.open >= FEW_OPEN {
+            for place in open.layout.kept_at() {
+                let member = self.keyed_members.get(*place as usize);
+                near::bring(
+                    member.map_or(std::ptr::null(), std::ptr::from_ref),
+                    size_of::<M>(),
+                );
+            }
+        }
+        let places = open.layout.kept_at();
         let members = places.map(|place| self.keyed_members.remove(*place as usize));
         let members = members.collect();
         if self.keyed_members.len() + SLACK < self.keyed_members.capacity() / 4 {
@@ -353,11 +362,11 @@ impl<M: Member> Reducer<M> {
         members
     }
 
-    /// After a flood, members take as much memory again as they are.
+    /// After a flood, its places are given back.
     fn move_together(&mut self) {
-        let mut moved = Slab::with_capacity(self.keyed_members.len());
+        let mut moved = Slab::with_capacity(self.keyed_members.len() + SLACK);
         let open = self.keyed.iter_mut().flatten();
-        for place in open.flat_map(|open| open.layout.places()) {
+        for place in open.flat_map(|open| open.layout.kept_at()) {
             *place = moved.insert(self.keyed_members.remove(*place as usize)) as u32;
         }
         self.keyed_members = moved;
@@ -367,7 +376,7 @@ impl<M: Member> Reducer<M> {
     fn note_deadline(&mut self, slot: Slot, deadline: Instant) {
         let (keyed, any) = (&self.keyed, &self.any);
         let holds = |deadline, slot| is_due(keyed, any, slot) == Some(deadline);
-        self.deadlines.add(deadline, slot, self.open, holds);
+        self.deadlines.add(deadline, slot, holds);
         self.deadlines.skip(holds);
     }
 

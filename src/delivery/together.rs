@@ -13,6 +13,9 @@ use super::Ticket;
 #[derive(Debug, Default)]
 pub struct Together(HashMap<usize, Ticket, BuildHasherDefault<OfAddress>>);
 
+/// Room for so many chunks is kept.
+const MANY: usize = 1000;
+
 impl Together {
     /// Takes the ticket in, or gives back that of a caller, who is told more than a source: where the record lies.
     pub fn take(&mut self, ticket: Ticket) -> Result<(), Ticket> {
@@ -32,10 +35,21 @@ impl Together {
 
     /// Gives them their answer, after a look at each.
     pub fn settle(&mut self, mut look: impl FnMut(&Ticket)) {
+        let told = self.0.len();
+        if told == 0 {
+            return;
+        }
         for (_, ticket) in self.0.drain() {
             look(&ticket);
             ticket.settle_of_source();
         }
+        if told < self.0.capacity() / 8 {
+            self.0.shrink_to(MANY);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

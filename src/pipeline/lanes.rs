@@ -36,7 +36,7 @@ pub(super) struct Lanes {
     closing: HashSet<LaneId>,
 }
 
-/// What others are told of the lanes.
+/// What others ask of the lanes.
 #[derive(Debug, Default)]
 struct Fullness {
     /// Lanes of shards that take nothing.
@@ -143,7 +143,7 @@ impl Lanes {
         }
         let lane = self.lanes.get_mut(&id).expect("there is one now");
         self.fullness
-            .follow(&id, lane, |lane| how(&mut lane.queue, entry));
+            .change(&id, lane, |lane| how(&mut lane.queue, entry));
         lane.activate(&id, &mut self.active);
     }
 
@@ -193,8 +193,12 @@ impl Lanes {
                     self.len -= 1;
                     let busy = self.ordered && id.is_some();
                     let mut entry = None;
-                    self.fullness.follow(&id, lane, |lane| {
+                    self.fullness.change(&id, lane, |lane| {
                         entry = lane.queue.pop_front();
+                        if lane.queue.is_empty() {
+                            // Thousands of lanes are empty most of the time, and have no memory then.
+                            lane.queue = VecDeque::new();
+                        }
                         lane.away += 1;
                         lane.busy = busy;
                     });
@@ -209,7 +213,7 @@ impl Lanes {
     /// An entry that was given has its answer, or comes back. In ordered mode the lane's next one may go.
     pub(super) fn release(&mut self, id: &LaneId) {
         if let Some(lane) = self.lanes.get_mut(id) {
-            self.fullness.follow(id, lane, |lane| {
+            self.fullness.change(id, lane, |lane| {
                 lane.busy = false;
                 lane.away = lane.away.saturating_sub(1);
             });
@@ -231,7 +235,7 @@ impl Lanes {
             if !lane.queue.iter().any(&is_so) {
                 continue;
             }
-            self.fullness.follow(id, lane, |lane| {
+            self.fullness.change(id, lane, |lane| {
                 let (out, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut lane.queue)
                     .into_iter()
                     .partition(&is_so);
@@ -263,7 +267,7 @@ impl Lanes {
             if let (true, Some(shard)) = (lane.is_dead(), id) {
                 self.fullness.crowded.set(shard, None);
             }
-            self.fullness.follow(id, lane, |lane| lane.refusing = None);
+            self.fullness.change(id, lane, |lane| lane.refusing = None);
         }
     }
 
@@ -289,7 +293,7 @@ impl Lanes {
         let refusing = Refusing { since, last: now };
         let until = now + delay(refusing.time());
         let waits_less = lane.waits_until.is_none_or(|wait| wait < until);
-        self.fullness.follow(id, lane, |lane| {
+        self.fullness.change(id, lane, |lane| {
             lane.refusing = Some(refusing);
             lane.held_until = Some(until);
             if let (true, Some(limiter)) = (refusing.time() >= LONG_DEAD, &mut lane.limiter) {
@@ -345,7 +349,7 @@ impl Lanes {
 
 impl Fullness {
     /// Changes a lane, and notes what that means.
-    fn follow(&mut self, id: &LaneId, lane: &mut Lane, change: impl FnOnce(&mut Lane)) {
+    fn change(&mut self, id: &LaneId, lane: &mut Lane, change: impl FnOnce(&mut Lane)) {
         let (was_idle, was_dead) = (lane.is_idle(), lane.is_dead());
         change(lane);
         let (is_idle, is_dead) = (lane.is_idle(), lane.is_dead());

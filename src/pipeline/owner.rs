@@ -96,7 +96,7 @@ pub(super) struct Owner {
     retry_number: u64,
     /// When to look next for what is over.
     next_sweep: Instant,
-    /// What is stored, until its sources are told at the end of the step.
+    /// What is stored, until its sources are told in the same step.
     to_tell: Together,
     /// Stored where a member may not belong; judged when the next shard map is there.
     misplaced: Vec<Misplaced>,
@@ -314,6 +314,7 @@ impl Owner {
         self.notice_that_it_is_listed();
         self.go_on_without_shards(now);
         self.go_on_unlisted(now);
+        // What comes after this stores nothing.
         self.tell_sources(now);
         self.close_blocks(now);
         self.close_aggregates(now);
@@ -329,6 +330,7 @@ impl Owner {
         // While others go on putting records, nothing would ever linger again.
         self.flushes
             .retain(|(since, done)| !done.is_closed() || now < *since + UNATTENDED);
+        debug_assert!(self.to_tell.is_empty(), "or it is abandoned at the end");
     }
 
     fn adopt(&mut self, now: Instant) {

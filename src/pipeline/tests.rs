@@ -25,7 +25,7 @@ use super::*;
 use crate::aggregate::format::deaggregate;
 use crate::batch::Batch;
 use crate::deadletter;
-use crate::delivery::{Delivery, FailReason, Receipt, Ticket};
+use crate::delivery::{Delivery, FailReason, Receipt, SpanSettled, Ticket};
 use crate::record::{HashKey, PartitionKey, RecordKey};
 use crate::retry::LONE_REFUSALS;
 use crate::seal::block::Packing;

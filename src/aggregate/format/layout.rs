@@ -20,8 +20,8 @@ pub struct Layout {
 #[derive(Debug, Clone, Copy)]
 struct MemberLayout {
     data_len: u32,
-    /// See [`Layout::places`].
-    place: u32,
+    /// See [`Layout::kept_at`].
+    kept_at: u32,
     key: u32,
     /// [`NO_HASH_KEY`](Self::NO_HASH_KEY): none.
     hash_key: u32,
@@ -34,7 +34,7 @@ impl MemberLayout {
         let short = |n| u32::try_from(n).expect("tables are short, and records have no gigabytes");
         Self {
             data_len: short(data_len),
-            place: 0,
+            kept_at: 0,
             key: short(key),
             hash_key: hash_key.map_or(Self::NO_HASH_KEY, short),
         }
@@ -78,13 +78,13 @@ impl Layout {
     /// Notes where the last member's data is kept, by whoever keeps it.
     pub fn keep_last_at(&mut self, place: u32) {
         if let Some(last) = self.members.last_mut() {
-            last.place = place;
+            last.kept_at = place;
         }
     }
 
     /// Where each member's data is kept, in the order they were added: what was last noted.
-    pub fn places(&mut self) -> impl Iterator<Item = &mut u32> {
-        self.members.iter_mut().map(|member| &mut member.place)
+    pub fn kept_at(&mut self) -> impl Iterator<Item = &mut u32> {
+        self.members.iter_mut().map(|member| &mut member.kept_at)
     }
 
     /// Brings near where the next member will be listed.

@@ -14,6 +14,8 @@ pub(super) struct Deadlines<P> {
     in_order: VecDeque<(Instant, P)>,
     /// Those that came after later ones.
     others: BinaryHeap<Reverse<(Instant, P)>>,
+    /// When there are so many, those that no longer hold are left out.
+    too_many: usize,
 }
 
 /// So many that no longer hold are kept in any case: less than a page.
@@ -24,26 +26,27 @@ impl<P: Copy + Ord> Deadlines<P> {
         Self {
             in_order: VecDeque::new(),
             others: BinaryHeap::new(),
+            too_many: SOME,
         }
     }
 
-    /// One more; `hold` of them do.
-    pub(super) fn add(
-        &mut self,
-        deadline: Instant,
-        of: P,
-        hold: usize,
-        holds: impl Fn(Instant, P) -> bool,
-    ) {
-        if self.in_order.len() + self.others.len() > 2 * hold + SOME {
+    /// One more.
+    pub(super) fn add(&mut self, deadline: Instant, of: P, holds: impl Fn(Instant, P) -> bool) {
+        if self.len() >= self.too_many {
             self.in_order.retain(|&(deadline, of)| holds(deadline, of));
             self.others
                 .retain(|&Reverse((deadline, of))| holds(deadline, of));
+            // One that was closed and opened again for the same time holds twice: so it is by what is left.
+            self.too_many = 2 * self.len() + SOME;
         }
         match self.in_order.back() {
             Some(&(last, _)) if deadline < last => self.others.push(Reverse((deadline, of))),
             _ => self.in_order.push_back((deadline, of)),
         }
+    }
+
+    fn len(&self) -> usize {
+        self.in_order.len() + self.others.len()
     }
 
     /// Leaves out those in front that do not hold.
@@ -57,6 +60,9 @@ impl<P: Copy + Ord> Deadlines<P> {
             && !holds(deadline, of)
         {
             self.others.pop();
+        }
+        if self.len() == 0 {
+            self.too_many = SOME;
         }
     }
 
@@ -74,6 +80,7 @@ impl<P: Copy + Ord> Deadlines<P> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -93,16 +100,36 @@ mod tests {
                 // Later and later, but not each later than the one before.
                 open[place] = change.map(|ms| start + Duration::from_millis(20 * n as u64 + ms));
                 let holds = |deadline, place: usize| open[place] == Some(deadline);
-                let hold = open.iter().flatten().count();
                 if let Some(deadline) = open[place] {
-                    deadlines.add(deadline, place, hold, holds);
+                    deadlines.add(deadline, place, holds);
                 }
                 deadlines.skip(holds);
                 let first = open.iter().flatten().min().copied();
                 prop_assert_eq!(deadlines.first().map(|(deadline, _)| deadline), first);
-                let kept = deadlines.in_order.len() + deadlines.others.len();
-                prop_assert!(kept <= 2 * open.len() + SOME + 1);
+                // Hardly any is noted twice for the same time.
+                prop_assert!(deadlines.len() <= 3 * open.len() + SOME);
             }
         }
+    }
+
+    /// As of one chunk, where one container stays open and others are closed by size. Once each was a look at all others.
+    #[test]
+    fn what_is_opened_for_the_same_time_again_and_again_costs_no_search_each() {
+        const TIMES: usize = 20_000;
+        let due = Instant::now();
+        let looks = Cell::new(0);
+        let mut deadlines = Deadlines::new();
+        for n in 0..TIMES {
+            let holds = |deadline, _| {
+                looks.set(looks.get() + 1);
+                deadline == due
+            };
+            deadlines.add(due, usize::from(n > 0), holds);
+            deadlines.skip(holds);
+        }
+        assert_eq!(deadlines.first(), Some((due, 0)));
+        assert!(looks.get() < 4 * TIMES, "{} looks", looks.get());
+        deadlines.skip(|_, _| false);
+        assert_eq!((deadlines.len(), deadlines.too_many), (0, SOME));
     }
 }

@@ -30,6 +30,59 @@ async fn every_record_is_stored_once_and_told_where() {
     );
 }
 
+/// How many records at a time.
+#[derive(Debug, Default)]
+struct Told(Mutex<Vec<u32>>);
+
+impl SpanSettled for Told {
+    fn settled(&self, _: u64) {}
+
+    fn answered(&self, records: u32) {
+        self.0.lock().unwrap().push(records);
+    }
+}
+
+/// What a chunk is told costs more than a record does, and on many shards its records lie in as many entries.
+#[tokio::test(start_paused = true)]
+async fn a_source_is_told_once_of_what_a_call_stored_of_a_chunk_and_a_caller_of_his_record() {
+    let service = Service::well_behaved(8);
+    let pipeline = start(&service, |_| {});
+    let intake = pipeline.intake();
+    let chunks: Vec<Arc<Told>> = (0..2).map(|_| Arc::default()).collect();
+    for told in &chunks {
+        let memory = intake.reserve(80, 8000).await;
+        let of_chunk = Arc::<Told>::clone(told);
+        let mut rest = Some(Ticket::for_span(80, Instant::now(), memory, of_chunk, 0));
+        let mut next = || {
+            let (next, others) = rest.take().expect("for each of them").divide(1);
+            rest = others;
+            next
+        };
+        let records = (0..80).map(|n| Accepted {
+            data: Bytes::from(format!("line {n}")),
+            key: key(format!("k{}", n % 40)),
+            ticket: next(),
+        });
+        let records = records.collect();
+        let read_took = Duration::ZERO;
+        intake.send(Chunk { records, read_took }).await.unwrap();
+    }
+    let receipt = put(&pipeline, "among them", key("k7")).await;
+    assert!(matches!(
+        receipt.await,
+        Delivery::Stored { attempts: 1, .. }
+    ));
+    pipeline.close(GRACE).await;
+    assert_eq!(
+        *service.calls.lock().unwrap(),
+        [8],
+        "an entry for each shard"
+    );
+    for told in &chunks {
+        assert_eq!(*told.0.lock().unwrap(), [80]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lone_record_waits_its_linger_and_no_longer() {
     let service = Service::well_behaved(1);
