@@ -7,17 +7,18 @@
 mod crowded;
 mod deadlines;
 mod entry;
+mod members;
 
 use std::mem::offset_of;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use slab::Slab;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
 pub use self::crowded::{Crowded, Crowding};
 use self::deadlines::Deadlines;
+use self::members::Members;
 use super::format::{Layout, MAX_MEMBERS};
 use super::{AggregatedRecord, ContainerKey, Trigger};
 use crate::near;
@@ -59,7 +60,7 @@ pub struct Reducer<M> {
     /// By the shard's place in the map.
     keyed: Vec<Option<Open>>,
     /// Members of those; each layout has the places of its own.
-    keyed_members: Slab<M>,
+    keyed_members: Members<M>,
     any: Option<Open>,
     any_members: Vec<M>,
     /// Containers that are open.
@@ -115,9 +116,6 @@ pub(crate) struct Container {
 /// So many are in the cache all the time.
 const FEW_OPEN: usize = 64;
 
-/// So many places for members that are not taken stay in any case: a hundred kilobytes.
-const SLACK: usize = 1024;
-
 /// The partition key of every aggregate of the KPL.
 const KPL_KEY: &str = "a";
 
@@ -147,7 +145,7 @@ impl<M: Member> Reducer<M> {
             is_renumbered: false,
             for_any_shard: false,
             keyed: Vec::new(),
-            keyed_members: Slab::new(),
+            keyed_members: Members::new(),
             any: None,
             any_members: Vec::new(),
             open: 0,
@@ -217,16 +215,30 @@ impl<M: Member> Reducer<M> {
             return;
         }
         let place = |record: &M| match self.slot(record.route()) {
-            Some(Slot::Shard(index)) => Some(&self.keyed[index]),
+            Some(Slot::Shard(index)) => Some((&self.keyed[index], record.data().len())),
             Some(Slot::Any) | None => None,
         };
         let places: SmallVec<[_; 64]> = next.iter().filter_map(place).collect();
-        for place in &places {
+        for (place, _) in &places {
             near::bring(*place, offset_of!(Open, opened_at));
         }
-        for open in places.into_iter().flatten() {
-            open.bring();
+        for (place, more) in places {
+            match place {
+                Some(open) if self.is_full_with(open, more) => {
+                    open.layout
+                        .kept_at()
+                        .for_each(|at| self.keyed_members.bring(at));
+                }
+                Some(open) => open.layout.bring(),
+                None => {}
+            }
         }
+    }
+
+    /// Whether so many bytes more will close it, about.
+    fn is_full_with(&self, open: &Open, more: usize) -> bool {
+        let max_size = self.max_size.unwrap_or(0);
+        open.layout.members() + 1 >= self.max_count || open.layout.wire_len() + more >= max_size
     }
 
     /// Adds a record that is due by `deadline`. What is full comes out through `closed`.
@@ -322,8 +334,7 @@ impl<M: Member> Reducer<M> {
         self.note_deadline(slot, deadline);
     }
 
-    /// The member that was listed last. Those of many shards lie where others were before, of whatever shard, who left
-    /// last: that is still in the cache.
+    /// The member that was listed last.
     fn keep(&mut self, slot: Slot, record: M) {
         let Slot::Shard(index) = slot else {
             if self.any_members.is_empty() {
@@ -332,44 +343,25 @@ impl<M: Member> Reducer<M> {
             self.any_members.push(record);
             return;
         };
-        let place = self.keyed_members.insert(record);
-        let place = u32::try_from(place).expect("memory has no room for as many");
+        let place = self.keyed_members.put(record);
         let open = self.keyed[index].as_mut();
         open.expect("it has listed the record")
             .layout
             .keep_last_at(place);
     }
 
-    fn take_members(&mut self, slot: Slot, open: &mut Open) -> Vec<M> {
+    fn take_members(&mut self, slot: Slot, open: &Open) -> Vec<M> {
         let Slot::Shard(_) = slot else {
             return std::mem::take(&mut self.any_members);
         };
-        if self.open >= FEW_OPEN {
-            for place in open.layout.kept_at() {
-                let member = self.keyed_members.get(*place as usize);
-                near::bring(
-                    member.map_or(std::ptr::null(), std::ptr::from_ref),
-                    size_of::<M>(),
-                );
-            }
-        }
         let places = open.layout.kept_at();
-        let members = places.map(|place| self.keyed_members.remove(*place as usize));
-        let members = members.collect();
-        if self.keyed_members.len() + SLACK < self.keyed_members.capacity() / 4 {
-            self.move_together();
+        let members = places.map(|place| self.keyed_members.take(place)).collect();
+        if self.keyed_members.are_scattered() {
+            let open = self.keyed.iter_mut().flatten();
+            let places = open.flat_map(|open| open.layout.kept_at_mut());
+            self.keyed_members.move_together(places);
         }
         members
-    }
-
-    /// After a flood, its places are given back.
-    fn move_together(&mut self) {
-        let mut moved = Slab::with_capacity(self.keyed_members.len() + SLACK);
-        let open = self.keyed.iter_mut().flatten();
-        for place in open.flat_map(|open| open.layout.kept_at()) {
-            *place = moved.insert(self.keyed_members.remove(*place as usize)) as u32;
-        }
-        self.keyed_members = moved;
     }
 
     /// In place of any that was noted before.
@@ -454,11 +446,11 @@ impl<M: Member> Reducer<M> {
         now: Instant,
         closed: &mut Vec<Closed<M>>,
     ) {
-        if let Some(mut open) = self.at(slot).take() {
+        if let Some(open) = self.at(slot).take() {
             self.open -= 1;
             let (keyed, any) = (&self.keyed, &self.any);
             (self.deadlines).skip(|deadline, slot| is_due(keyed, any, slot) == Some(deadline));
-            let members = self.take_members(slot, &mut open);
+            let members = self.take_members(slot, &open);
             self.usual_members = (self.usual_members * 7 + members.len()).div_ceil(8);
             closed.push(open.close(members, Some(trigger), now));
         }
@@ -475,11 +467,6 @@ fn is_due(keyed: &[Option<Open>], any: &Option<Open>, slot: Slot) -> Option<Inst
 }
 
 impl Open {
-    /// Where the next member will be listed.
-    fn bring(&self) {
-        self.layout.bring();
-    }
-
     /// Lists a member that is about to come, if it fits. Whether it does.
     fn list_within(&mut self, max_size: usize, record: &impl Member) -> bool {
         let (key, explicit) = self.container.member_key(record.route());

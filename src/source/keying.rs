@@ -273,7 +273,7 @@ impl PerRecord {
             };
             match &key {
                 Some(RecordKey::Keyed(key) | RecordKey::Explicit(key, _)) => {
-                    bytes += key.len() + PerRecord::BESIDE_A_KEY;
+                    bytes += key.len() + Self::BESIDE_A_KEY;
                 }
                 _ => missing += 1,
             }

@@ -83,7 +83,12 @@ impl Layout {
     }
 
     /// Where each member's data is kept, in the order they were added: what was last noted.
-    pub fn kept_at(&mut self) -> impl Iterator<Item = &mut u32> {
+    pub fn kept_at(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|member| member.kept_at)
+    }
+
+    /// The same, for who moves them.
+    pub fn kept_at_mut(&mut self) -> impl Iterator<Item = &mut u32> {
         self.members.iter_mut().map(|member| &mut member.kept_at)
     }
 
