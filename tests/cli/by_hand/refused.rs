@@ -77,7 +77,7 @@ fn each_refusal_names_its_reason_and_shows_no_plaintext() {
         (&[], &signed[..signed.len() - 1], "it was cut"),
         (&[], &flipped(last), "tag of frame 2"),
         (&[], &flipped(last - 40), "tag of frame 2"),
-        (&[], b"", "not an AWS Encryption SDK message"),
+        (&[], b"", "is empty"),
         (&[], b"plain text", "not an AWS Encryption SDK message"),
         (&[], text.as_bytes(), "--format base64"),
         (&["--format", "hex"], b"0g", "not hexadecimal"),
