@@ -156,6 +156,8 @@ enum Control {
     Snapshot(oneshot::Sender<Histograms>),
     /// In an outage: see now whether it is over.
     Probe,
+    /// End at once.
+    Abandon,
 }
 
 impl Pipeline {
@@ -340,7 +342,7 @@ impl Pipeline {
         }
         let histograms = view::asked(&control).await;
         let before = counters.snapshot().abandoned;
-        tasks.abandon().await;
+        tasks.abandon(&control).await;
         if let Some(spooling) = spooling {
             spooling.finish().await;
         }
@@ -383,10 +385,11 @@ struct Tasks {
 }
 
 impl Tasks {
-    /// Ends all, and waits until they have dropped what they held.
-    async fn abandon(mut self) {
+    /// Ends all, and waits until they have dropped what they held, also in calls that were under way.
+    async fn abandon(mut self, control: &mpsc::UnboundedSender<Control>) {
         if let Some(owner) = self.owner.take() {
-            owner.abort();
+            // If nobody hears it, it has ended.
+            let _ = control.send(Control::Abandon);
             let _ = owner.await;
         }
         for helper in std::mem::take(&mut self.helpers) {

@@ -223,10 +223,15 @@ impl Owner {
         }
     }
 
-    /// Ends when nothing more comes and every record has its answer.
+    /// Ends when nothing more comes and every record has its answer, or when it is to.
     pub(super) async fn run(mut self) -> Histograms {
         while !(self.draining && self.holds_nothing()) {
             let action = self.select().await;
+            if let Action::Control(Control::Abandon) = action {
+                // Only dropped, their tasks would end a moment later, when what was abandoned has been counted.
+                self.in_flight.shutdown().await;
+                break;
+            }
             self.apply(action);
         }
         self.histograms
@@ -268,6 +273,7 @@ impl Owner {
                     outage.next_probe = now;
                 }
             }
+            Action::Control(Control::Abandon) => unreachable!("it has ended the loop"),
             Action::Control(Control::Snapshot(reply)) => {
                 let _ = reply.send(self.histograms.clone());
             }

@@ -261,3 +261,24 @@ async fn what_is_pending_after_the_grace_period_is_abandoned_and_says_so() {
     let counts = counters.snapshot();
     assert_eq!((counts.abandoned, counts.pending), (5, 0));
 }
+
+/// Once their tasks ended a moment after all was counted: the last report had them as pending.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_calls_under_way_hold_is_abandoned_before_it_is_counted() {
+    for _ in 0..20 {
+        let service = Service::new(1, |_| Plan::Stall);
+        let pipeline = start(&service, |parts| {
+            parts.aggregation.linger = Duration::ZERO;
+            parts.aggregation.enabled = false;
+        });
+        let receipts = put_many(&pipeline, 2000).await;
+        while service.calls.lock().unwrap().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        let counters = Arc::clone(pipeline.counters());
+        pipeline.close(Duration::ZERO).await;
+        let counts = counters.snapshot();
+        assert_eq!((counts.abandoned, counts.pending), (2000, 0));
+        drop(receipts);
+    }
+}
