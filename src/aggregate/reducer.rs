@@ -4,10 +4,12 @@
 //! shard, because a KCL reader drops every record of an aggregate that holds a stray one. The same reducer
 //! makes aggregates of sealed records and, in block scope before that, blocks of plain ones.
 
+mod container;
 mod crowded;
 mod deadlines;
 mod entry;
 mod members;
+mod suits;
 
 use std::mem::offset_of;
 use std::sync::Arc;
@@ -16,16 +18,17 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
+pub use self::container::Closed;
+use self::container::{Container, Open};
 pub use self::crowded::{Crowded, Crowding};
 use self::deadlines::Deadlines;
 use self::members::Members;
 use super::format::{Layout, MAX_MEMBERS};
-use super::{AggregatedRecord, ContainerKey, Trigger};
+use super::{ContainerKey, Trigger};
 use crate::near;
-use crate::record::{HashKey, PartitionKey};
 use crate::seal::{Route, RoutedRecord, SealedRecord};
+use crate::shard::ShardMap;
 use crate::shard::map::draw_key;
-use crate::shard::{ShardId, ShardMap};
 
 /// What is known of the stream's shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,60 +82,8 @@ enum Slot {
     Shard(usize),
 }
 
-/// Its members are elsewhere. In this order: what each record needs of it comes first, on two lines of the cache.
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Open {
-    layout: Layout,
-    deadline: Instant,
-    opened_at: Instant,
-    container: Container,
-}
-
-/// A container that takes no more: at least one member.
-#[derive(Debug)]
-pub struct Closed<M> {
-    pub(crate) layout: Layout,
-    pub(crate) members: Vec<M>,
-    pub(crate) deadline: Instant,
-    /// When its first member came.
-    pub(crate) opened_at: Instant,
-    pub(crate) closed_at: Instant,
-    /// `None`: it never waited for more.
-    pub(crate) trigger: Option<Trigger>,
-    pub(crate) container: Container,
-}
-
-/// The keys of the entry.
-#[derive(Debug, Clone)]
-pub(crate) struct Container {
-    pub(crate) partition_key: PartitionKey,
-    pub(crate) explicit: Option<HashKey>,
-    pub(crate) predicted: Option<ShardId>,
-    /// The first member's hash key, where the entry is to have the KPL's keys.
-    pub(crate) kpl: Option<HashKey>,
-}
-
 /// So many are in the cache all the time.
 const FEW_OPEN: usize = 64;
-
-/// The partition key of every aggregate of the KPL.
-const KPL_KEY: &str = "a";
-
-impl Container {
-    /// The keys of an entry of so many members. The KPL names the hash key on each entry, which alone decides then; a
-    /// lone record keeps its partition key.
-    fn into_keys(self, members: usize) -> (PartitionKey, Option<HashKey>) {
-        match self.kpl {
-            Some(first) if members > 1 => {
-                let key = PartitionKey::new(KPL_KEY).expect("one character");
-                (key, Some(first))
-            }
-            Some(first) => (self.partition_key, Some(first)),
-            None => (self.partition_key, self.explicit),
-        }
-    }
-}
 
 impl<M: Member> Reducer<M> {
     pub fn new(max_size: Option<usize>, routes: Routes) -> Self {
@@ -464,83 +415,6 @@ fn is_due(keyed: &[Option<Open>], any: &Option<Open>, slot: Slot) -> Option<Inst
         Slot::Shard(index) => keyed.get(index)?.as_ref(),
     };
     open.map(|open| open.deadline)
-}
-
-impl Open {
-    /// Lists a member that is about to come, if it fits. Whether it does.
-    fn list_within(&mut self, max_size: usize, record: &impl Member) -> bool {
-        let (key, explicit) = self.container.member_key(record.route());
-        self.layout
-            .add_within(max_size, key, explicit, record.data().len())
-    }
-
-    /// Why nothing more fits, where that is so.
-    fn is_full(&self, max_size: usize, max_count: usize) -> Option<Trigger> {
-        match (self.layout.wire_len(), self.layout.members()) {
-            (_, members) if members >= max_count => Some(Trigger::Count),
-            (bytes, _) if bytes >= max_size => Some(Trigger::Size),
-            _ => None,
-        }
-    }
-
-    fn close<M>(self, members: Vec<M>, trigger: Option<Trigger>, now: Instant) -> Closed<M> {
-        Closed {
-            layout: self.layout,
-            members,
-            deadline: self.deadline,
-            opened_at: self.opened_at,
-            closed_at: now,
-            trigger,
-            container: self.container,
-        }
-    }
-}
-
-impl Container {
-    /// The keys a member is listed under: a record for any shard shares the container's.
-    fn member_key<'a>(&'a self, route: &'a Route) -> (&'a PartitionKey, Option<HashKey>) {
-        match route {
-            Route::Any => (&self.partition_key, self.explicit),
-            Route::Hashed { partition_key, .. } => (partition_key, route.explicit()),
-        }
-    }
-}
-
-impl Reducer<SealedRecord> {
-    /// False where members of an entry belong on other shards than the one it goes to, although that has the name that
-    /// was predicted.
-    pub fn is_for_its_own_shards(&self, entry: &AggregatedRecord) -> bool {
-        match &self.routes {
-            Routes::Known(map) if self.is_renumbered => {
-                entry.belongs_on(map.predict(entry.hash_key()))
-            }
-            Routes::Known(_) | Routes::Unpredictable | Routes::Auto => true,
-        }
-    }
-
-    /// Whether an entry may go as it is, or is to be made anew because it was made for other routes.
-    pub fn suits(&self, entry: &AggregatedRecord) -> bool {
-        let explicit = entry.explicit_hash_key().is_some();
-        match (&self.routes, entry.members()) {
-            // Readers would drop an aggregate whose shard the service has chosen.
-            (Routes::Auto, members) => members.len() == 1 && !explicit,
-            // After a reshard its members may belong on several shards.
-            (Routes::Known(map), [_, _, ..]) if !is_predicted(entry, map) => false,
-            (Routes::Known(_), [_, _, ..]) if !self.is_for_its_own_shards(entry) => false,
-            // The map it was made by does not count any more.
-            (Routes::Unpredictable, [_, _, ..]) if entry.predicted().is_some() => false,
-            (Routes::Known(_) | Routes::Unpredictable, [first, ..]) => {
-                let due =
-                    self.container_key == ContainerKey::Kpl || first.route().explicit().is_some();
-                explicit || !due
-            }
-            (Routes::Known(_) | Routes::Unpredictable, []) => true,
-        }
-    }
-}
-
-fn is_predicted(entry: &AggregatedRecord, map: &ShardMap) -> bool {
-    entry.predicted() == Some(&map.predict(entry.hash_key()).id)
 }
 
 impl Member for SealedRecord {

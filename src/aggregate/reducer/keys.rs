@@ -2,7 +2,7 @@
 
 use super::tests::{MAX_SIZE, entries, keyed, reducer, sealed};
 use super::*;
-use crate::record::RecordKey;
+use crate::record::{HashKey, PartitionKey, RecordKey};
 use crate::shard::map::tests::even;
 
 /// Made by the KPL's own classes.

@@ -5,7 +5,7 @@ use super::*;
 use crate::aggregate::AggregatedRecord;
 use crate::aggregate::format::deaggregate;
 use crate::delivery::{MemoryBudget, Ticket};
-use crate::record::RecordKey;
+use crate::record::{HashKey, PartitionKey, RecordKey};
 use crate::shard::map::tests::even;
 use proptest::prelude::*;
 
