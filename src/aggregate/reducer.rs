@@ -317,8 +317,7 @@ impl<M: Member> Reducer<M> {
 
     /// In place of any that was noted before.
     fn note_deadline(&mut self, slot: Slot, deadline: Instant) {
-        let (keyed, any) = (&self.keyed, &self.any);
-        let holds = |deadline, slot| is_due(keyed, any, slot) == Some(deadline);
+        let holds = holds(&self.keyed, &self.any);
         self.deadlines.add(deadline, slot, holds);
         self.deadlines.skip(holds);
     }
@@ -399,8 +398,7 @@ impl<M: Member> Reducer<M> {
     ) {
         if let Some(open) = self.at(slot).take() {
             self.open -= 1;
-            let (keyed, any) = (&self.keyed, &self.any);
-            (self.deadlines).skip(|deadline, slot| is_due(keyed, any, slot) == Some(deadline));
+            self.deadlines.skip(holds(&self.keyed, &self.any));
             let members = self.take_members(slot, &open);
             self.usual_members = (self.usual_members * 7 + members.len()).div_ceil(8);
             closed.push(open.close(members, Some(trigger), now));
@@ -408,13 +406,15 @@ impl<M: Member> Reducer<M> {
     }
 }
 
-/// When what is open there is.
-fn is_due(keyed: &[Option<Open>], any: &Option<Open>, slot: Slot) -> Option<Instant> {
-    let open = match slot {
-        Slot::Any => any.as_ref(),
-        Slot::Shard(index) => keyed.get(index)?.as_ref(),
-    };
-    open.map(|open| open.deadline)
+/// Whether what is open there is due just then.
+fn holds(keyed: &[Option<Open>], any: &Option<Open>) -> impl Fn(Instant, Slot) -> bool + Copy {
+    move |deadline, slot| {
+        let open = match slot {
+            Slot::Any => any.as_ref(),
+            Slot::Shard(index) => keyed.get(index).and_then(Option::as_ref),
+        };
+        open.is_some_and(|open| open.deadline == deadline)
+    }
 }
 
 impl Member for SealedRecord {
