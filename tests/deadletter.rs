@@ -115,15 +115,14 @@ fn a_full_folder_stops_the_stream_until_files_are_taken_away_and_they_can_be_sen
     until_full(&mut agent);
     agent.until("all is settled", |_| {
         for file in home.dead_letter_files() {
-            let name = file.file_name().expect("a file");
-            fs::rename(&file, folder.join(name)).expect("the same disk");
+            take_away(&file, &folder);
         }
         (home.settled(&home.log()) == Some(size)).then_some(())
     });
     FinalReport::of(agent);
 
     for file in home.dead_letter_files() {
-        fs::rename(&file, folder.join(file.file_name().expect("a file"))).expect("the same disk");
+        take_away(&file, &folder);
     }
     let mut resend = kinseal();
     resend.args(["deadletter", "resend", "--region", REGION]);
@@ -307,6 +306,12 @@ fn until_full(agent: &mut Running) {
         (said.contains("no dead letter can be written") && said.contains("max_total_size"))
             .then_some(())
     });
+}
+
+fn take_away(file: &Path, to: &Path) {
+    let to = to.join(file.file_name().expect("a file"));
+    assert!(!to.exists(), "{to:?} would be replaced");
+    fs::rename(file, to).expect("the same disk");
 }
 
 fn site() -> StandIn {

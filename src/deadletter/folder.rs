@@ -71,10 +71,7 @@ impl Folder {
         let mut files = Vec::new();
         for entry in entries(&self.0)? {
             let path = entry?.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            let begun = stem.and_then(|stem| stem.parse().ok());
-            let is_ours = path.extension().is_some_and(|ext| ext == "jsonl");
-            let Some(begun_ms) = begun.filter(|_| is_ours) else {
+            let Some(begun_ms) = begun_ms(&path) else {
                 continue;
             };
             match path.metadata() {
@@ -115,11 +112,15 @@ impl Folder {
             }
             dropped.push(drop_file(files.remove(0))?);
         }
-        let path = match files.last() {
-            Some(newest) if newest.bytes + len <= settings.max_file_size => newest.path.clone(),
-            newest => self.next_path(newest),
+        let last = files.last().map(|file| file.begun_ms);
+        let last = last.max(known.as_deref().and_then(begun_ms));
+        let has_room = |file: &LetterFile| file.bytes + len <= settings.max_file_size;
+        let reopened = files.pop().filter(has_room).map(LetterFile::reopen);
+        let (path, file) = match reopened.transpose()?.flatten() {
+            Some(newest) => newest,
+            None => self.begin(last)?,
         };
-        write_durably(&path, lines)?;
+        write_durably(file, lines)?;
         if known.as_ref() != Some(&path) {
             self.sync_names()?;
             *known = Some(path);
@@ -127,10 +128,17 @@ impl Folder {
         Ok(Appended::Written)
     }
 
-    fn next_path(&self, newest: Option<&LetterFile>) -> PathBuf {
-        let begun = newest.map_or(0, |file| file.begun_ms + 1).max(now_ms());
+    /// A file of a name that none had before: who moves files to one place would else have it replace another there.
+    fn begin(&self, last: Option<u64>) -> io::Result<(PathBuf, File)> {
+        // Payloads, in plain where encryption is off: for this user alone.
+        if !self.0.is_dir() {
+            durable::create_dir(&self.0, 0o700)?;
+        }
+        let begun = last.map_or(0, |last| last + 1).max(now_ms());
         // Thirteen digits until the year 2286, so that names sort as numbers do.
-        self.0.join(format!("{begun:013}.jsonl"))
+        let path = self.0.join(format!("{begun:013}.jsonl"));
+        let file = appending().create_new(true).mode(0o600).open(&path)?;
+        Ok((path, file))
     }
 
     /// A new file's name must survive a crash as well as its bytes, and so must its folder's.
@@ -140,6 +148,30 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+impl LetterFile {
+    /// None where it was taken away just now.
+    fn reopen(self) -> io::Result<Option<(PathBuf, File)>> {
+        match appending().open(&self.path) {
+            Ok(file) => Ok(Some((self.path, file))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn appending() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true);
+    options
+}
+
+/// What its name says. None for a file that is not ours.
+fn begun_ms(path: &Path) -> Option<u64> {
+    let is_ours = path.extension().is_some_and(|ext| ext == "jsonl");
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    stem.filter(|_| is_ours)?.parse().ok()
 }
 
 /// Nothing where there is no such directory.
@@ -167,18 +199,7 @@ fn drop_file(file: LetterFile) -> io::Result<Dropped> {
 
 /// Appends whole or not at all: a write that stopped half-way is cut off again, so that a retry leaves no
 /// torn line between two good ones. Where a crash left one, it is ended first.
-fn write_durably(path: &Path, lines: &[u8]) -> io::Result<()> {
-    // Payloads, in plain where encryption is off: for this user alone.
-    let dir = path.parent().expect("a file in a folder");
-    if !dir.is_dir() {
-        durable::create_dir(dir, 0o700)?;
-    }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
+fn write_durably(mut file: File, lines: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     let mut write = || {
         if before > 0 {

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -252,6 +253,60 @@ fn a_clock_that_was_put_back_does_not_put_a_new_file_before_an_old_one() {
         &small(WhenFull::Block),
     );
     assert_eq!(reasons(&folder), [some(&["future"]), some(&["now"])]);
+}
+
+#[test]
+fn files_that_are_moved_away_while_more_is_written_replace_none_where_they_go() {
+    const LINES: usize = 300;
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let folder = Folder::of(dir.path(), &stream());
+    let there = Folder::of(elsewhere.path(), &stream());
+    fs::create_dir_all(there.path()).unwrap();
+    let move_away = || {
+        for file in folder.files().unwrap() {
+            let to = there.path().join(file.path.file_name().unwrap());
+            assert!(!to.exists(), "{to:?} would be replaced");
+            fs::rename(&file.path, to).unwrap();
+        }
+    };
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Relaxed) {
+                move_away();
+            }
+        });
+        let settings = Settings {
+            max_total_size: 1 << 20,
+            ..small(WhenFull::Block)
+        };
+        let mut known = None;
+        for number in 0..LINES {
+            let text = line(&number.to_string(), 8).to_text();
+            let appended = folder.append(text.as_bytes(), &settings, &mut known, &mut Vec::new());
+            assert_eq!(appended.unwrap(), Appended::Written);
+        }
+        ended.store(true, Relaxed);
+    });
+    move_away();
+    let mut numbers: Vec<usize> = reasons(&there)
+        .concat()
+        .into_iter()
+        .map(|reason| reason.unwrap().parse().unwrap())
+        .collect();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq(0..LINES));
+}
+
+#[test]
+fn a_clock_that_was_put_back_gives_no_name_that_was_moved_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::of(dir.path(), &stream());
+    let mut known = Some(folder.path().join("9999999999998.jsonl"));
+    let settings = small(WhenFull::Block);
+    let appended = folder.append(b"{}\n", &settings, &mut known, &mut Vec::new());
+    assert_eq!(appended.unwrap(), Appended::Written);
+    assert_eq!(known, Some(folder.path().join("9999999999999.jsonl")));
 }
 
 #[test]
