@@ -247,10 +247,10 @@ fn faults(path: &Path) -> anyhow::Result<Faults> {
 /// `shop-logs:4`; `shop-logs` alone has one shard.
 fn stream_and_shards(text: &str) -> Result<(StreamName, u32), String> {
     let (name, shards) = text.split_once(':').unwrap_or((text, "1"));
-    let shards = shards.parse().ok().filter(|n| (1..=1000).contains(n));
+    let shards = shards.parse().ok().filter(|n| (1..=10_000).contains(n));
     match (StreamName::new(name), shards) {
         (Ok(name), Some(shards)) => Ok((name, shards)),
-        _ => Err("allowed: NAME:SHARDS with 1 to 1000 shards, like shop-logs:4".into()),
+        _ => Err("allowed: NAME:SHARDS with 1 to 10000 shards, like shop-logs:4".into()),
     }
 }
 

@@ -147,11 +147,12 @@ impl<'a> Row<'a> {
             text.push_str(" but for the rest of lines that were cut off as dead letters");
         }
         if let (Some(behind), Some(time)) = (self.behind, self.behind_for) {
-            text.push_str(&format!(
-                ", {} behind, moved {} ago",
-                Bytes(behind),
-                words::show_duration(time)
-            ));
+            let time = words::show_duration(time);
+            let since = match self.file.offset {
+                0 => format!("for {time}"),
+                _ => format!("moved {time} ago"),
+            };
+            text.push_str(&format!(", {} behind, {since}", Bytes(behind)));
         }
         // Names are a stranger's.
         one_line(&text)
