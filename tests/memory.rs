@@ -42,8 +42,8 @@ fn plain_records_stay_within_the_limit() {
 /// Each shard has an open aggregate, and all of them close together, when their time is up.
 #[test]
 fn keyed_records_of_thousands_of_shards_stay_within_the_limit() {
-    for size in [20, 200] {
-        expect_bounded(&KEYED, "off", size);
+    for (shards, size) in [(2000, 20), (10_000, 20), (10_000, 200)] {
+        expect_bounded(&keyed(shards), "off", size);
     }
 }
 
@@ -199,10 +199,12 @@ const ANY_SHARD: Spread = Spread {
     shards: 8,
     rule: "",
 };
-const KEYED: Spread = Spread {
-    shards: 2000,
-    rule: "partition_key = \"hash\"",
-};
+fn keyed(shards: i32) -> Spread {
+    Spread {
+        shards,
+        rule: "partition_key = \"hash\"",
+    }
+}
 
 fn expect_bounded(spread: &Spread, scope: &str, record: usize) {
     let site = StandIn::built(Fake::builder().null(true));

@@ -142,6 +142,10 @@ impl Lanes {
             self.lanes.insert(id.clone(), Lane::default());
         }
         let lane = self.lanes.get_mut(&id).expect("there is one now");
+        if lane.queue.is_empty() {
+            // One each is usual, where there are thousands of lanes; by itself it makes room for four.
+            lane.queue.reserve_exact(1);
+        }
         self.fullness
             .change(&id, lane, |lane| how(&mut lane.queue, entry));
         lane.activate(&id, &mut self.active);

@@ -24,6 +24,7 @@ mod owner;
 mod routes;
 mod sealing;
 mod spooling;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -195,6 +196,8 @@ impl Pipeline {
         });
         let (mut helpers, packer) = sealing::stages(&parts, chunk_rx, sealed_tx, Self::CHUNKS);
         helpers.push(facts_task);
+        let standing = standing::hold(facts.clone(), parts.budget.clone());
+        helpers.push(tokio::spawn(standing));
         let stream = parts.stream.clone();
         let counters = Arc::clone(&parts.counters);
         let measured = spooling.as_ref().map(Spooling::histograms);
