@@ -3,7 +3,8 @@
 //! Streams divide it so that one whose records do not leave takes no other's room. Half of it is guaranteed, in equal
 //! parts; the other half is common, and a stream may hold at most three quarters of that: one stopped stream leaves every
 //! other its own part and a quarter of the common half. What is more than a stream may ever hold waits until the stream
-//! holds nothing and passes alone, so that there is always a way on.
+//! holds nothing and passes alone, so that there is always a way on. What is held [whatever records there
+//! are](MemoryBudget::reserve_standing) stands in nobody's way then.
 
 mod line;
 
@@ -36,6 +37,8 @@ struct Pool {
 
 struct Accounts {
     used: Vec<usize>,
+    /// Of that, what is not of records.
+    standing: Vec<usize>,
     /// In line, the first included.
     waiting: Vec<usize>,
     /// Of all streams, beyond what they can count on.
@@ -63,6 +66,7 @@ impl MemoryBudget {
             common,
             accounts: Mutex::new(Accounts {
                 used: vec![0; streams],
+                standing: vec![0; streams],
                 waiting: vec![0; streams],
                 common_used: 0,
                 line: Line::default(),
@@ -105,6 +109,27 @@ impl MemoryBudget {
         self.take(bytes)
     }
 
+    /// Waits for room for what is there whatever records there are; `None` for nothing. All such permits of a stream hold a
+    /// quarter of what it may hold, at most. Cancel safe.
+    pub async fn reserve_standing(&self, bytes: usize) -> Option<StandingPermit> {
+        let room = |accounts: &Accounts| {
+            let stands = accounts.standing[self.stream];
+            (self.limit() / 4).saturating_sub(stands)
+        };
+        let bytes = bytes.min(room(&self.pool.accounts()));
+        if bytes == 0 {
+            return None;
+        }
+        let mut all = self.reserve(bytes).await;
+        let mut accounts = self.pool.accounts();
+        // Another one may have come first meanwhile.
+        let permit = all.split(room(&accounts));
+        accounts.standing[self.stream] += permit.bytes;
+        // What passes alone may pass now.
+        self.pool.wake(accounts);
+        Some(StandingPermit(permit))
+    }
+
     /// Bytes now held by this stream's permits.
     pub fn in_use(&self) -> usize {
         self.pool.accounts().used[self.stream]
@@ -118,7 +143,8 @@ impl MemoryBudget {
     fn take(&self, bytes: usize) -> Option<MemoryPermit> {
         let mut accounts = self.pool.accounts();
         let used = accounts.used[self.stream];
-        let bytes = self.pool.grant(used, bytes, accounts.common_used)?;
+        let common_used = accounts.common_used;
+        let bytes = (self.pool).grant(&accounts, self.stream, bytes, common_used)?;
         self.pool.set(&mut accounts, self.stream, used + bytes);
         Some(MemoryPermit {
             budget: self.clone(),
@@ -136,18 +162,25 @@ impl Pool {
         used.saturating_sub(self.guaranteed)
     }
 
-    /// How much of `bytes` a stream gets that holds `used`, where all together hold `common_used` beyond what they can
-    /// count on.
-    fn grant(&self, used: usize, bytes: usize, common_used: usize) -> Option<usize> {
+    /// How much of `bytes` a stream gets, where all together hold `common_used` beyond what they can count on.
+    fn grant(
+        &self,
+        accounts: &Accounts,
+        stream: usize,
+        bytes: usize,
+        common_used: usize,
+    ) -> Option<usize> {
+        let used = accounts.used[stream];
         let bytes = bytes.clamp(1, self.most().max(1));
         let others = common_used - self.beyond(used);
         let beyond = self.beyond(used + bytes);
         let fits = beyond <= self.common_each && others + beyond <= self.common;
-        // Where others hold what is common, what a stream can count on must do for one.
-        match (fits, used) {
+        let is_alone = used == accounts.standing[stream];
+        match (fits, is_alone) {
             (true, _) => Some(bytes),
-            (false, 0) => Some(bytes.min(self.guaranteed.max(1))),
-            (false, _) => None,
+            // Where others hold what is common, what a stream can count on must do for one.
+            (false, true) => Some(bytes.min(self.guaranteed.max(1))),
+            (false, false) => None,
         }
     }
 
@@ -242,6 +275,17 @@ impl MemoryPermit {
 
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// What is held of the [`MemoryBudget`] whatever records there are, given back on drop.
+#[derive(Debug)]
+pub struct StandingPermit(MemoryPermit);
+
+impl Drop for StandingPermit {
+    fn drop(&mut self) {
+        let MemoryPermit { budget, bytes } = &self.0;
+        budget.pool.accounts().standing[budget.stream] -= bytes;
     }
 }
 

@@ -15,18 +15,17 @@ const FREE: usize = 1000;
 /// records of 200 bytes took 100 MiB of the 96 that there are, and on 2,000 shards 90.
 const BYTES_OF_A_SHARD: usize = 1536;
 
-/// Holds what the shards take, until it is aborted. For more of them it waits in line, as any source does.
+/// Holds what the shards take, or what may be held of that, until it is aborted. For more of them it waits in line, as any
+/// source does.
 pub(super) async fn hold(mut facts: watch::Receiver<Option<Facts>>, budget: MemoryBudget) {
     let (mut held, mut bytes) = (None, 0);
     loop {
         let shards = facts.borrow_and_update().as_ref().map_or(0, shards);
-        let wanted = bytes_of(shards, budget.limit());
+        let wanted = shards.saturating_sub(FREE) * BYTES_OF_A_SHARD;
         if wanted != bytes {
             // All of it goes back first: what it holds while it waits, others may wait for.
             drop(held.take());
-            if wanted > 0 {
-                held = Some(budget.reserve(wanted).await);
-            }
+            held = budget.reserve_standing(wanted).await;
             bytes = wanted;
         }
         if facts.changed().await.is_err() {
@@ -40,12 +39,6 @@ fn shards(facts: &Facts) -> usize {
         Routes::Known(map) => map.shards().len(),
         Routes::Unpredictable | Routes::Auto => 0,
     }
-}
-
-/// Most of a small limit is for records, whatever it is worth then.
-fn bytes_of(shards: usize, limit: usize) -> usize {
-    let bytes = shards.saturating_sub(FREE) * BYTES_OF_A_SHARD;
-    bytes.min(limit / 4)
 }
 
 #[cfg(test)]
@@ -89,6 +82,10 @@ mod tests {
         drop(records);
         tokio::task::yield_now().await;
         assert_eq!(budget.in_use(), of(3024));
+        // A record that is as large as the memory passes all the same.
+        let large = budget.try_reserve(64 * MIB).expect("it is alone");
+        assert!(budget.try_reserve(1).is_none());
+        drop(large);
         holding.abort();
         let _ = holding.await;
         assert_eq!(budget.in_use(), 0);

@@ -15,9 +15,9 @@ impl Line {
     pub(super) fn served(&self, pool: &Pool, accounts: &Accounts) -> SmallVec<[usize; 4]> {
         let mut common_used = accounts.common_used;
         let is_served = |(stream, bytes): &&(usize, usize)| {
-            let used = accounts.used[*stream];
-            let granted = pool.grant(used, *bytes, common_used);
+            let granted = pool.grant(accounts, *stream, *bytes, common_used);
             if let Some(bytes) = granted {
+                let used = accounts.used[*stream];
                 common_used += pool.beyond(used + bytes) - pool.beyond(used);
             }
             granted.is_some()

@@ -128,6 +128,36 @@ async fn what_one_stream_gives_back_wakes_another_that_waits_for_it() {
     assert_eq!(waits.await.unwrap(), 300);
 }
 
+#[tokio::test]
+async fn what_is_held_whatever_records_there_are_is_a_quarter_at_most_and_stops_none_that_passes_alone()
+ {
+    let budget = MemoryBudget::new(1000);
+    assert!(budget.reserve_standing(0).await.is_none());
+    let held = budget.reserve(900).await;
+    // As of two streams that share it.
+    let mut one = Box::pin(budget.reserve_standing(200));
+    let mut two = Box::pin(budget.reserve_standing(usize::MAX));
+    let mut large = Box::pin(budget.reserve(1000));
+    assert!((&mut one).now_or_never().is_none());
+    assert!((&mut two).now_or_never().is_none());
+    assert!((&mut large).now_or_never().is_none());
+    drop(held);
+    let one = one.now_or_never().expect("there is room");
+    let two = two.now_or_never().expect("there is room");
+    assert_eq!(budget.in_use(), 250);
+    assert!(budget.reserve_standing(1).await.is_none());
+    let large = large.now_or_never().expect("no other record is there");
+    assert_eq!(large.bytes(), 1000);
+    assert!(budget.try_reserve(1).is_none());
+    drop(large);
+    drop(one);
+    assert_eq!(budget.in_use(), 50);
+    let _record = budget.try_reserve(1).expect("there is room");
+    assert!(budget.try_reserve(1000).is_none(), "it is not alone");
+    drop(two);
+    assert_eq!(budget.in_use(), 1);
+}
+
 #[derive(Default)]
 struct Woken(AtomicUsize);
 
