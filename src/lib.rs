@@ -39,7 +39,7 @@
 //! - stages: [`source`], [`seal`], [`aggregate`], [`shard`], [`batch`], [`send`], [`checkpoint`], [`spool`],
 //!   [`deadletter`];
 //! - assembly: [`pipeline`] (the one owner loop of a stream), [`producer`], [`consume`], [`aws`] (clients);
-//! - doors: [`agent`], [`daemon`], [`multilang`] (before a record processor of the KCL's), and what both are asked from outside: [`admin`];
+//! - doors: [`agent`], [`daemon`], [`multilang`] (before a record processor of the KCL's), and what the first two are asked from outside: [`admin`];
 //! - shell: [`config`], [`cli`];
 //! - beside: `fake`, the stand-ins for Kinesis and KMS, which use words and codecs only.
 //!

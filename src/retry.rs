@@ -38,9 +38,8 @@
 //! An entry that was refused within an answered call has that call's status, 200. The service refuses entries
 //! for throttling and faults alone, so all else is a fault there.
 //!
-//! The one thing that history changes: once [`LONE_REFUSALS`] records in a row were each refused alone, with
-//! one code and while nothing was stored, it is hardly the records. From there on nothing is given up for
-//! that code ([`Verdict::Suspect`]) until a call succeeds.
+//! The one thing that history changes: once [`LONE_REFUSALS`] records in a row were each refused alone, while nothing
+//! was stored, it is hardly the records. From there on none is given up ([`Verdict::Suspect`]) until a call succeeds.
 //!
 //! Codes: <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html#API_PutRecords_Errors>,
 //! <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_ListShards.html#API_ListShards_Errors>,

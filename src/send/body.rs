@@ -2,7 +2,7 @@
 //!
 //! Promises the same JSON as the SDK's serialiser, of any bytes and any keys (the tests of
 //! [`kinesis`](super::kinesis) hold them side by side). What is gained: payloads are encoded straight from where they
-//! lie, by SIMD, and neither a copy of them nor the body is ever made in memory as a whole.
+//! lie, by SIMD, and neither a copy of them nor a body that is not short is ever made in memory as a whole.
 //!
 //! Source: <https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html>.
 

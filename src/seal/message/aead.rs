@@ -53,7 +53,7 @@ pub enum Backend {
 impl Backend {
     pub(super) fn is_aws_lc(self) -> bool {
         match self {
-            // Measured faster at every size from 200 B to 50 KiB, both ways (`benches/seal.rs`).
+            // Measured faster at every size from 200 B to 50 KiB, both ways (`benches/seal/main.rs`).
             Self::Auto | Self::AwsLc => true,
             Self::AesGcm => false,
         }
