@@ -3,11 +3,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::config::{self, Environment, Settings, Stream, words};
+use crate::config::{self, DaemonSettings, Environment, Settings, Stream, words};
 use crate::metrics::report::Count;
 use crate::seal::block::Packing;
 use crate::seal::message::Encoding;
@@ -29,12 +28,18 @@ enum Command {
     Check {
         /// The configuration, like /etc/kinseal/agent.toml
         file: PathBuf,
+        /// It is of `kinseal kpl-daemon`, as KINSEAL_CONFIG names it
+        #[arg(long)]
+        kpl_daemon: bool,
     },
 }
 
 pub fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    let Command::Check { file } = &args.command;
-    let summary = check(file, &config::System)?;
+    let Command::Check { file, kpl_daemon } = &args.command;
+    let summary = match kpl_daemon {
+        true => check_daemons(file, &config::System)?,
+        false => check(file, &config::System)?,
+    };
     // A closed pipe is the reader's choice.
     let _ = writeln!(std::io::stdout(), "{summary}");
     Ok(ExitCode::SUCCESS)
@@ -53,6 +58,16 @@ fn check(path: &Path, env: &dyn Environment) -> Result<String, config::Mistakes>
     Ok(lines.join("\n"))
 }
 
+/// The same of the file that stands beside what the KPL's Java client says.
+fn check_daemons(path: &Path, env: &dyn Environment) -> Result<String, config::Mistakes> {
+    let settings = DaemonSettings::load(path, env)?;
+    let encryption = encryption(&settings.encryption, "the client's recordMaxBufferedTime");
+    Ok(format!(
+        "{}: good\n  all streams: {encryption}",
+        path.display()
+    ))
+}
+
 fn about(stream: &Stream, settings: &Settings) -> String {
     let sources = settings
         .sources
@@ -60,12 +75,13 @@ fn about(stream: &Stream, settings: &Settings) -> String {
         .filter(|source| source.stream == stream.name)
         .count();
     let sources = Count(sources as u64, "source");
-    let encryption = encryption(&stream.encryption, stream.aggregation.linger);
+    let linger = words::show_duration(stream.aggregation.linger);
+    let encryption = encryption(&stream.encryption, &linger);
     format!("  {}: {sources}, {encryption}", stream.name)
 }
 
 /// What presets and defaults come to, in words.
-fn encryption(settings: &seal::Settings, linger: Duration) -> String {
+fn encryption(settings: &seal::Settings, linger: &str) -> String {
     let (what, key) = match &settings.scope {
         Scope::Off => return "sent as plaintext".into(),
         Scope::Record(key) => ("each record encrypted".to_owned(), key),
@@ -75,7 +91,9 @@ fn encryption(settings: &seal::Settings, linger: Duration) -> String {
                 Packing::KplZstd { level } => format!("compressed (zstd, level {level}) and "),
             };
             let size = words::show_bytes(block.max_size as u64);
-            let linger = words::show_duration(block.linger.unwrap_or(linger));
+            let linger = block
+                .linger
+                .map_or_else(|| linger.to_owned(), words::show_duration);
             let what =
                 format!("records in blocks of {size} or {linger}, each {compressed}encrypted");
             (what, key)
@@ -106,6 +124,19 @@ mod tests {
             rest,
             "  shop-logs: 1 source, each record encrypted under alias/shop, suite 0478"
         );
+    }
+
+    #[test]
+    fn a_daemons_file_is_held_against_what_the_daemon_takes() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        let daemons = dir.join("kpl-daemon.toml");
+        let summary = check_daemons(&daemons, &config::System).unwrap();
+        assert!(
+            summary.contains("kpl-daemon.toml: good\n  all streams: "),
+            "{summary}"
+        );
+        assert!(check(&daemons, &config::System).is_err());
+        assert!(check_daemons(&dir.join("minimal.toml"), &config::System).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use toml_edit::TableLike;
 
 use super::encryption::Encryption;
-use super::file::File;
+use super::file::{File, Whose};
 use super::mistake::Mistakes;
 use super::spool::Spool;
 use super::tuning::DeadLetter;
@@ -54,7 +54,7 @@ impl DaemonSettings {
 
     /// The settings in `text`. `name` is what mistakes call the file.
     pub fn parse(name: &str, text: &str, env: &dyn Environment) -> Result<Self, Mistakes> {
-        with_document(name, text, env, Self::read)
+        with_document(name, text, (env, Whose::KplDaemon), Self::read)
     }
 
     /// `None` only where a mistake has been noted.
@@ -140,6 +140,23 @@ mod tests {
         assert_eq!(settings.admin, Some("127.0.0.1:9465".parse().unwrap()));
         let default = parse("[spool]\n").unwrap().spool.unwrap();
         assert!(default.spool.path.ends_with("kpl-daemon/spool"));
+    }
+
+    #[test]
+    fn a_key_of_the_agents_file_is_not_sent_to_where_only_that_has_a_place() {
+        let said = |text: &str| parse(text).unwrap_err().to_string();
+        let text =
+            said("state_dir = \"/x\"\nstream = \"s\"\nlinger = \"1s\"\nkms_key = \"alias/a\"\n");
+        let lines: Vec<_> = text.lines().collect();
+        for key in ["state_dir", "stream", "linger"] {
+            let line = lines.iter().find(|line| line.contains(key)).unwrap();
+            assert!(
+                line.contains("unknown key; allowed here: memory_limit"),
+                "{line}"
+            );
+        }
+        assert!(text.contains("it belongs in [encryption]"), "{text}");
+        assert!(said("[spool]\nmemory_limit = \"64MiB\"\n").contains("at the top"));
     }
 
     #[test]

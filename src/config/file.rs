@@ -19,10 +19,21 @@ pub(super) struct File<'a> {
     missing: RefCell<Vec<(Place, String)>>,
     /// Keys that a misspelt key was likely meant to be: these are not missing as well.
     pub(super) misspelt: RefCell<Vec<Place>>,
+    /// Where answers are asked for that need a spool.
+    pub(super) spooled_answers: RefCell<Vec<Place>>,
+    /// Of which of the two kinds it is.
+    pub(super) whose: Whose,
+}
+
+/// Who is to read a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    Agent,
+    KplDaemon,
 }
 
 impl<'a> File<'a> {
-    pub(super) fn new(text: &'a str, env: &'a dyn Environment) -> Self {
+    pub(super) fn new(text: &'a str, env: &'a dyn Environment, whose: Whose) -> Self {
         let newlines = memchr::memchr_iter(b'\n', text.as_bytes());
         Self {
             text,
@@ -33,6 +44,8 @@ impl<'a> File<'a> {
             mistakes: RefCell::default(),
             missing: RefCell::default(),
             misspelt: RefCell::default(),
+            spooled_answers: RefCell::default(),
+            whose,
         }
     }
 

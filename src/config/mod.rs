@@ -33,7 +33,7 @@ use toml_edit::TableLike;
 
 pub use self::daemon::DaemonSettings;
 pub use self::environment::{Environment, System};
-use self::file::File;
+use self::file::{File, Whose};
 pub use self::mistake::{Mistake, Mistakes};
 use self::spool::Spool;
 use self::table::Table;
@@ -93,17 +93,17 @@ pub const LARGEST_FILE: u64 = 1 << 20;
 
 /// The settings in `text`. `name` is what mistakes call the file.
 pub fn parse(name: &str, text: &str, env: &dyn Environment) -> Result<Settings, Mistakes> {
-    with_document(name, text, env, read)
+    with_document(name, text, (env, Whose::Agent), read)
 }
 
 /// What `read` makes of the document, which notes a mistake wherever it returns nothing.
 fn with_document<T>(
     name: &str,
     text: &str,
-    env: &dyn Environment,
+    (env, whose): (&dyn Environment, Whose),
     read: impl FnOnce(&File<'_>, &dyn TableLike) -> Option<T>,
 ) -> Result<T, Mistakes> {
-    let file = File::new(text, env);
+    let file = File::new(text, env, whose);
     let document = match toml_edit::Document::parse(text) {
         Ok(document) => document,
         Err(e) => {

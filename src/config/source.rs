@@ -17,7 +17,6 @@ use crate::source::frame::MAX_LINE;
 use crate::source::keying::{Field as KeyField, Form, JsonPointer, KeyPattern};
 use crate::source::shape::Field;
 use crate::source::tail::StartPosition;
-use crate::source::unix::Ack;
 use crate::source::{WhenFull, stdin, tail, unix};
 
 /// One `[[source]]`.
@@ -88,22 +87,13 @@ pub(super) fn read_all(root: &mut Table<'_>) -> Vec<Part> {
     };
     check_exclusive(root, &sources);
     if !root.has("spool") {
-        check_answers(root, &sources);
-    }
-    sources
-}
-
-/// What is never in a spool can have no answer on being there.
-fn check_answers(root: &Table<'_>, sources: &[Part]) {
-    for part in sources {
-        let kind = part.source.as_ref().map(|source| &source.kind);
-        let on_spooled =
-            matches!(kind, Some(SourceKind::Unix(s)) if s.acknowledged == Some(Ack::Spooled));
-        if on_spooled {
+        // What is never in a spool can have no answer on being there.
+        for place in root.file().spooled_answers.borrow().iter() {
             let text = "found \"spooled\" without a table [spool]; allowed: together with one, or \"stored\"";
-            root.file().mistake(&part.place.child("ack"), text);
+            root.file().mistake(place, text);
         }
     }
+    sources
 }
 
 fn read(t: &mut Table<'_>) -> Part {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml_edit::{Item, TableLike, Value};
 
 use super::entry::{Entry, Found};
-use super::file::File;
+use super::file::{File, Whose};
 use super::mistake::{did_you_mean, nearest};
 use super::words;
 use super::written::{Place, Written};
@@ -324,7 +324,7 @@ impl<'a> Table<'a> {
                     self.file.misspelt.borrow_mut().push(meant);
                     format!("unknown key{}", did_you_mean(Some(near), '`'))
                 }
-                None if let Some(home) = home_of(name) => {
+                None if let Some(home) = home_of(name, self.file.whose) => {
                     format!("not a key of this table; it belongs {home}")
                 }
                 None => format!("unknown key; allowed here: {}", self.known.join(", ")),
@@ -335,7 +335,20 @@ impl<'a> Table<'a> {
 }
 
 /// Where a key lies that was written elsewhere: below the wrong header, most often.
-fn home_of(key: &str) -> Option<&'static str> {
+fn home_of(key: &str, whose: Whose) -> Option<&'static str> {
+    let home = home_of_agents(key)?;
+    let is_there = match whose {
+        Whose::Agent => true,
+        Whose::KplDaemon => {
+            let tables = ["in [aws]", "in [encryption]", "in [encryption.block]"];
+            let of_letters = ["max_file_size", "max_total_size"];
+            key == "memory_limit" || tables.contains(&home) || of_letters.contains(&key)
+        }
+    };
+    is_there.then_some(home)
+}
+
+fn home_of_agents(key: &str) -> Option<&'static str> {
     match key {
         "state_dir" | "memory_limit" | "core_dumps" => Some("at the top, before the first [table]"),
         "region" | "profile" | "endpoint_url" | "assume_role_arn" => Some("in [aws]"),

@@ -67,6 +67,9 @@ pub(super) fn read_stream(t: &mut Table<'_>) -> Option<SourceKind> {
                     \"block\"";
         t.file().mistake(place, text);
     }
+    if let (Written::Given(Ack::Spooled, place), true) = (&ack, is_kpl) {
+        t.file().spooled_answers.borrow_mut().push(place.clone());
+    }
     let ack = ack.or_default(Ack::default())?;
     let (framing, acknowledged) = match framing.or_default(Protocol::Framed(Framing::default()))? {
         Protocol::Framed(framing) => (framing, None),

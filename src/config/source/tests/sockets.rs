@@ -271,6 +271,17 @@ fn an_acknowledged_socket_says_when_it_answers_and_drops_nothing() {
         said[1].contains("when_full: found \"drop_newest\" beside framing = \"kpl\""),
         "{said:?}"
     );
+    // Whatever else is wrong with the source, and by its line.
+    let said = mistakes(&kpl("max_connections = 0\nack = 'spooled'", ""));
+    assert!(
+        said.iter().any(|said| said.contains("max_connections")),
+        "{said:?}"
+    );
+    assert!(
+        said.iter()
+            .any(|said| said.contains(":7: source.ack: found \"spooled\"")),
+        "{said:?}"
+    );
     let said = mistakes(&kpl("ack = 'stored'", "").replace("'kpl'", "'newline'"));
     assert!(
         said[0].contains("ack: found without framing = \"kpl\""),
