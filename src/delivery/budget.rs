@@ -110,11 +110,13 @@ impl MemoryBudget {
     }
 
     /// Waits for room for what is there whatever records there are; `None` for nothing. All such permits of a stream hold a
-    /// quarter of what it may hold, at most. Cancel safe.
+    /// quarter of what it may hold, at most, and half of what it can count on: it can count on the rest for its records. Cancel
+    /// safe.
     pub async fn reserve_standing(&self, bytes: usize) -> Option<StandingPermit> {
         let room = |accounts: &Accounts| {
             let stands = accounts.standing[self.stream];
-            (self.limit() / 4).saturating_sub(stands)
+            let most = (self.limit() / 4).min(self.pool.guaranteed / 2);
+            most.saturating_sub(stands)
         };
         let bytes = bytes.min(room(&self.pool.accounts()));
         if bytes == 0 {

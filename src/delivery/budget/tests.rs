@@ -158,6 +158,15 @@ async fn what_is_held_whatever_records_there_are_is_a_quarter_at_most_and_stops_
     assert_eq!(budget.in_use(), 1);
 }
 
+#[tokio::test]
+async fn what_is_held_whatever_records_there_are_leaves_half_of_what_a_stream_can_count_on() {
+    let shares = MemoryBudget::divided(8000, 8);
+    let _blocked: Vec<_> = shares[1..].iter().map(|share| fill(share, 10)).collect();
+    let _stands = shares[0].reserve_standing(usize::MAX).await;
+    assert_eq!(shares[0].in_use(), 250);
+    assert_eq!(fill(&shares[0], 10).len(), 25);
+}
+
 #[derive(Default)]
 struct Woken(AtomicUsize);
 
