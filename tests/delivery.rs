@@ -139,7 +139,8 @@ fn calls_whose_answer_is_lost_double_lines_and_are_counted() {
     let report = carry(&home, LINES);
     let lost = site.fake.counters().faulted_calls;
     assert!(lost > 0, "no answer was lost");
-    assert_eq!(report.number("of unknown outcome"), lost);
+    let said = report.said();
+    assert_eq!(report.number("of unknown outcome"), lost, "{said}");
     let arrived = Arrived::of(home.consume(&[]));
     arrived.expect_all(1..=LINES);
     assert!(
